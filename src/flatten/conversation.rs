@@ -1,0 +1,241 @@
+//! One API conversation becomes one row of `conversations` and its rows of the three child tables.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use arrow_array::RecordBatch;
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+
+use super::row::{Context, TAG_ID, TableBuilder, Value, field_names};
+use crate::error::Result;
+use crate::model::{Fields, PerTable, RunId, Table, column, elements};
+
+/// Where a page's copies come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The run that fetched the page.
+    pub run_id: &'a RunId,
+    /// When the response had arrived.
+    pub exported_at: DateTime<Utc>,
+    /// The place in the run of the page's first conversation.
+    pub first_seq: i64,
+}
+
+/// The copies of one page as rows.
+#[derive(Debug)]
+pub struct Batch {
+    /// The rows; a conversation's children lie together, in the conversations' order.
+    pub tables: PerTable<RecordBatch>,
+    /// For each conversation, where its rows in each child table end (they begin where the one before it ends).
+    pub child_ends: PerTable<Vec<usize>>,
+    /// What could not be read.
+    pub rejects: Vec<Reject>,
+}
+
+/// Something in `conversations` that is no conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Its text as it came.
+    pub raw: String,
+    /// Why it cannot be kept in the tables.
+    pub reason: String,
+    /// Its place in the run.
+    pub seq: i64,
+}
+
+/// Makes rows of the raw conversations of a page.
+///
+/// # Errors
+/// Never because of what the API sent; only where the builders and the schemas disagree, which is a bug.
+pub fn flatten<'a>(conversations: impl IntoIterator<Item = &'a str>, origin: &Origin<'_>) -> Result<Batch> {
+    let mut builder = BatchBuilder {
+        tables: PerTable::from_fn(TableBuilder::new),
+        child_ends: PerTable::from_fn(|_| Vec::new()),
+        rejects: Vec::new(),
+    };
+    for (seq, raw) in (origin.first_seq..).zip(conversations) {
+        if let Err(reason) = builder.append(raw, origin, seq) {
+            builder.rejects.push(Reject { raw: raw.to_owned(), reason, seq });
+        }
+    }
+    Ok(Batch {
+        tables: PerTable::try_from_fn(|table| builder.tables.get_mut(table).finish())?,
+        child_ends: builder.child_ends,
+        rejects: builder.rejects,
+    })
+}
+
+/// The fields of a conversation that are looked for: the columns first, then the three arrays, then the id.
+static NAMES: LazyLock<Names> = LazyLock::new(|| {
+    let mut names = field_names(Table::Conversations);
+    let arrays = names.len();
+    names.extend(Table::CHILDREN.map(Table::name));
+    let id = names.len();
+    names.push(column::CONVERSATION_ID);
+    Names { names, arrays, id }
+});
+
+struct Names {
+    names: Vec<&'static str>,
+    arrays: usize,
+    id: usize,
+}
+
+static CHILD_NAMES: LazyLock<PerTable<Vec<&'static str>>> = LazyLock::new(|| PerTable::from_fn(field_names));
+
+struct BatchBuilder {
+    tables: PerTable<TableBuilder>,
+    child_ends: PerTable<Vec<usize>>,
+    rejects: Vec<Reject>,
+}
+
+impl BatchBuilder {
+    /// Appends a conversation and its children; fails before the first row where it has no id.
+    fn append(&mut self, json: &str, origin: &Origin<'_>, seq: i64) -> Result<(), String> {
+        let names = &*NAMES;
+        let fields = Fields::split(json, &names.names).map_err(|_| "not a JSON object".to_owned())?;
+        let id_json = fields.known(names.id).ok_or("no conversation_id")?;
+        let (conversation_id, id_is_exact) = identity(id_json).ok_or("conversation_id is not a usable id")?;
+
+        let mut unplaced = Vec::new();
+        if !id_is_exact {
+            unplaced.push(("\"conversation_id\"", id_json));
+        }
+        let mut context = Context {
+            conversation_id: &conversation_id,
+            index: 0,
+            message_count: 0,
+            exported_at_micros: origin.exported_at.timestamp_micros(),
+            run_id: origin.run_id.as_str(),
+            seq,
+        };
+        for (position, (table, quoted_name)) in (names.arrays..).zip(CHILDREN) {
+            if let Some(raw) = fields.known(position) {
+                match elements(raw) {
+                    Some(elements) => self.append_children(table, &elements, &mut context),
+                    None => unplaced.push((quoted_name, raw)),
+                }
+            }
+            let end = self.tables.get(table).len();
+            self.child_ends.get_mut(table).push(end);
+        }
+        self.tables.get_mut(Table::Conversations).append(&context, &Value::Object(&fields, &unplaced));
+        Ok(())
+    }
+
+    fn append_children(&mut self, table: Table, elements: &[&RawValue], context: &mut Context<'_>) {
+        let names = CHILD_NAMES.get(table);
+        let rows = self.tables.get_mut(table);
+        for (index, element) in (0..).zip(elements) {
+            context.index = index;
+            match Fields::split(element.get(), names) {
+                Ok(fields) => rows.append(context, &Value::Object(&fields, &[])),
+                Err(_) if table == Table::Tags && is_bare_id(element) => {
+                    rows.append(context, &Value::Single(TAG_ID, element));
+                }
+                Err(_) => rows.append(context, &Value::Other(element)),
+            }
+        }
+        if table == Table::Messages {
+            context.message_count = i64::try_from(elements.len()).unwrap_or(i64::MAX);
+        }
+    }
+}
+
+/// The child tables with their names as they stand in JSON.
+const CHILDREN: [(Table, &str); 3] =
+    [(Table::Messages, "\"messages\""), (Table::Tags, "\"tags\""), (Table::AuditLogs, "\"audit_logs\"")];
+
+/// The vendor's OpenAPI file describes tags as ids.
+fn is_bare_id(element: &RawValue) -> bool {
+    element.get().starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit())
+}
+
+/// The id that a conversation is known by, and whether it is exactly what the API sent. A number's digits and the
+/// escaped form of text that is not Unicode serve as well as any other name, as long as they are always the same.
+fn identity(json: &RawValue) -> Option<(Cow<'_, str>, bool)> {
+    let text = json.get();
+    if let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        let (id, exact) = match inner.contains('\\') {
+            false => (Cow::Borrowed(inner), true),
+            true => match serde_json::from_str(text) {
+                Ok(id) => (Cow::Owned(id), true),
+                Err(_) => (Cow::Borrowed(inner), false),
+            },
+        };
+        return (!id.is_empty()).then_some((id, exact));
+    }
+    text.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some((Cow::Borrowed(text), false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Int32Type;
+
+    fn rows(conversations: &[&str]) -> Batch {
+        let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
+        let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 40 };
+        flatten(conversations.iter().copied(), &origin).unwrap()
+    }
+
+    fn text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
+        let array = batch.column_by_name(column).unwrap().as_string::<i32>();
+        array.iter().nth(row).unwrap().map(str::to_owned)
+    }
+
+    #[test]
+    fn one_bad_conversation_costs_none_of_the_others() {
+        let batch = rows(&[
+            r#"{"conversation_id": "a"}"#,
+            r#""what?""#,
+            r#"{"user_id": "u", "messages": [{}]}"#,
+            r#"{"conversation_id": ""}"#,
+            r#"{"conversation_id": {"x": 1}}"#,
+            r#"{"conversation_id": "b", "messages": [{"text": "hi"}, "odd"]}"#,
+        ]);
+        assert_eq!(batch.tables.get(Table::Conversations).num_rows(), 2);
+        assert_eq!(batch.child_ends.get(Table::Messages), &[0, 2]);
+        let rejected: Vec<_> = batch.rejects.iter().map(|r| (r.seq, r.reason.as_str())).collect();
+        assert_eq!(
+            rejected,
+            [
+                (41, "not a JSON object"),
+                (42, "no conversation_id"),
+                (43, "conversation_id is not a usable id"),
+                (44, "conversation_id is not a usable id")
+            ]
+        );
+        assert_eq!(batch.rejects[1].raw, r#"{"user_id": "u", "messages": [{}]}"#);
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_to_extra_as_it_came() {
+        let batch = rows(&[r#"{"conversation_id": 17, "undeflected": "yes", "all_tags": {"a" : 1.0},
+            "messages": "none", "csat_rating": 4.0, "user_id": 5}"#]);
+        let conversations = batch.tables.get(Table::Conversations);
+        assert_eq!(text(conversations, "conversation_id", 0).unwrap(), "17");
+        assert_eq!(text(conversations, "user_id", 0).unwrap(), "5");
+        assert_eq!(
+            text(conversations, "extra", 0).unwrap(),
+            r#"{"all_tags":{"a" : 1.0},"conversation_id":17,"messages":"none","user_id":5,"undeflected":"yes"}"#
+        );
+        let rating = conversations.column_by_name("csat_rating").unwrap().as_primitive::<Int32Type>();
+        assert_eq!(rating.value(0), 4);
+    }
+
+    #[test]
+    fn tags_come_as_objects_and_as_bare_ids() {
+        let batch =
+            rows(&[r#"{"conversation_id": "a", "tags": ["t1", {"id": "t1"}, {"name": "n", "level": 0}, 7, null]}"#]);
+        let tags = batch.tables.get(Table::Tags);
+        let row = |row| (text(tags, "tag_id", row), text(tags, "name", row), text(tags, "extra", row));
+        assert_eq!(row(0), (Some("t1".into()), None, None));
+        assert_eq!(row(1), (Some("t1".into()), None, Some("{}".into())));
+        assert_eq!(row(2), (None, Some("n".into()), None));
+        assert_eq!(row(3), (Some("7".into()), None, Some("7".into())));
+        assert_eq!(row(4), (None, None, Some("null".into())));
+    }
+}

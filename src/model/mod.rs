@@ -1,0 +1,15 @@
+//! The nouns every other module speaks in: ids, times, cursors, windows and the four tables. No I/O.
+
+mod cursor;
+mod ids;
+mod object;
+mod table;
+mod time;
+mod window;
+
+pub use cursor::Cursor;
+pub use ids::{CreatedDate, RunId};
+pub use object::{Fields, elements};
+pub use table::{Column, Kind, PerTable, Source, Table, column};
+pub use time::{ApiTime, EpochSecs, from_micros, parse_api_time, parse_user_time};
+pub use window::{Request, TimestampFilter, Window};

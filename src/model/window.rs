@@ -1,0 +1,91 @@
+//! What a walk asks the API for. Frozen when the walk starts, so that a resumed walk sends exactly the same.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::EpochSecs;
+
+/// Which time of a conversation the API's bounds mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum TimestampFilter {
+    /// When the conversation began; it never changes.
+    CreatedAt,
+    /// When it last changed; what an incremental pull needs.
+    UpdatedAt,
+    /// When its last message came.
+    LastMessageTime,
+}
+
+impl TimestampFilter {
+    /// The value of the `timestamp_filter` parameter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TimestampFilter::CreatedAt => "created_at",
+            TimestampFilter::UpdatedAt => "updated_at",
+            TimestampFilter::LastMessageTime => "last_message_time",
+        }
+    }
+}
+
+/// A half-open range of time, `[from, to)`; an open end is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Which time the bounds mean.
+    pub filter: TimestampFilter,
+    /// The first instant inside.
+    pub from: Option<DateTime<Utc>>,
+    /// The first instant after it.
+    pub to: Option<DateTime<Utc>>,
+}
+
+impl Window {
+    /// Everything there is.
+    pub const EVERYTHING: Window = Window { filter: TimestampFilter::UpdatedAt, from: None, to: None };
+
+    /// The `min_timestamp` to send. Nobody says whether the API's bounds are inclusive, so this is one second early.
+    pub fn min_timestamp(&self) -> Option<EpochSecs> {
+        self.from.map(|from| EpochSecs(EpochSecs::floor(from).0.saturating_sub(1)))
+    }
+
+    /// The `max_timestamp` to send: the first whole second that may be excluded.
+    pub fn max_timestamp(&self) -> Option<EpochSecs> {
+        self.to.map(EpochSecs::ceil)
+    }
+
+    /// Whether `time` lies inside.
+    pub fn contains(&self, time: DateTime<Utc>) -> bool {
+        self.from.is_none_or(|from| from <= time) && self.to.is_none_or(|to| time < to)
+    }
+}
+
+/// Every parameter of a walk but its cursor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The range of time.
+    pub window: Window,
+    /// `page_size`, where the user set one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_size: Option<u32>,
+    /// `user_filters`, a JSON object, where the user set one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_filters: Option<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_round_outwards_and_the_range_is_half_open() {
+        let at = |millis| DateTime::from_timestamp_millis(millis).unwrap();
+        let window = Window { filter: TimestampFilter::UpdatedAt, from: Some(at(10_500)), to: Some(at(20_500)) };
+        assert_eq!(window.min_timestamp(), Some(EpochSecs(9)));
+        assert_eq!(window.max_timestamp(), Some(EpochSecs(21)));
+        assert!(window.contains(at(10_500)) && window.contains(at(20_499)));
+        assert!(!window.contains(at(10_499)) && !window.contains(at(20_500)));
+        assert!(Window::EVERYTHING.contains(at(i64::from(i32::MIN))));
+    }
+}
