@@ -1,6 +1,15 @@
 //! Exports the conversations of a Decagon account into a data lake of Parquet tables.
 
+pub mod api;
+pub mod cli;
 pub mod clock;
+pub mod compact;
 pub mod error;
+pub mod export;
 pub mod flatten;
+pub mod lake;
+pub mod layout;
+pub mod merge;
 pub mod model;
+pub mod simulate;
+pub mod status;

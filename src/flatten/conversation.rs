@@ -1,7 +1,8 @@
 //! One API conversation becomes one row of `conversations` and its rows of the three child tables.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
 
 use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
@@ -26,11 +27,20 @@ pub struct Origin<'a> {
 #[derive(Debug)]
 pub struct Batch {
     /// The rows; a conversation's children lie together, in the conversations' order.
-    pub tables: PerTable<RecordBatch>,
+    pub tables: PerTable<Arc<RecordBatch>>,
     /// For each conversation, where its rows in each child table end (they begin where the one before it ends).
     pub child_ends: PerTable<Vec<usize>>,
     /// What could not be read.
     pub rejects: Vec<Reject>,
+}
+
+impl Batch {
+    /// Where the rows of the conversation in `row` stand in the child table `table`.
+    pub fn children(&self, table: Table, row: usize) -> Range<usize> {
+        let ends = self.child_ends.get(table);
+        let end = |row: usize| ends.get(row).copied().unwrap_or(0);
+        row.checked_sub(1).map_or(0, end)..end(row)
+    }
 }
 
 /// Something in `conversations` that is no conversation.
@@ -60,7 +70,7 @@ pub fn flatten<'a>(conversations: impl IntoIterator<Item = &'a str>, origin: &Or
         }
     }
     Ok(Batch {
-        tables: PerTable::try_from_fn(|table| builder.tables.get_mut(table).finish())?,
+        tables: PerTable::try_from_fn(|table| builder.tables.get_mut(table).finish().map(Arc::new))?,
         child_ends: builder.child_ends,
         rejects: builder.rejects,
     })

@@ -1,0 +1,20 @@
+//! The export API: its requests, its pages, its pace and its refusals.
+//!
+//! Facts about the API come from the vendor's page "Exporting Conversations via API" (called *doc* here) and from what
+//! public programs send to live accounts (*live*). Where they disagree, every form is accepted. Must not know: the
+//! lake.
+
+mod client;
+mod key;
+mod pacer;
+mod page;
+mod retry;
+
+pub use client::{Client, Fetched, Options, Tally};
+pub use key::ApiKey;
+pub use pacer::Pacer;
+pub use page::Page;
+pub use retry::RetryPolicy;
+
+/// The API's address outside the EU.
+pub const DEFAULT_BASE_URL: &str = "https://api.decagon.ai";

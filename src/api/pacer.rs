@@ -1,0 +1,78 @@
+//! Spaces the starts of requests: one a second over all endpoints of an account, and violators are banned (*live*).
+
+use std::time::Duration;
+
+use crate::clock::{Clock, Instant};
+
+/// Added to the interval, because the way to the server is not equally long each time.
+const MARGIN: Duration = Duration::from_millis(4);
+
+/// Lets a request start no sooner than an interval after the one before it, whether that one succeeded or not.
+#[derive(Debug)]
+pub struct Pacer {
+    clock: Clock,
+    interval: Duration,
+    next_start: Option<Instant>,
+}
+
+impl Pacer {
+    /// A pace of `requests_per_second`; 0 or less means none at all.
+    pub fn new(clock: Clock, requests_per_second: f64) -> Self {
+        let interval = if requests_per_second > 0.0 {
+            Duration::try_from_secs_f64(1.0 / requests_per_second)
+                .map_or(Duration::MAX, |gap| gap.saturating_add(MARGIN))
+        } else {
+            Duration::ZERO
+        };
+        Pacer { clock, interval, next_start: None }
+    }
+
+    /// Waits for the next turn and takes it.
+    pub async fn turn(&mut self) {
+        if let Some(start) = self.next_start {
+            self.clock.sleep_until(start).await;
+        }
+        self.next_start = self.clock.instant().checked_add(self.interval);
+    }
+
+    /// Pushes the next turn back, to `delay` from now at the earliest.
+    pub fn hold_off(&mut self, delay: Duration) {
+        let held = self.clock.instant().checked_add(delay);
+        self.next_start = self.next_start.max(held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn starts_are_never_closer_than_the_interval() {
+        let clock = Clock::system();
+        let mut pacer = Pacer::new(clock, 2.0);
+        let begin = clock.instant();
+        let mut starts = Vec::new();
+        for work_millis in [0, 100, 2_000, 0] {
+            pacer.turn().await;
+            starts.push(clock.instant());
+            clock.sleep(Duration::from_millis(work_millis)).await;
+        }
+        assert_eq!(starts[0], begin);
+        for pair in starts.windows(2) {
+            assert!(pair[1] - pair[0] >= Duration::from_millis(500));
+        }
+        assert!(starts[3] - begin < Duration::from_millis(3_100), "waits no longer than it must");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn holding_off_only_ever_delays() {
+        let clock = Clock::system();
+        let mut pacer = Pacer::new(clock, 1.0);
+        let begin = clock.instant();
+        pacer.turn().await;
+        pacer.hold_off(Duration::from_secs(30));
+        pacer.hold_off(Duration::from_secs(2));
+        pacer.turn().await;
+        assert!(clock.instant() - begin >= Duration::from_secs(30));
+    }
+}

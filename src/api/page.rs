@@ -1,0 +1,142 @@
+//! A response of `GET /conversation/export`, split into the raw conversations and the next cursor.
+
+use std::ops::Range;
+
+use crate::model::{Cursor, Fields, elements};
+
+/// The names that the next page's cursor has been seen under: in the doc's prose, in its example program and on live
+/// accounts, and in its example response (an integer). The first that is not null, empty or 0 counts.
+const CURSOR_NAMES: [&str; 3] = ["next_page_cursor", "next_cursor", "next_page_updated_after"];
+
+/// Why a response's body is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// Cut short, or a gateway's own page: another try may bring the whole.
+    #[error("the response is not a JSON object: {excerpt}")]
+    NotJson {
+        /// How the body begins.
+        excerpt: String,
+        /// Where it stops being JSON.
+        source: serde_json::Error,
+    },
+    /// An answer, but not the export's.
+    #[error("the response has no array `conversations`: {excerpt}")]
+    NoConversations {
+        /// How the body begins.
+        excerpt: String,
+    },
+}
+
+/// One page of the export.
+#[derive(Debug)]
+pub struct Page {
+    text: String,
+    conversations: Vec<Range<usize>>,
+    next: Option<Cursor>,
+}
+
+impl Page {
+    /// Splits a response's body. Bytes that are not UTF-8 become U+FFFD, so that they cost nothing around them.
+    ///
+    /// # Errors
+    /// Where the body is no JSON object (cut short, or a gateway's page), or has no array `conversations`.
+    pub fn parse(body: Vec<u8>) -> Result<Self, PageError> {
+        let text =
+            String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        let [a, b, c] = CURSOR_NAMES;
+        let fields = Fields::split(&text, &["conversations", a, b, c])
+            .map_err(|source| PageError::NotJson { excerpt: excerpt(&text), source })?;
+        let list =
+            fields.known(0).and_then(elements).ok_or_else(|| PageError::NoConversations { excerpt: excerpt(&text) })?;
+        let begin = text.as_ptr().addr();
+        let range = |part: &str| {
+            let start = part.as_ptr().addr().saturating_sub(begin);
+            start..start.saturating_add(part.len())
+        };
+        let conversations = list.iter().map(|raw| range(raw.get())).collect();
+        let next = (1..=CURSOR_NAMES.len()).find_map(|position| fields.known(position).and_then(Cursor::from_json));
+        Ok(Page { conversations, next, text })
+    }
+
+    /// The raw conversations, in the API's order.
+    pub fn conversations(&self) -> impl Iterator<Item = &str> {
+        self.conversations.iter().filter_map(|range| self.text.get(range.clone()))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.conversations.len()
+    }
+
+    /// Whether there are none, which does not mean that the export is at its end.
+    pub fn is_empty(&self) -> bool {
+        self.conversations.is_empty()
+    }
+
+    /// Where the next page begins; `None` at the end.
+    pub fn next(&self) -> Option<&Cursor> {
+        self.next.as_ref()
+    }
+
+    /// The size of the body in bytes.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
+/// The first words of a text, on one line, for messages.
+pub(super) fn excerpt(text: &str) -> String {
+    const MOST: usize = 160;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None if line.is_empty() => "(empty)".to_owned(),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(json: &str) -> Option<String> {
+        Page::parse(json.as_bytes().to_vec()).unwrap().next().map(ToString::to_string)
+    }
+
+    #[test]
+    fn takes_the_first_cursor_that_says_something() {
+        assert_eq!(next(r#"{"conversations": [], "next_cursor": "n", "next_page_cursor": "p"}"#).unwrap(), "p");
+        assert_eq!(next(r#"{"next_cursor": "n", "next_page_cursor": null, "conversations": []}"#).unwrap(), "n");
+        assert_eq!(
+            next(r#"{"next_cursor": "", "next_page_cursor": 0, "next_page_updated_after": 151050148, "conversations": []}"#)
+                .unwrap(),
+            "151050148"
+        );
+        assert_eq!(next(r#"{"conversations": [], "next_cursor": null}"#), None);
+    }
+
+    #[test]
+    fn hands_out_the_conversations_as_they_came() {
+        let body = br#" {"conversations": [ {"a": 1.0} , "x", null,{}]} "#.to_vec();
+        let bytes = body.len();
+        let page = Page::parse(body).unwrap();
+        assert_eq!(page.conversations().collect::<Vec<_>>(), [r#"{"a": 1.0}"#, "\"x\"", "null", "{}"]);
+        assert_eq!((page.len(), page.bytes()), (4, bytes));
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        let message = |body: &str| Page::parse(body.as_bytes().to_vec()).unwrap_err().to_string();
+        assert!(message("<html>\n <b>Bad gateway</b>").contains("not a JSON object: <html> <b>Bad gateway</b>"));
+        assert!(message(r#"{"conversations": [{"a": "#).contains("not a JSON object"));
+        assert!(message(r#"{"data": []}"#).contains("no array `conversations`"));
+        assert!(message(r#"{"conversations": {}}"#).contains("no array `conversations`"));
+        assert!(message(&"x".repeat(9_999)).len() < 300);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_cost_nothing_around_them() {
+        let page = Page::parse(b"{\"conversations\": [{\"a\": \"\xff\"}, {}]}".to_vec()).unwrap();
+        assert_eq!(page.conversations().collect::<Vec<_>>(), ["{\"a\": \"\u{fffd}\"}", "{}"]);
+    }
+}

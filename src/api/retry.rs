@@ -1,0 +1,80 @@
+//! Which failures are worth another try, and how long to wait for it.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use chrono::{DateTime, Utc};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+/// How often and how long a request is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryPolicy {
+    /// The most tries of one request, the first included.
+    pub max_tries: usize,
+    /// The longest time from a request's first try to the start of its last.
+    pub max_total: Duration,
+    /// The first delay; it doubles from try to try, with jitter.
+    pub min_delay: Duration,
+    /// The longest delay that is not asked for by the server.
+    pub max_delay: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        RetryPolicy {
+            max_tries: 10,
+            max_total: Duration::from_secs(15 * 60),
+            min_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(60),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The delays between the tries of one request.
+    pub fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
+        ExponentialBuilder::new()
+            .with_min_delay(self.min_delay)
+            .with_max_delay(self.max_delay)
+            .with_max_times(self.max_tries.saturating_sub(1))
+            .with_jitter()
+            .build()
+    }
+}
+
+/// How long the server asks to wait: `Retry-After` in seconds or as an HTTP date.
+pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(secs) = text.parse() {
+        return Some(Duration::from_secs(secs));
+    }
+    let date = DateTime::parse_from_rfc2822(text).ok()?;
+    Some((date.to_utc() - now).to_std().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(value: &'static str) -> Option<Duration> {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+        retry_after(&headers, DateTime::from_timestamp(1_700_000_000, 0).unwrap())
+    }
+
+    #[test]
+    fn the_server_may_ask_in_seconds_or_by_date() {
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked("Tue, 14 Nov 2023 22:13:50 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(asked("Tue, 14 Nov 2023 22:13:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(asked("soon"), None);
+    }
+
+    #[test]
+    fn delays_grow_up_to_the_cap_and_end() {
+        let policy = RetryPolicy { max_tries: 9, ..RetryPolicy::default() };
+        let delays: Vec<_> = policy.delays().collect();
+        assert_eq!(delays.len(), 8);
+        assert!(delays[0] >= policy.min_delay && delays[7] >= policy.max_delay);
+        assert!(delays.iter().all(|delay| *delay <= policy.max_delay * 2));
+    }
+}

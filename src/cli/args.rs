@@ -1,0 +1,324 @@
+//! What can be typed: commands, flags and their environment variables.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use chrono::{DateTime, Utc};
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+use url::Url;
+
+use crate::api::{ApiKey, DEFAULT_BASE_URL};
+use crate::model::{TimestampFilter, parse_user_time};
+use crate::simulate::CursorName;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Try it without an account:
+  decagon-lake demo
+
+Export an account into a folder, then again every hour (cron, Airflow, …):
+  export DECAGON_API_KEY=…  DECAGON_LAKE=/data/decagon
+  decagon-lake sync
+
+Fetch a range of time again:
+  decagon-lake backfill --from 2024-01-01 --to 2024-02-01
+  decagon-lake compact
+
+Exit codes: 0 done, 2 usage or configuration, 3 the API refused or broke its contract, 4 the API could not be
+reached, 5 the store, 6 data was set aside or an invariant does not hold, 7 another run holds the lake, 70 a bug,
+130 interrupted.";
+
+/// Exports the conversations of a Decagon account into a data lake of Parquet tables.
+///
+/// Pulls `GET /conversation/export` page by page and keeps four tables, partitioned by the date a conversation was
+/// created: conversations, messages, tags and audit_logs. Each conversation is in them once, as its newest copy.
+#[derive(Debug, Parser)]
+#[command(name = "decagon-lake", version, styles = STYLES, after_help = EXAMPLES, max_term_width = 100)]
+pub(super) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// How log lines on stderr are written
+    #[arg(long, global = true, env = "DECAGON_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(super) log_format: LogFormat,
+    /// Tell more
+    #[arg(short, long, global = true, env = "DECAGON_VERBOSE", conflicts_with = "quiet")]
+    pub(super) verbose: bool,
+    /// Tell only warnings and errors
+    #[arg(short, long, global = true, env = "DECAGON_QUIET")]
+    pub(super) quiet: bool,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line, for machines.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Export what changed, then compact: what a schedule runs
+    Sync(ExportArgs),
+    /// Fetch what changed since the last export (the first time: everything) and land it
+    Export(ExportArgs),
+    /// Fetch a range of time and land it, leaving the incremental export alone
+    Backfill(BackfillArgs),
+    /// Bring what is landed into the tables, one row per conversation
+    Compact(CompactArgs),
+    /// Tell what the lake holds and how far it has come
+    Status(StatusArgs),
+    /// Serve a simulated export API on this machine
+    Simulate(SimulateArgs),
+    /// See all of it work, on simulated conversations
+    Demo(DemoArgs),
+}
+
+/// Where the lake is.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LakeArgs {
+    /// The lake: a path or a URL (s3://bucket/prefix, gs://bucket/prefix, az://container/prefix)
+    #[arg(long, env = "DECAGON_LAKE", value_name = "URL")]
+    pub(super) lake: String,
+}
+
+/// How to reach the API.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "API")]
+pub(super) struct ApiArgs {
+    /// The API's address; accounts in the EU have https://eu.api.decagon.ai
+    #[arg(long, env = "DECAGON_BASE_URL", value_name = "URL", default_value = DEFAULT_BASE_URL)]
+    pub(super) base_url: Url,
+    /// A file with the API key; without it the key is taken from DECAGON_API_KEY
+    #[arg(long, env = "DECAGON_API_KEY_FILE", value_name = "FILE")]
+    pub(super) api_key_file: Option<PathBuf>,
+    /// A key that was not typed but comes with the command.
+    #[arg(skip)]
+    pub(super) key: Option<ApiKey>,
+    /// How many requests may start in a second, retries included; 0 is unlimited (the API bans whom it catches)
+    #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate)]
+    pub(super) requests_per_second: f64,
+    /// How many conversations to ask for at once; by default the API decides
+    #[arg(long, env = "DECAGON_PAGE_SIZE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) page_size: Option<u32>,
+    /// Export only these users' conversations: a JSON object, as in {"metadata_filter": {"plan": "pro"}}
+    #[arg(long, env = "DECAGON_USER_FILTERS", value_name = "JSON", value_parser = json_object)]
+    pub(super) user_filters: Option<Value>,
+    /// How often one request is tried
+    #[arg(long, env = "DECAGON_MAX_TRIES", value_name = "N", default_value_t = 10, hide_short_help = true)]
+    pub(super) max_tries: u32,
+    /// How long one request is tried for
+    #[arg(long, env = "DECAGON_MAX_RETRY_TIME", value_name = "DURATION", default_value = "15m",
+        value_parser = humantime::parse_duration, hide_short_help = true)]
+    pub(super) max_retry_time: Duration,
+    /// How long one try may take
+    #[arg(long, env = "DECAGON_TIMEOUT", value_name = "DURATION", default_value = "2m",
+        value_parser = humantime::parse_duration, hide_short_help = true)]
+    pub(super) timeout: Duration,
+    /// The largest response that is read
+    #[arg(
+        long,
+        env = "DECAGON_MAX_RESPONSE_BYTES",
+        value_name = "SIZE",
+        default_value = "256MiB",
+        hide_short_help = true
+    )]
+    pub(super) max_response_bytes: ByteSize,
+    /// Allow plain http to other machines, which shows them the key
+    #[arg(long, env = "DECAGON_ALLOW_HTTP", hide_short_help = true)]
+    pub(super) allow_http: bool,
+}
+
+/// When fetched rows are landed.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Landing")]
+pub(super) struct FlushArgs {
+    /// Land after this many conversations
+    #[arg(
+        long,
+        env = "DECAGON_FLUSH_CONVERSATIONS",
+        value_name = "N",
+        default_value_t = 8_000,
+        hide_short_help = true
+    )]
+    pub(super) flush_conversations: u64,
+    /// Land after this much JSON, which is about what it takes in memory
+    #[arg(long, env = "DECAGON_FLUSH_BYTES", value_name = "SIZE", default_value = "32MiB", hide_short_help = true)]
+    pub(super) flush_bytes: ByteSize,
+    /// Land after this much time
+    #[arg(long, env = "DECAGON_FLUSH_INTERVAL", value_name = "DURATION", default_value = "5m",
+        value_parser = humantime::parse_duration, hide_short_help = true)]
+    pub(super) flush_interval: Duration,
+}
+
+/// Whether the report is printed.
+#[derive(Debug, Clone, Args)]
+pub(super) struct JsonArgs {
+    /// Print the result as JSON on stdout
+    #[arg(long, env = "DECAGON_JSON")]
+    pub(super) json: bool,
+}
+
+/// `export` and `sync`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    pub(super) lake: LakeArgs,
+    #[command(flatten)]
+    pub(super) json: JsonArgs,
+    /// Fetch what changed up to this long before the newest known change again, in case the API was late
+    #[arg(long, env = "DECAGON_OVERLAP", value_name = "DURATION", default_value = "10m",
+        value_parser = humantime::parse_duration)]
+    pub(super) overlap: Duration,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+    #[command(flatten)]
+    pub(super) flush: FlushArgs,
+}
+
+/// `backfill`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct BackfillArgs {
+    #[command(flatten)]
+    pub(super) lake: LakeArgs,
+    #[command(flatten)]
+    pub(super) json: JsonArgs,
+    /// The first moment: RFC 3339, YYYY-MM-DD (midnight UTC) or epoch seconds
+    #[arg(long, env = "DECAGON_FROM", value_name = "TIME", value_parser = parse_user_time)]
+    pub(super) from: DateTime<Utc>,
+    /// The first moment that is not included any more
+    #[arg(long, env = "DECAGON_TO", value_name = "TIME", value_parser = parse_user_time)]
+    pub(super) to: DateTime<Utc>,
+    /// Which time of a conversation the range means
+    #[arg(long, env = "DECAGON_TIMESTAMP_FILTER", value_enum, default_value_t = TimestampFilter::UpdatedAt)]
+    pub(super) timestamp_filter: TimestampFilter,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+    #[command(flatten)]
+    pub(super) flush: FlushArgs,
+}
+
+/// `compact`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct CompactArgs {
+    #[command(flatten)]
+    pub(super) lake: LakeArgs,
+    #[command(flatten)]
+    pub(super) json: JsonArgs,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub(super) lake: LakeArgs,
+    #[command(flatten)]
+    pub(super) json: JsonArgs,
+}
+
+/// The simulated conversations.
+#[derive(Debug, Clone, Args)]
+pub(super) struct WorldArgs {
+    /// Decides everything about the conversations
+    #[arg(long, env = "DECAGON_SEED", value_name = "N", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// How many conversations the history has
+    #[arg(long, env = "DECAGON_CONVERSATIONS", value_name = "N", default_value_t = 5_000)]
+    pub(super) conversations: u32,
+    /// How many days the history spans
+    #[arg(long, env = "DECAGON_DAYS", value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) days: u32,
+    /// How many messages a conversation has, on average
+    #[arg(long, env = "DECAGON_MESSAGES", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) messages: u32,
+}
+
+/// `simulate`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SimulateArgs {
+    #[command(flatten)]
+    pub(super) world: WorldArgs,
+    /// The port on 127.0.0.1; 0 takes a free one
+    #[arg(long, env = "DECAGON_PORT", value_name = "PORT", default_value_t = 8787)]
+    pub(super) port: u16,
+    /// The API key that it accepts
+    #[arg(long, env = "DECAGON_SIMULATED_KEY", value_name = "TEXT", default_value = "simulated-key")]
+    pub(super) accept_key: String,
+    /// How many requests it allows in a second; 0 is unlimited
+    #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate)]
+    pub(super) requests_per_second: f64,
+    /// When the history ends and the simulation starts [default: now]
+    #[arg(long, env = "DECAGON_NOW", value_name = "TIME", value_parser = parse_user_time)]
+    pub(super) now: Option<DateTime<Utc>>,
+    /// How many seconds pass in the simulation for each real one; 0 stops time
+    #[arg(long, env = "DECAGON_SPEED", value_name = "N", default_value_t = 1.0, value_parser = rate)]
+    pub(super) speed: f64,
+    /// What the next page's cursor is called; the API's own page has all three
+    #[arg(long, env = "DECAGON_CURSOR_NAME", value_enum, default_value_t = CursorName::NextCursor)]
+    pub(super) cursor_name: CursorName,
+    /// What the bounds mean where no timestamp_filter is sent
+    #[arg(long, env = "DECAGON_DEFAULT_FILTER", value_enum, default_value_t = TimestampFilter::CreatedAt)]
+    pub(super) default_filter: TimestampFilter,
+    /// Leave out updated_at and last_message_at, as the API's own example does
+    #[arg(long, env = "DECAGON_NO_UPDATED_AT")]
+    pub(super) no_updated_at: bool,
+}
+
+/// `demo`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DemoArgs {
+    /// Where the lake is made; what an earlier demo left there is replaced
+    #[arg(long, env = "DECAGON_DEMO_LAKE", value_name = "DIR", default_value = "demo-lake")]
+    pub(super) lake: PathBuf,
+    #[command(flatten)]
+    pub(super) world: WorldArgs,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
+        _ => Err("expected a number, 0 or more".to_owned()),
+    }
+}
+
+fn json_object(text: &str) -> Result<Value, String> {
+    match serde_json::from_str(text) {
+        Ok(object @ Value::Object(_)) => Ok(object),
+        Ok(_) => Err("expected a JSON object, as in {\"deflected_filter\": true}".to_owned()),
+        Err(error) => Err(format!("expected a JSON object: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Every flag can be set from the environment; the API key only from there or from a file.
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        for command in Cli::command().get_subcommands() {
+            for flag in command.get_arguments() {
+                let (id, name) = (flag.get_id().as_str(), flag.get_env());
+                let named = name.is_some_and(|name| name.to_string_lossy().starts_with("DECAGON_"));
+                assert!(named || id == "help", "{} --{id}", command.get_name());
+                assert_ne!(id, "api_key");
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Shows all of it on simulated conversations: a first sync, a day that passes, a second sync, and what to ask.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Parser;
+use indicatif::{DecimalBytes, HumanCount};
+use tokio_util::sync::CancellationToken;
+
+use super::args::{Cli, Command, DemoArgs, ExportArgs};
+use super::entry::world_settings;
+use super::session::{self, Context};
+use super::{examples, output};
+use crate::api::ApiKey;
+use crate::error::{Error, Result};
+use crate::lake::Lake;
+use crate::model::TimestampFilter;
+use crate::simulate::{CursorName, Disputed, Settings, Simulator, World};
+use crate::status;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// What the simulator of the demo and its client agree on.
+const KEY: &str = "demo-key";
+
+/// Runs the demo.
+pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
+    let started = context.clock.instant();
+    let lake = fresh_lake(&args.lake).await?;
+    // A day passes before the second sync, and ends now.
+    let history_ends = context.clock.now() - DAY;
+    let settings = Settings {
+        port: 0,
+        key: KEY.to_owned(),
+        requests_per_second: 0.0,
+        speed: 0.0,
+        disputed: Disputed {
+            cursor_name: CursorName::NextCursor,
+            default_filter: TimestampFilter::CreatedAt,
+            updated_at: true,
+        },
+    };
+    let world = World::new(world_settings(&args.world, history_ends));
+    let simulator = Simulator::bind(world, settings, context.clock).await?;
+    let time = simulator.time();
+    let sync = sync_args(&args.lake, &simulator.url()?)?;
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(simulator.serve(stop.clone()));
+
+    let first = session::sync(&sync, context).await?;
+    time.advance(DAY);
+    tracing::info!("a day passes in the simulation");
+    let second = session::sync(&sync, context).await?;
+    stop.cancel();
+    serving.await.map_err(|error| Error::bug("the simulator failed").caused_by(error))??;
+
+    let status = status::status(&lake, context.clock.now()).await?;
+    let fetched = first.compacted_copies + second.landed_rows.get(crate::model::Table::Conversations);
+    output::status(&status);
+    output::line("");
+    output::line(&format!(
+        "{} copies of conversations fetched, {} duplicates resolved, {} of Parquet, {:.1} s",
+        HumanCount(fetched),
+        HumanCount(first.duplicates_resolved + second.duplicates_resolved),
+        DecimalBytes(crate::model::Table::ALL.iter().map(|table| status.tables.get(*table).bytes).sum()),
+        (context.clock.instant() - started).as_secs_f64(),
+    ));
+    output::line(&examples::duckdb(lake.url()));
+    output::line(&examples::spark(lake.url()));
+    Ok(())
+}
+
+/// The folder of the demo's lake, without what an earlier demo left there.
+async fn fresh_lake(path: &Path) -> Result<Lake> {
+    let lake = Lake::open(&path.display().to_string())?;
+    let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied {
+        let demo = lake.describe().await?.is_some_and(|file| file.base_url.starts_with("http://127.0.0.1:"));
+        if !demo {
+            return Err(Error::usage(format!("--lake {} has something in it that no demo made", path.display()))
+                .with_hint("give a folder that is not there yet"));
+        }
+        std::fs::remove_dir_all(path).map_err(|error| {
+            Error::store(format!("cannot remove the earlier demo's {}", path.display())).caused_by(error)
+        })?;
+    }
+    Ok(lake)
+}
+
+/// The arguments of a sync with every default, but for the lake and the API.
+fn sync_args(lake: &Path, base_url: &str) -> Result<ExportArgs> {
+    let lake = lake.display().to_string();
+    let typed = ["decagon-lake", "sync", "--lake", &lake, "--base-url", base_url, "--requests-per-second", "0"];
+    match Cli::try_parse_from(typed).map(|cli| cli.command) {
+        Ok(Command::Sync(mut args)) => {
+            args.api.key = Some(ApiKey::new(KEY, "the demo")?);
+            Ok(args)
+        }
+        Ok(_) => Err(Error::bug("`sync` was read as another command")),
+        Err(error) => Err(Error::usage("the environment has a setting that `sync` refuses").caused_by(error)),
+    }
+}

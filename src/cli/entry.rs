@@ -1,0 +1,99 @@
+//! From the process's arguments to its exit code.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use clap::Parser;
+use indicatif::MultiProgress;
+use tracing::Level;
+
+use super::args::{Cli, Command, SimulateArgs, StatusArgs, WorldArgs};
+use super::session::{self, Context};
+use super::{demo, logging, output, shutdown};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::lake::Lake;
+use crate::simulate::{Disputed, Settings, Simulator, World, WorldSettings};
+use crate::status;
+
+/// Runs the command that was typed.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let bars = MultiProgress::new();
+    let level = match (cli.verbose, cli.quiet) {
+        (true, _) => Level::DEBUG,
+        (_, true) => Level::WARN,
+        _ => Level::INFO,
+    };
+    logging::start(cli.log_format, level, &bars);
+    // The panic has been told on stderr by then; the exit code tells schedulers.
+    let result = catch_unwind(AssertUnwindSafe(|| run(&cli, bars)))
+        .unwrap_or_else(|_| Err(Error::bug("the program came to a halt where it never should")));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::failure(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli, bars: MultiProgress) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Kind::Bug, "cannot start the async runtime").caused_by(error))?;
+    runtime.block_on(async {
+        let context = Context { clock: Clock::system(), shutdown: shutdown::watch(), bars, quiet: cli.quiet };
+        match &cli.command {
+            Command::Sync(args) => session::sync(args, &context).await.map(drop),
+            Command::Export(args) => session::export(args, &context).await.map(drop),
+            Command::Backfill(args) => session::backfill(args, &context).await.map(drop),
+            Command::Compact(args) => session::compact(args, &context).await.map(drop),
+            Command::Status(args) => show_status(args, &context).await,
+            Command::Simulate(args) => simulate(args, &context).await,
+            Command::Demo(args) => demo::demo(args, &context).await,
+        }
+    })
+}
+
+async fn show_status(args: &StatusArgs, context: &Context) -> Result<()> {
+    let lake = Lake::open(&args.lake.lake)?;
+    let status = status::status(&lake, context.clock.now()).await?;
+    if args.json.json {
+        let json = serde_json::to_string(&status);
+        output::line(&json.map_err(|error| Error::bug("cannot write the status").caused_by(error))?);
+    } else {
+        output::status(&status);
+    }
+    Ok(())
+}
+
+async fn simulate(args: &SimulateArgs, context: &Context) -> Result<()> {
+    let now = args.now.unwrap_or_else(|| context.clock.now());
+    let settings = Settings {
+        port: args.port,
+        key: args.accept_key.clone(),
+        requests_per_second: args.requests_per_second,
+        speed: args.speed,
+        disputed: Disputed {
+            cursor_name: args.cursor_name,
+            default_filter: args.default_filter,
+            updated_at: !args.no_updated_at,
+        },
+    };
+    let world = World::new(world_settings(&args.world, now));
+    let simulator = Simulator::bind(world, settings, context.clock).await?;
+    let url = simulator.url()?;
+    output::line(&url);
+    tracing::info!(
+        "simulating the export API; try DECAGON_API_KEY={} decagon-lake sync --base-url {url} --lake ./lake",
+        args.accept_key
+    );
+    simulator.serve(context.shutdown.clone()).await
+}
+
+/// The world that was asked for, its history ending at `now`.
+pub(super) fn world_settings(args: &WorldArgs, now: chrono::DateTime<chrono::Utc>) -> WorldSettings {
+    WorldSettings { seed: args.seed, conversations: args.conversations, days: args.days, messages: args.messages, now }
+}

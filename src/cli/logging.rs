@@ -1,0 +1,57 @@
+//! Log lines on stderr, which do not tear a progress line apart.
+
+use std::io::{IsTerminal, Write};
+
+use indicatif::MultiProgress;
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use super::args::LogFormat;
+
+/// Starts logging. `bars` are what is drawn on the terminal.
+pub(super) fn start(format: LogFormat, level: Level, bars: &MultiProgress) {
+    // The libraries' own chatter is for their developers.
+    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("decagon_lake", level);
+    let terminal = std::io::stderr().is_terminal();
+    let lines = fmt::layer().with_writer(AroundBars(bars.clone())).with_target(false);
+    let layer = match format {
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        // A person sees the time on the wall; a log file needs it.
+        LogFormat::Text if terminal => lines.without_time().with_ansi(colour()).with_filter(filter).boxed(),
+        LogFormat::Text => lines.with_ansi(false).with_filter(filter).boxed(),
+    };
+    // Only a second call can fail, and there is none.
+    let _ = tracing_subscriber::registry().with(layer).try_init();
+}
+
+fn colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes to stderr with the progress line out of the way.
+#[derive(Clone)]
+struct AroundBars(MultiProgress);
+
+impl Write for AroundBars {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        // A closed stderr is no reason to stop exporting.
+        let _ = self.0.suspend(|| std::io::stderr().write_all(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for AroundBars {
+    type Writer = AroundBars;
+
+    fn make_writer(&'a self) -> AroundBars {
+        self.clone()
+    }
+}

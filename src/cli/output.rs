@@ -1,0 +1,114 @@
+//! What is told at the end: summaries on stderr, data on stdout.
+
+use std::io::Write;
+
+use indicatif::{DecimalBytes, HumanCount, HumanDuration};
+
+use crate::error::Error;
+use crate::lake::{Outcome, RunReport};
+use crate::model::Table;
+use crate::status::Status;
+
+/// Writes a line of data to stdout. Whoever closed the pipe has seen enough.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Tells of a failure: the chain of causes, then what to do.
+pub(super) fn failure(error: &Error) {
+    let told = error.chain().join(": ");
+    match error.hint() {
+        Some(hint) => tracing::error!(hint, "{told}"),
+        None => tracing::error!("{told}"),
+    }
+}
+
+/// Tells what a run did.
+pub(super) fn summary(report: &RunReport) {
+    let outcome = match report.outcome {
+        Outcome::Done => "done",
+        Outcome::Interrupted => "interrupted",
+        Outcome::Failed => "failed",
+    };
+    let took = (report.finished_at - report.started_at).to_std().unwrap_or_default();
+    let mut parts = Vec::new();
+    if report.request.is_some() {
+        parts.push(format!(
+            "{} pages in {} requests, {} conversations landed ({})",
+            HumanCount(report.pages),
+            HumanCount(report.requests),
+            HumanCount(*report.landed_rows.get(Table::Conversations)),
+            DecimalBytes(report.landed_bytes.total()),
+        ));
+    }
+    if report.outside_window > 0 {
+        parts.push(format!("{} outside the range left out", HumanCount(report.outside_window)));
+    }
+    if report.quarantined > 0 {
+        parts.push(format!("{} set aside", HumanCount(report.quarantined)));
+    }
+    if matches!(report.command, "sync" | "compact") {
+        parts.push(match report.compacted_dates.len() {
+            0 => "nothing to compact".to_owned(),
+            dates => format!(
+                "{dates} dates compacted, {} duplicates resolved, {} written",
+                HumanCount(report.duplicates_resolved),
+                DecimalBytes(report.table_bytes.total()),
+            ),
+        });
+    }
+    tracing::info!(
+        run_id = %report.run_id,
+        secs = took.as_secs_f64(),
+        "{} {outcome}: {}",
+        report.command,
+        parts.join("; ")
+    );
+}
+
+/// Tells what a lake holds, for people.
+pub(super) fn status(status: &Status) {
+    line(&format!("lake       {}", status.lake));
+    line(&format!("api        {}", status.base_url));
+    match (status.watermark, status.lag_secs) {
+        (Some(watermark), Some(lag)) => {
+            let lag = std::time::Duration::from_secs(u64::try_from(lag).unwrap_or(0));
+            line(&format!("watermark  {} ({} ago)", watermark.format("%Y-%m-%d %H:%M:%S UTC"), HumanDuration(lag)));
+        }
+        _ => line("watermark  none: no export has ended yet"),
+    }
+    for walk in &status.unfinished {
+        let reached =
+            walk.newest_change.map_or_else(String::new, |at| format!(", at {}", at.format("%Y-%m-%d %H:%M:%S")));
+        line(&format!(
+            "unfinished {} since {}: {} pages, {} conversations{reached}",
+            walk.command,
+            walk.started_at.format("%Y-%m-%d %H:%M:%S"),
+            HumanCount(walk.pages),
+            HumanCount(walk.conversations),
+        ));
+    }
+    let landing = &status.landing;
+    line(&match landing.objects {
+        0 => "landing    empty".to_owned(),
+        objects => format!(
+            "landing    {} copies of conversations at {} dates in {} objects ({}), waiting for `compact`",
+            HumanCount(*landing.extent.rows.get(Table::Conversations)),
+            HumanCount(landing.dates),
+            HumanCount(objects),
+            DecimalBytes(landing.extent.bytes.total()),
+        ),
+    });
+    line("");
+    line(&format!("{:<14} {:>14} {:>12} {:>7}  {}", "table", "rows", "bytes", "dates", "from .. to"));
+    for table in Table::ALL {
+        let of = status.tables.get(table);
+        let range = match (of.first_date, of.last_date) {
+            (Some(first), Some(last)) => format!("{first} .. {last}"),
+            _ => "-".to_owned(),
+        };
+        let (rows, bytes, dates) =
+            (HumanCount(of.rows).to_string(), DecimalBytes(of.bytes).to_string(), HumanCount(of.dates).to_string());
+        line(&format!("{:<14} {rows:>14} {bytes:>12} {dates:>7}  {range}", table.name()));
+    }
+}

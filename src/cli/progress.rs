@@ -1,0 +1,85 @@
+//! Shows how far a walk has come: one line on a terminal, elsewhere a log line now and then.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::export::Progress;
+
+/// How often a log line tells of the progress.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the terminal's line is drawn again.
+const DRAW_INTERVAL: Duration = Duration::from_millis(120);
+
+/// Shows what comes down `progress` until its sender is gone.
+pub(super) async fn show(mut progress: watch::Receiver<Progress>, bars: MultiProgress, quiet: bool, clock: Clock) {
+    if std::io::stderr().is_terminal() && !quiet {
+        let bar = bars.add(ProgressBar::new_spinner());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(DRAW_INTERVAL);
+        while progress.changed().await.is_ok() {
+            bar.set_message(line(&progress.borrow_and_update(), clock.now()));
+            clock.sleep(DRAW_INTERVAL).await;
+        }
+        bar.finish_and_clear();
+        bars.remove(&bar);
+    } else {
+        let mut due = clock.instant() + LOG_INTERVAL;
+        while progress.changed().await.is_ok() {
+            if clock.instant() >= due {
+                due = clock.instant() + LOG_INTERVAL;
+                let now = *progress.borrow_and_update();
+                tracing::info!(pages = now.pages, conversations = now.conversations, "{}", line(&now, clock.now()));
+            }
+        }
+    }
+}
+
+/// Pages, conversations, the time reached, the rate and what is left, as far as it is known.
+fn line(progress: &Progress, now: DateTime<Utc>) -> String {
+    let mut parts = vec![
+        format!("{} pages", HumanCount(progress.pages)),
+        format!("{} conversations", HumanCount(progress.conversations)),
+    ];
+    if let Some(reached) = progress.reached {
+        parts.push(format!("at {}", reached.format("%Y-%m-%d %H:%M")));
+    }
+    let elapsed = (now - progress.started_at).to_std().unwrap_or_default();
+    if let Some(rate) = (u128::from(progress.conversations) * 1_000).checked_div(elapsed.as_millis()) {
+        parts.push(format!("{}/s", HumanCount(u64::try_from(rate).unwrap_or(u64::MAX))));
+    }
+    if let Some(fraction) = progress.fraction().filter(|fraction| *fraction > 0.0) {
+        let left = Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 / fraction - 1.0)).unwrap_or(Duration::MAX);
+        if left > Duration::from_secs(1) {
+            parts.push(format!("about {} left", HumanDuration(left)));
+        }
+    }
+    parts.join(" · ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Window;
+
+    #[test]
+    fn tells_what_is_known() {
+        let at = |secs| DateTime::from_timestamp(secs, 0).unwrap();
+        let mut progress = Progress::new(Window::EVERYTHING, at(1_709_251_200));
+        assert_eq!(line(&progress, at(1_709_251_200)), "0 pages · 0 conversations");
+        progress.pages = 20;
+        progress.conversations = 2_000;
+        progress.first_change = Some(at(1_709_251_200 - 40 * 86_400));
+        progress.reached = Some(at(1_709_251_200 - 30 * 86_400));
+        assert_eq!(
+            line(&progress, at(1_709_251_220)),
+            "20 pages · 2,000 conversations · at 2024-01-31 00:00 · 100/s · about 60 seconds left"
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The second stage: flattens pages and gathers their rows until there are enough for landing objects.
+
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, watch};
+
+use super::Progress;
+use crate::api::Fetched;
+use crate::clock::{Clock, Instant};
+use crate::error::Result;
+use crate::flatten::{self, Batch, Origin, Reject};
+use crate::lake::Walk;
+use crate::merge::{changed_at, time};
+use crate::model::{CreatedDate, RunId, Table, TimestampFilter, Window, column, from_micros};
+
+/// When gathered rows are landed. Many small objects cost requests and slow readers down; a crash costs what was not
+/// landed yet.
+#[derive(Debug, Clone, Copy)]
+pub struct FlushPolicy {
+    /// After this many conversations.
+    pub max_conversations: u64,
+    /// After this many bytes of JSON, which is about what they take in memory.
+    pub max_bytes: u64,
+    /// After this much time.
+    pub max_age: Duration,
+}
+
+/// Rows to be landed together, and how far the walk has come with them.
+pub(super) struct Flush {
+    pub(super) pages: Vec<FlatPage>,
+    pub(super) rejects: Vec<Reject>,
+    /// The walk after these pages.
+    pub(super) walk: Walk,
+    /// Whether the walk is complete with them.
+    pub(super) done: bool,
+    pub(super) page_bytes: u64,
+    pub(super) page_count: u64,
+    pub(super) outside_window: u64,
+}
+
+/// A page's rows and which of its conversations to land.
+pub(super) struct FlatPage {
+    pub(super) batch: Batch,
+    /// The rows to land, with their dates.
+    pub(super) kept: Vec<(CreatedDate, usize)>,
+}
+
+/// What the second stage needs to know.
+pub(super) struct Collector {
+    pub(super) run_id: RunId,
+    pub(super) clock: Clock,
+    pub(super) policy: FlushPolicy,
+    pub(super) progress: watch::Sender<Progress>,
+    /// The walk as far as it is collected.
+    pub(super) walk: Walk,
+}
+
+impl Collector {
+    /// Flattens `pages` until they end, and sends what is to be landed down `flushes`. Runs on a blocking thread.
+    ///
+    /// # Errors
+    /// Only on a bug.
+    pub(super) fn collect(mut self, mut pages: mpsc::Receiver<Fetched>, flushes: &mpsc::Sender<Flush>) -> Result<()> {
+        let mut seq = 0;
+        let mut flush = self.empty_flush();
+        let mut opened = self.clock.instant();
+        while let Some(fetched) = pages.blocking_recv() {
+            flush.done = fetched.page.next().is_none();
+            self.add(&mut flush, fetched, &mut seq)?;
+            if flush.done || self.is_due(&flush, opened) {
+                let full = std::mem::replace(&mut flush, self.empty_flush());
+                if flushes.blocking_send(full).is_err() {
+                    // The stage behind has failed and will say why.
+                    return Ok(());
+                }
+                opened = self.clock.instant();
+            }
+        }
+        if flush.page_count > 0 {
+            // The walk was cut short: what is there is landed all the same.
+            let _ = flushes.blocking_send(flush);
+        }
+        Ok(())
+    }
+
+    fn empty_flush(&self) -> Flush {
+        Flush {
+            pages: Vec::new(),
+            rejects: Vec::new(),
+            walk: self.walk.clone(),
+            done: false,
+            page_bytes: 0,
+            page_count: 0,
+            outside_window: 0,
+        }
+    }
+
+    fn is_due(&self, flush: &Flush, opened: Instant) -> bool {
+        let rows: usize = flush.pages.iter().map(|page| page.kept.len()).sum();
+        count(rows) >= self.policy.max_conversations
+            || flush.page_bytes >= self.policy.max_bytes
+            || self.clock.instant() - opened >= self.policy.max_age
+    }
+
+    fn add(&mut self, flush: &mut Flush, fetched: Fetched, seq: &mut i64) -> Result<()> {
+        let Fetched { page, received_at } = fetched;
+        let origin = Origin { run_id: &self.run_id, exported_at: received_at, first_seq: *seq };
+        let mut batch = flatten::flatten(page.conversations(), &origin)?;
+        *seq = seq.saturating_add(i64::try_from(page.len()).unwrap_or(i64::MAX));
+        flush.rejects.append(&mut batch.rejects);
+
+        let rows = batch.tables.get(Table::Conversations);
+        let window = self.walk.request.window;
+        let mut newest_on_page = None;
+        let mut kept = Vec::with_capacity(rows.num_rows());
+        for row in 0..rows.num_rows() {
+            let changed = changed(&batch, row);
+            newest_on_page = newest_on_page.max(changed);
+            if is_outside(&window, rows, row, changed) {
+                flush.outside_window += 1;
+            } else {
+                kept.push((CreatedDate::of(instant(rows, column::CREATED_AT, row)), row));
+            }
+        }
+
+        self.walk.pages += 1;
+        self.walk.conversations = self.walk.conversations.saturating_add(count(kept.len()));
+        self.walk.newest_change = self.walk.newest_change.max(newest_on_page);
+        self.walk.cursor = page.next().cloned();
+        self.progress.send_modify(|progress| {
+            progress.pages += 1;
+            progress.conversations = progress.conversations.saturating_add(count(page.len()));
+            progress.first_change = progress.first_change.or(newest_on_page);
+            progress.reached = newest_on_page.or(progress.reached);
+        });
+        flush.page_bytes = flush.page_bytes.saturating_add(count(page.bytes()));
+        flush.page_count += 1;
+        flush.walk = self.walk.clone();
+        if !kept.is_empty() {
+            flush.pages.push(FlatPage { batch, kept });
+        }
+        Ok(())
+    }
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+/// When the copy in `row` last changed.
+fn changed(batch: &Batch, row: usize) -> Option<DateTime<Utc>> {
+    let children =
+        [Table::Messages, Table::AuditLogs].map(|table| (batch.tables.get(table).as_ref(), batch.children(table, row)));
+    changed_at(batch.tables.get(Table::Conversations), row, children).and_then(from_micros)
+}
+
+/// Whether a copy is known to lie outside the window. Nobody says whether the API's bounds are inclusive, so a window
+/// with an end is asked for a little too widely, and made exact here.
+fn is_outside(window: &Window, rows: &RecordBatch, row: usize, changed: Option<DateTime<Utc>>) -> bool {
+    if window.to.is_none() {
+        return false;
+    }
+    let meant = match window.filter {
+        TimestampFilter::UpdatedAt => changed,
+        TimestampFilter::CreatedAt => instant(rows, column::CREATED_AT, row),
+        TimestampFilter::LastMessageTime => instant(rows, column::LAST_MESSAGE_AT, row),
+    };
+    meant.is_some_and(|time| !window.contains(time))
+}
+
+fn instant(rows: &RecordBatch, name: &str, row: usize) -> Option<DateTime<Utc>> {
+    time(rows, name, row).and_then(from_micros)
+}

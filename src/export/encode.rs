@@ -1,0 +1,89 @@
+//! Makes the landing objects of a flush: for each date one Parquet file per table, sorted as the tables are. No I/O.
+
+use arrow_array::StringArray;
+use arrow_array::cast::AsArray;
+use object_store::path::Path;
+use std::sync::Arc;
+
+use super::collect::FlatPage;
+use crate::error::{Error, Result};
+use crate::lake;
+use crate::layout::{self, FlushId};
+use crate::merge::{Gather, Rows};
+use crate::model::{CreatedDate, Table, column};
+
+/// A landing object, ready to be uploaded.
+pub(super) struct Object {
+    pub(super) table: Table,
+    pub(super) date: CreatedDate,
+    pub(super) key: Path,
+    pub(super) rows: u64,
+    pub(super) body: Vec<u8>,
+}
+
+/// Encodes `pages` and passes one object after the other to `emit`, until that returns false.
+///
+/// # Errors
+/// Only on a bug.
+pub(super) fn encode(pages: &[FlatPage], flush: &FlushId, mut emit: impl FnMut(Object) -> bool) -> Result<()> {
+    let copies = sorted(pages)?;
+    for of_date in copies.chunk_by(|a, b| a.date == b.date) {
+        let Some(date) = of_date.first().map(|copy| copy.date) else { continue };
+        for table in Table::ALL {
+            let mut gather = Gather::new(table);
+            let mut batches = Vec::new();
+            for copy in of_date {
+                gather.push(&copy.rows(table));
+                if gather.is_full() {
+                    batches.extend(gather.take()?);
+                }
+            }
+            batches.extend(gather.take()?);
+            let rows = batches.iter().fold(0, |sum: u64, batch| sum.saturating_add(batch.num_rows() as u64));
+            let body = lake::encode(table, &batches)?;
+            let key = layout::landing_object(table, date, flush);
+            if !emit(Object { table, date, key, rows, body }) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One copy of a conversation and its place in the order of the tables.
+struct Copy<'a> {
+    date: CreatedDate,
+    id: &'a str,
+    page: &'a FlatPage,
+    row: usize,
+}
+
+impl Copy<'_> {
+    fn rows(&self, table: Table) -> Rows {
+        let range = match table {
+            Table::Conversations => self.row..self.row + 1,
+            child => self.page.batch.children(child, self.row),
+        };
+        Rows { batch: Arc::clone(self.page.batch.tables.get(table)), range }
+    }
+}
+
+/// The copies by date, then id, then place in the run: which is the order that they came in.
+fn sorted(pages: &[FlatPage]) -> Result<Vec<Copy<'_>>> {
+    let mut copies = Vec::new();
+    for page in pages {
+        let ids = ids(page)?;
+        copies.extend(page.kept.iter().map(|(date, row)| Copy { date: *date, id: ids.value(*row), page, row: *row }));
+    }
+    // Stable, so that copies of one id keep the order of their pages.
+    copies.sort_by(|a, b| (a.date, a.id).cmp(&(b.date, b.id)));
+    Ok(copies)
+}
+
+fn ids(page: &FlatPage) -> Result<&StringArray> {
+    let conversations = page.batch.tables.get(Table::Conversations);
+    conversations
+        .column_by_name(column::CONVERSATION_ID)
+        .and_then(|column| column.as_string_opt::<i32>())
+        .ok_or_else(|| Error::bug("flattened rows without ids"))
+}

@@ -1,0 +1,114 @@
+//! The third stage: lands what was gathered and commits how far the walk has come.
+//!
+//! Promises: the checkpoint is written after everything it names is durable.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::collect::{FlatPage, Flush};
+use super::encode::{Object, encode};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::flatten::Reject;
+use crate::lake::{Extent, Lake, Landed, Ledger, Purpose, RunReport};
+use crate::layout::{self, FlushId};
+use crate::model::{CreatedDate, RunId};
+
+/// How many objects are uploaded at a time.
+const UPLOADS: usize = 16;
+/// How many encoded objects wait for an upload.
+const WAITING: usize = 4;
+
+/// Lands flushes and commits them.
+pub(super) struct Lander<'a> {
+    pub(super) lake: &'a Lake,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) report: &'a mut RunReport,
+    pub(super) clock: Clock,
+    pub(super) purpose: Purpose,
+}
+
+impl Lander<'_> {
+    /// Lands everything that comes down `flushes`.
+    ///
+    /// # Errors
+    /// Where the store fails, or another run has committed. What was committed before stays.
+    pub(super) async fn land(mut self, mut flushes: mpsc::Receiver<Flush>) -> Result<()> {
+        for number in 0.. {
+            let Some(flush) = flushes.recv().await else { break };
+            self.land_one(flush, FlushId { run: self.report.run_id.clone(), number }).await?;
+        }
+        Ok(())
+    }
+
+    async fn land_one(&mut self, flush: Flush, id: FlushId) -> Result<()> {
+        if !flush.rejects.is_empty() {
+            self.lake.put(&layout::quarantine(&id), quarantine_lines(&flush.rejects, &id.run)?).await?;
+        }
+        let dates = upload(self.lake, flush.pages, id.clone()).await?;
+        let landed = Landed { flush: id, dates };
+
+        let report = &mut *self.report;
+        for extent in landed.dates.values() {
+            report.landed_rows.add(&extent.rows);
+            report.landed_bytes.add(&extent.bytes);
+            report.landed_objects += 4;
+        }
+        report.pages += flush.page_count;
+        report.page_bytes += flush.page_bytes;
+        report.outside_window += flush.outside_window;
+        report.quarantined += u64::try_from(flush.rejects.len()).unwrap_or(u64::MAX);
+
+        let mut state = self.ledger.state().clone();
+        if !landed.dates.is_empty() {
+            state.landed.push(landed);
+        }
+        state.record(self.purpose, &flush.walk, flush.done);
+        report.watermark = state.incremental.as_ref().and_then(|incremental| incremental.watermark);
+        self.ledger.commit(state, &report.run_id, self.clock.now()).await
+    }
+}
+
+/// Encodes the pages on a blocking thread and uploads what comes of it; returns what was landed, by date.
+async fn upload(lake: &Lake, pages: Vec<FlatPage>, id: FlushId) -> Result<BTreeMap<CreatedDate, Extent>> {
+    let (sender, mut receiver) = mpsc::channel::<Object>(WAITING);
+    let encoding =
+        tokio::task::spawn_blocking(move || encode(&pages, &id, |object| sender.blocking_send(object).is_ok()));
+    let mut dates: BTreeMap<CreatedDate, Extent> = BTreeMap::new();
+    let mut uploads = stream::poll_fn(|context| receiver.poll_recv(context))
+        .map(|object| async move {
+            let Object { table, date, key, rows, body } = object;
+            let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            lake.put(&key, body).await.map(|()| (date, table, rows, bytes))
+        })
+        .buffer_unordered(UPLOADS);
+    while let Some((date, table, rows, bytes)) = uploads.try_next().await? {
+        let extent = dates.entry(date).or_default();
+        *extent.rows.get_mut(table) = rows;
+        *extent.bytes.get_mut(table) = bytes;
+    }
+    drop(uploads);
+    encoding.await.map_err(|error| Error::bug("the encoder failed").caused_by(error))??;
+    Ok(dates)
+}
+
+/// What was set aside, a line of JSON each.
+fn quarantine_lines(rejects: &[Reject], run_id: &RunId) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        run_id: &'a RunId,
+        seq: i64,
+        reason: &'a str,
+        raw: &'a str,
+    }
+    let mut lines = Vec::new();
+    for Reject { raw, reason, seq } in rejects {
+        let line = Line { run_id, seq: *seq, reason, raw };
+        serde_json::to_writer(&mut lines, &line).map_err(|e| Error::bug("cannot write the quarantine").caused_by(e))?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
+}

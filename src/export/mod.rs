@@ -1,0 +1,20 @@
+//! Pulls a window of conversations out of the API and lands it: what `export` and `backfill` do.
+//!
+//! Three stages overlap, joined by bounded channels: [`walk`] fetches page after page, [`collect`] flattens them and
+//! gathers rows until there are enough for landing objects, [`land`] encodes, uploads and commits. The checkpoint that
+//! [`land`] writes is the only commit: it names the window, the next cursor and the objects landed so far.
+//!
+//! Must not know: how commands are typed and results are shown.
+
+mod collect;
+mod encode;
+mod land;
+mod plan;
+mod progress;
+mod run;
+mod walk;
+
+pub use collect::FlushPolicy;
+pub use plan::{Backfill, Export, Planned};
+pub use progress::Progress;
+pub use run::{Run, run};

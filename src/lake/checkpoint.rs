@@ -1,0 +1,301 @@
+//! The commits of a lake: numbered checkpoints, each the whole state, of which the highest counts.
+//!
+//! Promises: a checkpoint is written with a conditional put under the next number, after everything it names is
+//! durable; so of two runs that commit at the same time one fails, and what no checkpoint names is garbage. Must not
+//! know: how the walks and the merge go.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::store::{Lake, to_json};
+use crate::error::{Error, Result};
+use crate::layout::{self, FlushId};
+use crate::model::{CreatedDate, Cursor, PerTable, Request, RunId, Window};
+
+/// How many checkpoints are left behind the newest, for people who want to see what happened.
+const KEPT: u64 = 16;
+
+/// The state of a lake.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The incremental export, once one has begun.
+    #[serde(default)]
+    pub incremental: Option<Incremental>,
+    /// Backfills that have begun and not ended.
+    #[serde(default)]
+    pub backfills: Vec<Walk>,
+    /// What is landed and waits for compaction, oldest first.
+    #[serde(default)]
+    pub landed: Vec<Landed>,
+}
+
+/// The incremental export of a lake.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Incremental {
+    /// The `user_filters` that all its walks have.
+    pub user_filters: Option<Value>,
+    /// The newest change seen in a finished walk, and never later than that walk's start.
+    pub watermark: Option<DateTime<Utc>>,
+    /// The walk under way.
+    pub walk: Option<Walk>,
+}
+
+/// A walk over a window, page by page, and how far it has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Walk {
+    /// What it asks for, the same to the end.
+    pub request: Request,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// Where its next page begins; `None` before the first.
+    pub cursor: Option<Cursor>,
+    /// The newest change seen.
+    pub newest_change: Option<DateTime<Utc>>,
+    /// Pages landed.
+    pub pages: u64,
+    /// Copies of conversations landed.
+    pub conversations: u64,
+}
+
+/// The landing objects of one flush: for each date one object in each table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Landed {
+    /// Which flush it was.
+    pub flush: FlushId,
+    /// What it holds, by date.
+    pub dates: BTreeMap<CreatedDate, Extent>,
+}
+
+/// How much there is of something in each table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Rows.
+    pub rows: PerTable<u64>,
+    /// Bytes of Parquet.
+    pub bytes: PerTable<u64>,
+}
+
+impl Extent {
+    /// Adds `other`.
+    pub fn add(&mut self, other: &Extent) {
+        self.rows.add(&other.rows);
+        self.bytes.add(&other.bytes);
+    }
+}
+
+/// Whose walk it is: the two kinds are resumed and finished differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The walk of the incremental export.
+    Incremental,
+    /// The walk of a backfill, known by its request.
+    Backfill,
+}
+
+impl Walk {
+    /// A walk at its beginning.
+    pub fn new(request: Request, started_at: DateTime<Utc>) -> Self {
+        Walk { request, started_at, cursor: None, newest_change: None, pages: 0, conversations: 0 }
+    }
+}
+
+impl Checkpoint {
+    /// The backfill under way over the same window with the same filters.
+    pub fn backfill(&self, window: &Window, user_filters: Option<&Value>) -> Option<&Walk> {
+        let same = |walk: &&Walk| walk.request.window == *window && walk.request.user_filters.as_ref() == user_filters;
+        self.backfills.iter().find(same)
+    }
+
+    /// Records how far a walk has come, or that it is done.
+    pub fn record(&mut self, purpose: Purpose, walk: &Walk, done: bool) {
+        match purpose {
+            Purpose::Incremental => {
+                let incremental = self.incremental.get_or_insert_with(|| Incremental {
+                    user_filters: walk.request.user_filters.clone(),
+                    watermark: None,
+                    walk: None,
+                });
+                incremental.walk = (!done).then(|| walk.clone());
+                if done {
+                    let seen = walk.newest_change.map(|newest| newest.min(walk.started_at));
+                    incremental.watermark = incremental.watermark.max(seen);
+                }
+            }
+            Purpose::Backfill => {
+                let request = &walk.request;
+                self.backfills.retain(|known| {
+                    known.request.window != request.window || known.request.user_filters != request.user_filters
+                });
+                if !done {
+                    self.backfills.push(walk.clone());
+                }
+            }
+        }
+    }
+
+    /// Everything that is landed, by date.
+    pub fn landed_by_date(&self) -> BTreeMap<CreatedDate, Vec<(&FlushId, Extent)>> {
+        let mut dates: BTreeMap<CreatedDate, Vec<(&FlushId, Extent)>> = BTreeMap::new();
+        for landed in &self.landed {
+            for (date, extent) in &landed.dates {
+                dates.entry(*date).or_default().push((&landed.flush, *extent));
+            }
+        }
+        dates
+    }
+
+    /// Forgets what is landed for a date, because it is in the tables now.
+    pub fn clear_landed(&mut self, date: CreatedDate) {
+        for landed in &mut self.landed {
+            landed.dates.remove(&date);
+        }
+        self.landed.retain(|landed| !landed.dates.is_empty());
+    }
+}
+
+/// A checkpoint as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct Commit {
+    committed_at: DateTime<Utc>,
+    run: RunId,
+    #[serde(flatten)]
+    state: Checkpoint,
+}
+
+/// The newest checkpoint of a lake, and the way to the next.
+#[derive(Debug)]
+pub struct Ledger {
+    lake: Lake,
+    /// The newest checkpoint's number; 0 before the first.
+    number: u64,
+    state: Checkpoint,
+}
+
+impl Ledger {
+    /// Reads the newest checkpoint of `lake`; an empty state where there is none.
+    ///
+    /// # Errors
+    /// Where the store fails or the checkpoint is damaged.
+    pub async fn load(lake: &Lake) -> Result<Self> {
+        loop {
+            let mut number = 0;
+            let mut keys = lake.list(layout::checkpoints());
+            while let Some(object) = keys.try_next().await? {
+                number = number.max(layout::checkpoint_number(&object.location).unwrap_or(0));
+            }
+            if number == 0 {
+                return Ok(Ledger { lake: lake.clone(), number, state: Checkpoint::default() });
+            }
+            let key = layout::checkpoint(number);
+            // A run that has committed many times since the listing has removed it.
+            if let Some(bytes) = lake.get(&key).await? {
+                let commit: Commit = lake.parse(&key, &bytes)?;
+                return Ok(Ledger { lake: lake.clone(), number, state: commit.state });
+            }
+        }
+    }
+
+    /// The state as committed last.
+    pub fn state(&self) -> &Checkpoint {
+        &self.state
+    }
+
+    /// Commits `state`. Does nothing where it is what is committed already.
+    ///
+    /// # Errors
+    /// Kind `Held` where another run has committed in the meantime; nothing of this one's state is in the lake then.
+    pub async fn commit(&mut self, state: Checkpoint, run: &RunId, now: DateTime<Utc>) -> Result<()> {
+        if state == self.state {
+            return Ok(());
+        }
+        let number = self.number.saturating_add(1);
+        let commit = Commit { committed_at: now, run: run.clone(), state };
+        if !self.lake.create(&layout::checkpoint(number), to_json(&commit)?).await? {
+            return Err(Error::held(format!(
+                "another run has committed to the lake {} since this one began",
+                self.lake.url()
+            ))
+            .with_hint("let one run at a time write to a lake; run the command again"));
+        }
+        self.number = number;
+        self.state = commit.state;
+        if let Some(old) = number.checked_sub(KEPT).filter(|old| *old > 0) {
+            self.lake.delete(vec![layout::checkpoint(old)]).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+    use std::sync::Arc;
+
+    fn at(secs: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(secs, 0).unwrap()
+    }
+
+    fn walk(newest: Option<i64>, started: i64) -> Walk {
+        let request = Request { window: Window::EVERYTHING, page_size: None, user_filters: None };
+        Walk { newest_change: newest.map(at), ..Walk::new(request, at(started)) }
+    }
+
+    fn watermark(checkpoint: &Checkpoint) -> Option<DateTime<Utc>> {
+        checkpoint.incremental.as_ref().unwrap().watermark
+    }
+
+    #[test]
+    fn the_watermark_is_the_newest_change_but_not_after_the_start_and_never_goes_back() {
+        let mut state = Checkpoint::default();
+        state.record(Purpose::Incremental, &walk(Some(50), 100), false);
+        assert_eq!(watermark(&state), None, "an unfinished walk moves nothing");
+        state.record(Purpose::Incremental, &walk(Some(50), 100), true);
+        assert_eq!(watermark(&state), Some(at(50)));
+        state.record(Purpose::Incremental, &walk(Some(9_999), 200), true);
+        assert_eq!(watermark(&state), Some(at(200)), "a far-off date does not push it ahead");
+        state.record(Purpose::Incremental, &walk(None, 300), true);
+        state.record(Purpose::Incremental, &walk(Some(10), 300), true);
+        assert_eq!(watermark(&state), Some(at(200)));
+        assert!(state.incremental.unwrap().walk.is_none());
+    }
+
+    #[test]
+    fn a_backfill_leaves_the_incremental_state_alone() {
+        let mut state = Checkpoint::default();
+        let mut backfill = walk(Some(50), 100);
+        backfill.request.window.to = Some(at(60));
+        state.record(Purpose::Backfill, &backfill, false);
+        assert_eq!(state.backfill(&backfill.request.window, None), Some(&backfill));
+        assert_eq!(state.backfill(&Window::EVERYTHING, None), None);
+        state.record(Purpose::Backfill, &backfill, true);
+        assert_eq!(state, Checkpoint::default());
+    }
+
+    #[tokio::test]
+    async fn of_two_commits_on_the_same_state_one_fails() {
+        let lake = Lake::on(Arc::new(InMemory::new()), "memory");
+        let run = RunId::new(at(0), 1);
+        let state = |secs| {
+            let mut state = Checkpoint::default();
+            state.record(Purpose::Incremental, &walk(Some(secs), 100), true);
+            state
+        };
+        let (mut first, mut second) = (Ledger::load(&lake).await.unwrap(), Ledger::load(&lake).await.unwrap());
+        first.commit(state(1), &run, at(1)).await.unwrap();
+        let error = second.commit(state(2), &run, at(2)).await.unwrap_err();
+        assert_eq!(error.kind().exit_code(), 7);
+        assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(1));
+
+        for secs in 2..40 {
+            first.commit(state(secs), &run, at(secs)).await.unwrap();
+        }
+        assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(39));
+        let kept: Vec<_> = lake.list(layout::checkpoints()).try_collect().await.unwrap();
+        assert_eq!(kept.len(), usize::try_from(KEPT).unwrap());
+    }
+}

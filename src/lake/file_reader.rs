@@ -1,0 +1,148 @@
+//! Reads the Parquet files of a lake from a blocking thread, a row group at a time.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use parquet::DecodeResult;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
+use tokio::runtime::Handle;
+
+use super::Lake;
+use crate::error::{Error, Result};
+use crate::model::Table;
+
+/// Of a file up to this size everything is fetched at once; of a larger one this much of its end.
+const TAIL_BYTES: u64 = 256 << 10;
+/// How much of a file's end holds its footer, most of the time; a second request gets the rest of a larger one.
+const FOOTER_BYTES: u64 = 16 << 10;
+/// How much a batch may hold, about.
+const BATCH_BYTES: u64 = 4 << 20;
+/// The most rows of a batch.
+const BATCH_ROWS: u64 = 4_096;
+
+/// One Parquet file of a table, being read.
+pub struct FileReader {
+    source: Source,
+    decoder: ParquetPushDecoder,
+}
+
+/// Where a file's bytes come from.
+struct Source {
+    lake: Lake,
+    key: Path,
+    runtime: Handle,
+    tail: Bytes,
+    tail_start: u64,
+}
+
+impl FileReader {
+    /// Opens the file at `key`, which has `size` bytes.
+    ///
+    /// # Errors
+    /// Kind `Integrity` where it is not a file of `table`; kind `Store` where it cannot be fetched.
+    pub fn open(lake: &Lake, table: Table, key: Path, size: u64, runtime: Handle) -> Result<Self> {
+        let source = Source::open(lake, key, size, TAIL_BYTES, runtime)?;
+        let metadata = source.metadata(size)?;
+        let options = ArrowReaderOptions::new().with_schema(table.schema());
+        let arrow = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(|e| source.damaged(e))?;
+        let decoder = ParquetPushDecoderBuilder::new_with_metadata(arrow)
+            .with_batch_size(batch_rows(&metadata))
+            .build()
+            .map_err(|error| source.damaged(error))?;
+        Ok(FileReader { source, decoder })
+    }
+
+    /// How many rows the file at `key` has, going by its footer alone.
+    ///
+    /// # Errors
+    /// As [`FileReader::open`].
+    pub fn count_rows(lake: &Lake, key: Path, size: u64, runtime: Handle) -> Result<u64> {
+        let metadata = Source::open(lake, key, size, FOOTER_BYTES, runtime)?.metadata(size)?;
+        Ok(u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0))
+    }
+
+    /// The next rows; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`FileReader::open`].
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            match self.decoder.try_decode().map_err(|error| self.source.damaged(error))? {
+                DecodeResult::Data(batch) => return Ok(Some(batch)),
+                DecodeResult::Finished => return Ok(None),
+                DecodeResult::NeedsData(ranges) => {
+                    let data = self.source.ranges(&ranges)?;
+                    self.decoder.push_ranges(ranges, data).map_err(|error| self.source.damaged(error))?;
+                }
+            }
+        }
+    }
+}
+
+/// How many rows make a batch of a bounded size, going by the file's largest row group.
+fn batch_rows(metadata: &ParquetMetaData) -> usize {
+    let row_bytes = |bytes: i64, rows: i64| u64::try_from(bytes / rows.max(1)).unwrap_or(0).max(1);
+    let widest = metadata.row_groups().iter().map(|group| row_bytes(group.total_byte_size(), group.num_rows())).max();
+    usize::try_from((BATCH_BYTES / widest.unwrap_or(1)).clamp(1, BATCH_ROWS)).unwrap_or(1)
+}
+
+impl Source {
+    fn open(lake: &Lake, key: Path, size: u64, tail_bytes: u64, runtime: Handle) -> Result<Self> {
+        let tail_start = size.saturating_sub(tail_bytes);
+        let mut source = Source { lake: lake.clone(), key, runtime, tail: Bytes::new(), tail_start };
+        source.tail = source.fetch(tail_start..size)?;
+        Ok(source)
+    }
+
+    fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+        self.runtime
+            .block_on(self.lake.store().get_range(&self.key, range))
+            .map_err(|error| self.lake.failed("read", &self.key, error))
+    }
+
+    /// The bytes of each range, from the tail where they are there.
+    fn ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        if ranges.iter().all(|range| range.start >= self.tail_start) {
+            return ranges.iter().map(|range| self.from_tail(range)).collect();
+        }
+        self.runtime
+            .block_on(self.lake.store().get_ranges(&self.key, ranges))
+            .map_err(|error| self.lake.failed("read", &self.key, error))
+    }
+
+    fn from_tail(&self, range: &Range<u64>) -> Result<Bytes> {
+        let place = |at: u64| usize::try_from(at.saturating_sub(self.tail_start)).unwrap_or(usize::MAX);
+        let (start, end) = (place(range.start), place(range.end));
+        if start > end || end > self.tail.len() {
+            return Err(self.damaged(ParquetError::EOF("a part lies past the end of the file".to_owned())));
+        }
+        Ok(self.tail.slice(start..end))
+    }
+
+    fn metadata(&self, size: u64) -> Result<Arc<ParquetMetaData>> {
+        let damaged = |error| self.damaged(error);
+        let mut decoder = ParquetMetaDataPushDecoder::try_new(size).map_err(damaged)?;
+        loop {
+            match decoder.try_decode().map_err(damaged)? {
+                DecodeResult::Data(metadata) => return Ok(Arc::new(metadata)),
+                DecodeResult::Finished => return Err(damaged(ParquetError::EOF("no footer".to_owned()))),
+                DecodeResult::NeedsData(ranges) => {
+                    let data = self.ranges(&ranges)?;
+                    decoder.push_ranges(ranges, data).map_err(damaged)?;
+                }
+            }
+        }
+    }
+
+    fn damaged(&self, error: ParquetError) -> Error {
+        Error::integrity(format!("{}/{} is not a file that this program wrote", self.lake.url(), self.key))
+            .caused_by(error)
+    }
+}

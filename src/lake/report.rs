@@ -1,0 +1,137 @@
+//! What a run did, kept in the lake as `_state/runs/<run>.json` and printed with `--json`.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::store::{Lake, to_json};
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::model::{CreatedDate, PerTable, Request, RunId};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It did what it was asked to.
+    Done,
+    /// It was asked to stop; the next run goes on from there.
+    Interrupted,
+    /// It failed; `error` says why.
+    Failed,
+}
+
+/// The report of one run. Fields only get added.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunReport {
+    /// The run.
+    pub run_id: RunId,
+    /// The command: `export`, `backfill`, `compact` or `sync`.
+    pub command: &'static str,
+    /// The version of this program.
+    pub version: &'static str,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: DateTime<Utc>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The error and its causes, where it failed.
+    pub error: Vec<String>,
+    /// What it asked the API for, where it did.
+    pub request: Option<Request>,
+    /// Whether it went on with a walk that an earlier run began.
+    pub resumed: bool,
+    /// Requests sent, retries included.
+    pub requests: u64,
+    /// Requests sent again.
+    pub retries: u64,
+    /// Pages fetched.
+    pub pages: u64,
+    /// Bytes of the pages.
+    pub page_bytes: u64,
+    /// Rows landed.
+    pub landed_rows: PerTable<u64>,
+    /// Bytes landed.
+    pub landed_bytes: PerTable<u64>,
+    /// Landing objects written.
+    pub landed_objects: u64,
+    /// Copies that lay outside the range of a backfill, and were left out.
+    pub outside_window: u64,
+    /// What was set aside because it could not be read.
+    pub quarantined: u64,
+    /// The newest change that is now known to be in the lake.
+    pub watermark: Option<DateTime<Utc>>,
+    /// Dates whose tables were written anew.
+    pub compacted_dates: Vec<CreatedDate>,
+    /// Copies of conversations that the compaction read.
+    pub compacted_copies: u64,
+    /// Copies that a newer copy of the same conversation replaced.
+    pub duplicates_resolved: u64,
+    /// Rows of the tables that were written anew.
+    pub table_rows: PerTable<u64>,
+    /// Bytes of the tables that were written anew.
+    pub table_bytes: PerTable<u64>,
+}
+
+impl RunReport {
+    /// The report of a run that has just begun.
+    pub fn new(command: &'static str, run_id: RunId, started_at: DateTime<Utc>) -> Self {
+        RunReport {
+            run_id,
+            command,
+            version: env!("CARGO_PKG_VERSION"),
+            started_at,
+            finished_at: started_at,
+            outcome: Outcome::Done,
+            error: Vec::new(),
+            request: None,
+            resumed: false,
+            requests: 0,
+            retries: 0,
+            pages: 0,
+            page_bytes: 0,
+            landed_rows: PerTable::default(),
+            landed_bytes: PerTable::default(),
+            landed_objects: 0,
+            outside_window: 0,
+            quarantined: 0,
+            watermark: None,
+            compacted_dates: Vec::new(),
+            compacted_copies: 0,
+            duplicates_resolved: 0,
+            table_rows: PerTable::default(),
+            table_bytes: PerTable::default(),
+        }
+    }
+
+    /// Records how the run ended.
+    pub fn end(&mut self, result: &Result<()>, now: DateTime<Utc>) {
+        self.finished_at = now;
+        match result {
+            Ok(()) => self.outcome = Outcome::Done,
+            Err(error) => {
+                self.outcome = match error.kind() {
+                    crate::error::Kind::Interrupted => Outcome::Interrupted,
+                    _ => Outcome::Failed,
+                };
+                self.error = error.chain();
+            }
+        }
+    }
+
+    /// Leaves the report in the lake.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn save(&self, lake: &Lake) -> Result<()> {
+        lake.put(&layout::run_report(&self.run_id), to_json(self)?).await
+    }
+
+    /// The report as one line of JSON.
+    ///
+    /// # Errors
+    /// Never, short of a bug.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| Error::bug("cannot write the report").caused_by(error))
+    }
+}

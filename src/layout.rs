@@ -1,0 +1,121 @@
+//! Every key of a lake: the one place that builds and parses them.
+//!
+//! ```text
+//! conversations/created_date=2024-01-01/part-0.parquet        what people query (so messages/, tags/, audit_logs/)
+//! _landing/conversations/created_date=2024-01-01/<run>-<nnnn>.parquet   copies as observed, until compacted
+//! _state/lake.json                                            what this lake is
+//! _state/checkpoints/<20 digits>.json                         commits; the highest number counts
+//! _state/runs/<run>.json                                      run reports
+//! _state/quarantine/<run>-<nnnn>.jsonl                        what could not be read
+//! ```
+//!
+//! Must not know: what the objects hold.
+
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{CreatedDate, RunId, Table};
+
+/// The folder of the lake's own objects.
+const STATE: &str = "_state";
+/// The folder of copies that wait for compaction.
+const LANDING: &str = "_landing";
+/// How Hive, Spark and DuckDB find the partition in a key.
+const PARTITION: &str = "created_date";
+
+/// Which landing objects of a run belong together: one flush, all its dates and tables.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FlushId {
+    /// The run.
+    pub run: RunId,
+    /// The flush's number in it, from 0.
+    pub number: u32,
+}
+
+impl std::fmt::Display for FlushId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{:04}", self.run, self.number)
+    }
+}
+
+/// The object of one table and date.
+pub fn table_object(table: Table, date: CreatedDate) -> Path {
+    Path::from(format!("{}/{PARTITION}={date}/part-0.parquet", table.name()))
+}
+
+/// The folder of one table.
+pub fn table_folder(table: Table) -> Path {
+    Path::from(table.name())
+}
+
+/// The landing object of one flush, table and date.
+pub fn landing_object(table: Table, date: CreatedDate, flush: &FlushId) -> Path {
+    Path::from(format!("{LANDING}/{}/{PARTITION}={date}/{flush}.parquet", table.name()))
+}
+
+/// The folder of all landing objects.
+pub fn landing_folder() -> Path {
+    Path::from(LANDING)
+}
+
+/// What this lake is.
+pub fn lake_file() -> Path {
+    Path::from(format!("{STATE}/lake.json"))
+}
+
+/// The folder of the checkpoints.
+pub fn checkpoints() -> Path {
+    Path::from(format!("{STATE}/checkpoints"))
+}
+
+/// The checkpoint of one number.
+pub fn checkpoint(number: u64) -> Path {
+    Path::from(format!("{STATE}/checkpoints/{number:020}.json"))
+}
+
+/// The number of a checkpoint, from its key; `None` for other keys.
+pub fn checkpoint_number(key: &Path) -> Option<u64> {
+    key.filename()?.strip_suffix(".json")?.parse().ok()
+}
+
+/// The report of one run.
+pub fn run_report(run: &RunId) -> Path {
+    Path::from(format!("{STATE}/runs/{run}.json"))
+}
+
+/// What one flush set aside.
+pub fn quarantine(flush: &FlushId) -> Path {
+    Path::from(format!("{STATE}/quarantine/{flush}.jsonl"))
+}
+
+/// The date of a table's or landing object, from its key; `None` for other keys.
+pub fn date_of(key: &Path) -> Option<CreatedDate> {
+    let part = key.parts().find_map(|part| {
+        part.as_ref().strip_prefix(PARTITION).and_then(|rest| rest.strip_prefix('=')).map(str::to_owned)
+    })?;
+    part.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+
+    #[test]
+    fn keys_read_back() {
+        let date: CreatedDate = "2024-02-29".parse().unwrap();
+        let flush = FlushId { run: RunId::new(DateTime::UNIX_EPOCH, 10), number: 7 };
+        let landing = landing_object(Table::AuditLogs, date, &flush);
+        assert_eq!(
+            landing.as_ref(),
+            "_landing/audit_logs/created_date=2024-02-29/19700101T000000Z-00000a-0007.parquet"
+        );
+        assert_eq!(date_of(&landing), Some(date));
+        let unknown = table_object(Table::Conversations, CreatedDate::UNKNOWN);
+        assert_eq!(unknown.as_ref(), "conversations/created_date=__HIVE_DEFAULT_PARTITION__/part-0.parquet");
+        assert_eq!(date_of(&unknown), Some(CreatedDate::UNKNOWN));
+        assert_eq!(checkpoint_number(&checkpoint(12)), Some(12));
+        assert_eq!(checkpoint_number(&lake_file()), None);
+        assert_eq!(date_of(&lake_file()), None);
+    }
+}

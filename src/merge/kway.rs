@@ -1,0 +1,224 @@
+//! The streaming k-way merge over the four tables together.
+//!
+//! Every input is sorted by `conversation_id`, then `_seq`, then the child's index. For one id after the other, all
+//! copies are taken from all inputs, each with its child rows, and the newest is passed on whole. Memory is one batch
+//! per input and table, plus the rows being gathered; the copies of one conversation have to fit.
+//!
+//! Promises: a copy's children are those with its `_run_id` and `_seq` in the same input. So an input whose tables are
+//! of different age (a compaction that died between two of them) yields no mixture, as long as the input with the
+//! newer copies is merged in again: of equal copies the one from the later input counts.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
+
+use super::gather::{Gather, Rows};
+use super::version::{Version, changed_at, time};
+use crate::error::{Error, Result};
+use crate::model::{PerTable, Table, column};
+
+/// One input: copies of conversations with their children, each table sorted.
+pub trait Copies {
+    /// The next rows of `table`; `None` at its end.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn next(&mut self, table: Table) -> Result<Option<RecordBatch>>;
+}
+
+/// What a merge read and passed on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// Copies of conversations that were read.
+    pub copies: u64,
+    /// Rows that were passed on.
+    pub rows: PerTable<u64>,
+}
+
+/// Merges `inputs`, oldest first, and passes each conversation's newest copy to `emit`, in the order of the ids.
+///
+/// # Errors
+/// What an input or `emit` failed with.
+pub fn merge<C: Copies>(inputs: Vec<C>, mut emit: impl FnMut(Table, RecordBatch) -> Result<()>) -> Result<Merged> {
+    let mut inputs = inputs.into_iter().map(Input::open).collect::<Result<Vec<_>>>()?;
+    let mut output = PerTable::from_fn(Gather::new);
+    let mut merged = Merged::default();
+    while let Some(id) = inputs.iter().filter_map(Input::head).min().map(str::to_owned) {
+        let mut copies = Vec::new();
+        for input in &mut inputs {
+            while input.head() == Some(&id) {
+                copies.push(input.take_copy(&id)?);
+            }
+        }
+        merged.copies = merged.copies.saturating_add(u64::try_from(copies.len()).unwrap_or(u64::MAX));
+        let Some(newest) = newest(copies) else { return Err(Error::bug("no copy of a conversation that was there")) };
+        for table in Table::ALL {
+            let gather = output.get_mut(table);
+            for rows in newest.get(table) {
+                gather.push(rows);
+            }
+            if gather.is_full() {
+                hand_on(table, gather, &mut merged, &mut emit)?;
+            }
+        }
+    }
+    for table in Table::ALL {
+        hand_on(table, output.get_mut(table), &mut merged, &mut emit)?;
+    }
+    Ok(merged)
+}
+
+fn hand_on(
+    table: Table,
+    gather: &mut Gather,
+    merged: &mut Merged,
+    emit: &mut impl FnMut(Table, RecordBatch) -> Result<()>,
+) -> Result<()> {
+    if let Some(batch) = gather.take()? {
+        let rows = merged.rows.get_mut(table);
+        *rows = rows.saturating_add(u64::try_from(batch.num_rows()).unwrap_or(u64::MAX));
+        emit(table, batch)?;
+    }
+    Ok(())
+}
+
+/// One copy: the conversation's row and the runs of its children.
+type Copy = PerTable<Vec<Rows>>;
+
+/// The newest of the copies; of equal ones the last.
+fn newest(mut copies: Vec<Copy>) -> Option<Copy> {
+    match copies.len() {
+        0 | 1 => copies.pop(),
+        _ => copies.into_iter().max_by_key(version),
+    }
+}
+
+fn version(copy: &Copy) -> Option<Version> {
+    let Rows { batch, range } = copy.get(Table::Conversations).first()?;
+    let row = range.start;
+    let children = [Table::Messages, Table::AuditLogs].into_iter().flat_map(|table| copy.get(table));
+    Some(Version {
+        changed_at: changed_at(batch, row, children.map(|rows| (rows.batch.as_ref(), rows.range.clone()))),
+        exported_at: time(batch, column::EXPORTED_AT, row),
+        seq: batch.column_by_name(column::SEQ)?.as_primitive_opt::<Int64Type>()?.value(row),
+    })
+}
+
+/// One input and where the merge stands in each of its tables.
+struct Input<C> {
+    copies: C,
+    streams: PerTable<Stream>,
+}
+
+impl<C: Copies> Input<C> {
+    fn open(copies: C) -> Result<Self> {
+        let mut input = Input { copies, streams: PerTable::from_fn(|_| Stream::default()) };
+        input.streams.get_mut(Table::Conversations).fill(Table::Conversations, &mut input.copies)?;
+        Ok(input)
+    }
+
+    /// The id of the next copy.
+    fn head(&self) -> Option<&str> {
+        self.streams.get(Table::Conversations).block.as_ref().map(|block| block.ids.value(self.row()))
+    }
+
+    fn row(&self) -> usize {
+        self.streams.get(Table::Conversations).row
+    }
+
+    /// Takes the next copy, which is one of the conversation `id`.
+    fn take_copy(&mut self, id: &str) -> Result<Copy> {
+        let stream = self.streams.get_mut(Table::Conversations);
+        let Some(block) = stream.block.clone() else { return Err(Error::bug("an input ended within a conversation")) };
+        let row = stream.row;
+        stream.row += 1;
+        stream.fill(Table::Conversations, &mut self.copies)?;
+
+        let owner = Owner { id, seq: block.seqs.value(row), run: block.runs.value(row) };
+        let mut copy = Copy::default();
+        for table in Table::CHILDREN {
+            *copy.get_mut(table) = self.streams.get_mut(table).take_children(table, &mut self.copies, &owner)?;
+        }
+        *copy.get_mut(Table::Conversations) = vec![Rows { batch: Arc::clone(&block.batch), range: row..row + 1 }];
+        Ok(copy)
+    }
+}
+
+/// What a child row must say to belong to a copy.
+struct Owner<'a> {
+    id: &'a str,
+    seq: i64,
+    run: &'a str,
+}
+
+/// One table of one input.
+#[derive(Default)]
+struct Stream {
+    block: Option<Arc<Block>>,
+    row: usize,
+    ended: bool,
+}
+
+/// A batch with the columns that the merge looks at.
+struct Block {
+    batch: Arc<RecordBatch>,
+    ids: StringArray,
+    seqs: Int64Array,
+    runs: StringArray,
+}
+
+impl Stream {
+    /// Makes sure that `row` is a row of `block`, or that `block` is none at the end.
+    fn fill(&mut self, table: Table, copies: &mut impl Copies) -> Result<()> {
+        while !self.ended && self.block.as_ref().is_none_or(|block| self.row >= block.ids.len()) {
+            self.row = 0;
+            self.block = copies.next(table)?.map(|batch| Block::new(table, batch).map(Arc::new)).transpose()?;
+            self.ended = self.block.is_none();
+        }
+        Ok(())
+    }
+
+    /// Takes the rows of `owner`, and passes over rows that belong to no copy before it.
+    fn take_children(&mut self, table: Table, copies: &mut impl Copies, owner: &Owner<'_>) -> Result<Vec<Rows>> {
+        let mut taken: Vec<Rows> = Vec::new();
+        loop {
+            self.fill(table, copies)?;
+            let Some(block) = &self.block else { return Ok(taken) };
+            let place = |row: usize| (block.ids.value(row), block.seqs.value(row)).cmp(&(owner.id, owner.seq));
+            while self.row < block.ids.len() && place(self.row).is_lt() {
+                self.row += 1;
+            }
+            let start = self.row;
+            while self.row < block.ids.len() && place(self.row).is_eq() {
+                self.row += 1;
+            }
+            if start < self.row && block.runs.value(start) == owner.run {
+                taken.push(Rows { batch: Arc::clone(&block.batch), range: start..self.row });
+            }
+            if self.row < block.ids.len() {
+                return Ok(taken);
+            }
+        }
+    }
+}
+
+impl Block {
+    fn new(table: Table, batch: RecordBatch) -> Result<Self> {
+        let missing = |name: &str| Error::integrity(format!("a file of {} has no usable column {name}", table.name()));
+        let text = |name: &str| {
+            batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()).cloned().ok_or_else(|| missing(name))
+        };
+        let seqs = batch.column_by_name(column::SEQ).and_then(|column| column.as_primitive_opt::<Int64Type>());
+        Ok(Block {
+            ids: text(column::CONVERSATION_ID)?,
+            runs: text(column::RUN_ID)?,
+            seqs: seqs.cloned().ok_or_else(|| missing(column::SEQ))?,
+            batch: Arc::new(batch),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! The merge against the obvious: sort all copies of an id and keep the last.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+use arrow_array::types::Int32Type;
+use chrono::DateTime;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::flatten::{Batch, Origin, flatten};
+use crate::model::RunId;
+
+/// A copy as the test states it.
+#[derive(Debug, Clone)]
+struct Stated {
+    id: u8,
+    updated_at: Option<u8>,
+    messages: u8,
+}
+
+fn at(secs: u8) -> String {
+    format!("2024-01-01T00:{:02}:{:02}Z", secs / 60, secs % 60)
+}
+
+/// A message's time where there is no `updated_at`: the more messages, the later the newest.
+fn json_of(copy: &Stated) -> String {
+    let messages: Vec<_> =
+        (0..copy.messages).map(|i| json!({"role": "USER", "text": format!("m{i}"), "created_at": at(i)})).collect();
+    let logs = vec![json!({"text": "log"}); usize::from(copy.messages % 3)];
+    json!({
+        "conversation_id": format!("c{:03}", copy.id),
+        "updated_at": copy.updated_at.map(at),
+        "messages": messages,
+        "audit_logs": logs,
+    })
+    .to_string()
+}
+
+/// An input that hands out its rows in small pieces.
+struct Pieces(PerTable<VecDeque<RecordBatch>>);
+
+impl Copies for Pieces {
+    fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
+        Ok(self.0.get_mut(table).pop_front())
+    }
+}
+
+/// Makes an input of run `run`, sorted as landing is, in pieces of `size` rows.
+fn input(run: usize, copies: &[Stated], size: usize) -> Pieces {
+    let mut sorted: Vec<&Stated> = copies.iter().collect();
+    sorted.sort_by_key(|copy| copy.id);
+    let texts: Vec<String> = sorted.iter().map(|copy| json_of(copy)).collect();
+    let run_id = RunId::new(DateTime::UNIX_EPOCH, run.try_into().unwrap());
+    let exported_at = DateTime::from_timestamp(i64::try_from(run).unwrap(), 0).unwrap();
+    let batch: Batch =
+        flatten(texts.iter().map(String::as_str), &Origin { run_id: &run_id, exported_at, first_seq: 0 }).unwrap();
+    Pieces(PerTable::from_fn(|table| {
+        let rows = batch.tables.get(table);
+        (0..rows.num_rows()).step_by(size).map(|at| rows.slice(at, size.min(rows.num_rows() - at))).collect()
+    }))
+}
+
+/// What came out: for each id its run and seq, and for each child table the (run, seq, index) of its rows.
+type Seen = BTreeMap<String, (String, i64, PerTable<Vec<(String, i64, i32)>>)>;
+
+fn run(inputs: Vec<Pieces>) -> (Seen, Merged) {
+    let mut seen = Seen::new();
+    let mut children = Vec::new();
+    let mut last_id = String::new();
+    let merged = merge(inputs, |table, batch| {
+        let block = Block::new(table, batch).unwrap();
+        for row in 0..block.ids.len() {
+            let (id, key) =
+                (block.ids.value(row).to_owned(), (block.runs.value(row).to_owned(), block.seqs.value(row)));
+            if table == Table::Conversations {
+                assert!(last_id < id, "ids come in order, each once");
+                last_id.clone_from(&id);
+                seen.insert(id, (key.0, key.1, PerTable::default()));
+            } else {
+                let index = block.batch.column(1).as_primitive::<Int32Type>().value(row);
+                children.push((table, id, (key.0, key.1, index)));
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    for (table, id, child) in children {
+        seen.get_mut(&id).unwrap().2.get_mut(table).push(child);
+    }
+    (seen, merged)
+}
+
+/// The same by sorting everything.
+fn expected(inputs: &[Vec<Stated>]) -> Seen {
+    let mut newest: BTreeMap<u8, ((Option<u8>, usize, usize), Stated)> = BTreeMap::new();
+    for (run, copies) in inputs.iter().enumerate() {
+        let mut sorted = copies.clone();
+        sorted.sort_by_key(|copy| copy.id);
+        for (seq, copy) in sorted.into_iter().enumerate() {
+            let changed = copy.updated_at.or_else(|| copy.messages.checked_sub(1));
+            let version = (changed, run, seq);
+            if newest.get(&copy.id).is_none_or(|(known, _)| *known <= version) {
+                newest.insert(copy.id, (version, copy));
+            }
+        }
+    }
+    newest
+        .into_iter()
+        .map(|(id, ((_, run, seq), copy))| {
+            let run = RunId::new(DateTime::UNIX_EPOCH, run.try_into().unwrap()).to_string();
+            let seq = i64::try_from(seq).unwrap();
+            let rows = |count: u8| (0..i32::from(count)).map(|index| (run.clone(), seq, index)).collect::<Vec<_>>();
+            let children = PerTable::from_fn(|table| match table {
+                Table::Messages => rows(copy.messages),
+                Table::AuditLogs => rows(copy.messages % 3),
+                _ => Vec::new(),
+            });
+            (format!("c{id:03}"), (run.clone(), seq, children))
+        })
+        .collect()
+}
+
+fn any_inputs() -> impl Strategy<Value = Vec<Vec<Stated>>> {
+    let copy = (0u8..12, prop::option::weighted(0.7, 0u8..20), 0u8..9).prop_map(|(id, updated_at, messages)| Stated {
+        id,
+        updated_at,
+        messages,
+    });
+    prop::collection::vec(prop::collection::vec(copy, 0..12), 0..5)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn keeps_the_newest_copy_whole(inputs in any_inputs(), size in 1usize..7) {
+        let pieces = inputs.iter().enumerate().map(|(run, copies)| input(run, copies, size)).collect();
+        let (seen, merged) = run(pieces);
+        prop_assert_eq!(merged.copies, inputs.iter().map(|copies| copies.len() as u64).sum::<u64>());
+        prop_assert_eq!(merged.rows.get(Table::Conversations), &(seen.len() as u64));
+        prop_assert_eq!(seen, expected(&inputs));
+    }
+}
+
+/// A compaction that died after it had replaced `messages` and before it replaced `conversations`: the table's
+/// messages are those of the landed copies, which are merged in again.
+#[test]
+fn a_table_half_replaced_is_mended_by_the_landing_it_was_made_from() {
+    let old = [Stated { id: 1, updated_at: Some(1), messages: 3 }, Stated { id: 2, updated_at: Some(1), messages: 2 }];
+    let landed =
+        [Stated { id: 1, updated_at: Some(2), messages: 1 }, Stated { id: 3, updated_at: Some(2), messages: 1 }];
+    let both = |size| vec![input(0, &old, size), input(1, &landed, size)];
+    let (whole, _) = run(both(10));
+
+    let mut replaced = PerTable::from_fn(|_| VecDeque::new());
+    merge(both(10), |table, batch| {
+        replaced.get_mut(table).push_back(batch);
+        Ok(())
+    })
+    .unwrap();
+    let Pieces(mut half) = input(0, &old, 10);
+    half.get_mut(Table::Messages).clone_from(replaced.get(Table::Messages));
+    let (mended, _) = run(vec![Pieces(half), input(1, &landed, 10)]);
+    assert_eq!(mended, whole);
+}

@@ -1,0 +1,190 @@
+//! `GET /conversation/export` as the vendor's page describes it: parameters in, a page out. No I/O.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::render;
+use super::world::World;
+use crate::model::TimestampFilter;
+
+/// The most conversations of a page (*doc*: "up to 100 at a time").
+const PAGE: usize = 100;
+/// The most that live clients ask for.
+const LARGEST_PAGE: usize = 1_000;
+
+/// The name of the next page's cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum CursorName {
+    /// As in the vendor's example program and on live accounts.
+    NextCursor,
+    /// As in the vendor's text.
+    NextPageCursor,
+    /// As in the vendor's example response: an integer, the second that the next page begins with.
+    NextPageUpdatedAfter,
+}
+
+/// What the sources do not agree on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disputed {
+    /// What the next page's cursor is called.
+    pub cursor_name: CursorName,
+    /// What the bounds mean where `timestamp_filter` is not sent.
+    pub default_filter: TimestampFilter,
+    /// Whether conversations carry `updated_at`.
+    pub updated_at: bool,
+}
+
+/// The query parameters, understood.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Query {
+    cursor: Option<Place>,
+    min_micros: i64,
+    max_micros: i64,
+    filter: TimestampFilter,
+    page_size: usize,
+    descending: bool,
+    user_filters: Option<Value>,
+}
+
+/// A conversation's place in the order of the export: its time, then its number.
+type Place = (i64, u64);
+
+/// A parameter that the API would refuse, and its words.
+pub(super) type Refused = (&'static str, &'static str);
+
+impl Query {
+    /// Understands the parameters, as strictly as the API does.
+    pub(super) fn parse(parameters: &HashMap<String, String>, disputed: &Disputed) -> Result<Self, Refused> {
+        let get = |name: &str| parameters.get(name).map(String::as_str).filter(|text| !text.is_empty());
+        let seconds = |name: &'static str| {
+            get(name).map(|text| text.parse::<i64>().map_err(|_| (name, "Input should be a valid integer"))).transpose()
+        };
+        let filter = match get("timestamp_filter") {
+            None => disputed.default_filter,
+            Some("created_at") => TimestampFilter::CreatedAt,
+            Some("updated_at") => TimestampFilter::UpdatedAt,
+            Some("last_message_time") => TimestampFilter::LastMessageTime,
+            Some(_) => {
+                return Err(("timestamp_filter", "Input should be 'created_at', 'updated_at' or 'last_message_time'"));
+            }
+        };
+        let page_size = match get("page_size").or(get("limit")).map(str::parse) {
+            None => PAGE,
+            Some(Ok(size @ 1..=LARGEST_PAGE)) => size,
+            Some(_) => return Err(("page_size", "Input should be between 1 and 1000")),
+        };
+        let user_filters = match get("user_filters").map(serde_json::from_str) {
+            None => None,
+            Some(Ok(filters @ Value::Object(_))) => Some(filters),
+            Some(_) => return Err(("user_filters", "Input should be a JSON object")),
+        };
+        Ok(Query {
+            cursor: get("cursor").filter(|text| *text != "0").map(read_cursor).transpose()?,
+            min_micros: seconds("min_timestamp")?.map_or(i64::MIN, |secs| secs.saturating_mul(1_000_000)),
+            max_micros: seconds("max_timestamp")?.map_or(i64::MAX, |secs| secs.saturating_mul(1_000_000)),
+            filter,
+            page_size,
+            descending: get("order") == Some("desc"),
+            user_filters,
+        })
+    }
+
+    /// What the order of the export depends on, but for the moment.
+    pub(super) fn filter(&self) -> TimestampFilter {
+        self.filter
+    }
+
+    /// The page at the cursor: the body of the response.
+    pub(super) fn page(&self, world: &World, index: &[Place], now: i64, disputed: &Disputed) -> String {
+        let first = index.partition_point(|(time, _)| *time < self.min_micros);
+        let last = index.partition_point(|(time, _)| *time <= self.max_micros);
+        let window = index.get(first..last).unwrap_or_default();
+        let integer = disputed.cursor_name == CursorName::NextPageUpdatedAfter;
+        let rest = match self.cursor {
+            None => window,
+            Some((time, _)) if integer => {
+                window.get(window.partition_point(|place| place.0 < time)..).unwrap_or_default()
+            }
+            Some(cursor) if self.descending => {
+                window.get(..window.partition_point(|place| *place < cursor)).unwrap_or_default()
+            }
+            Some(cursor) => window.get(window.partition_point(|place| *place <= cursor)..).unwrap_or_default(),
+        };
+        let mut conversations = Vec::with_capacity(self.page_size);
+        let mut last_place = None;
+        let mut places: Box<dyn Iterator<Item = &Place>> =
+            if self.descending { Box::new(rest.iter().rev()) } else { Box::new(rest.iter()) };
+        for place in places.by_ref() {
+            let Some(json) = render::conversation(world, place.1, now, disputed.updated_at) else { continue };
+            if self.user_filters.as_ref().is_none_or(|filters| passes(&json, filters)) {
+                conversations.push(json);
+                last_place = Some(*place);
+            }
+            if conversations.len() == self.page_size {
+                break;
+            }
+        }
+        let next = last_place.filter(|_| places.next().is_some());
+        body(&conversations, next, disputed.cursor_name)
+    }
+}
+
+/// The order of the export at `now`.
+pub(super) fn index(world: &World, filter: TimestampFilter, now: i64) -> Vec<Place> {
+    let mut index: Vec<Place> = (0..world.begun(now))
+        .filter_map(|number| {
+            let times = world.timeline(number).times(now)?;
+            let time = match filter {
+                TimestampFilter::CreatedAt => times.created_at,
+                TimestampFilter::UpdatedAt => times.updated_at,
+                TimestampFilter::LastMessageTime => times.last_message_at,
+            };
+            Some((time, number))
+        })
+        .collect();
+    index.sort_unstable();
+    index
+}
+
+fn body(conversations: &[String], next: Option<Place>, name: CursorName) -> String {
+    let cursor = next.map(|(time, number)| match name {
+        CursorName::NextPageUpdatedAfter => json!(time.div_euclid(1_000_000)),
+        _ => json!(format!("{time}_{number}")),
+    });
+    let cursor = cursor.unwrap_or(Value::Null);
+    // Live responses have more than one of the names, null where they are not used.
+    let names = match name {
+        CursorName::NextCursor => json!({"next_cursor": cursor, "next_page_cursor": null}),
+        CursorName::NextPageCursor => json!({"next_page_cursor": cursor}),
+        CursorName::NextPageUpdatedAfter => json!({"next_page_updated_after": cursor}),
+    };
+    let names = names.to_string();
+    format!("{{\"conversations\": [{}], {}", conversations.join(","), names.trim_start_matches('{'))
+}
+
+fn read_cursor(text: &str) -> Result<Place, Refused> {
+    let refused = ("cursor", "Invalid cursor");
+    match text.split_once('_') {
+        Some((time, number)) => match (time.parse(), number.parse()) {
+            (Ok(time), Ok(number)) => Ok((time, number)),
+            _ => Err(refused),
+        },
+        None => text.parse::<i64>().map(|secs| (secs.saturating_mul(1_000_000), 0)).map_err(|_| refused),
+    }
+}
+
+/// Whether a conversation passes `user_filters`, as far as the vendor's page describes them.
+fn passes(conversation: &str, filters: &Value) -> bool {
+    let Ok(conversation) = serde_json::from_str::<Value>(conversation) else { return false };
+    let field = |name: &str| conversation.get(name).unwrap_or(&Value::Null);
+    let metadata = filters.get("metadata_filter").and_then(Value::as_object);
+    let metadata_passes =
+        metadata.is_none_or(|wanted| wanted.iter().all(|(name, value)| field("metadata").get(name) == Some(value)));
+    let deflected = filters.get("deflected_filter").and_then(Value::as_bool);
+    let deflected_passes = deflected.is_none_or(|wanted| field("undeflected").as_bool() == Some(!wanted));
+    let flows = filters.get("flow_filter").and_then(Value::as_array);
+    let flow_passes = flows.is_none_or(|wanted| wanted.contains(field("flow_type")));
+    metadata_passes && deflected_passes && flow_passes
+}

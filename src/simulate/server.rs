@@ -1,0 +1,239 @@
+//! The simulator's HTTP side: authorization, the rate limit, time that goes on, and what tests need to know.
+//!
+//! Besides the API's endpoint there are three of its own: `POST /_simulate/advance?seconds=N` lets time pass,
+//! `GET /_simulate/conversations` tells the truth of this moment (a conversation a line), and `GET /_simulate/requests`
+//! tells how far apart the requests to the API were.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query as Parameters, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures::stream;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::export::{Disputed, Query, index};
+use super::render;
+use super::world::World;
+use crate::clock::{Clock, Instant};
+use crate::error::{Error, Result};
+use crate::model::TimestampFilter;
+
+/// How a simulator behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens; only on this machine.
+    pub port: u16,
+    /// The key that it accepts.
+    pub key: String,
+    /// How many requests a second it allows; 0 means any number.
+    pub requests_per_second: f64,
+    /// How many seconds pass in the simulation for one of the real ones; 0 stops time.
+    pub speed: f64,
+    /// What the sources do not agree on.
+    pub disputed: Disputed,
+}
+
+/// A simulated API, listening.
+#[derive(Debug)]
+pub struct Simulator {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    world: World,
+    settings: Settings,
+    clock: Clock,
+    started: Instant,
+    state: Mutex<Moving>,
+}
+
+/// What changes while it runs.
+#[derive(Debug, Default)]
+struct Moving {
+    advanced: Duration,
+    /// When the last request was let through.
+    last_request: Option<Instant>,
+    /// The time between each request and the one before it.
+    gaps: Vec<Duration>,
+    /// The export's order at a moment, which is expensive to find.
+    index: Option<(i64, TimestampFilter, Arc<Vec<(i64, u64)>>)>,
+}
+
+impl Simulator {
+    /// Starts to listen; requests are answered once it [serves](Simulator::serve).
+    ///
+    /// # Errors
+    /// Where the port is taken.
+    pub async fn bind(world: World, settings: Settings, clock: Clock) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", settings.port)).await.map_err(|error| {
+            Error::usage(format!("cannot listen on --port {}", settings.port))
+                .caused_by(error)
+                .with_hint("give another --port; 0 takes a free one")
+        })?;
+        let shared = Shared { world, settings, clock, started: clock.instant(), state: Mutex::default() };
+        Ok(Simulator { listener, shared: Arc::new(shared) })
+    }
+
+    /// Where it listens: the base URL of the simulated API.
+    ///
+    /// # Errors
+    /// Where the system cannot tell.
+    pub fn url(&self) -> Result<String> {
+        let address: SocketAddr =
+            self.listener.local_addr().map_err(|error| Error::bug("no local address").caused_by(error))?;
+        Ok(format!("http://{address}"))
+    }
+
+    /// What lets time pass in the simulation.
+    pub fn time(&self) -> SimulatedTime {
+        SimulatedTime(Arc::clone(&self.shared))
+    }
+
+    /// Answers requests until `shutdown`.
+    ///
+    /// # Errors
+    /// Where the system stops accepting connections.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<()> {
+        let routes = Router::new()
+            .route("/conversation/export", get(export))
+            .route("/_simulate/advance", post(advance))
+            .route("/_simulate/conversations", get(truth))
+            .route("/_simulate/requests", get(requests))
+            .with_state(self.shared);
+        axum::serve(self.listener, routes)
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await
+            .map_err(|error| Error::unreachable("the simulator stopped").caused_by(error))
+    }
+}
+
+/// Lets time pass in a simulation.
+#[derive(Debug, Clone)]
+pub struct SimulatedTime(Arc<Shared>);
+
+impl SimulatedTime {
+    /// Lets `duration` pass.
+    pub fn advance(&self, duration: Duration) {
+        let mut state = self.0.state();
+        state.advanced = state.advanced.saturating_add(duration);
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, Moving> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The simulation's time, in microseconds, whole seconds.
+    fn now(&self) -> i64 {
+        let elapsed = (self.clock.instant() - self.started).mul_f64(self.settings.speed.max(0.0));
+        let passed = elapsed.saturating_add(self.state().advanced);
+        let secs = i64::try_from(passed.as_secs()).unwrap_or(i64::MAX);
+        self.world.now().timestamp_micros().saturating_add(secs.saturating_mul(1_000_000))
+    }
+
+    fn index(&self, now: i64, filter: TimestampFilter) -> Arc<Vec<(i64, u64)>> {
+        if let Some((at, of, known)) = &self.state().index
+            && (*at, *of) == (now, filter)
+        {
+            return Arc::clone(known);
+        }
+        let fresh = Arc::new(index(&self.world, filter, now));
+        self.state().index = Some((now, filter, Arc::clone(&fresh)));
+        fresh
+    }
+
+    /// Takes note of a request to the API; fails where it comes too soon after the last.
+    fn admit(&self) -> Result<(), Duration> {
+        let now = self.clock.instant();
+        let mut state = self.state();
+        let gap = state.last_request.map(|last| now - last);
+        state.gaps.extend(gap);
+        let rate = self.settings.requests_per_second;
+        let interval =
+            if rate > 0.0 { Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX) } else { Duration::ZERO };
+        match gap.and_then(|gap| interval.checked_sub(gap)).filter(|early| !early.is_zero()) {
+            Some(early) => Err(early),
+            None => {
+                state.last_request = Some(now);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn detail(status: StatusCode, detail: &Value) -> Response {
+    (status, axum::Json(json!({ "detail": detail }))).into_response()
+}
+
+async fn export(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    let expected = format!("Bearer {}", shared.settings.key);
+    let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Err(early) = shared.admit() {
+        let wait = early.as_secs().saturating_add(1).to_string();
+        let body = axum::Json(json!({"detail": "Rate limit exceeded: 1 request per second."}));
+        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, wait)], body).into_response();
+    }
+    if sent != Some(expected.as_str()) {
+        return detail(StatusCode::UNAUTHORIZED, &json!("Invalid Authorization token."));
+    }
+    let query = match Query::parse(&parameters, &shared.settings.disputed) {
+        Ok(query) => query,
+        Err((parameter, words)) => {
+            let fault = json!([{"loc": ["query", parameter], "msg": words, "type": "value_error"}]);
+            return detail(StatusCode::UNPROCESSABLE_ENTITY, &fault);
+        }
+    };
+    let page = tokio::task::spawn_blocking(move || {
+        let now = shared.now();
+        let index = shared.index(now, query.filter());
+        query.page(&shared.world, &index, now, &shared.settings.disputed)
+    });
+    match page.await {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(_) => detail(StatusCode::INTERNAL_SERVER_ERROR, &json!("Internal Server Error")),
+    }
+}
+
+async fn advance(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+) -> Response {
+    let Some(secs) = parameters.get("seconds").and_then(|text| text.parse().ok()) else {
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, &json!("give seconds=N"));
+    };
+    SimulatedTime(shared).advance(Duration::from_secs(secs));
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn truth(State(shared): State<Arc<Shared>>) -> Response {
+    let now = shared.now();
+    let numbers = 0..shared.world.begun(now);
+    let lines = numbers.filter_map(move |number| {
+        let json = render::conversation(&shared.world, number, now, shared.settings.disputed.updated_at)?;
+        Some(Ok::<_, std::convert::Infallible>(json + "\n"))
+    });
+    Body::from_stream(stream::iter(lines)).into_response()
+}
+
+async fn requests(State(shared): State<Arc<Shared>>) -> Response {
+    let state = shared.state();
+    let gaps: Vec<f64> = state.gaps.iter().map(Duration::as_secs_f64).collect();
+    let count = gaps.len() + usize::from(state.last_request.is_some());
+    axum::Json(json!({ "requests": count, "gaps_secs": gaps })).into_response()
+}

@@ -1,0 +1,155 @@
+//! What a lake holds and how far it has come: what `status` tells. Reads only.
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use crate::error::{Error, Result};
+use crate::lake::{Extent, FileReader, Lake, Ledger, Walk};
+use crate::layout;
+use crate::model::{CreatedDate, PerTable, Table, Window};
+
+/// How many files are looked at at a time.
+const FILES_AT_ONCE: usize = 16;
+
+/// The state of a lake. Fields only get added.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Where the lake is.
+    pub lake: String,
+    /// The API whose conversations it holds.
+    pub base_url: String,
+    /// The newest change that is known to be in the lake; none before the first export has ended.
+    pub watermark: Option<DateTime<Utc>>,
+    /// How long ago that was, in seconds.
+    pub lag_secs: Option<i64>,
+    /// Walks that have begun and not ended: running the same command goes on with them.
+    pub unfinished: Vec<Unfinished>,
+    /// What waits for compaction.
+    pub landing: Landing,
+    /// What can be queried.
+    pub tables: PerTable<TableStatus>,
+}
+
+/// A walk that has begun and not ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Unfinished {
+    /// The command that goes on with it: `export` or `backfill`.
+    pub command: &'static str,
+    /// Its window.
+    pub window: Window,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// How far it has come.
+    pub newest_change: Option<DateTime<Utc>>,
+    /// Pages landed.
+    pub pages: u64,
+    /// Copies of conversations landed.
+    pub conversations: u64,
+}
+
+/// What waits for compaction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Landing {
+    /// Objects.
+    pub objects: u64,
+    /// Dates.
+    pub dates: u64,
+    /// Rows and bytes.
+    #[serde(flatten)]
+    pub extent: Extent,
+}
+
+/// What one table holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TableStatus {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of Parquet.
+    pub bytes: u64,
+    /// Dates, which is also the number of files.
+    pub dates: u64,
+    /// The first date; none where the only one is unknown.
+    pub first_date: Option<CreatedDate>,
+    /// The last date.
+    pub last_date: Option<CreatedDate>,
+}
+
+/// Looks at a lake.
+///
+/// # Errors
+/// Where there is none, or its store fails.
+pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
+    let Some(file) = lake.describe().await? else {
+        return Err(Error::usage(format!("there is no lake at {}", lake.url()))
+            .with_hint("`decagon-lake sync --lake …` makes one; is --lake or DECAGON_LAKE right?"));
+    };
+    let ledger = Ledger::load(lake).await?;
+    let state = ledger.state();
+    let incremental = state.incremental.as_ref();
+    let watermark = incremental.and_then(|incremental| incremental.watermark);
+    let export = incremental.and_then(|incremental| incremental.walk.as_ref());
+    let mut unfinished: Vec<_> = export.map(|walk| unfinished_walk("export", walk)).into_iter().collect();
+    unfinished.extend(state.backfills.iter().map(|walk| unfinished_walk("backfill", walk)));
+
+    let by_date = state.landed_by_date();
+    let mut landing = Landing { dates: by_date.len() as u64, ..Landing::default() };
+    for (_, extent) in by_date.values().flatten() {
+        landing.objects += 4;
+        landing.extent.add(extent);
+    }
+    let mut tables = PerTable::default();
+    for table in Table::ALL {
+        *tables.get_mut(table) = table_status(lake, table).await?;
+    }
+    Ok(Status {
+        lake: lake.url().to_owned(),
+        base_url: file.base_url,
+        watermark,
+        lag_secs: watermark.map(|watermark| (now - watermark).num_seconds()),
+        unfinished,
+        landing,
+        tables,
+    })
+}
+
+fn unfinished_walk(command: &'static str, walk: &Walk) -> Unfinished {
+    Unfinished {
+        command,
+        window: walk.request.window,
+        started_at: walk.started_at,
+        newest_change: walk.newest_change,
+        pages: walk.pages,
+        conversations: walk.conversations,
+    }
+}
+
+async fn table_status(lake: &Lake, table: Table) -> Result<TableStatus> {
+    let objects: Vec<_> = lake.list(layout::table_folder(table)).try_collect().await?;
+    let runtime = Handle::current();
+    let counted = objects.into_iter().filter_map(|object| {
+        let date = layout::date_of(&object.location)?;
+        let (lake, runtime) = (lake.clone(), runtime.clone());
+        Some(async move {
+            let size = object.size;
+            let count = move || FileReader::count_rows(&lake, object.location, size, runtime);
+            let rows = tokio::task::spawn_blocking(count)
+                .await
+                .map_err(|error| Error::bug("the reader failed").caused_by(error))??;
+            Ok::<_, Error>((date, rows, size))
+        })
+    });
+    let mut counted = stream::iter(counted).buffer_unordered(FILES_AT_ONCE);
+    let mut status = TableStatus::default();
+    while let Some((date, rows, bytes)) = counted.try_next().await? {
+        status.rows += rows;
+        status.bytes += bytes;
+        status.dates += 1;
+        if date.date().is_some() {
+            status.first_date = Some(status.first_date.map_or(date, |first| first.min(date)));
+            status.last_date = Some(status.last_date.map_or(date, |last| last.max(date)));
+        }
+    }
+    Ok(status)
+}
