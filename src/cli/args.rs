@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
+use clap::builder::BoolishValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
@@ -41,6 +42,7 @@ reached, 5 the store, 6 data was set aside or an invariant does not hold, 7 anot
 /// created: conversations, messages, tags and audit_logs. Each conversation is in them once, as its newest copy.
 #[derive(Debug, Parser)]
 #[command(name = "decagon-lake", version, styles = STYLES, after_help = EXAMPLES, max_term_width = 100)]
+#[command(args_override_self = true)]
 pub(super) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -49,10 +51,10 @@ pub(super) struct Cli {
     #[arg(long, global = true, env = "DECAGON_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
     /// Tell more
-    #[arg(short, long, global = true, env = "DECAGON_VERBOSE", conflicts_with = "quiet")]
+    #[arg(short, long, global = true, env = "DECAGON_VERBOSE", value_parser = BoolishValueParser::new(), conflicts_with = "quiet")]
     pub(super) verbose: bool,
     /// Tell only warnings and errors
-    #[arg(short, long, global = true, env = "DECAGON_QUIET")]
+    #[arg(short, long, global = true, env = "DECAGON_QUIET", value_parser = BoolishValueParser::new())]
     pub(super) quiet: bool,
 }
 
@@ -106,7 +108,8 @@ pub(super) struct ApiArgs {
     #[arg(skip)]
     pub(super) key: Option<ApiKey>,
     /// How many requests may start in a second, retries included; 0 is unlimited (the API bans whom it catches)
-    #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate)]
+    #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate,
+        allow_negative_numbers = true)]
     pub(super) requests_per_second: f64,
     /// How many conversations to ask for at once; by default the API decides
     #[arg(long, env = "DECAGON_PAGE_SIZE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -135,7 +138,7 @@ pub(super) struct ApiArgs {
     )]
     pub(super) max_response_bytes: ByteSize,
     /// Allow plain http to other machines, which shows them the key
-    #[arg(long, env = "DECAGON_ALLOW_HTTP", hide_short_help = true)]
+    #[arg(long, env = "DECAGON_ALLOW_HTTP", value_parser = BoolishValueParser::new(), hide_short_help = true)]
     pub(super) allow_http: bool,
 }
 
@@ -165,7 +168,7 @@ pub(super) struct FlushArgs {
 #[derive(Debug, Clone, Args)]
 pub(super) struct JsonArgs {
     /// Print the result as JSON on stdout
-    #[arg(long, env = "DECAGON_JSON")]
+    #[arg(long, env = "DECAGON_JSON", value_parser = BoolishValueParser::new())]
     pub(super) json: bool,
 }
 
@@ -255,13 +258,15 @@ pub(super) struct SimulateArgs {
     #[arg(long, env = "DECAGON_SIMULATED_KEY", value_name = "TEXT", default_value = "simulated-key")]
     pub(super) accept_key: String,
     /// How many requests it allows in a second; 0 is unlimited
-    #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate)]
+    #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate,
+        allow_negative_numbers = true)]
     pub(super) requests_per_second: f64,
     /// When the history ends and the simulation starts [default: now]
     #[arg(long, env = "DECAGON_NOW", value_name = "TIME", value_parser = parse_user_time)]
     pub(super) now: Option<DateTime<Utc>>,
     /// How many seconds pass in the simulation for each real one; 0 stops time
-    #[arg(long, env = "DECAGON_SPEED", value_name = "N", default_value_t = 1.0, value_parser = rate)]
+    #[arg(long, env = "DECAGON_SPEED", value_name = "N", default_value_t = 1.0, value_parser = rate,
+        allow_negative_numbers = true)]
     pub(super) speed: f64,
     /// What the next page's cursor is called; the API's own page has all three
     #[arg(long, env = "DECAGON_CURSOR_NAME", value_enum, default_value_t = CursorName::NextCursor)]
@@ -270,7 +275,7 @@ pub(super) struct SimulateArgs {
     #[arg(long, env = "DECAGON_DEFAULT_FILTER", value_enum, default_value_t = TimestampFilter::CreatedAt)]
     pub(super) default_filter: TimestampFilter,
     /// Leave out updated_at and last_message_at, as the API's own example does
-    #[arg(long, env = "DECAGON_NO_UPDATED_AT")]
+    #[arg(long, env = "DECAGON_NO_UPDATED_AT", value_parser = BoolishValueParser::new())]
     pub(super) no_updated_at: bool,
 }
 

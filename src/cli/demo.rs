@@ -14,7 +14,7 @@ use super::{examples, output};
 use crate::api::ApiKey;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
-use crate::model::TimestampFilter;
+use crate::model::{Table, TimestampFilter};
 use crate::simulate::{CursorName, Disputed, Settings, Simulator, World};
 use crate::status;
 
@@ -54,14 +54,14 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
     serving.await.map_err(|error| Error::bug("the simulator failed").caused_by(error))??;
 
     let status = status::status(&lake, context.clock.now()).await?;
-    let fetched = first.compacted_copies + second.landed_rows.get(crate::model::Table::Conversations);
+    let fetched = first.landed_rows.get(Table::Conversations) + second.landed_rows.get(Table::Conversations);
     output::status(&status);
     output::line("");
     output::line(&format!(
         "{} copies of conversations fetched, {} duplicates resolved, {} of Parquet, {:.1} s",
         HumanCount(fetched),
         HumanCount(first.duplicates_resolved + second.duplicates_resolved),
-        DecimalBytes(crate::model::Table::ALL.iter().map(|table| status.tables.get(*table).bytes).sum()),
+        DecimalBytes(Table::ALL.iter().map(|table| status.tables.get(*table).bytes).sum()),
         (context.clock.instant() - started).as_secs_f64(),
     ));
     output::line(&examples::duckdb(lake.url()));

@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::failure(&error);
+            output::failure(&error, cli.log_format);
             ExitCode::from(error.kind().exit_code())
         }
     }

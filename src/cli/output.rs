@@ -4,6 +4,7 @@ use std::io::Write;
 
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 
+use super::args::LogFormat;
 use crate::error::Error;
 use crate::lake::{Outcome, RunReport};
 use crate::model::Table;
@@ -15,11 +16,15 @@ pub(super) fn line(text: &str) {
 }
 
 /// Tells of a failure: the chain of causes, then what to do.
-pub(super) fn failure(error: &Error) {
+pub(super) fn failure(error: &Error, format: LogFormat) {
     let told = error.chain().join(": ");
-    match error.hint() {
-        Some(hint) => tracing::error!(hint, "{told}"),
-        None => tracing::error!("{told}"),
+    match (error.hint(), format) {
+        (Some(hint), LogFormat::Json) => tracing::error!(hint, "{told}"),
+        (Some(hint), LogFormat::Text) => {
+            tracing::error!("{told}");
+            tracing::error!("hint: {hint}");
+        }
+        (None, _) => tracing::error!("{told}"),
     }
 }
 
@@ -47,15 +52,14 @@ pub(super) fn summary(report: &RunReport) {
     if report.quarantined > 0 {
         parts.push(format!("{} set aside", HumanCount(report.quarantined)));
     }
-    if matches!(report.command, "sync" | "compact") {
-        parts.push(match report.compacted_dates.len() {
-            0 => "nothing to compact".to_owned(),
-            dates => format!(
-                "{dates} dates compacted, {} duplicates resolved, {} written",
-                HumanCount(report.duplicates_resolved),
-                DecimalBytes(report.table_bytes.total()),
-            ),
-        });
+    match report.compacted_dates.len() {
+        0 if report.request.is_some() => {}
+        0 => parts.push("nothing to compact".to_owned()),
+        dates => parts.push(format!(
+            "{dates} dates compacted, {} duplicates resolved, {} written",
+            HumanCount(report.duplicates_resolved),
+            DecimalBytes(report.table_bytes.total()),
+        )),
     }
     tracing::info!(
         run_id = %report.run_id,

@@ -32,7 +32,9 @@ pub(super) struct Session {
     context: Context,
     lake: Lake,
     ledger: Ledger,
-    pub(super) report: RunReport,
+    report: RunReport,
+    /// Whether the run is one of this lake: until then it leaves nothing there.
+    admitted: bool,
 }
 
 /// What an export command asks for.
@@ -77,7 +79,13 @@ impl Session {
         let now = context.clock.now();
         let run_id = RunId::new(now, fastrand::u32(..));
         let ledger = Ledger::load(&lake).await?;
-        Ok(Session { context: context.clone(), lake, ledger, report: RunReport::new(command, run_id, now) })
+        Ok(Session {
+            context: context.clone(),
+            lake,
+            ledger,
+            report: RunReport::new(command, run_id, now),
+            admitted: false,
+        })
     }
 
     /// Fetches and lands what is asked for.
@@ -88,6 +96,7 @@ impl Session {
         let planned = ask.plan(&self.ledger, context.clock.now())?;
         let base_url = ask.api().base_url.as_str().trim_end_matches('/');
         self.lake.claim(base_url, context.clock.now()).await?;
+        self.admitted = true;
         tell_plan(&planned);
 
         let (sender, receiver) = watch::channel(Progress::new(planned.walk.request.window, context.clock.now()));
@@ -109,12 +118,15 @@ impl Session {
     }
 
     async fn compact(&mut self) -> Result<()> {
-        let Session { context, lake, ledger, report } = self;
+        let Session { context, lake, ledger, report, .. } = self;
         Compaction { lake, ledger, report, clock: context.clock, shutdown: &context.shutdown }.run().await
     }
 
     /// Leaves the report in the lake and tells how the run went.
     async fn end(mut self, result: Result<()>, json: bool) -> Result<RunReport> {
+        if !self.admitted {
+            return result.map(|()| self.report);
+        }
         self.report.end(&result, self.context.clock.now());
         if let Err(error) = self.report.save(&self.lake).await {
             tracing::warn!("{}", error.chain().join(": "));
@@ -160,6 +172,7 @@ pub(super) async fn compact(args: &CompactArgs, context: &Context) -> Result<Run
         return Err(Error::usage(format!("there is no lake at {}", session.lake.url()))
             .with_hint("is --lake or DECAGON_LAKE right?"));
     }
+    session.admitted = true;
     let result = session.compact().await;
     session.end(result, args.json.json).await
 }

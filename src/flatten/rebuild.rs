@@ -91,7 +91,7 @@ fn normal(table: Table, value: &Value) -> Value {
             (Kind::Int, Some(Value::Number(number))) => {
                 let whole = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() <= f64::from(i32::MAX));
                 if let Some(whole) = whole {
-                    fields.insert(name.to_owned(), (whole as i64).into());
+                    fields.insert(name.to_owned(), format!("{whole}").parse::<i64>().unwrap().into());
                 }
             }
             _ => {}

@@ -110,14 +110,14 @@ impl Source {
     /// The bytes of each range, from the tail where they are there.
     fn ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         if ranges.iter().all(|range| range.start >= self.tail_start) {
-            return ranges.iter().map(|range| self.from_tail(range)).collect();
+            return ranges.iter().map(|range| self.in_tail(range)).collect();
         }
         self.runtime
             .block_on(self.lake.store().get_ranges(&self.key, ranges))
             .map_err(|error| self.lake.failed("read", &self.key, error))
     }
 
-    fn from_tail(&self, range: &Range<u64>) -> Result<Bytes> {
+    fn in_tail(&self, range: &Range<u64>) -> Result<Bytes> {
         let place = |at: u64| usize::try_from(at.saturating_sub(self.tail_start)).unwrap_or(usize::MAX);
         let (start, end) = (place(range.start), place(range.end));
         if start > end || end > self.tail.len() {

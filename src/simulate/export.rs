@@ -49,7 +49,7 @@ pub(super) struct Query {
 }
 
 /// A conversation's place in the order of the export: its time, then its number.
-type Place = (i64, u64);
+pub(super) type Place = (i64, u64);
 
 /// A parameter that the API would refuse, and its words.
 pub(super) type Refused = (&'static str, &'static str);

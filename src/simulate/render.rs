@@ -147,7 +147,7 @@ pub(super) fn conversation(world: &World, number: u64, now: i64, with_updated_at
         destination,
         created_at: time(times.created_at),
         updated_at: with_updated_at.then(|| time(times.updated_at)),
-        last_message_at: (with_updated_at && number % 3 > 0).then(|| time(times.last_message_at)),
+        last_message_at: (with_updated_at && !number.is_multiple_of(3)).then(|| time(times.last_message_at)),
         metadata: metadata(&mut rng),
         undeflected: handed_over,
         summary: is_over.then(|| format!("The customer wrote about {}.", rng.choice(TAGS).unwrap_or_default())),
@@ -156,10 +156,10 @@ pub(super) fn conversation(world: &World, number: u64, now: i64, with_updated_at
         csat_rating: rated_at.map(|_| rating),
         csat_role: rated_at.map(|_| destination),
         tags: tags(&mut rng, number),
-        flow_type: if number % 5 == 0 { None } else { rng.choice(FLOWS) },
-        notes: (number % 13 == 0).then_some("This is an internal note.\nIt has two lines.".into()),
+        flow_type: if number.is_multiple_of(5) { None } else { rng.choice(FLOWS) },
+        notes: number.is_multiple_of(13).then_some("This is an internal note.\nIt has two lines.".into()),
         audit_logs: rated_at.into_iter().map(|at| rated(rating, at)).collect(),
-        all_tags: (number % 9 == 0).then(|| json!({"Topics": {"Billing": ["Refund"]}, "version": 2.50})),
+        all_tags: number.is_multiple_of(9).then(|| json!({"Topics": {"Billing": ["Refund"]}, "version": 2.50})),
     };
     serde_json::to_string(&conversation).ok()
 }
@@ -173,7 +173,7 @@ fn tags(rng: &mut Rng, number: u64) -> Vec<Tag> {
     let count = rng.u8(0..4);
     let first = rng.usize(0..TAGS.len());
     let names = TAGS.iter().cycle().skip(first);
-    let id = |name: &str| (number % 11 == 0).then(|| format!("tag_{}", name.to_lowercase().replace(' ', "_")));
+    let id = |name: &str| number.is_multiple_of(11).then(|| format!("tag_{}", name.to_lowercase().replace(' ', "_")));
     (0..count).zip(names).map(|(level, name)| Tag { id: id(name), name, level }).collect()
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::export::{Disputed, Query, index};
+use super::export::{Disputed, Place, Query, index};
 use super::render;
 use super::world::World;
 use crate::clock::{Clock, Instant};
@@ -58,6 +58,9 @@ struct Shared {
     state: Mutex<Moving>,
 }
 
+/// The export's order at a moment.
+type Index = Arc<Vec<Place>>;
+
 /// What changes while it runs.
 #[derive(Debug, Default)]
 struct Moving {
@@ -67,7 +70,7 @@ struct Moving {
     /// The time between each request and the one before it.
     gaps: Vec<Duration>,
     /// The export's order at a moment, which is expensive to find.
-    index: Option<(i64, TimestampFilter, Arc<Vec<(i64, u64)>>)>,
+    index: Option<(i64, TimestampFilter, Index)>,
 }
 
 impl Simulator {
@@ -143,7 +146,7 @@ impl Shared {
         self.world.now().timestamp_micros().saturating_add(secs.saturating_mul(1_000_000))
     }
 
-    fn index(&self, now: i64, filter: TimestampFilter) -> Arc<Vec<(i64, u64)>> {
+    fn index(&self, now: i64, filter: TimestampFilter) -> Index {
         if let Some((at, of, known)) = &self.state().index
             && (*at, *of) == (now, filter)
         {

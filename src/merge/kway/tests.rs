@@ -94,7 +94,8 @@ fn run(inputs: Vec<Pieces>) -> (Seen, Merged) {
 
 /// The same by sorting everything.
 fn expected(inputs: &[Vec<Stated>]) -> Seen {
-    let mut newest: BTreeMap<u8, ((Option<u8>, usize, usize), Stated)> = BTreeMap::new();
+    type Order = (Option<u8>, usize, usize);
+    let mut newest: BTreeMap<u8, (Order, Stated)> = BTreeMap::new();
     for (run, copies) in inputs.iter().enumerate() {
         let mut sorted = copies.clone();
         sorted.sort_by_key(|copy| copy.id);

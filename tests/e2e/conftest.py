@@ -1,0 +1,134 @@
+"""Runs the built binary against its own simulator, as a user would."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = ROOT / "target" / "release" / "decagon-lake"
+KEY = "simulated-key"
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+def environment(**more):
+    """The environment of a user: nothing of the project's own but what a test sets."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DECAGON_")}
+    return {**clean, **{name: str(value) for name, value in more.items()}}
+
+
+def run(*arguments, code=0, key=KEY, cwd=None, **env):
+    """Runs the binary and checks its exit code."""
+    if key is not None:
+        env["DECAGON_API_KEY"] = key
+    done = subprocess.run(
+        [BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=environment(**env), cwd=cwd
+    )
+    assert done.returncode == code, f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+class Simulator:
+    """A running `decagon-lake simulate`, whose time stands still until it is told to pass."""
+
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen(
+            [BINARY, "simulate", "--port", "0", "--speed", "0", "--now", "2024-03-01", "--requests-per-second", "0",
+             *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
+        )
+        self.url = self.process.stdout.readline().strip()
+        assert self.url.startswith("http://127.0.0.1:"), "the simulator did not start"
+
+    def advance(self, **duration):
+        from datetime import timedelta
+
+        seconds = int(timedelta(**duration).total_seconds())
+        requests.post(f"{self.url}/_simulate/advance", params={"seconds": seconds}).raise_for_status()
+
+    def conversations(self):
+        """The truth of this moment."""
+        response = requests.get(f"{self.url}/_simulate/conversations")
+        return [json.loads(line) for line in response.content.decode().split("\n") if line]
+
+    def gaps(self):
+        """How many requests to the API there were, and the seconds between them."""
+        told = requests.get(f"{self.url}/_simulate/requests").json()
+        return told["requests"], told["gaps_secs"]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=10)
+
+
+@pytest.fixture
+def simulate():
+    """Starts simulators; they end with the test."""
+    started = []
+
+    def start(*arguments):
+        started.append(Simulator(*arguments))
+        return started[-1]
+
+    yield start
+    for simulator in started:
+        simulator.stop()
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return tmp_path / "lake"
+
+
+@pytest.fixture
+def command(lake):
+    """Runs a command on the test's lake."""
+
+    def command(name, simulator=None, *arguments, **options):
+        api = [] if simulator is None else ["--base-url", simulator.url, "--requests-per-second", "0"]
+        return run(name, "--lake", lake, *api, *arguments, **options)
+
+    return command
+
+
+@pytest.fixture
+def serve():
+    """Serves given responses in turn on loopback: bodies, or (status, headers, body)."""
+    servers = []
+
+    def start(*responses):
+        left = list(responses)
+        asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                response = left.pop(0) if len(left) > 1 else left[0]
+                status, headers, body = response if isinstance(response, tuple) else (200, {}, response)
+                body = body if isinstance(body, bytes) else body.encode()
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.url = f"http://127.0.0.1:{server.server_address[1]}"
+        server.asked = asked
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()

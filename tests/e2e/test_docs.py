@@ -1,0 +1,117 @@
+"""What the README, the demo and the examples say is what happens."""
+
+import os
+import re
+import subprocess
+
+import pytest
+from conftest import BINARY, KEY, ROOT, environment, run
+from truth import connect
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def execute(sql):
+    """Runs a script in DuckDB and returns the result of each statement that has one."""
+    connection = connect()
+    results = []
+    for statement in connection.extract_statements(sql):
+        connection.execute(statement)
+        if connection.description:
+            results.append(connection.fetchall())
+    return results
+
+
+def test_every_command_of_the_readme(simulate, tmp_path, monkeypatch):
+    api = simulate("--conversations", 400, "--days", 40)
+    env = environment(
+        DECAGON_BASE_URL=api.url, DECAGON_REQUESTS_PER_SECOND=0, DECAGON_DEMO_LAKE=tmp_path / "demo",
+        CARGO_INSTALL_ROOT=tmp_path / "installed", PATH=f"{tmp_path}/installed/bin:{os.environ['PATH']}",
+    )
+    of_the_checkout = [block for block in blocks("sh") if block.startswith(("cargo ", "tests/run"))]
+    assert [block.split()[0] for block in of_the_checkout] == ["cargo", "tests/run", "cargo"]
+    for block in of_the_checkout:
+        if block.startswith("tests/run"):
+            assert os.access(ROOT / "tests" / "run", os.X_OK)  # this very run
+        else:
+            subprocess.run(block, shell=True, check=True, cwd=ROOT, env=env, capture_output=True, timeout=600)
+
+    at_home = [block for block in blocks("sh") if block not in of_the_checkout]
+    script = "\n".join(["set -eu", *at_home]).replace("your key", KEY)
+    assert KEY in script
+    subprocess.run(["bash", "-c", script], check=True, cwd=tmp_path, env=env, capture_output=True, timeout=60)
+
+    monkeypatch.chdir(tmp_path)
+    [sql] = blocks("sql")
+    deflection, csat, text = [result for result in execute(sql) if result and len(result[0]) > 1] + [[]]
+    assert sum(row[1] for row in deflection) == 400
+    assert {row[0] for row in csat} >= {"Billing", "Refund"}
+
+
+def test_the_readme_names_every_column():
+    rows = dict(re.findall(r"^\| (conversations|messages|tags|audit_logs) \| (.*) \|$", README, re.MULTILINE))
+    rust = (ROOT / "src" / "model" / "table.rs").read_text()
+    assert set(rows) == {"conversations", "messages", "tags", "audit_logs"}
+    for table, columns in rows.items():
+        promised = re.sub(r"\\\n\s*", "", rust)
+        assert f'"{columns}"' in promised, f"{table}: the README and the columns' own test differ"
+
+
+def test_demo_tells_what_duckdb_finds(tmp_path):
+    done = run("demo", "--lake", tmp_path / "demo", "--conversations", 600, "--days", 9, key=None)
+    told = dict(re.findall(r"^(conversations|messages|tags|audit_logs) +([\d,]+) ", done.stdout, re.MULTILINE))
+    assert len(told) == 4 and int(told["conversations"].replace(",", "")) > 600
+    for table, rows in told.items():
+        counted = connect().sql(f"SELECT count(*) FROM '{tmp_path}/demo/{table}/*/*.parquet'").fetchone()[0]
+        assert counted == int(rows.replace(",", "")), table
+    copies, resolved = re.search(r"^([\d,]+) copies .*?, ([\d,]+) duplicates resolved", done.stdout, re.MULTILINE).groups()
+    rows = int(told["conversations"].replace(",", ""))
+    assert int(copies.replace(",", "")) - int(resolved.replace(",", "")) == rows and int(resolved) > 0
+
+    sql = done.stdout.split("-- DuckDB\n")[1].split("# Spark")[0]
+    counts, deflection, csat = [result for result in execute(sql) if result and len(result[0]) > 1]
+    assert counts == [(rows, int(told["messages"].replace(",", "")))]
+    assert len(deflection) == 7 and csat
+
+    again = run("demo", "--lake", tmp_path / "demo", "--conversations", 50, key=None)
+    assert "duplicates resolved" in again.stdout, "an earlier demo's lake is replaced"
+
+
+def test_demo_removes_nothing_of_others(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("two years of work")
+    done = run("demo", "--lake", tmp_path / "mine", code=2, key=None)
+    assert "--lake" in done.stderr and (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_the_example_queries(simulate, command, tmp_path, monkeypatch):
+    command("sync", simulate("--conversations", 300))
+    monkeypatch.chdir(tmp_path)
+    results = [rows for rows in execute((ROOT / "examples" / "queries.sql").read_text()) if rows and len(rows[0]) > 1]
+    assert len(results) == 4 and all(results)
+
+
+@pytest.mark.parametrize("key, code", [(KEY, 0), ("wrong", 3)])
+def test_the_scheduled_script(simulate, lake, tmp_path, key, code):
+    api = simulate("--conversations", 20)
+    env = environment(
+        DECAGON_LAKE=lake, DECAGON_BASE_URL=api.url, DECAGON_API_KEY=key, PATH=f"{BINARY.parent}:{os.environ['PATH']}",
+    )
+    done = subprocess.run([ROOT / "examples" / "hourly.sh"], cwd=tmp_path, env=env, capture_output=True, timeout=60)
+    assert done.returncode == code
+    assert len((tmp_path / "reports.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_library_example():
+    page = (ROOT / "tests" / "vendor" / "example_response.json").read_bytes()
+    done = subprocess.run(
+        [ROOT / "target" / "release" / "examples" / "flatten_page"], input=page, capture_output=True, check=True
+    )
+    assert done.stdout.decode().split() == [
+        "conversations", "1", "rows", "messages", "2", "rows", "tags", "1", "rows", "audit_logs", "1", "rows",
+        "next", "page", "at", "151050148",
+    ]

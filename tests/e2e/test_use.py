@@ -1,0 +1,322 @@
+"""What users run into: wrong input, wrong keys, interruptions, pipes, and what is told of them."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import BINARY, KEY, environment, run
+from truth import assert_exact, read_table
+
+
+def conversation(own_id, **fields):
+    return {"conversation_id": own_id, "created_at": "2024-01-01 10:00:00", "messages": [], **fields}
+
+
+def page(*conversations, cursor=None):
+    return json.dumps({"conversations": conversations, "next_cursor": cursor})
+
+
+# -- wrong input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        (["sync"], "--lake"),
+        (["sync", "--lake", "x", "--base-url", "api.decagon.ai"], "--base-url"),
+        (["sync", "--lake", "x", "--base-url", "http://api.decagon.ai"], "--allow-http"),
+        (["sync", "--lake", "x", "--user-filters", "[1]"], "--user-filters"),
+        (["sync", "--lake", "x", "--requests-per-second", "-1"], "--requests-per-second"),
+        (["sync", "--lake", "x", "--page-size", "0"], "--page-size"),
+        (["sync", "--lake", "x", "--overlap", "soon"], "--overlap"),
+        (["sync", "--lake", ""], "--lake"),
+        (["sync", "--lake", "gopher://x/y"], "gopher://x/y"),
+        (["backfill", "--lake", "x", "--from", "yesterday", "--to", "2024-01-02"], "--from"),
+        (["backfill", "--lake", "x", "--from", "2024-01-02", "--to", "2024-01-01"], "--from"),
+        (["status", "--lake", "no-such-lake"], "no-such-lake"),
+        (["compact", "--lake", "no-such-lake"], "no-such-lake"),
+        (["sync", "--lake", "x", "--api-key-file", "no-such-file"], "no-such-file"),
+    ],
+)
+def test_wrong_input_is_named(arguments, named, tmp_path):
+    done = run(*arguments, code=2, cwd=tmp_path)
+    assert named in done.stderr and not done.stdout
+    assert not list(tmp_path.iterdir()), "nothing was made"
+
+
+def test_no_key_and_an_empty_key(tmp_path):
+    done = run("sync", "--lake", tmp_path / "lake", key=None, code=2)
+    assert "DECAGON_API_KEY" in done.stderr and "--api-key-file" in done.stderr
+    assert "DECAGON_API_KEY" in run("sync", "--lake", tmp_path / "lake", key=" ", code=2).stderr
+
+
+def test_the_key_from_a_file(simulate, command, lake, tmp_path):
+    api = simulate("--conversations", 20)
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    command("sync", api, "--api-key-file", tmp_path / "key", key=None)
+    assert_exact(lake, api.conversations())
+
+
+def test_every_flag_may_come_from_the_environment(simulate, lake):
+    api = simulate("--conversations", 20)
+    done = run("sync", DECAGON_LAKE=lake, DECAGON_BASE_URL=api.url, DECAGON_REQUESTS_PER_SECOND=0, DECAGON_JSON=1)
+    assert json.loads(done.stdout)["outcome"] == "done"
+
+
+def test_a_wrong_key_is_refused_at_once_and_shown_nowhere(simulate, command):
+    api = simulate("--conversations", 20)
+    done = command("sync", api, key="very-secret-key", code=3)
+    assert "does not accept the API key" in done.stderr and "Invalid Authorization token" in done.stderr
+    assert "very-secret" not in done.stderr + done.stdout
+    assert api.gaps()[0] == 1, "asked once"
+
+
+@pytest.mark.parametrize(
+    "status, words", [(403, "entitlement"), (422, "refuses a parameter"), (400, "refuses a parameter"), (404, "--base-url")]
+)
+def test_refusals_are_told_apart(serve, command, status, words):
+    api = serve((status, {}, '{"detail": "the words of the server"}'))
+    done = command("sync", api, code=3)
+    assert words in done.stderr and "the words of the server" in done.stderr
+    assert len(api.asked) == 1
+
+
+def test_nobody_there(command, lake):
+    class Nobody:
+        url = "http://127.0.0.1:9"
+
+    done = command("sync", Nobody, "--max-tries", "2", code=4)
+    assert "127.0.0.1:9" in done.stderr and "gave up after 2 tries" in done.stderr
+
+
+def test_a_response_that_is_no_page(serve, command):
+    done = command("sync", serve('{"data": []}'), code=3)
+    assert "no array `conversations`" in done.stderr
+
+
+def test_a_response_that_is_no_json(serve, command):
+    done = command("sync", serve("<html>Bad gateway</html>"), "--max-tries", "1", code=3)
+    assert "Bad gateway" in done.stderr
+
+
+def test_a_cursor_that_comes_back_ends_the_run_and_loses_nothing(serve, command, lake):
+    api = serve(page(conversation("a"), cursor="x"), page(conversation("b"), cursor="x"))
+    done = command("sync", api, code=3)
+    assert "the same cursor" in done.stderr
+    command("compact")
+    assert [row["conversation_id"] for row in read_table(lake, "conversations")] == ["a"]
+
+
+def test_a_response_that_is_too_large(serve, command):
+    done = command("sync", serve(page(conversation("a", notes="x" * 5000))), "--max-response-bytes", "4KB", code=3)
+    assert "--max-response-bytes" in done.stderr
+
+
+def test_a_lake_that_cannot_be_written(simulate, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    api = simulate("--conversations", 20)
+    done = run("sync", "--lake", tmp_path / "file" / "lake", "--base-url", api.url, code=5)
+    assert str(tmp_path / "file") in done.stderr
+
+
+def test_another_account_is_not_mixed_in(simulate, command):
+    command("sync", simulate("--conversations", 20))
+    other = simulate("--conversations", 20, "--seed", 2)
+    for name, more in (("sync", []), ("backfill", ["--from", "2024-01-01", "--to", "2024-03-01"])):
+        done = command(name, other, *more, code=2)
+        assert other.url in done.stderr and "--base-url" in done.stderr
+    assert other.gaps()[0] == 0
+
+
+# -- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_conversation_is_set_aside_and_costs_none_of_the_others(serve, command, lake):
+    odd = {"user_id": "u", "messages": [{"text": "whose?"}]}
+    api = serve(page(conversation("a"), odd, "what?", conversation("b"), cursor="2"), page(conversation("c")))
+    done = command("sync", api, "--json", code=6)
+    assert "2 entries" in done.stderr and "_state/quarantine" in done.stderr
+    assert json.loads(done.stdout)["quarantined"] == 2
+    assert {row["conversation_id"] for row in read_table(lake, "conversations")} == {"a", "b", "c"}
+    [file] = Path(lake, "_state", "quarantine").iterdir()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["reason"], json.loads(line["raw"])) for line in lines] == [
+        ("no conversation_id", odd),
+        ("not a JSON object", "what?"),
+    ]
+
+
+def test_a_conversation_without_a_date_has_a_partition_of_its_own(serve, command, lake):
+    command("sync", serve(page(conversation("a", created_at="soon"), conversation("b"))))
+    assert {p.name for p in Path(lake, "messages").iterdir()} == {
+        "created_date=__HIVE_DEFAULT_PARTITION__",
+        "created_date=2024-01-01",
+    }
+    rows = {row["conversation_id"]: row for row in read_table(lake, "conversations")}
+    assert rows["a"]["created_date"] is None and rows["a"]["extra"] == {"created_at": "soon"}
+    assert json.loads(command("status", None, "--json").stdout)["tables"]["conversations"]["rows"] == 2
+
+
+def test_an_empty_page_with_a_cursor_is_not_the_end(serve, command, lake):
+    command("sync", serve(page(conversation("a"), cursor="1"), page(cursor="2"), page(conversation("b"))))
+    assert len(read_table(lake, "conversations")) == 2
+
+
+def test_an_account_without_conversations(simulate, command):
+    api = simulate("--conversations", 0)
+    done = json.loads(command("sync", api, "--json").stdout)
+    assert done["outcome"] == "done" and done["landed_objects"] == 0
+    command("sync", api)
+    assert "landing    empty" in command("status").stdout
+
+
+def test_the_newest_copy_wins_whatever_the_order(serve, command, lake):
+    newer = conversation("a", updated_at="2024-01-03T00:00:00Z", messages=[{"text": "only"}], tags=[{"name": "x"}])
+    older = conversation("a", updated_at="2024-01-02T00:00:00Z", messages=[{"text": "one"}, {"text": "two"}])
+    api = serve(page(newer, older, conversation("b"), cursor="1"), page(older))
+    command("sync", api)
+    assert_exact(lake, [newer, conversation("b")])
+
+
+def test_the_later_fetched_of_equal_copies_wins_with_fewer_messages_too(serve, command, lake):
+    before = conversation("a", updated_at="2024-01-02T00:00:00Z", messages=[{"text": "one"}, {"text": "two"}])
+    after = {**before, "messages": [{"text": "one"}], "csat_rating": 5}
+    api = serve(page(before), page(after))
+    command("sync", api)
+    command("sync", api)
+    assert_exact(lake, [after])
+
+
+# -- interruptions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_lands_what_it_has_and_is_continued(simulate, command, lake, sent):
+    api = simulate("--conversations", 2_000, "--messages", 3)
+    process = subprocess.Popen(
+        [BINARY, "sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", "10"],
+        stderr=subprocess.PIPE, text=True, env=environment(DECAGON_API_KEY=KEY),
+    )
+    while api.gaps()[0] < 4:
+        assert process.poll() is None
+    process.send_signal(sent)
+    began = time.monotonic()
+    _, told = process.communicate(timeout=15)
+    assert process.returncode == 130 and time.monotonic() - began < 10
+    assert "run the same command again" in told
+
+    status = json.loads(command("status", None, "--json").stdout)
+    [walk] = status["unfinished"]
+    assert walk["command"] == "export" and walk["pages"] >= 3
+    assert status["landing"]["rows"]["conversations"] == walk["conversations"] > 0
+    assert "unfinished export" in command("status").stdout
+
+    done = json.loads(command("sync", api, "--json").stdout)
+    assert done["resumed"] and done["pages"] == 20 - walk["pages"]
+    assert_exact(lake, api.conversations())
+    assert json.loads(command("status", None, "--json").stdout)["unfinished"] == []
+
+
+def test_a_backfill_is_continued_where_it_was_left(serve, simulate, command, lake):
+    window = ["--from", "2024-01-01", "--to", "2024-01-02", "--timestamp-filter", "created_at"]
+    api = serve(
+        page(conversation("a"), cursor="1"), (401, {}, "{}"),  # the key is withdrawn for a while
+        page(conversation("b"), cursor="2"), page(conversation("c")),
+    )
+    command("backfill", api, *window, code=3)
+    [walk] = json.loads(command("status", None, "--json").stdout)["unfinished"]
+    assert walk["command"] == "backfill" and walk["pages"] == 1
+    command("backfill", api, *window)
+    assert [request.split("cursor=")[1].split("&")[0] for request in api.asked[1:]] == ["1", "1", "2"]
+    first, *later = (request.replace("&cursor=1", "").replace("&cursor=2", "") for request in api.asked)
+    assert set(later) == {first}, "a resumed walk asks for exactly the same"
+    command("compact")
+    assert_exact(lake, [conversation(own_id) for own_id in "abc"])
+
+
+# -- output -----------------------------------------------------------------------------------------------------------
+
+
+def test_logs_for_machines_and_the_report_in_the_lake(simulate, command, lake):
+    api = simulate("--conversations", 120)
+    done = command("sync", api, "--json", "--log-format", "json")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines and all(line["level"] == "INFO" and line["message"] for line in lines)
+    printed = json.loads(done.stdout)
+    [report] = Path(lake, "_state", "runs").iterdir()
+    assert json.loads(report.read_text()) == printed
+    assert report.stem == printed["run_id"]
+    assert printed["command"] == "sync" and printed["landed_rows"]["conversations"] == 120
+
+
+def test_a_failed_run_leaves_a_report_too(serve, command, lake):
+    api = serve(page(conversation("a"), cursor="1"), (401, {}, "{}"))
+    command("sync", api, code=3)
+    [report] = Path(lake, "_state", "runs").iterdir()
+    told = json.loads(report.read_text())
+    assert told["outcome"] == "failed" and "401" in told["error"][0]
+    assert told["landed_rows"]["conversations"] == 1
+
+
+def test_status_adds_up(simulate, command, lake):
+    api = simulate("--conversations", 300, "--days", 5)
+    command("export", api)
+    status = json.loads(command("status", None, "--json").stdout)
+    assert status["landing"]["rows"]["conversations"] == 300 and status["landing"]["dates"] in (5, 6)
+    assert status["tables"]["conversations"]["rows"] == 0
+    command("compact")
+    status = json.loads(command("status", None, "--json").stdout)
+    conversations = api.conversations()
+    newest = max(c["updated_at"].replace(" ", "T") for c in conversations)
+    assert status["landing"]["objects"] == 0 and status["lag_secs"] > 0
+    assert status["tables"]["conversations"]["rows"] == 300
+    assert status["tables"]["messages"]["rows"] == sum(len(c["messages"]) for c in conversations)
+    assert status["tables"]["tags"]["bytes"] == sum(f.stat().st_size for f in Path(lake, "tags").rglob("*.parquet"))
+    assert status["watermark"][:10] == "2024-02-29" and newest[:10] in ("2024-02-29", "2024-03-01")
+    table = command("status").stdout
+    assert "watermark  2024-02-29" in table and "conversations             300" in table
+
+
+def test_a_closed_pipe_is_no_failure(simulate, command, lake):
+    command("sync", simulate("--conversations", 20))
+    done = subprocess.run(
+        f"set -o pipefail; {BINARY} status --lake {lake} | true", shell=True, executable="/bin/bash", capture_output=True,
+        text=True, env=environment(),
+    )
+    assert done.returncode == 0 and not done.stderr
+
+
+def test_help_teaches():
+    text = run("--help", key=None).stdout
+    assert "decagon-lake demo" in text and "Exit codes" in text
+    for name in ("sync", "export", "backfill", "compact", "status", "simulate", "demo"):
+        assert f"  {name}" in text
+        assert "[env: DECAGON_" in run(name, "--help", key=None).stdout
+
+
+def test_progress_on_a_terminal_is_one_line(simulate, lake):
+    import pty
+
+    api = simulate("--conversations", 600)
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(
+        [BINARY, "sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", "5"],
+        stderr=secondary, env=environment(DECAGON_API_KEY=KEY, TERM="xterm", COLUMNS="60"),
+    )
+    os.close(secondary)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(primary, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    assert process.wait(timeout=30) == 0
+    text = shown.decode()
+    assert "conversations · at 2024-" in text and "sync done" in text

@@ -1,0 +1,120 @@
+"""What the tables must hold, worked out from the API's own objects, and what they do hold, read with DuckDB.
+
+Written apart from the program under test: only the column names and the API's field names are shared.
+"""
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+import duckdb
+
+CONVERSATION_FIELDS = {
+    "user_id": "text", "destination": "text", "created_at": "time", "updated_at": "time", "last_message_at": "time",
+    "last_user_message_at": "time", "undeflected": "bool", "summary": "text", "resolution": "text",
+    "csat_rating": "int", "csat": "int", "csat_role": "text", "csat_resolved": "bool", "customer_feedback": "text",
+    "flow_type": "text", "notes": "text", "metadata": "json",
+}
+CHILD_FIELDS = {
+    "messages": ("message_index", {"role": "text", "text": "text", "created_at": "time"}),
+    "tags": ("tag_index", {"tag_id": "text", "name": "text", "level": "int"}),
+    "audit_logs": ("log_index", {"text": "text", "payload": "json", "created_at": "time"}),
+}
+TABLES = ["conversations", *CHILD_FIELDS]
+API_NAME = {"tag_id": "id"}
+
+
+def instant(text):
+    parsed = datetime.fromisoformat(text)
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+
+
+def cell(kind, value):
+    """An API value as a test compares it: instants as such, JSON as Python objects."""
+    return instant(value) if kind == "time" and value is not None else value
+
+
+def expected_rows(conversations):
+    """Rows by table, from the API's objects, each without the columns that only the program can know."""
+    rows = {table: [] for table in TABLES}
+    for conversation in conversations:
+        own_id = conversation["conversation_id"]
+        known = {"conversation_id", *CONVERSATION_FIELDS, *CHILD_FIELDS}
+        rows["conversations"].append({
+            "conversation_id": own_id,
+            **{name: cell(kind, conversation.get(name)) for name, kind in CONVERSATION_FIELDS.items()},
+            "message_count": len(conversation.get("messages") or []),
+            "extra": {name: value for name, value in conversation.items() if name not in known} or None,
+            "created_date": instant(conversation["created_at"]).date(),
+        })
+        for table, (index_name, fields) in CHILD_FIELDS.items():
+            for index, element in enumerate(conversation.get(table) or []):
+                names = {API_NAME.get(name, name) for name in fields}
+                rows[table].append({
+                    "conversation_id": own_id,
+                    index_name: index,
+                    **{name: cell(kind, element.get(API_NAME.get(name, name))) for name, kind in fields.items()},
+                    "extra": {name: value for name, value in element.items() if name not in names} or None,
+                    "created_date": instant(conversation["created_at"]).date(),
+                })
+    return rows
+
+
+def connect():
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def read_table(lake, table):
+    """Every row of a table with its partition, JSON columns as Python objects."""
+    connection = connect()
+    glob = f"{lake}/{table}/*/*.parquet"
+    result = connection.execute(
+        "SELECT * FROM read_parquet($1, hive_partitioning = true) ORDER BY ALL", [str(glob)]
+    )
+    names = [column[0] for column in result.description]
+    rows = [dict(zip(names, row)) for row in result.fetchall()]
+    for row in rows:
+        for name in ("metadata", "payload", "extra"):
+            if row.get(name) is not None:
+                row[name] = json.loads(row[name])
+    return rows
+
+
+def sort_key(row):
+    index = next((value for name, value in row.items() if name.endswith("_index")), 0)
+    return row["conversation_id"], index
+
+
+def assert_exact(lake, conversations):
+    """The tables hold exactly these conversations, each once, every field as the API has it."""
+    expected = expected_rows(conversations)
+    for table in TABLES:
+        found = read_table(lake, table)
+        provenance = {"_run_id", "_seq", "_exported_at"}
+        bare = sorted(({k: v for k, v in row.items() if k not in provenance} for row in found), key=sort_key)
+        wanted = sorted(expected[table], key=sort_key)
+        ids = [sort_key(row) for row in bare]
+        assert ids == [sort_key(row) for row in wanted], f"{table}: other rows than the API has"
+        for row, want in zip(bare, wanted):
+            assert row == want, f"{table}: {sort_key(want)}"
+        assert all(row["_run_id"] and row["_seq"] is not None for row in found)
+    assert_same_copies(lake)
+
+
+def assert_same_copies(lake):
+    """Every child row comes from the same copy as its conversation, and lies in the same partition."""
+    connection = connect()
+    for table in CHILD_FIELDS:
+        strays = connection.execute(f"""
+            SELECT count(*) FROM read_parquet('{lake}/{table}/*/*.parquet', hive_partitioning = true) child
+            ANTI JOIN read_parquet('{lake}/conversations/*/*.parquet', hive_partitioning = true) conversation
+            USING (conversation_id, created_date, _run_id, _seq)""").fetchone()[0]
+        assert strays == 0, f"{table}: rows of another copy than the conversation's"
+
+
+def files(lake, folder):
+    """The Parquet files under a folder of a local lake: their bytes by key."""
+    root = Path(lake)
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted((root / folder).rglob("*.parquet"))}
