@@ -10,8 +10,8 @@ use crate::lake::{Extent, FileReader, Lake, Ledger, Walk};
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Table, Window};
 
-/// How many files are looked at at a time.
-const FILES_AT_ONCE: usize = 16;
+/// How many files are looked at at a time, each holding a blocking thread.
+const FILES_AT_ONCE: usize = 4;
 
 /// The state of a lake. Fields only get added.
 #[derive(Debug, Clone, Serialize)]

@@ -120,6 +120,8 @@ impl Client {
         let started = self.clock.instant();
         let mut delays = self.options.retry.delays();
         for attempt in 1_usize.. {
+            // The first request has to be connected for, and one after a failure may have to be.
+            let connects = self.tally.requests == 0 || attempt > 1;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Err(Error::interrupted()),
@@ -131,6 +133,9 @@ impl Client {
                 tried = self.try_once(&query) => tried,
                 () = self.cut_off(shutdown) => return Err(Error::interrupted()),
             };
+            if connects {
+                self.pacer.restart();
+            }
             let (error, asked) = match tried {
                 Ok(fetched) => return Ok(fetched),
                 Err(Failure::Lasting(error)) => return Err(error),

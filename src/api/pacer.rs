@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Instant};
 
-/// Added to the interval, because the way to the server is not equally long each time.
-const MARGIN: Duration = Duration::from_millis(4);
+/// The part of the interval that is added to it, because the way to the server is not equally long each time.
+const MARGIN: u32 = 100;
 
 /// Lets a request start no sooner than an interval after the one before it, whether that one succeeded or not.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Pacer {
     pub fn new(clock: Clock, requests_per_second: f64) -> Self {
         let interval = if requests_per_second > 0.0 {
             Duration::try_from_secs_f64(1.0 / requests_per_second)
-                .map_or(Duration::MAX, |gap| gap.saturating_add(MARGIN))
+                .map_or(Duration::MAX, |gap| gap.saturating_add(gap / MARGIN))
         } else {
             Duration::ZERO
         };
@@ -33,6 +33,12 @@ impl Pacer {
             self.clock.sleep_until(start).await;
         }
         self.next_start = self.clock.instant().checked_add(self.interval);
+    }
+
+    /// Counts the interval from now on: for a request that first had to be connected for, and so came to the server
+    /// some time after its turn.
+    pub fn restart(&mut self) {
+        self.hold_off(self.interval);
     }
 
     /// Pushes the next turn back, to `delay` from now at the earliest.
@@ -62,6 +68,18 @@ mod tests {
             assert!(pair[1] - pair[0] >= Duration::from_millis(500));
         }
         assert!(starts[3] - begin < Duration::from_millis(3_100), "waits no longer than it must");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_was_connected_for_counts_from_its_response() {
+        let clock = Clock::system();
+        let mut pacer = Pacer::new(clock, 1.0);
+        pacer.turn().await;
+        clock.sleep(Duration::from_millis(300)).await;
+        let answered = clock.instant();
+        pacer.restart();
+        pacer.turn().await;
+        assert!(clock.instant() - answered >= Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]

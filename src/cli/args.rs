@@ -32,9 +32,11 @@ Fetch a range of time again:
   decagon-lake backfill --from 2024-01-01 --to 2024-02-01
   decagon-lake compact
 
-Exit codes: 0 done, 2 usage or configuration, 3 the API refused or broke its contract, 4 the API could not be
-reached, 5 the store, 6 data was set aside or an invariant does not hold, 7 another run holds the lake, 70 a bug,
-130 interrupted.";
+Exit codes:
+  0 done                                        5 the store failed
+  2 usage or configuration                      6 data was set aside, or an invariant does not hold
+  3 the API refused or broke its contract       7 another run holds the lake
+  4 the API could not be reached                70 a bug, 130 interrupted";
 
 /// Exports the conversations of a Decagon account into a data lake of Parquet tables.
 ///
@@ -156,7 +158,7 @@ pub(super) struct FlushArgs {
     )]
     pub(super) flush_conversations: u64,
     /// Land after this much JSON, which is about what it takes in memory
-    #[arg(long, env = "DECAGON_FLUSH_BYTES", value_name = "SIZE", default_value = "32MiB", hide_short_help = true)]
+    #[arg(long, env = "DECAGON_FLUSH_BYTES", value_name = "SIZE", default_value = "16MiB", hide_short_help = true)]
     pub(super) flush_bytes: ByteSize,
     /// Land after this much time
     #[arg(long, env = "DECAGON_FLUSH_INTERVAL", value_name = "DURATION", default_value = "5m",

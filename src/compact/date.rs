@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 
 use super::inputs::Files;
 use crate::error::{Error, Result};
-use crate::lake::{Extent, Lake, Upload, table_writer};
+use crate::lake::{Extent, Lake, Lifetime, Upload, table_writer};
 use crate::layout::{self, FlushId};
 use crate::merge::merge;
 use crate::model::{CreatedDate, PerTable, Table};
@@ -30,7 +30,7 @@ pub(super) fn compact_date(
 
     let mut writers = PerTable::try_from_fn(|table| {
         let upload = Upload::begin(lake, layout::table_object(table, date), runtime.clone());
-        table_writer(table, upload).map(Some)
+        table_writer(table, Lifetime::Lasting, upload).map(Some)
     })?;
     let failed = |table: Table| {
         let key = layout::table_object(table, date);

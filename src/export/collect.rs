@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
@@ -51,6 +52,7 @@ pub(super) struct FlatPage {
 pub(super) struct Collector {
     pub(super) run_id: RunId,
     pub(super) clock: Clock,
+    pub(super) runtime: Handle,
     pub(super) policy: FlushPolicy,
     pub(super) progress: watch::Sender<Progress>,
     /// The walk as far as it is collected.
@@ -60,27 +62,27 @@ pub(super) struct Collector {
 impl Collector {
     /// Flattens `pages` until they end, and sends what is to be landed down `flushes`. Runs on a blocking thread.
     ///
+    /// A place in `flushes` is taken before a flush is begun, so that no more than two are in memory: the one being
+    /// landed, and the one being gathered or waiting.
+    ///
     /// # Errors
     /// Only on a bug.
     pub(super) fn collect(mut self, mut pages: mpsc::Receiver<Fetched>, flushes: &mpsc::Sender<Flush>) -> Result<()> {
         let mut seq = 0;
-        let mut flush = self.empty_flush();
-        let mut opened = self.clock.instant();
-        while let Some(fetched) = pages.blocking_recv() {
-            flush.done = fetched.page.next().is_none();
-            self.add(&mut flush, fetched, &mut seq)?;
-            if flush.done || self.is_due(&flush, opened) {
-                let full = std::mem::replace(&mut flush, self.empty_flush());
-                if flushes.blocking_send(full).is_err() {
-                    // The stage behind has failed and will say why.
-                    return Ok(());
-                }
-                opened = self.clock.instant();
+        // Where the stage behind has failed, there is no place any more, and it will say why.
+        while let Ok(place) = self.runtime.block_on(flushes.reserve()) {
+            let mut flush = self.empty_flush();
+            let opened = self.clock.instant();
+            while !flush.done && !self.is_due(&flush, opened) {
+                // At a walk that was cut short, what is there is landed all the same.
+                let Some(fetched) = pages.blocking_recv() else { break };
+                flush.done = fetched.page.next().is_none();
+                self.add(&mut flush, fetched, &mut seq)?;
             }
-        }
-        if flush.page_count > 0 {
-            // The walk was cut short: what is there is landed all the same.
-            let _ = flushes.blocking_send(flush);
+            if flush.page_count == 0 {
+                break;
+            }
+            place.send(flush);
         }
         Ok(())
     }
@@ -98,6 +100,9 @@ impl Collector {
     }
 
     fn is_due(&self, flush: &Flush, opened: Instant) -> bool {
+        if flush.page_count == 0 {
+            return false;
+        }
         let rows: usize = flush.pages.iter().map(|page| page.kept.len()).sum();
         count(rows) >= self.policy.max_conversations
             || flush.page_bytes >= self.policy.max_bytes

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::collect::FlatPage;
 use crate::error::{Error, Result};
-use crate::lake;
+use crate::lake::{self, Lifetime};
 use crate::layout::{self, FlushId};
 use crate::merge::{Gather, Rows};
 use crate::model::{CreatedDate, Table, column};
@@ -21,11 +21,17 @@ pub(super) struct Object {
     pub(super) body: Vec<u8>,
 }
 
-/// Encodes `pages` and passes one object after the other to `emit`, until that returns false.
+/// Encodes `pages` and passes one object after the other to `emit`, until that returns false. `lifetime` tells how long
+/// the objects of a date are meant to stay.
 ///
 /// # Errors
 /// Only on a bug.
-pub(super) fn encode(pages: &[FlatPage], flush: &FlushId, mut emit: impl FnMut(Object) -> bool) -> Result<()> {
+pub(super) fn encode(
+    pages: &[FlatPage],
+    flush: &FlushId,
+    lifetime: impl Fn(CreatedDate) -> Lifetime,
+    mut emit: impl FnMut(Object) -> bool,
+) -> Result<()> {
     let copies = sorted(pages)?;
     for of_date in copies.chunk_by(|a, b| a.date == b.date) {
         let Some(date) = of_date.first().map(|copy| copy.date) else { continue };
@@ -40,7 +46,7 @@ pub(super) fn encode(pages: &[FlatPage], flush: &FlushId, mut emit: impl FnMut(O
             }
             batches.extend(gather.take()?);
             let rows = batches.iter().fold(0, |sum: u64, batch| sum.saturating_add(batch.num_rows() as u64));
-            let body = lake::encode(table, &batches)?;
+            let body = lake::encode(table, lifetime(date), &batches)?;
             let key = layout::landing_object(table, date, flush);
             if !emit(Object { table, date, key, rows, body }) {
                 return Ok(());

@@ -2,7 +2,7 @@
 //!
 //! Promises: the checkpoint is written after everything it names is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::encode::{Object, encode};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::flatten::Reject;
-use crate::lake::{Extent, Lake, Landed, Ledger, Purpose, RunReport};
+use crate::lake::{Checkpoint, Extent, Lake, Landed, Ledger, Lifetime, Purpose, RunReport};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, RunId};
 
@@ -48,7 +48,8 @@ impl Lander<'_> {
         if !flush.rejects.is_empty() {
             self.lake.put(&layout::quarantine(&id), quarantine_lines(&flush.rejects, &id.run)?).await?;
         }
-        let dates = upload(self.lake, flush.pages, id.clone()).await?;
+        let merged_soon = MergedSoon::of(self.ledger.state(), self.purpose);
+        let dates = upload(self.lake, flush.pages, id.clone(), merged_soon).await?;
         let landed = Landed { flush: id, dates };
 
         let report = &mut *self.report;
@@ -73,10 +74,16 @@ impl Lander<'_> {
 }
 
 /// Encodes the pages on a blocking thread and uploads what comes of it; returns what was landed, by date.
-async fn upload(lake: &Lake, pages: Vec<FlatPage>, id: FlushId) -> Result<BTreeMap<CreatedDate, Extent>> {
+async fn upload(
+    lake: &Lake,
+    pages: Vec<FlatPage>,
+    id: FlushId,
+    merged_soon: MergedSoon,
+) -> Result<BTreeMap<CreatedDate, Extent>> {
     let (sender, mut receiver) = mpsc::channel::<Object>(WAITING);
-    let encoding =
-        tokio::task::spawn_blocking(move || encode(&pages, &id, |object| sender.blocking_send(object).is_ok()));
+    let encoding = tokio::task::spawn_blocking(move || {
+        encode(&pages, &id, |date| merged_soon.lifetime(date), |object| sender.blocking_send(object).is_ok())
+    });
     let mut dates: BTreeMap<CreatedDate, Extent> = BTreeMap::new();
     let mut uploads = stream::poll_fn(|context| receiver.poll_recv(context))
         .map(|object| async move {
@@ -93,6 +100,27 @@ async fn upload(lake: &Lake, pages: Vec<FlatPage>, id: FlushId) -> Result<BTreeM
     drop(uploads);
     encoding.await.map_err(|error| Error::bug("the encoder failed").caused_by(error))??;
     Ok(dates)
+}
+
+/// Which dates have something else already, so that what is landed for them will be merged with it.
+struct MergedSoon {
+    /// The tables are not empty, and a listing would cost more than a guess.
+    all: bool,
+    dates: BTreeSet<CreatedDate>,
+}
+
+impl MergedSoon {
+    fn of(state: &Checkpoint, purpose: Purpose) -> Self {
+        let first_walk = state.incremental.as_ref().is_none_or(|incremental| incremental.watermark.is_none());
+        MergedSoon {
+            all: purpose == Purpose::Backfill || !first_walk,
+            dates: state.landed.iter().flat_map(|landed| landed.dates.keys().copied()).collect(),
+        }
+    }
+
+    fn lifetime(&self, date: CreatedDate) -> Lifetime {
+        if self.all || self.dates.contains(&date) { Lifetime::Passing } else { Lifetime::Lasting }
+    }
 }
 
 /// What was set aside, a line of JSON each.

@@ -1,5 +1,6 @@
 //! One export run: joins the stages and decides which failure to tell.
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +54,8 @@ pub async fn run(run: Run<'_>, planned: Planned) -> Result<()> {
     let (page_sender, page_receiver) = mpsc::channel(PAGES_WAITING);
     let (flush_sender, flush_receiver) = mpsc::channel(FLUSHES_WAITING);
     let (request, cursor) = (begun.request.clone(), begun.cursor.clone());
-    let collector = Collector { run_id: report.run_id.clone(), clock, policy, progress, walk: begun };
+    let runtime = Handle::current();
+    let collector = Collector { run_id: report.run_id.clone(), clock, runtime, policy, progress, walk: begun };
     let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
     let lander = Lander { lake, ledger, report, clock, purpose };
     let (walked, landed) =

@@ -96,14 +96,19 @@ impl ColumnBuilder {
         }
     }
 
+    /// The values so far, without the room that was kept for more.
     pub(super) fn finish(&mut self) -> ArrayRef {
-        match self {
-            Self::Text(column) | Self::Json(column) => Arc::new(column.finish()),
-            Self::Int(column) => Arc::new(column.finish()),
-            Self::BigInt(column) => Arc::new(column.finish()),
-            Self::Bool(column) => Arc::new(column.finish()),
-            Self::Time(column) => Arc::new(column.finish()),
+        let mut column = match self {
+            Self::Text(column) | Self::Json(column) => ArrayBuilder::finish(column),
+            Self::Int(column) => ArrayBuilder::finish(column),
+            Self::BigInt(column) => ArrayBuilder::finish(column),
+            Self::Bool(column) => ArrayBuilder::finish(column),
+            Self::Time(column) => ArrayBuilder::finish(column),
+        };
+        if let Some(column) = Arc::get_mut(&mut column) {
+            column.shrink_to_fit();
         }
+        column
     }
 
     pub(super) fn len(&self) -> usize {

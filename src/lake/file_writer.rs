@@ -31,12 +31,22 @@ const PARTS_IN_FLIGHT: usize = 2;
 /// Columns whose text hardly ever repeats: a dictionary would cost time and space.
 const FREE_TEXT: [&str; 5] = ["text", "summary", "resolution", "customer_feedback", "notes"];
 
+/// How long a file is meant to stay, which decides how it is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It is queried, or may become a table's object as it is.
+    Lasting,
+    /// It is merged with others soon. Snappy is quick, and reading it takes hardly any memory, where zstd keeps some
+    /// 150 kB for each column of each file of a merge.
+    Passing,
+}
+
 /// A Parquet writer of `table` onto `target`.
 ///
 /// # Errors
 /// Where the schema cannot be written, which is a bug.
-pub fn table_writer<W: Write + Send>(table: Table, target: W) -> Result<ArrowWriter<W>> {
-    ArrowWriter::try_new(target, table.schema(), Some(properties(table)?))
+pub fn table_writer<W: Write + Send>(table: Table, lifetime: Lifetime, target: W) -> Result<ArrowWriter<W>> {
+    ArrowWriter::try_new(target, table.schema(), Some(properties(table, lifetime)?))
         .map_err(|error| Error::bug("cannot set up a Parquet file").caused_by(error))
 }
 
@@ -44,20 +54,28 @@ pub fn table_writer<W: Write + Send>(table: Table, target: W) -> Result<ArrowWri
 ///
 /// # Errors
 /// Where the batches do not fit the table, which is a bug.
-pub fn encode<'a>(table: Table, batches: impl IntoIterator<Item = &'a RecordBatch>) -> Result<Vec<u8>> {
+pub fn encode<'a>(
+    table: Table,
+    lifetime: Lifetime,
+    batches: impl IntoIterator<Item = &'a RecordBatch>,
+) -> Result<Vec<u8>> {
     let failed = |error: ParquetError| Error::bug(format!("cannot encode rows of {}", table.name())).caused_by(error);
-    let mut writer = table_writer(table, Vec::new())?;
+    let mut writer = table_writer(table, lifetime, Vec::new())?;
     for batch in batches {
         writer.write(batch).map_err(failed)?;
     }
     writer.into_inner().map_err(failed)
 }
 
-fn properties(table: Table) -> Result<WriterProperties> {
+fn properties(table: Table, lifetime: Lifetime) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(3).map_err(|error| Error::bug("unknown zstd level").caused_by(error))?;
+    let compression = match lifetime {
+        Lifetime::Lasting => Compression::ZSTD(level),
+        Lifetime::Passing => Compression::SNAPPY,
+    };
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("decagon-lake ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(level))
+        .set_compression(compression)
         .set_max_row_group_row_count(Some(MAX_ROW_GROUP_ROWS))
         .set_max_row_group_bytes(Some(MAX_ROW_GROUP_BYTES));
     for column in table.columns() {

@@ -10,6 +10,6 @@ mod store;
 
 pub use checkpoint::{Checkpoint, Extent, Incremental, Landed, Ledger, Purpose, Walk};
 pub use file_reader::FileReader;
-pub use file_writer::{Upload, encode, table_writer};
+pub use file_writer::{Lifetime, Upload, encode, table_writer};
 pub use report::{Outcome, RunReport};
 pub use store::{Lake, LakeFile};

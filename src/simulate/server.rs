@@ -27,6 +27,9 @@ use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
 use crate::model::TimestampFilter;
 
+/// How much of the interval between requests has to have passed: limiters count in windows, and are not exact.
+const TOLERANCE: f64 = 0.95;
+
 /// How a simulator behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -164,8 +167,11 @@ impl Shared {
         let gap = state.last_request.map(|last| now - last);
         state.gaps.extend(gap);
         let rate = self.settings.requests_per_second;
-        let interval =
-            if rate > 0.0 { Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX) } else { Duration::ZERO };
+        let interval = if rate > 0.0 {
+            Duration::try_from_secs_f64(TOLERANCE / rate).unwrap_or(Duration::MAX)
+        } else {
+            Duration::ZERO
+        };
         match gap.and_then(|gap| interval.checked_sub(gap)).filter(|early| !early.is_zero()) {
             Some(early) => Err(early),
             None => {

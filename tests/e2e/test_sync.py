@@ -133,11 +133,11 @@ def test_many_small_landings_come_to_the_same(simulate, command, lake, limit):
 
 
 def test_the_api_s_pace_is_kept(simulate, command):
-    api = simulate("--conversations", 350, "--requests-per-second", 4)
-    done = report(command("sync", api, "--json", "--requests-per-second", 4))
+    api = simulate("--conversations", 350, "--requests-per-second", 2)
+    done = report(command("sync", api, "--json", "--requests-per-second", 2))
     requests, gaps = api.gaps()
     assert requests == 4 and done["retries"] == 0
-    assert min(gaps) >= 0.25
+    assert min(gaps) >= 0.49, "half a second, but for what this machine delays"
 
 
 def test_other_page_sizes(simulate, command, lake):
