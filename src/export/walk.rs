@@ -23,22 +23,22 @@ pub(super) async fn walk(
     loop {
         let fetched = client.fetch(request, cursor.as_ref(), shutdown).await?;
         let next = fetched.page.next().cloned();
-        if next.is_some() && next == cursor {
-            return Err(stuck(next));
-        }
         if pages.send(fetched).await.is_err() {
             // The stages behind have failed and will say why.
             return Ok(());
         }
         match next {
             None => return Ok(()),
+            Some(next) if cursor.as_ref() == Some(&next) => return Err(stuck(&next)),
             Some(next) => cursor = Some(next),
         }
     }
 }
 
-fn stuck(cursor: Option<Cursor>) -> Error {
-    let cursor = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
-    Error::api(format!("the API answered cursor {cursor:?} with the same cursor, which would go on for ever"))
-        .with_hint("what came before is landed; try again later, or with another --page-size")
+fn stuck(cursor: &Cursor) -> Error {
+    Error::api(format!(
+        "the API answered cursor {:?} with the same cursor, which would go on for ever",
+        cursor.as_str()
+    ))
+    .with_hint("what came is landed; try again later, or in another lake with a larger --page-size")
 }

@@ -19,6 +19,9 @@ use crate::model::{CreatedDate, Cursor, PerTable, Request, RunId, Window};
 /// How many checkpoints are left behind the newest, for people who want to see what happened.
 const KEPT: u64 = 16;
 
+/// How often the newest checkpoint is looked for, where a run under way removes it between the listing and the reading.
+const LOAD_TRIES: usize = 8;
+
 /// The state of a lake.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -181,7 +184,7 @@ impl Ledger {
     /// # Errors
     /// Where the store fails or the checkpoint is damaged.
     pub async fn load(lake: &Lake) -> Result<Self> {
-        loop {
+        for _ in 0..LOAD_TRIES {
             let mut number = 0;
             let mut keys = lake.list(layout::checkpoints());
             while let Some(object) = keys.try_next().await? {
@@ -197,6 +200,7 @@ impl Ledger {
                 return Ok(Ledger { lake: lake.clone(), number, state: commit.state });
             }
         }
+        Err(Error::held(format!("another run commits to the lake {} faster than it can be read", lake.url())))
     }
 
     /// The state as committed last.

@@ -166,3 +166,13 @@ fn a_table_half_replaced_is_mended_by_the_landing_it_was_made_from() {
     let (mended, _) = run(vec![Pieces(half), input(1, &landed, 10)]);
     assert_eq!(mended, whole);
 }
+
+#[test]
+fn children_of_another_run_are_not_taken_for_a_copy_s_own() {
+    let copy = [Stated { id: 1, updated_at: Some(1), messages: 3 }];
+    let (Pieces(mut conversations), Pieces(other)) = (input(0, &copy, 10), input(1, &copy, 10));
+    conversations.get_mut(Table::Messages).clone_from(other.get(Table::Messages));
+    let (seen, merged) = run(vec![Pieces(conversations)]);
+    assert_eq!(seen.len(), 1);
+    assert_eq!(merged.rows.get(Table::Messages), &0);
+}
