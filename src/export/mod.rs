@@ -1,8 +1,8 @@
 //! Pulls a window of conversations out of the API and lands it: what `export` and `backfill` do.
 //!
-//! Three stages overlap, joined by bounded channels: [`walk`] fetches page after page, [`collect`] flattens them and
-//! gathers rows until there are enough for landing objects, [`land`] encodes, uploads and commits. The checkpoint that
-//! [`land`] writes is the only commit: it names the window, the next cursor and the objects landed so far.
+//! Three stages overlap, joined by bounded channels: `walk` fetches page after page, `collect` flattens them and
+//! gathers rows until there are enough for landing objects, `land` encodes, uploads and commits. The checkpoint that
+//! `land` writes is the only commit: it names the window, the next cursor and the objects landed so far.
 //!
 //! Must not know: how commands are typed and results are shown.
 

@@ -58,8 +58,14 @@ pub async fn run(run: Run<'_>, planned: Planned) -> Result<()> {
     let collector = Collector { run_id: report.run_id.clone(), clock, runtime, policy, progress, walk: begun };
     let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
     let lander = Lander { lake, ledger, report, clock, purpose };
-    let (walked, landed) =
-        tokio::join!(walk(client, &request, cursor, page_sender, shutdown), lander.land(flush_receiver));
+    // Once the store has failed there is no use in asking the API for more.
+    let stop = shutdown.child_token();
+    let landing = async {
+        let landed = lander.land(flush_receiver).await;
+        stop.cancel();
+        landed
+    };
+    let (walked, landed) = tokio::join!(walk(client, &request, cursor, page_sender, &stop), landing);
     let collected = collecting.await.map_err(|error| Error::bug("the flattening failed").caused_by(error))?;
 
     let tally = client.tally();

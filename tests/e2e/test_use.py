@@ -321,3 +321,15 @@ def test_progress_on_a_terminal_is_one_line(simulate, lake):
     assert process.wait(timeout=30) == 0
     text = shown.decode()
     assert "conversations · at 2024-" in text and "sync done" in text
+
+
+def test_no_more_is_asked_of_the_api_once_the_store_has_failed(simulate, command, lake):
+    api = simulate("--conversations", 3_000, "--messages", 2)
+    lake.mkdir()
+    (lake / "_landing").write_text("in the way")
+    done = command("sync", api, "--requests-per-second", "10", "--flush-conversations", "100", code=5)
+    assert "_landing" in done.stderr
+    assert api.gaps()[0] < 15, "of thirty pages"
+    (lake / "_landing").unlink()
+    command("sync", api)
+    assert_exact(lake, api.conversations())
