@@ -1,7 +1,7 @@
 //! The one place that reads the time or waits for it.
 //!
-//! Promises: under tokio's paused test time both move together, so a test owns time. Must not know: what the time is
-//! used for.
+//! Promises: waiting and monotonic time are tokio's, which tests pause and advance. Must not know: what the time is used
+//! for.
 
 #![expect(clippy::disallowed_methods, reason = "everybody else asks the clock")]
 
@@ -12,28 +12,17 @@ pub use tokio::time::Instant;
 
 /// Tells and waits for time.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    /// Wall time at an instant, where a test has fixed it; the system's wall clock otherwise.
-    fixed: Option<(DateTime<Utc>, Instant)>,
-}
+pub struct Clock(());
 
 impl Clock {
     /// The system's clock.
     pub const fn system() -> Self {
-        Clock { fixed: None }
-    }
-
-    /// A clock that starts at `now` and goes on with tokio's time, which tests can pause and advance.
-    pub fn starting_at(now: DateTime<Utc>) -> Self {
-        Clock { fixed: Some((now, Instant::now())) }
+        Clock(())
     }
 
     /// Wall time.
     pub fn now(&self) -> DateTime<Utc> {
-        match self.fixed {
-            None => Utc::now(),
-            Some((start, since)) => start + since.elapsed(),
-        }
+        Utc::now()
     }
 
     /// Monotonic time, for spacing and measuring.

@@ -4,6 +4,7 @@
 //! conversations/created_date=2024-01-01/part-0.parquet        what people query (so messages/, tags/, audit_logs/)
 //! _landing/conversations/created_date=2024-01-01/<run>-<nnnn>.parquet   copies as observed, until compacted
 //! _state/lake.json                                            what this lake is
+//! _state/demo.json                                            that a demo made it, and may remove it
 //! _state/checkpoints/<20 digits>.json                         commits; the highest number counts
 //! _state/runs/<run>.json                                      run reports
 //! _state/quarantine/<run>-<nnnn>.jsonl                        what could not be read
@@ -53,14 +54,20 @@ pub fn landing_object(table: Table, date: CreatedDate, flush: &FlushId) -> Path 
     Path::from(format!("{LANDING}/{}/{PARTITION}={date}/{flush}.parquet", table.name()))
 }
 
-/// The folder of all landing objects.
-pub fn landing_folder() -> Path {
-    Path::from(LANDING)
-}
-
 /// What this lake is.
 pub fn lake_file() -> Path {
     Path::from(format!("{STATE}/lake.json"))
+}
+
+/// That a demo made the lake.
+pub fn demo_mark() -> Path {
+    Path::from(format!("{STATE}/demo.json"))
+}
+
+/// The folders that hold all there is of a lake.
+pub fn folders() -> Vec<Path> {
+    let own = [LANDING, STATE].map(Path::from);
+    Table::ALL.map(table_folder).into_iter().chain(own).collect()
 }
 
 /// The folder of the checkpoints.

@@ -24,6 +24,8 @@ pub struct Status {
     pub watermark: Option<DateTime<Utc>>,
     /// How long ago that was, in seconds.
     pub lag_secs: Option<i64>,
+    /// When the last complete export began: what had changed before is in the lake.
+    pub exported_at: Option<DateTime<Utc>>,
     /// Walks that have begun and not ended: running the same command goes on with them.
     pub unfinished: Vec<Unfinished>,
     /// What waits for compaction.
@@ -96,7 +98,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
     let by_date = state.landed_by_date();
     let mut landing = Landing { dates: by_date.len() as u64, ..Landing::default() };
     for (_, extent) in by_date.values().flatten() {
-        landing.objects += 4;
+        landing.objects += Table::ALL.len() as u64;
         landing.extent.add(extent);
     }
     let mut tables = PerTable::default();
@@ -107,6 +109,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         lake: lake.url().to_owned(),
         base_url: file.base_url,
         watermark,
+        exported_at: incremental.and_then(|incremental| incremental.exported_at),
         lag_secs: watermark.map(|watermark| (now - watermark).num_seconds()),
         unfinished,
         landing,
@@ -130,6 +133,10 @@ async fn table_status(lake: &Lake, table: Table) -> Result<TableStatus> {
     let runtime = Handle::current();
     let counted = objects.into_iter().filter_map(|object| {
         let date = layout::date_of(&object.location)?;
+        // A desktop's own files, say.
+        if object.location != layout::table_object(table, date) {
+            return None;
+        }
         let (lake, runtime) = (lake.clone(), runtime.clone());
         Some(async move {
             let size = object.size;

@@ -89,7 +89,12 @@ impl Client {
     pub fn new(options: Options, clock: Clock) -> Result<Self> {
         let endpoint = endpoint(&options.base_url, options.allow_http)?;
         let headers = HeaderMap::from_iter([(AUTHORIZATION, options.key.header())]);
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder();
+        if is_loopback(&options.base_url) {
+            // What is allowed to go unencrypted must not leave this machine.
+            http = http.no_proxy();
+        }
+        let http = http
             .user_agent(concat!("decagon-lake/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .redirect(reqwest::redirect::Policy::none())
@@ -144,7 +149,7 @@ impl Client {
             let spent = self.clock.instant() - started;
             let delay = delays.next().map(|delay| asked.map_or(delay, |asked| asked.max(delay)));
             match delay.filter(|delay| spent.saturating_add(*delay) <= self.options.retry.max_total) {
-                None => return Err(given_up(error, attempt, spent)),
+                None => return Err(given_up(error, attempt, spent, asked)),
                 Some(delay) => {
                     let told = error.chain().join(": ");
                     tracing::warn!(attempt, next_try_in_secs = delay.as_secs_f32(), "{told}; trying again");
@@ -170,18 +175,19 @@ impl Client {
         if !status.is_success() {
             return Err(self.refusal(status, &headers, &body, received_at));
         }
+        tracing::debug!(bytes = body.len(), "response");
         let parsed = tokio::task::spawn_blocking(move || Page::parse(body)).await;
         match parsed.map_err(|error| Failure::Lasting(Error::bug("the page parser failed").caused_by(error)))? {
             Ok(page) => Ok(Fetched { page, received_at }),
-            Err(fault @ PageError::NotJson { .. }) => {
-                let error = Error::api(format!("{} answered 200 with no page", self.endpoint)).caused_by(fault);
-                Err(Failure::Passing { error, retry_after: None })
+            Err(fault) => {
+                let told = self.options.key.redact(&fault.to_string());
+                let error = Error::api(format!("{} answered {status}, but {told}", self.endpoint))
+                    .with_hint("check that --base-url is the export API's own address");
+                Err(match fault {
+                    PageError::NotJson { .. } => Failure::Passing { error, retry_after: None },
+                    PageError::NoConversations { .. } => Failure::Lasting(error),
+                })
             }
-            Err(fault @ PageError::NoConversations { .. }) => Err(Failure::Lasting(
-                Error::api(format!("{} broke its contract", self.endpoint))
-                    .caused_by(fault)
-                    .with_hint("check that --base-url is the export API's own address"),
-            )),
         }
     }
 
@@ -252,23 +258,17 @@ impl Client {
 
 /// Where the export is, or why no key may be sent there.
 fn endpoint(base_url: &Url, allow_http: bool) -> Result<Url> {
+    if !base_url.username().is_empty() || base_url.password().is_some() {
+        return Err(Error::usage("--base-url holds a user name or password").with_hint("set DECAGON_API_KEY instead"));
+    }
     let fault = |what: &str| Error::usage(format!("--base-url {base_url} {what}"));
-    let loopback = match base_url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
     match base_url.scheme() {
         "https" => {}
-        "http" if loopback || allow_http => {}
+        "http" if is_loopback(base_url) || allow_http => {}
         "http" => {
             return Err(fault("would send the API key unencrypted").with_hint("use https, or --allow-http if you must"));
         }
         _ => return Err(fault("is not an http(s) address")),
-    }
-    if !base_url.username().is_empty() || base_url.password().is_some() {
-        return Err(Error::usage("--base-url holds a user name or password").with_hint("set DECAGON_API_KEY instead"));
     }
     let mut endpoint = base_url.clone();
     endpoint.set_query(None);
@@ -279,6 +279,15 @@ fn endpoint(base_url: &Url, allow_http: bool) -> Result<Url> {
         .pop_if_empty()
         .extend(["conversation", "export"]);
     Ok(endpoint)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 fn query(request: &Request, cursor: Option<&Cursor>) -> Vec<(&'static str, String)> {
@@ -292,11 +301,15 @@ fn query(request: &Request, cursor: Option<&Cursor>) -> Vec<(&'static str, Strin
     query
 }
 
-fn given_up(last: Error, tries: usize, spent: Duration) -> Error {
-    let message = format!("gave up after {tries} tries in {} s", spent.as_secs());
-    Error::new(last.kind(), message)
-        .caused_by(last)
-        .with_hint("what was fetched is landed; run the same command again later to go on from there")
+fn given_up(last: Error, tries: usize, spent: Duration, asked: Option<Duration>) -> Error {
+    let mut message = format!("gave up after {tries} tries in {} s", spent.as_secs());
+    if let Some(asked) = asked {
+        message.push_str(&format!(" (the API asks to wait {} s; see --max-retry-time)", asked.as_secs()));
+    }
+    Error::new(last.kind(), message).caused_by(last).with_hint(
+        "what was fetched is landed: run the same command again later to go on; if it never worked, check --base-url, \
+         the network and HTTPS_PROXY",
+    )
 }
 
 #[cfg(test)]
@@ -311,8 +324,13 @@ mod tests {
         assert!(at("http://127.0.0.1:8787", false).is_ok());
         assert!(at("http://[::1]:8787/", false).is_ok());
         assert!(at("http://localhost", false).is_ok());
-        for url in ["http://api.decagon.ai", "http://localhost.example.com", "ftp://api.decagon.ai", "https://u:p@host"]
-        {
+        for url in [
+            "http://api.decagon.ai",
+            "http://localhost.example.com",
+            "ftp://api.decagon.ai",
+            "https://u:p@host",
+            "http://u:p@host",
+        ] {
             let error = at(url, false).unwrap_err();
             assert_eq!(error.kind().exit_code(), 2);
             assert!(!error.to_string().contains("u:p"));

@@ -21,7 +21,8 @@ impl ApiKey {
     pub fn new(text: &str, origin: &str) -> Result<Self> {
         let text = text.trim();
         if text.is_empty() {
-            return Err(Error::usage(format!("the API key in {origin} is empty")));
+            return Err(Error::usage(format!("the API key in {origin} is empty"))
+                .with_hint("set DECAGON_API_KEY, or --api-key-file to a file that holds it"));
         }
         let mut header = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| {
             Error::usage(format!("the API key in {origin} holds characters that no HTTP header may"))
@@ -37,7 +38,9 @@ impl ApiKey {
     /// Where the file cannot be read or holds no key.
     pub fn from_file(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Error::usage(format!("cannot read the API key from {}", path.display())).caused_by(error)
+            Error::usage(format!("cannot read the API key from {}", path.display()))
+                .caused_by(error)
+                .with_hint("is --api-key-file right, and may this user read it?")
         })?;
         Self::new(&text, &path.display().to_string())
     }

@@ -12,12 +12,12 @@ const CURSOR_NAMES: [&str; 3] = ["next_page_cursor", "next_cursor", "next_page_u
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
     /// Cut short, or a gateway's own page: another try may bring the whole.
-    #[error("the response is not a JSON object: {excerpt}")]
+    #[error("the response is not a JSON object ({reason}): {excerpt}")]
     NotJson {
         /// How the body begins.
         excerpt: String,
         /// Where it stops being JSON.
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
     /// An answer, but not the export's.
     #[error("the response has no array `conversations`: {excerpt}")]
@@ -45,7 +45,7 @@ impl Page {
             String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         let [a, b, c] = CURSOR_NAMES;
         let fields = Fields::split(&text, &["conversations", a, b, c])
-            .map_err(|source| PageError::NotJson { excerpt: excerpt(&text), source })?;
+            .map_err(|reason| PageError::NotJson { excerpt: excerpt(&text), reason })?;
         let list =
             fields.known(0).and_then(elements).ok_or_else(|| PageError::NoConversations { excerpt: excerpt(&text) })?;
         let begin = text.as_ptr().addr();
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn names_what_is_wrong() {
         let message = |body: &str| Page::parse(body.as_bytes().to_vec()).unwrap_err().to_string();
-        assert!(message("<html>\n <b>Bad gateway</b>").contains("not a JSON object: <html> <b>Bad gateway</b>"));
+        assert!(message("<html>\n <b>Bad gateway</b>").ends_with(": <html> <b>Bad gateway</b>"));
         assert!(message(r#"{"conversations": [{"a": "#).contains("not a JSON object"));
         assert!(message(r#"{"data": []}"#).contains("no array `conversations`"));
         assert!(message(r#"{"conversations": {}}"#).contains("no array `conversations`"));

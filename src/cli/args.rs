@@ -53,7 +53,7 @@ pub(super) struct Cli {
     #[arg(long, global = true, env = "DECAGON_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
     /// Tell more
-    #[arg(short, long, global = true, env = "DECAGON_VERBOSE", value_parser = BoolishValueParser::new(), conflicts_with = "quiet")]
+    #[arg(short, long, global = true, env = "DECAGON_VERBOSE", value_parser = BoolishValueParser::new(), overrides_with = "quiet")]
     pub(super) verbose: bool,
     /// Tell only warnings and errors
     #[arg(short, long, global = true, env = "DECAGON_QUIET", value_parser = BoolishValueParser::new())]
@@ -185,6 +185,9 @@ pub(super) struct ExportArgs {
     #[arg(long, env = "DECAGON_OVERLAP", value_name = "DURATION", default_value = "10m",
         value_parser = humantime::parse_duration)]
     pub(super) overlap: Duration,
+    /// Do not go on with an interrupted export, but begin it anew
+    #[arg(long, env = "DECAGON_RESTART", value_parser = BoolishValueParser::new())]
+    pub(super) restart: bool,
     #[command(flatten)]
     pub(super) api: ApiArgs,
     #[command(flatten)]
@@ -207,6 +210,9 @@ pub(super) struct BackfillArgs {
     /// Which time of a conversation the range means
     #[arg(long, env = "DECAGON_TIMESTAMP_FILTER", value_enum, default_value_t = TimestampFilter::UpdatedAt)]
     pub(super) timestamp_filter: TimestampFilter,
+    /// Do not go on with an interrupted backfill of this range, but begin it anew
+    #[arg(long, env = "DECAGON_RESTART", value_parser = BoolishValueParser::new())]
+    pub(super) restart: bool,
     #[command(flatten)]
     pub(super) api: ApiArgs,
     #[command(flatten)]
@@ -234,14 +240,14 @@ pub(super) struct StatusArgs {
 /// The simulated conversations.
 #[derive(Debug, Clone, Args)]
 pub(super) struct WorldArgs {
-    /// Decides everything about the conversations
+    /// Decides everything about the conversations, but for when the history ends
     #[arg(long, env = "DECAGON_SEED", value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
     /// How many conversations the history has
     #[arg(long, env = "DECAGON_CONVERSATIONS", value_name = "N", default_value_t = 5_000)]
     pub(super) conversations: u32,
     /// How many days the history spans
-    #[arg(long, env = "DECAGON_DAYS", value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "DECAGON_DAYS", value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(super) days: u32,
     /// How many messages a conversation has, on average
     #[arg(long, env = "DECAGON_MESSAGES", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -276,6 +282,13 @@ pub(super) struct SimulateArgs {
     /// What the bounds mean where no timestamp_filter is sent
     #[arg(long, env = "DECAGON_DEFAULT_FILTER", value_enum, default_value_t = TimestampFilter::CreatedAt)]
     pub(super) default_filter: TimestampFilter,
+    /// Let every Nth response be one of the failures that the API has: 500 and 503 with HTML, 429 without Retry-After,
+    /// a body cut short, an empty page with a cursor
+    #[arg(long, env = "DECAGON_FAULT_EVERY", value_name = "N", default_value_t = 0)]
+    pub(super) fault_every: u32,
+    /// Answer 403, as to an account without the entitlement
+    #[arg(long, env = "DECAGON_NOT_ENTITLED", value_parser = BoolishValueParser::new())]
+    pub(super) not_entitled: bool,
     /// Leave out updated_at and last_message_at, as the API's own example does
     #[arg(long, env = "DECAGON_NO_UPDATED_AT", value_parser = BoolishValueParser::new())]
     pub(super) no_updated_at: bool,
@@ -293,8 +306,8 @@ pub(super) struct DemoArgs {
 
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
-        _ => Err("expected a number, 0 or more".to_owned()),
+        Ok(rate) if rate == 0.0 || (0.000_1..=1e9).contains(&rate) => Ok(rate),
+        _ => Err("expected 0, or a number from 0.0001 to a billion".to_owned()),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
+use futures::TryStreamExt;
 use indicatif::{DecimalBytes, HumanCount};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,7 @@ use super::{examples, output};
 use crate::api::ApiKey;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
+use crate::layout;
 use crate::model::{Table, TimestampFilter};
 use crate::simulate::{CursorName, Disputed, Settings, Simulator, World};
 use crate::status;
@@ -33,6 +35,8 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
         key: KEY.to_owned(),
         requests_per_second: 0.0,
         speed: 0.0,
+        fault_every: 0,
+        not_entitled: false,
         disputed: Disputed {
             cursor_name: CursorName::NextCursor,
             default_filter: TimestampFilter::CreatedAt,
@@ -69,33 +73,35 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The folder of the demo's lake, without what an earlier demo left there.
+/// The demo's lake, without what an earlier demo left there. Nothing else is ever removed.
 async fn fresh_lake(path: &Path) -> Result<Lake> {
     let lake = Lake::open(&path.display().to_string())?;
     let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied {
-        let demo = lake.describe().await?.is_some_and(|file| file.base_url.starts_with("http://127.0.0.1:"));
-        if !demo {
-            return Err(Error::usage(format!("--lake {} has something in it that no demo made", path.display()))
-                .with_hint("give a folder that is not there yet"));
-        }
-        std::fs::remove_dir_all(path).map_err(|error| {
-            Error::store(format!("cannot remove the earlier demo's {}", path.display())).caused_by(error)
-        })?;
+    if occupied && lake.get(&layout::demo_mark()).await?.is_none() {
+        return Err(Error::usage(format!("--lake {} has something in it that no demo made", path.display()))
+            .with_hint("give a folder that is not there yet"));
     }
+    for folder in layout::folders() {
+        let keys = lake.list(folder).map_ok(|object| object.location).try_collect().await?;
+        lake.delete(keys).await?;
+    }
+    lake.put(&layout::demo_mark(), b"{}\n".to_vec()).await?;
     Ok(lake)
 }
 
-/// The arguments of a sync with every default, but for the lake and the API.
+/// The arguments of a sync with every default, but for the lake and the API. The environment is that of the user's real
+/// account, and has no say here.
 fn sync_args(lake: &Path, base_url: &str) -> Result<ExportArgs> {
     let lake = lake.display().to_string();
     let typed = ["decagon-lake", "sync", "--lake", &lake, "--base-url", base_url, "--requests-per-second", "0"];
-    match Cli::try_parse_from(typed).map(|cli| cli.command) {
+    let command = Cli::command().mut_subcommands(|command| command.mut_args(|flag| flag.env(None::<&str>)));
+    let read = command.try_get_matches_from(typed).and_then(|matches| Cli::from_arg_matches(&matches));
+    match read.map(|cli| cli.command) {
         Ok(Command::Sync(mut args)) => {
             args.api.key = Some(ApiKey::new(KEY, "the demo")?);
             Ok(args)
         }
         Ok(_) => Err(Error::bug("`sync` was read as another command")),
-        Err(error) => Err(Error::usage("the environment has a setting that `sync` refuses").caused_by(error)),
+        Err(error) => Err(Error::bug("the demo's own arguments are refused").caused_by(error)),
     }
 }

@@ -21,6 +21,9 @@ use crate::status;
 /// threads make the allocator keep more: 512 took half as much memory again for a sync.
 const BLOCKING_THREADS: usize = 6;
 
+/// The fastest a simulation goes: a year in half a minute.
+const FASTEST: f64 = 1e6;
+
 /// Runs the command that was typed.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -81,7 +84,9 @@ async fn simulate(args: &SimulateArgs, context: &Context) -> Result<()> {
         port: args.port,
         key: args.accept_key.clone(),
         requests_per_second: args.requests_per_second,
-        speed: args.speed,
+        speed: args.speed.min(FASTEST),
+        fault_every: args.fault_every,
+        not_entitled: args.not_entitled,
         disputed: Disputed {
             cursor_name: args.cursor_name,
             default_filter: args.default_filter,

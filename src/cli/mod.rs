@@ -1,8 +1,6 @@
 //! The command line: what was typed becomes settings, the work is done by the other modules, and what came of it is
 //! told. The only module that prints, knows exit codes and handles signals.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where output is written")]
-
 mod args;
 mod demo;
 mod entry;

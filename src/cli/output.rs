@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
+use chrono::SecondsFormat;
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 
 use super::args::LogFormat;
 use crate::error::Error;
 use crate::lake::{Outcome, RunReport};
-use crate::model::Table;
+use crate::model::{Table, Window};
 use crate::status::Status;
 
 /// Writes a line of data to stdout. Whoever closed the pipe has seen enough.
@@ -32,6 +33,7 @@ pub(super) fn failure(error: &Error, format: LogFormat) {
 pub(super) fn summary(report: &RunReport) {
     let outcome = match report.outcome {
         Outcome::Done => "done",
+        Outcome::SetAside => "done, with something set aside",
         Outcome::Interrupted => "interrupted",
         Outcome::Failed => "failed",
     };
@@ -53,7 +55,7 @@ pub(super) fn summary(report: &RunReport) {
         parts.push(format!("{} set aside", HumanCount(report.quarantined)));
     }
     match report.compacted_dates.len() {
-        0 if report.request.is_some() => {}
+        0 if report.request.is_some() || report.outcome != Outcome::Done => {}
         0 => parts.push("nothing to compact".to_owned()),
         dates => parts.push(format!(
             "{dates} dates compacted, {} duplicates resolved, {} written",
@@ -64,8 +66,9 @@ pub(super) fn summary(report: &RunReport) {
     tracing::info!(
         run_id = %report.run_id,
         secs = took.as_secs_f64(),
-        "{} {outcome}: {}",
+        "{} {outcome}{}{}",
         report.command,
+        if parts.is_empty() { "" } else { ": " },
         parts.join("; ")
     );
 }
@@ -79,13 +82,27 @@ pub(super) fn status(status: &Status) {
             let lag = std::time::Duration::from_secs(u64::try_from(lag).unwrap_or(0));
             line(&format!("watermark  {} ({} ago)", watermark.format("%Y-%m-%d %H:%M:%S UTC"), HumanDuration(lag)));
         }
+        _ if status.exported_at.is_some() => line("watermark  none: no conversation has been seen yet"),
         _ => line("watermark  none: no export has ended yet"),
+    }
+    if let Some(at) = status.exported_at {
+        line(&format!("exported   {} (when the last complete export began)", at.format("%Y-%m-%d %H:%M:%S UTC")));
     }
     for walk in &status.unfinished {
         let reached =
             walk.newest_change.map_or_else(String::new, |at| format!(", at {}", at.format("%Y-%m-%d %H:%M:%S")));
+        let Window { filter, from, to } = walk.window;
+        let range = match (from, to) {
+            (Some(from), Some(to)) => format!(
+                " --from {} --to {} --timestamp-filter {}",
+                from.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+                to.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+                filter.as_str()
+            ),
+            _ => String::new(),
+        };
         line(&format!(
-            "unfinished {} since {}: {} pages, {} conversations{reached}",
+            "unfinished {}{range}, since {}: {} pages, {} conversations{reached}",
             walk.command,
             walk.started_at.format("%Y-%m-%d %H:%M:%S"),
             HumanCount(walk.pages),

@@ -58,16 +58,23 @@ impl Ask<'_> {
         }
     }
 
+    /// # Errors
+    /// Where a range has no length.
     fn plan(&self, ledger: &Ledger, now: DateTime<Utc>) -> Result<Planned> {
         let ApiArgs { page_size, user_filters, .. } = self.api().clone();
         match self {
-            Ask::Changes(args) => Export { overlap: args.overlap, page_size, user_filters }.plan(ledger.state(), now),
+            Ask::Changes(args) => {
+                let export = Export { overlap: args.overlap, restart: args.restart, page_size, user_filters };
+                Ok(export.plan(ledger.state(), now))
+            }
             Ask::Range(args) => {
                 if args.from >= args.to {
-                    return Err(Error::usage(format!("--from {} is not before --to {}", args.from, args.to)));
+                    return Err(Error::usage(format!("--from {} is not before --to {}", args.from, args.to))
+                        .with_hint("the range is from --from up to, but without, --to"));
                 }
                 let window = Window { filter: args.timestamp_filter, from: Some(args.from), to: Some(args.to) };
-                Ok(Backfill { window, page_size, user_filters }.plan(ledger.state(), now))
+                let backfill = Backfill { window, restart: args.restart, page_size, user_filters };
+                Ok(backfill.plan(ledger.state(), now))
             }
         }
     }
@@ -95,7 +102,8 @@ impl Session {
         let mut client = Client::new(client_options(ask.api())?, context.clock)?;
         let planned = ask.plan(&self.ledger, context.clock.now())?;
         let base_url = ask.api().base_url.as_str().trim_end_matches('/');
-        self.lake.claim(base_url, context.clock.now()).await?;
+        let filters = ask.api().user_filters.as_ref();
+        self.lake.claim(base_url, filters, self.ledger.is_new(), context.clock.now()).await?;
         self.admitted = true;
         tell_plan(&planned);
 
@@ -159,7 +167,9 @@ pub(super) async fn sync(args: &ExportArgs, context: &Context) -> Result<RunRepo
     let exported = session.export(&Ask::Changes(args)).await;
     let result = match exported {
         Ok(()) => session.compact().await,
-        Err(error) if error.kind() == Kind::Integrity => session.compact().await.and(Err(error)),
+        Err(error) if session.report.quarantined > 0 && error.kind() == Kind::Integrity => {
+            session.compact().await.and(Err(error))
+        }
         Err(error) => Err(error),
     };
     session.end(result, args.json.json).await

@@ -12,7 +12,7 @@ pub(super) fn watch() -> CancellationToken {
         if signal().await.is_err() {
             return;
         }
-        tracing::warn!("stopping: landing what is there; once more stops at once");
+        tracing::warn!("stopping when what is under way is safe; once more stops at once");
         first.cancel();
         if signal().await.is_ok() {
             std::process::exit(i32::from(Kind::Interrupted.exit_code()));

@@ -14,6 +14,8 @@ use crate::model::{CreatedDate, PerTable, Table};
 pub(super) struct Compacted {
     /// Copies of conversations read.
     pub(super) copies: u64,
+    /// Copies that a newer one replaced.
+    pub(super) duplicates: u64,
     /// What its tables hold now.
     pub(super) extent: Extent,
 }
@@ -28,6 +30,9 @@ pub(super) fn compact_date(
     let mut inputs: Vec<Files> = Files::of_tables(lake, date, runtime)?.into_iter().collect();
     inputs.extend(landed.iter().map(|(flush, extent)| Files::of_flush(lake, date, flush, extent, runtime)));
 
+    for table in Table::ALL {
+        lake.sweep_beside(&layout::table_object(table, date))?;
+    }
     let mut writers = PerTable::try_from_fn(|table| {
         let upload = Upload::begin(lake, layout::table_object(table, date), runtime.clone());
         table_writer(table, Lifetime::Lasting, upload).map(Some)
@@ -49,5 +54,5 @@ pub(super) fn compact_date(
             *bytes.get_mut(table) = writer.into_inner().map_err(failed(table))?.finish()?;
         }
     }
-    Ok(Compacted { copies: merged.copies, extent: Extent { rows: merged.rows, bytes } })
+    Ok(Compacted { copies: merged.copies, duplicates: merged.duplicates, extent: Extent { rows: merged.rows, bytes } })
 }

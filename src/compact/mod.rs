@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::{Lake, Ledger, RunReport};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Table};
@@ -55,7 +55,7 @@ impl Compaction<'_> {
                 let flushes = inputs.iter().map(|(flush, _)| flush.clone()).collect();
                 let task = tokio::task::spawn_blocking(move || compact_date(&lake, date, &inputs, &runtime));
                 let compacted = task.await.map_err(|error| Error::bug("the merge failed").caused_by(error))??;
-                Ok(((date, flushes), compacted))
+                Ok::<_, Error>(((date, flushes), compacted))
             }
         });
         let tasks: Vec<_> = tasks.collect();
@@ -71,6 +71,10 @@ impl Compaction<'_> {
                 Ok((done, compacted)) => {
                     self.note(done.0, &compacted);
                     waiting.push(done);
+                }
+                // One date's damage must not keep the others from the tables; a store that fails will fail for all.
+                Err(error) if error.kind() == Kind::Integrity => {
+                    failure.get_or_insert(error);
                 }
                 Err(error) => {
                     failure = Some(error);
@@ -95,7 +99,7 @@ impl Compaction<'_> {
         let report = &mut *self.report;
         report.compacted_dates.push(date);
         report.compacted_copies += compacted.copies;
-        report.duplicates_resolved += compacted.copies - compacted.extent.rows.get(Table::Conversations);
+        report.duplicates_resolved += compacted.duplicates;
         report.table_rows.add(&compacted.extent.rows);
         report.table_bytes.add(&compacted.extent.bytes);
     }

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
+use super::walk::Step;
 use crate::api::Fetched;
 use crate::clock::{Clock, Instant};
 use crate::error::Result;
@@ -67,7 +68,7 @@ impl Collector {
     ///
     /// # Errors
     /// Only on a bug.
-    pub(super) fn collect(mut self, mut pages: mpsc::Receiver<Fetched>, flushes: &mpsc::Sender<Flush>) -> Result<()> {
+    pub(super) fn collect(mut self, mut pages: mpsc::Receiver<Step>, flushes: &mpsc::Sender<Flush>) -> Result<()> {
         let mut seq = 0;
         // Where the stage behind has failed, there is no place any more, and it will say why.
         while let Ok(place) = self.runtime.block_on(flushes.reserve()) {
@@ -75,9 +76,9 @@ impl Collector {
             let opened = self.clock.instant();
             while !flush.done && !self.is_due(&flush, opened) {
                 // At a walk that was cut short, what is there is landed all the same.
-                let Some(fetched) = pages.blocking_recv() else { break };
-                flush.done = fetched.page.next().is_none();
-                self.add(&mut flush, fetched, &mut seq)?;
+                let Some(step) = self.next_page(&mut pages, &flush, opened) else { break };
+                flush.done = step.next.is_none();
+                self.add(&mut flush, step, &mut seq)?;
             }
             if flush.page_count == 0 {
                 break;
@@ -85,6 +86,21 @@ impl Collector {
             place.send(flush);
         }
         Ok(())
+    }
+
+    /// Waits for the next page, but no longer than what is gathered may wait; `None` where it is time to land, or the
+    /// pages have ended.
+    fn next_page(&self, pages: &mut mpsc::Receiver<Step>, flush: &Flush, opened: Instant) -> Option<Step> {
+        match opened.checked_add(self.policy.max_age).filter(|_| flush.page_count > 0) {
+            None => pages.blocking_recv(),
+            Some(deadline) => self.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    step = pages.recv() => step,
+                    () = self.clock.sleep_until(deadline) => None,
+                }
+            }),
+        }
     }
 
     fn empty_flush(&self) -> Flush {
@@ -109,8 +125,8 @@ impl Collector {
             || self.clock.instant() - opened >= self.policy.max_age
     }
 
-    fn add(&mut self, flush: &mut Flush, fetched: Fetched, seq: &mut i64) -> Result<()> {
-        let Fetched { page, received_at } = fetched;
+    fn add(&mut self, flush: &mut Flush, step: Step, seq: &mut i64) -> Result<()> {
+        let Step { fetched: Fetched { page, received_at }, next } = step;
         let origin = Origin { run_id: &self.run_id, exported_at: received_at, first_seq: *seq };
         let mut batch = flatten::flatten(page.conversations(), &origin)?;
         *seq = seq.saturating_add(i64::try_from(page.len()).unwrap_or(i64::MAX));
@@ -123,7 +139,7 @@ impl Collector {
         for row in 0..rows.num_rows() {
             let changed = changed(&batch, row);
             newest_on_page = newest_on_page.max(changed);
-            if is_outside(&window, rows, row, changed) {
+            if is_outside(&window, rows, row) {
                 flush.outside_window += 1;
             } else {
                 kept.push((CreatedDate::of(instant(rows, column::CREATED_AT, row)), row));
@@ -133,7 +149,7 @@ impl Collector {
         self.walk.pages += 1;
         self.walk.conversations = self.walk.conversations.saturating_add(count(kept.len()));
         self.walk.newest_change = self.walk.newest_change.max(newest_on_page);
-        self.walk.cursor = page.next().cloned();
+        self.walk.cursor = next;
         self.progress.send_modify(|progress| {
             progress.pages += 1;
             progress.conversations = progress.conversations.saturating_add(count(page.len()));
@@ -163,16 +179,17 @@ fn changed(batch: &Batch, row: usize) -> Option<DateTime<Utc>> {
 
 /// Whether a copy is known to lie outside the window. Nobody says whether the API's bounds are inclusive, so a window
 /// with an end is asked for a little too widely, and made exact here.
-fn is_outside(window: &Window, rows: &RecordBatch, row: usize, changed: Option<DateTime<Utc>>) -> bool {
+fn is_outside(window: &Window, rows: &RecordBatch, row: usize) -> bool {
     if window.to.is_none() {
         return false;
     }
+    // What a copy does not say, the API alone knows: late ratings move an `updated_at` that some accounts never show.
     let meant = match window.filter {
-        TimestampFilter::UpdatedAt => changed,
-        TimestampFilter::CreatedAt => instant(rows, column::CREATED_AT, row),
-        TimestampFilter::LastMessageTime => instant(rows, column::LAST_MESSAGE_AT, row),
+        TimestampFilter::UpdatedAt => column::UPDATED_AT,
+        TimestampFilter::CreatedAt => column::CREATED_AT,
+        TimestampFilter::LastMessageTime => column::LAST_MESSAGE_AT,
     };
-    meant.is_some_and(|time| !window.contains(time))
+    instant(rows, meant, row).is_some_and(|time| !window.contains(time))
 }
 
 fn instant(rows: &RecordBatch, name: &str, row: usize) -> Option<DateTime<Utc>> {

@@ -45,7 +45,7 @@ pub(super) fn encode(
                 }
             }
             batches.extend(gather.take()?);
-            let rows = batches.iter().fold(0, |sum: u64, batch| sum.saturating_add(batch.num_rows() as u64));
+            let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
             let body = lake::encode(table, lifetime(date), &batches)?;
             let key = layout::landing_object(table, date, flush);
             if !emit(Object { table, date, key, rows, body }) {
@@ -57,14 +57,14 @@ pub(super) fn encode(
 }
 
 /// One copy of a conversation and its place in the order of the tables.
-struct Copy<'a> {
+struct Observed<'a> {
     date: CreatedDate,
     id: &'a str,
     page: &'a FlatPage,
     row: usize,
 }
 
-impl Copy<'_> {
+impl Observed<'_> {
     fn rows(&self, table: Table) -> Rows {
         let range = match table {
             Table::Conversations => self.row..self.row + 1,
@@ -75,11 +75,16 @@ impl Copy<'_> {
 }
 
 /// The copies by date, then id, then place in the run: which is the order that they came in.
-fn sorted(pages: &[FlatPage]) -> Result<Vec<Copy<'_>>> {
+fn sorted(pages: &[FlatPage]) -> Result<Vec<Observed<'_>>> {
     let mut copies = Vec::new();
     for page in pages {
         let ids = ids(page)?;
-        copies.extend(page.kept.iter().map(|(date, row)| Copy { date: *date, id: ids.value(*row), page, row: *row }));
+        copies.extend(page.kept.iter().map(|(date, row)| Observed {
+            date: *date,
+            id: ids.value(*row),
+            page,
+            row: *row,
+        }));
     }
     // Stable, so that copies of one id keep the order of their pages.
     copies.sort_by(|a, b| (a.date, a.id).cmp(&(b.date, b.id)));

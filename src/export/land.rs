@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::flatten::Reject;
 use crate::lake::{Checkpoint, Extent, Lake, Landed, Ledger, Lifetime, Purpose, RunReport};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, RunId};
+use crate::model::{CreatedDate, RunId, Table};
 
 /// How many objects are uploaded at a time.
 const UPLOADS: usize = 16;
@@ -56,13 +56,19 @@ impl Lander<'_> {
         for extent in landed.dates.values() {
             report.landed_rows.add(&extent.rows);
             report.landed_bytes.add(&extent.bytes);
-            report.landed_objects += 4;
+            report.landed_objects += Table::ALL.len() as u64;
         }
         report.pages += flush.page_count;
         report.page_bytes += flush.page_bytes;
         report.outside_window += flush.outside_window;
         report.quarantined += u64::try_from(flush.rejects.len()).unwrap_or(u64::MAX);
 
+        tracing::debug!(
+            pages = flush.page_count,
+            dates = landed.dates.len(),
+            reached = ?flush.walk.newest_change,
+            "landed"
+        );
         let mut state = self.ledger.state().clone();
         if !landed.dates.is_empty() {
             state.landed.push(landed);

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::walk::walk;
 use crate::api::Client;
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::{Lake, Ledger, RunReport};
 
 /// How many fetched pages wait to be flattened.
@@ -72,7 +72,14 @@ pub async fn run(run: Run<'_>, planned: Planned) -> Result<()> {
     report.requests = tally.requests;
     report.retries = tally.retries;
     // A failure behind makes the stages before it stop without one of their own.
-    landed.and(collected).and(walked)?;
+    landed.and(collected).and(walked.map_err(|error| match error.kind() {
+        // It may be the cursor that an earlier run left which is refused.
+        Kind::Api if resumed => {
+            let hint = error.hint().map(|hint| format!("{hint}; or ")).unwrap_or_default();
+            error.with_hint(format!("{hint}begin the interrupted walk anew with --restart"))
+        }
+        _ => error,
+    }))?;
     match report.quarantined {
         0 => Ok(()),
         aside => {

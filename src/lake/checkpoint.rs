@@ -1,15 +1,15 @@
 //! The commits of a lake: numbered checkpoints, each the whole state, of which the highest counts.
 //!
 //! Promises: a checkpoint is written with a conditional put under the next number, after everything it names is
-//! durable; so of two runs that commit at the same time one fails, and what no checkpoint names is garbage. Must not
-//! know: how the walks and the merge go.
+//! durable. A run that is not the newest any more cannot commit: either its number is taken, or, where that one has
+//! been removed in the meantime, the listing after the put shows a higher one. What no checkpoint names is garbage.
+//! Must not know: how the walks and the merge go.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::store::{Lake, to_json};
 use crate::error::{Error, Result};
@@ -37,12 +37,12 @@ pub struct Checkpoint {
 }
 
 /// The incremental export of a lake.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Incremental {
-    /// The `user_filters` that all its walks have.
-    pub user_filters: Option<Value>,
     /// The newest change seen in a finished walk, and never later than that walk's start.
     pub watermark: Option<DateTime<Utc>>,
+    /// When the newest finished walk began: what had changed before is in the lake.
+    pub exported_at: Option<DateTime<Utc>>,
     /// The walk under way.
     pub walk: Option<Walk>,
 }
@@ -107,32 +107,25 @@ impl Walk {
 }
 
 impl Checkpoint {
-    /// The backfill under way over the same window with the same filters.
-    pub fn backfill(&self, window: &Window, user_filters: Option<&Value>) -> Option<&Walk> {
-        let same = |walk: &&Walk| walk.request.window == *window && walk.request.user_filters.as_ref() == user_filters;
-        self.backfills.iter().find(same)
+    /// The backfill under way over the same window.
+    pub fn backfill(&self, window: &Window) -> Option<&Walk> {
+        self.backfills.iter().find(|walk| walk.request.window == *window)
     }
 
     /// Records how far a walk has come, or that it is done.
     pub fn record(&mut self, purpose: Purpose, walk: &Walk, done: bool) {
         match purpose {
             Purpose::Incremental => {
-                let incremental = self.incremental.get_or_insert_with(|| Incremental {
-                    user_filters: walk.request.user_filters.clone(),
-                    watermark: None,
-                    walk: None,
-                });
+                let incremental = self.incremental.get_or_insert_default();
                 incremental.walk = (!done).then(|| walk.clone());
                 if done {
                     let seen = walk.newest_change.map(|newest| newest.min(walk.started_at));
                     incremental.watermark = incremental.watermark.max(seen);
+                    incremental.exported_at = incremental.exported_at.max(Some(walk.started_at));
                 }
             }
             Purpose::Backfill => {
-                let request = &walk.request;
-                self.backfills.retain(|known| {
-                    known.request.window != request.window || known.request.user_filters != request.user_filters
-                });
+                self.backfills.retain(|known| known.request.window != walk.request.window);
                 if !done {
                     self.backfills.push(walk.clone());
                 }
@@ -185,11 +178,7 @@ impl Ledger {
     /// Where the store fails or the checkpoint is damaged.
     pub async fn load(lake: &Lake) -> Result<Self> {
         for _ in 0..LOAD_TRIES {
-            let mut number = 0;
-            let mut keys = lake.list(layout::checkpoints());
-            while let Some(object) = keys.try_next().await? {
-                number = number.max(layout::checkpoint_number(&object.location).unwrap_or(0));
-            }
+            let number = newest_number(lake).await?;
             if number == 0 {
                 return Ok(Ledger { lake: lake.clone(), number, state: Checkpoint::default() });
             }
@@ -218,13 +207,15 @@ impl Ledger {
         }
         let number = self.number.saturating_add(1);
         let commit = Commit { committed_at: now, run: run.clone(), state };
-        if !self.lake.create(&layout::checkpoint(number), to_json(&commit)?).await? {
-            return Err(Error::held(format!(
-                "another run has committed to the lake {} since this one began",
-                self.lake.url()
-            ))
-            .with_hint("let one run at a time write to a lake; run the command again"));
+        let key = layout::checkpoint(number);
+        if !self.lake.create(&key, to_json(&commit)?).await? {
+            return Err(self.outrun());
         }
+        if newest_number(&self.lake).await? > number {
+            self.lake.delete(vec![key]).await?;
+            return Err(self.outrun());
+        }
+        tracing::debug!(checkpoint = number, "committed");
         self.number = number;
         self.state = commit.state;
         if let Some(old) = number.checked_sub(KEPT).filter(|old| *old > 0) {
@@ -232,6 +223,26 @@ impl Ledger {
         }
         Ok(())
     }
+
+    /// Whether nothing was ever committed.
+    pub fn is_new(&self) -> bool {
+        self.number == 0
+    }
+
+    fn outrun(&self) -> Error {
+        Error::held(format!("another run has committed to the lake {} since this one began", self.lake.url()))
+            .with_hint("let one run at a time write to a lake; run the command again")
+    }
+}
+
+/// The number of the newest checkpoint; 0 where there is none.
+async fn newest_number(lake: &Lake) -> Result<u64> {
+    let mut newest = 0;
+    let mut keys = lake.list(layout::checkpoints());
+    while let Some(object) = keys.try_next().await? {
+        newest = newest.max(layout::checkpoint_number(&object.location).unwrap_or(0));
+    }
+    Ok(newest)
 }
 
 #[cfg(test)]
@@ -274,8 +285,8 @@ mod tests {
         let mut backfill = walk(Some(50), 100);
         backfill.request.window.to = Some(at(60));
         state.record(Purpose::Backfill, &backfill, false);
-        assert_eq!(state.backfill(&backfill.request.window, None), Some(&backfill));
-        assert_eq!(state.backfill(&Window::EVERYTHING, None), None);
+        assert_eq!(state.backfill(&backfill.request.window), Some(&backfill));
+        assert_eq!(state.backfill(&Window::EVERYTHING), None);
         state.record(Purpose::Backfill, &backfill, true);
         assert_eq!(state, Checkpoint::default());
     }
@@ -295,9 +306,12 @@ mod tests {
         assert_eq!(error.kind().exit_code(), 7);
         assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(1));
 
+        let mut paused = Ledger::load(&lake).await.unwrap();
         for secs in 2..40 {
             first.commit(state(secs), &run, at(secs)).await.unwrap();
         }
+        let error = paused.commit(state(2), &run, at(50)).await.unwrap_err();
+        assert_eq!(error.kind().exit_code(), 7, "its number is free again, but it is not the newest");
         assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(39));
         let kept: Vec<_> = lake.list(layout::checkpoints()).try_collect().await.unwrap();
         assert_eq!(kept.len(), usize::try_from(KEPT).unwrap());

@@ -144,5 +144,6 @@ impl Source {
     fn damaged(&self, error: ParquetError) -> Error {
         Error::integrity(format!("{}/{} is not a file that this program wrote", self.lake.url(), self.key))
             .caused_by(error)
+            .with_hint("restore it from a backup; where it lies in _landing, delete it and `backfill` its dates")
     }
 }

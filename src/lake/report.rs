@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::store::{Lake, to_json};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Request, RunId};
 
@@ -14,6 +14,8 @@ use crate::model::{CreatedDate, PerTable, Request, RunId};
 pub enum Outcome {
     /// It did what it was asked to.
     Done,
+    /// It did what it was asked to, but something that could not be read was set aside.
+    SetAside,
     /// It was asked to stop; the next run goes on from there.
     Interrupted,
     /// It failed; `error` says why.
@@ -111,7 +113,8 @@ impl RunReport {
             Ok(()) => self.outcome = Outcome::Done,
             Err(error) => {
                 self.outcome = match error.kind() {
-                    crate::error::Kind::Interrupted => Outcome::Interrupted,
+                    Kind::Interrupted => Outcome::Interrupted,
+                    Kind::Integrity if self.quarantined > 0 => Outcome::SetAside,
                     _ => Outcome::Failed,
                 };
                 self.error = error.chain();

@@ -1,5 +1,6 @@
 //! A lake's address and the few operations on its store that everything else is made of.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use url::Url;
 
 use crate::error::{Error, Result};
@@ -24,6 +26,8 @@ const FORMAT_VERSION: u32 = 1;
 pub struct Lake {
     url: String,
     store: Arc<dyn ObjectStore>,
+    /// Where it is, if on a local disk.
+    folder: Option<PathBuf>,
 }
 
 /// What a lake is, decided when it is made (`_state/lake.json`).
@@ -33,6 +37,9 @@ pub struct LakeFile {
     pub format_version: u32,
     /// The API whose conversations it holds.
     pub base_url: String,
+    /// The `user_filters` that they were asked for with.
+    #[serde(default)]
+    pub user_filters: Option<Value>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
@@ -50,7 +57,7 @@ impl Lake {
             ),
             // A one-letter scheme is a drive.
             Ok(url) if url.scheme().len() > 1 => return Self::open_url(address, &url),
-            _ => Some(std::path::PathBuf::from(address)),
+            _ => Some(PathBuf::from(address)),
         };
         let Some(path) = local.filter(|path| !path.as_os_str().is_empty()) else {
             return Err(Error::usage("--lake is empty").with_hint("give a path or a URL such as s3://bucket/prefix"));
@@ -61,22 +68,28 @@ impl Lake {
             .map_err(|error| Error::usage(format!("--lake {address} cannot be used as a path")).caused_by(error))?;
         // Commits promise durability, so writes are synced.
         let store = LocalFileSystem::new().with_automatic_cleanup(true).with_fsync(true);
-        Ok(Lake { url: path.display().to_string(), store: Arc::new(PrefixStore::new(store, root)) })
+        let store = Arc::new(PrefixStore::new(store, root));
+        Ok(Lake { url: path.display().to_string(), store, folder: Some(path) })
     }
 
     fn open_url(address: &str, url: &Url) -> Result<Self> {
-        let environment = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
+        if url.scheme() == "memory" {
+            return Err(Error::usage(format!("--lake {address} would be gone when the run ends")));
+        }
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.to_str()?.to_ascii_lowercase(), value.to_str()?.to_owned())));
         let (store, prefix) = object_store::parse_url_opts(url, environment).map_err(|error| {
             Error::usage(format!("cannot use --lake {address}"))
                 .caused_by(error)
                 .with_hint("give a path, file://, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")
         })?;
-        Ok(Lake { url: address.trim_end_matches('/').to_owned(), store: Arc::new(PrefixStore::new(store, prefix)) })
+        let store = Arc::new(PrefixStore::new(store, prefix));
+        Ok(Lake { url: address.trim_end_matches('/').to_owned(), store, folder: None })
     }
 
     /// A lake on any store, for tests.
     pub fn on(store: Arc<dyn ObjectStore>, url: &str) -> Self {
-        Lake { url: url.to_owned(), store }
+        Lake { url: url.to_owned(), store, folder: None }
     }
 
     /// Where the lake is, as people write it in queries.
@@ -156,6 +169,29 @@ impl Lake {
         Ok(())
     }
 
+    /// Removes what killed runs left beside an object of a local disk: `LocalFileSystem` writes to `<name>#<n>` first and
+    /// never looks there again, but a query engine would. Blocks.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read or written.
+    pub fn sweep_beside(&self, key: &Path) -> Result<()> {
+        let (Some(folder), Some(name)) = (&self.folder, key.filename()) else { return Ok(()) };
+        let file = folder.join(key.as_ref());
+        let Some(entries) = file.parent().and_then(|parent| std::fs::read_dir(parent).ok()) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let staged = entry.file_name().to_str().is_some_and(|found| {
+                let number = found.strip_prefix(name).and_then(|rest| rest.strip_prefix('#'));
+                number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
+            });
+            if staged {
+                std::fs::remove_file(entry.path()).map_err(|error| {
+                    Error::store(format!("cannot remove {}", entry.path().display())).caused_by(error)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the lake is; `None` where nothing was ever exported to it.
     ///
     /// # Errors
@@ -174,35 +210,65 @@ impl Lake {
         Ok(Some(file))
     }
 
-    /// What the lake is, which is decided here where it is new.
+    /// Makes sure that the lake holds the conversations of this API, asked for with these filters. Where it `is_new`,
+    /// nothing was committed to it yet, that is decided here.
     ///
     /// # Errors
-    /// Where the lake holds the conversations of another API.
-    pub async fn claim(&self, base_url: &str, now: DateTime<Utc>) -> Result<()> {
-        let mine = LakeFile { format_version: FORMAT_VERSION, base_url: base_url.to_owned(), created_at: now };
-        let found = match self.describe().await? {
-            Some(found) => found,
-            None if self.create(&layout::lake_file(), to_json(&mine)?).await? => mine,
-            None => self.describe().await?.ok_or_else(|| Error::store("_state/lake.json came and went"))?,
-        };
-        if found.base_url == base_url {
-            return Ok(());
+    /// Kind `Usage` where it holds others.
+    pub async fn claim(
+        &self,
+        base_url: &str,
+        user_filters: Option<&Value>,
+        is_new: bool,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let found = self.describe().await?;
+        let same = found.as_ref().is_some_and(|it| it.base_url == base_url && it.user_filters.as_ref() == user_filters);
+        match found {
+            _ if same => Ok(()),
+            Some(found) if !is_new => Err(self.of_others(&found, base_url, user_filters)),
+            _ => {
+                let file = LakeFile {
+                    format_version: FORMAT_VERSION,
+                    base_url: base_url.to_owned(),
+                    user_filters: user_filters.cloned(),
+                    created_at: now,
+                };
+                self.put(&layout::lake_file(), to_json(&file)?).await
+            }
         }
-        Err(Error::usage(format!("the lake {} holds conversations of {}, not of {base_url}", self.url, found.base_url))
-            .with_hint("give the --base-url it was made with, or another --lake"))
+    }
+
+    fn of_others(&self, found: &LakeFile, base_url: &str, user_filters: Option<&Value>) -> Error {
+        let url = &self.url;
+        if found.base_url != base_url {
+            return Error::usage(format!(
+                "the lake {url} holds conversations of {}, not of {base_url}",
+                found.base_url
+            ))
+            .with_hint("give the --base-url it was made with, or another --lake");
+        }
+        let tell = |filters: Option<&Value>| filters.map_or_else(|| "none".to_owned(), Value::to_string);
+        let (theirs, mine) = (tell(found.user_filters.as_ref()), tell(user_filters));
+        Error::usage(format!("the lake {url} was made with --user-filters {theirs}, not {mine}"))
+            .with_hint("keep one lake per set of filters: give the same --user-filters, or another --lake")
     }
 
     /// Reads one of the lake's JSON objects.
     pub(super) fn parse<T: for<'de> Deserialize<'de>>(&self, key: &Path, bytes: &[u8]) -> Result<T> {
         serde_json::from_slice(bytes).map_err(|error| {
-            Error::integrity(format!("{}/{key} is not what this program writes", self.url)).caused_by(error)
+            Error::integrity(format!("{}/{key} is not what this program writes", self.url))
+                .caused_by(error)
+                .with_hint("restore it from a backup of the lake, or begin another lake")
         })
     }
 
     /// A failure of the store at one key.
     pub(super) fn failed(&self, verb: &str, key: &Path, error: object_store::Error) -> Error {
         let place = if key.as_ref().is_empty() { self.url.clone() } else { format!("{}/{key}", self.url) };
-        Error::store(format!("cannot {verb} {place}")).caused_by(error)
+        Error::store(format!("cannot {verb} {place}")).caused_by(error).with_hint(
+            "nothing that was landed is lost; check the store's space and permissions and run the command again",
+        )
     }
 }
 

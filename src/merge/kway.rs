@@ -33,6 +33,8 @@ pub trait Copies {
 pub struct Merged {
     /// Copies of conversations that were read.
     pub copies: u64,
+    /// Copies that another one replaced; the same copy met twice is not counted.
+    pub duplicates: u64,
     /// Rows that were passed on.
     pub rows: PerTable<u64>,
 }
@@ -53,7 +55,10 @@ pub fn merge<C: Copies>(inputs: Vec<C>, mut emit: impl FnMut(Table, RecordBatch)
             }
         }
         merged.copies = merged.copies.saturating_add(u64::try_from(copies.len()).unwrap_or(u64::MAX));
-        let Some(newest) = newest(copies) else { return Err(Error::bug("no copy of a conversation that was there")) };
+        let Some((newest, duplicates)) = newest(copies) else {
+            return Err(Error::bug("no copy of a conversation that was there"));
+        };
+        merged.duplicates = merged.duplicates.saturating_add(duplicates);
         for table in Table::ALL {
             let gather = output.get_mut(table);
             for rows in newest.get(table) {
@@ -85,17 +90,23 @@ fn hand_on(
 }
 
 /// One copy: the conversation's row and the runs of its children.
-type Copy = PerTable<Vec<Rows>>;
+type Observed = PerTable<Vec<Rows>>;
 
-/// The newest of the copies; of equal ones the last.
-fn newest(mut copies: Vec<Copy>) -> Option<Copy> {
-    match copies.len() {
-        0 | 1 => copies.pop(),
-        _ => copies.into_iter().max_by_key(version),
+/// The newest of the copies, of equal ones the last; and how many others it replaces. A copy that is met twice, in a
+/// table and in the landing that it came from, is one.
+fn newest(mut copies: Vec<Observed>) -> Option<(Observed, u64)> {
+    if copies.len() == 1 {
+        return copies.pop().map(|copy| (copy, 0));
     }
+    let mut versions: Vec<_> = copies.iter().map(version).collect();
+    let newest = (0..copies.len()).max_by_key(|position| versions.get(*position))?;
+    versions.sort_unstable();
+    versions.dedup();
+    let replaced = u64::try_from(versions.len().saturating_sub(1)).unwrap_or(u64::MAX);
+    Some((copies.swap_remove(newest), replaced))
 }
 
-fn version(copy: &Copy) -> Option<Version> {
+fn version(copy: &Observed) -> Option<Version> {
     let Rows { batch, range } = copy.get(Table::Conversations).first()?;
     let row = range.start;
     let children = [Table::Messages, Table::AuditLogs].into_iter().flat_map(|table| copy.get(table));
@@ -129,7 +140,7 @@ impl<C: Copies> Input<C> {
     }
 
     /// Takes the next copy, which is one of the conversation `id`.
-    fn take_copy(&mut self, id: &str) -> Result<Copy> {
+    fn take_copy(&mut self, id: &str) -> Result<Observed> {
         let stream = self.streams.get_mut(Table::Conversations);
         let Some(block) = stream.block.clone() else { return Err(Error::bug("an input ended within a conversation")) };
         let row = stream.row;
@@ -137,7 +148,7 @@ impl<C: Copies> Input<C> {
         stream.fill(Table::Conversations, &mut self.copies)?;
 
         let owner = Owner { id, seq: block.seqs.value(row), run: block.runs.value(row) };
-        let mut copy = Copy::default();
+        let mut copy = Observed::default();
         for table in Table::CHILDREN {
             *copy.get_mut(table) = self.streams.get_mut(table).take_children(table, &mut self.copies, &owner)?;
         }

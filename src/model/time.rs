@@ -78,7 +78,9 @@ pub fn from_micros(micros: i64) -> Option<DateTime<Utc>> {
 pub fn parse_user_time(text: &str) -> Result<DateTime<Utc>, String> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let time = if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-        text.parse().ok().and_then(|secs| DateTime::from_timestamp(secs, 0))
+        // 20240201 is meant as a date: epoch seconds have nine digits since 1973.
+        let secs = text.parse().ok().filter(|secs: &i64| *secs == 0 || secs.unsigned_abs() >= 100_000_000);
+        secs.and_then(|secs| DateTime::from_timestamp(secs, 0))
     } else if text.len() == 10 {
         NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|date| date.and_time(NaiveTime::MIN).and_utc())
     } else {
@@ -137,7 +139,8 @@ mod tests {
         assert_eq!(noon.timestamp(), 1_706_695_200);
         assert_eq!(parse_user_time("2024-01-31").unwrap().timestamp(), 1_706_659_200);
         assert_eq!(parse_user_time("1706659200").unwrap().timestamp(), 1_706_659_200);
-        for text in ["", "-", "yesterday", "99999999999999999999", "2024-1-31"] {
+        assert_eq!(parse_user_time("0").unwrap(), DateTime::UNIX_EPOCH);
+        for text in ["", "-", "yesterday", "99999999999999999999", "2024-1-31", "20240131"] {
             assert!(parse_user_time(text).is_err(), "{text}");
         }
     }

@@ -45,14 +45,15 @@ impl Window {
     /// Everything there is.
     pub const EVERYTHING: Window = Window { filter: TimestampFilter::UpdatedAt, from: None, to: None };
 
-    /// The `min_timestamp` to send. Nobody says whether the API's bounds are inclusive, so this is one second early.
+    /// The `min_timestamp` to send. Nobody says whether the API's bounds are inclusive, so this is one second early; and
+    /// nothing is older than the epoch.
     pub fn min_timestamp(&self) -> Option<EpochSecs> {
-        self.from.map(|from| EpochSecs(EpochSecs::floor(from).0.saturating_sub(1)))
+        self.from.map(|from| EpochSecs(EpochSecs::floor(from).0.saturating_sub(1).max(0)))
     }
 
     /// The `max_timestamp` to send: the first whole second that may be excluded.
     pub fn max_timestamp(&self) -> Option<EpochSecs> {
-        self.to.map(EpochSecs::ceil)
+        self.to.map(|to| EpochSecs::ceil(to).max(EpochSecs(0)))
     }
 
     /// Whether `time` lies inside.
@@ -86,6 +87,7 @@ mod tests {
         assert_eq!(window.max_timestamp(), Some(EpochSecs(21)));
         assert!(window.contains(at(10_500)) && window.contains(at(20_499)));
         assert!(!window.contains(at(10_499)) && !window.contains(at(20_500)));
+        assert_eq!(Window { from: Some(at(0)), ..window }.min_timestamp(), Some(EpochSecs(0)));
         assert!(Window::EVERYTHING.contains(at(i64::from(i32::MIN))));
     }
 }

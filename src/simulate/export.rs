@@ -81,7 +81,7 @@ impl Query {
             Some(_) => return Err(("user_filters", "Input should be a JSON object")),
         };
         Ok(Query {
-            cursor: get("cursor").filter(|text| *text != "0").map(read_cursor).transpose()?,
+            cursor: get("cursor").filter(|text| *text != "0").map(read_cursor).transpose()?.flatten(),
             min_micros: seconds("min_timestamp")?.map_or(i64::MIN, |secs| secs.saturating_mul(1_000_000)),
             max_micros: seconds("max_timestamp")?.map_or(i64::MAX, |secs| secs.saturating_mul(1_000_000)),
             filter,
@@ -164,14 +164,19 @@ fn body(conversations: &[String], next: Option<Place>, name: CursorName) -> Stri
     format!("{{\"conversations\": [{}], {}", conversations.join(","), names.trim_start_matches('{'))
 }
 
-fn read_cursor(text: &str) -> Result<Place, Refused> {
+/// Reads a cursor of the simulator's own. One that ends in `_again` came with an empty page.
+fn read_cursor(text: &str) -> Result<Option<Place>, Refused> {
+    let text = text.trim_end_matches("_again");
+    if text.is_empty() {
+        return Ok(None);
+    }
     let refused = ("cursor", "Invalid cursor");
     match text.split_once('_') {
         Some((time, number)) => match (time.parse(), number.parse()) {
-            (Ok(time), Ok(number)) => Ok((time, number)),
+            (Ok(time), Ok(number)) => Ok(Some((time, number))),
             _ => Err(refused),
         },
-        None => text.parse::<i64>().map(|secs| (secs.saturating_mul(1_000_000), 0)).map_err(|_| refused),
+        None => text.parse::<i64>().map(|secs| Some((secs.saturating_mul(1_000_000), 0))).map_err(|_| refused),
     }
 }
 

@@ -30,6 +30,9 @@ use crate::model::TimestampFilter;
 /// How much of the interval between requests has to have passed: limiters count in windows, and are not exact.
 const TOLERANCE: f64 = 0.95;
 
+/// What the API says to those who ask too often.
+const LIMITED: &str = "Rate limit exceeded: 1 request per second.";
+
 /// How a simulator behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -41,6 +44,10 @@ pub struct Settings {
     pub requests_per_second: f64,
     /// How many seconds pass in the simulation for one of the real ones; 0 stops time.
     pub speed: f64,
+    /// Every how many requests one fails, in one of the ways that the API has; 0 means never.
+    pub fault_every: u32,
+    /// Whether the account lacks the entitlement to export.
+    pub not_entitled: bool,
     /// What the sources do not agree on.
     pub disputed: Disputed,
 }
@@ -70,6 +77,8 @@ struct Moving {
     advanced: Duration,
     /// When the last request was let through.
     last_request: Option<Instant>,
+    /// How many requests were let through.
+    admitted: u32,
     /// The time between each request and the one before it.
     gaps: Vec<Duration>,
     /// The export's order at a moment, which is expensive to find.
@@ -160,8 +169,8 @@ impl Shared {
         fresh
     }
 
-    /// Takes note of a request to the API; fails where it comes too soon after the last.
-    fn admit(&self) -> Result<(), Duration> {
+    /// Takes note of a request to the API and numbers it; fails where it comes too soon after the last.
+    fn admit(&self) -> Result<u32, Duration> {
         let now = self.clock.instant();
         let mut state = self.state();
         let gap = state.last_request.map(|last| now - last);
@@ -176,7 +185,8 @@ impl Shared {
             Some(early) => Err(early),
             None => {
                 state.last_request = Some(now);
-                Ok(())
+                state.admitted = state.admitted.wrapping_add(1);
+                Ok(state.admitted)
             }
         }
     }
@@ -186,6 +196,27 @@ fn detail(status: StatusCode, detail: &Value) -> Response {
     (status, axum::Json(json!({ "detail": detail }))).into_response()
 }
 
+/// One of the failures that the API is known for, in turn.
+fn fault(number: u32, cursor: Option<&String>) -> Response {
+    let gateway = |status: StatusCode| {
+        let page = format!("<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>");
+        (status, [(header::CONTENT_TYPE, "text/html")], page).into_response()
+    };
+    match number % 5 {
+        1 => gateway(StatusCode::SERVICE_UNAVAILABLE),
+        2 => detail(StatusCode::TOO_MANY_REQUESTS, &json!(LIMITED)),
+        3 => ([(header::CONTENT_TYPE, "application/json")], r#"{"conversations": [{"conversation_id": "cut"#)
+            .into_response(),
+        4 => gateway(StatusCode::INTERNAL_SERVER_ERROR),
+        // Nothing on this page, and the next begins where this one was to: under a cursor of another name, as the same
+        // one would mean the end.
+        _ => axum::Json(
+            json!({"conversations": [], "next_cursor": format!("{}_again", cursor.map_or("", String::as_str))}),
+        )
+        .into_response(),
+    }
+}
+
 async fn export(
     State(shared): State<Arc<Shared>>,
     Parameters(parameters): Parameters<HashMap<String, String>>,
@@ -193,10 +224,21 @@ async fn export(
 ) -> Response {
     let expected = format!("Bearer {}", shared.settings.key);
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Err(early) = shared.admit() {
-        let wait = early.as_secs().saturating_add(1).to_string();
-        let body = axum::Json(json!({"detail": "Rate limit exceeded: 1 request per second."}));
-        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, wait)], body).into_response();
+    let number = match shared.admit() {
+        Ok(number) => number,
+        Err(early) => {
+            let wait = early.as_secs().saturating_add(1).to_string();
+            let limited = detail(StatusCode::TOO_MANY_REQUESTS, &json!(LIMITED));
+            return ([(header::RETRY_AFTER, wait)], limited).into_response();
+        }
+    };
+    if let Some(faults) = number.checked_div(shared.settings.fault_every)
+        && number.is_multiple_of(shared.settings.fault_every)
+    {
+        return fault(faults, parameters.get("cursor"));
+    }
+    if shared.settings.not_entitled {
+        return detail(StatusCode::FORBIDDEN, &json!("This account is not entitled to the export API."));
     }
     if sent != Some(expected.as_str()) {
         return detail(StatusCode::UNAUTHORIZED, &json!("Invalid Authorization token."));

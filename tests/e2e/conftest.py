@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -104,11 +105,12 @@ def serve():
 
     def start(*responses):
         left = list(responses)
-        asked = []
+        asked, times = [], []
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 asked.append(self.path)
+                times.append(time.monotonic())
                 response = left.pop(0) if len(left) > 1 else left[0]
                 status, headers, body = response if isinstance(response, tuple) else (200, {}, response)
                 body = body if isinstance(body, bytes) else body.encode()
@@ -126,7 +128,7 @@ def serve():
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         server.url = f"http://127.0.0.1:{server.server_address[1]}"
-        server.asked = asked
+        server.asked, server.times = asked, times
         return server
 
     yield start

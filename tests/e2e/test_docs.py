@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from conftest import BINARY, KEY, ROOT, environment, run
-from truth import connect
+from truth import connect, read_table
 
 README = (ROOT / "README.md").read_text()
 
@@ -86,6 +86,18 @@ def test_demo_removes_nothing_of_others(tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("two years of work")
     done = run("demo", "--lake", tmp_path / "mine", code=2, key=None)
     assert "--lake" in done.stderr and (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_demo_removes_no_lake_but_its_own(simulate, command, lake):
+    command("sync", simulate("--conversations", 20))
+    run("demo", "--lake", lake, code=2, key=None)
+    assert read_table(lake, "conversations")
+
+
+def test_demo_is_not_that_of_the_real_account(tmp_path):
+    env = {"DECAGON_USER_FILTERS": '{"deflected_filter": true}', "DECAGON_PAGE_SIZE": "7"}
+    done = run("demo", "--lake", tmp_path / "demo", "--conversations", 200, key=None, **env)
+    assert re.search(r"^conversations +2\d\d ", done.stdout, re.MULTILINE)
 
 
 def test_the_example_queries(simulate, command, tmp_path, monkeypatch):

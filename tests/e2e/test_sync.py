@@ -155,5 +155,33 @@ def test_a_lake_of_one_kind_of_user(simulate, command, lake):
         command("sync", api, "--user-filters", filters)
         vip = [c for c in api.conversations() if (c["metadata"] or {}).get("user_type") == "VIP"]
         assert_exact(lake, vip)
-    refused = command("sync", api, code=2)
-    assert "--user-filters" in refused.stderr and "another --lake" in refused.stderr
+    for name, more in (("sync", []), ("backfill", ["--from", "2024-02-01", "--to", "2024-03-01"])):
+        refused = command(name, api, *more, code=2)
+        assert "--user-filters" in refused.stderr and "another --lake" in refused.stderr
+
+
+def test_a_backfill_keeps_what_does_not_say_when_it_was_updated(serve, command, lake):
+    rated_late = {"conversation_id": "a", "created_at": "2024-01-05 10:00:00", "csat_rating": 5, "messages": []}
+    known_to_be_outside = {**rated_late, "conversation_id": "b", "updated_at": "2024-02-15T00:00:00Z"}
+    api = serve(json.dumps({"conversations": [rated_late, known_to_be_outside], "next_cursor": None}))
+    command("backfill", api, "--from", "2024-02-01", "--to", "2024-02-15")
+    command("compact")
+    assert_exact(lake, [rated_late])
+
+
+def test_what_is_asked_for(serve, command):
+    """The parameters on the wire: nothing but the filter at first, then the newest change less the overlap."""
+    newest = {"conversation_id": "a", "created_at": "2024-01-05T00:00:00Z", "updated_at": "2024-02-01T10:00:00Z"}
+    api = serve(json.dumps({"conversations": [newest], "next_cursor": None}))
+    command("sync", api)
+    command("sync", api)
+    command("sync", api, "--overlap", "1h")
+    command("backfill", api, "--from", "0", "--to", "2024-01-01", "--page-size", 7, "--timestamp-filter", "created_at")
+    asked = [dict(pair.split("=") for pair in path.split("?")[1].split("&")) for path in api.asked]
+    ten = 1706781600
+    assert asked == [
+        {"timestamp_filter": "updated_at"},
+        {"timestamp_filter": "updated_at", "min_timestamp": str(ten - 600 - 1)},
+        {"timestamp_filter": "updated_at", "min_timestamp": str(ten - 3600 - 1)},
+        {"timestamp_filter": "created_at", "min_timestamp": "0", "max_timestamp": "1704067200", "page_size": "7"},
+    ]

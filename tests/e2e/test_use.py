@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BINARY, KEY, environment, run
-from truth import assert_exact, read_table
+from truth import assert_exact, instant, read_table
 
 
 def conversation(own_id, **fields):
@@ -75,6 +75,28 @@ def test_a_wrong_key_is_refused_at_once_and_shown_nowhere(simulate, command):
     assert api.gaps()[0] == 1, "asked once"
 
 
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_a_key_that_a_server_quotes_is_shown_and_kept_nowhere(serve, command, lake, status):
+    body = json.dumps({"headers": {"authorization": "Bearer very-secret-key"}})
+    done = command("sync", serve((status, {}, body)), "-v", "--max-tries", "1", key="very-secret-key", code=4 if status == 500 else 3)
+    kept = b"".join(path.read_bytes() for path in Path(lake).rglob("*") if path.is_file())
+    assert "***" in done.stderr and b"***" in kept
+    assert "very-secret" not in done.stderr + done.stdout and b"very-secret" not in kept
+
+
+def test_after_a_refusal_the_right_address_may_be_given(serve, simulate, command, lake):
+    command("sync", serve((401, {}, "{}")), code=3)
+    api = simulate("--conversations", 20)
+    command("sync", api)
+    assert_exact(lake, api.conversations())
+
+
+def test_loopback_is_asked_without_a_proxy(simulate, command, serve):
+    proxy = serve("{}")
+    command("sync", simulate("--conversations", 20), HTTP_PROXY=proxy.url, http_proxy=proxy.url, ALL_PROXY=proxy.url)
+    assert not proxy.asked, "the key would have gone through it unencrypted"
+
+
 @pytest.mark.parametrize(
     "status, words", [(403, "entitlement"), (422, "refuses a parameter"), (400, "refuses a parameter"), (404, "--base-url")]
 )
@@ -83,6 +105,10 @@ def test_refusals_are_told_apart(serve, command, status, words):
     done = command("sync", api, code=3)
     assert words in done.stderr and "the words of the server" in done.stderr
     assert len(api.asked) == 1
+
+
+def test_an_account_that_may_not_export(simulate, command):
+    assert "entitlement" in command("sync", simulate("--not-entitled"), code=3).stderr
 
 
 def test_nobody_there(command, lake):
@@ -106,10 +132,34 @@ def test_a_response_that_is_no_json(serve, command):
 def test_a_cursor_that_comes_back_ends_the_run_and_loses_nothing(serve, command, lake):
     api = serve(page(conversation("a"), cursor="x"), page(conversation("b"), cursor="x"))
     done = command("sync", api, code=3)
-    assert "the same cursor" in done.stderr
+    assert "sent the cursor" in done.stderr
     command("compact")
     assert sorted(row["conversation_id"] for row in read_table(lake, "conversations")) == ["a", "b"]
     assert len(api.asked) == 2
+
+
+def test_a_loop_of_cursors_ends_the_run(serve, command, lake):
+    loop = [page(conversation(str(n)), cursor="ab"[n % 2]) for n in range(20)]
+    api = serve(*loop)
+    done = command("sync", api, code=3)
+    assert "sent the cursor" in done.stderr and len(api.asked) == 3
+
+
+def test_an_empty_page_with_the_same_cursor_is_the_end(serve, command, lake):
+    api = serve(page(conversation("a"), cursor="x"), page(cursor="x"))
+    done = json.loads(command("sync", api, "--json").stdout)
+    assert done["outcome"] == "done" and len(api.asked) == 2
+    assert len(read_table(lake, "conversations")) == 1
+
+
+def test_a_walk_whose_cursor_is_refused_later_can_be_begun_anew(serve, command, lake):
+    api = serve(page(conversation("a"), cursor="old"), (401, {}, "{}"), (422, {}, "{}"), page(conversation("b")))
+    command("sync", api, code=3)
+    done = command("sync", api, code=3)
+    assert "--restart" in done.stderr
+    command("sync", api, "--restart")
+    assert "cursor=old" in api.asked[2] and "cursor=" not in api.asked[3]
+    assert_exact(lake, [conversation("a"), conversation("b")])
 
 
 def test_a_response_that_is_too_large(serve, command):
@@ -141,7 +191,8 @@ def test_what_is_no_conversation_is_set_aside_and_costs_none_of_the_others(serve
     api = serve(page(conversation("a"), odd, "what?", conversation("b"), cursor="2"), page(conversation("c")))
     done = command("sync", api, "--json", code=6)
     assert "2 entries" in done.stderr and "_state/quarantine" in done.stderr
-    assert json.loads(done.stdout)["quarantined"] == 2
+    told = json.loads(done.stdout)
+    assert told["quarantined"] == 2 and told["outcome"] == "set_aside"
     assert {row["conversation_id"] for row in read_table(lake, "conversations")} == {"a", "b", "c"}
     [file] = Path(lake, "_state", "quarantine").iterdir()
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -272,14 +323,14 @@ def test_status_adds_up(simulate, command, lake):
     command("compact")
     status = json.loads(command("status", None, "--json").stdout)
     conversations = api.conversations()
-    newest = max(c["updated_at"].replace(" ", "T") for c in conversations)
+    newest = max(instant(c["updated_at"]) for c in conversations)
     assert status["landing"]["objects"] == 0 and status["lag_secs"] > 0
     assert status["tables"]["conversations"]["rows"] == 300
     assert status["tables"]["messages"]["rows"] == sum(len(c["messages"]) for c in conversations)
     assert status["tables"]["tags"]["bytes"] == sum(f.stat().st_size for f in Path(lake, "tags").rglob("*.parquet"))
-    assert status["watermark"][:10] == "2024-02-29" and newest[:10] in ("2024-02-29", "2024-03-01")
+    assert instant(status["watermark"]) == newest
     table = command("status").stdout
-    assert "watermark  2024-02-29" in table and "conversations             300" in table
+    assert f"watermark  {newest:%Y-%m-%d %H:%M:%S} UTC" in table and "conversations             300" in table
 
 
 def test_a_closed_pipe_is_no_failure(simulate, command, lake):
@@ -321,6 +372,9 @@ def test_progress_on_a_terminal_is_one_line(simulate, lake):
     assert process.wait(timeout=30) == 0
     text = shown.decode()
     assert "conversations · at 2024-" in text and "sync done" in text
+    lines = [line for line in text.split("\n") if " pages · " in line]
+    assert all("INFO" in line.split("\r")[-1] or "\x1b[2K" in line for line in lines), "always the same line"
+    assert len(lines) <= 2, lines
 
 
 def test_no_more_is_asked_of_the_api_once_the_store_has_failed(simulate, command, lake):
@@ -333,3 +387,64 @@ def test_no_more_is_asked_of_the_api_once_the_store_has_failed(simulate, command
     (lake / "_landing").unlink()
     command("sync", api)
     assert_exact(lake, api.conversations())
+
+
+# -- failures that pass -----------------------------------------------------------------------------------------------
+
+
+def test_failures_that_pass_are_tried_again_at_the_same_pace(serve, command, lake):
+    html = "<html><body>Service Unavailable</body></html>"
+    api = serve(
+        (503, {}, html), (429, {"Retry-After": "2"}, "{}"), page(conversation("cut"))[:40], page(conversation("a")),
+    )
+    done = command("sync", api, "--json", "--requests-per-second", "1")
+    told = json.loads(done.stdout)
+    assert told["requests"] == 4 and told["retries"] == 3
+    assert done.stderr.count("trying again") == 3 and "Service Unavailable" in done.stderr
+    gaps = [later - earlier for earlier, later in zip(api.times, api.times[1:])]
+    assert min(gaps) >= 1 and gaps[1] >= 2, "never within the limit, and as late as the server asks"
+    assert_exact(lake, [conversation("a")])
+
+
+def test_a_lake_is_exact_whatever_the_api_is_known_to_do(simulate, command, lake):
+    api = simulate("--conversations", 500, "--fault-every", 2)
+    done = json.loads(command("sync", api, "--json").stdout)
+    assert done["retries"] >= 3
+    assert_exact(lake, api.conversations())
+
+
+# -- kills ------------------------------------------------------------------------------------------------------------
+
+
+def test_killed_at_any_moment_it_is_continued(simulate, command, lake):
+    api = simulate("--conversations", 1_500, "--days", 12, "--messages", 4)
+    for attempt in range(24):
+        process = subprocess.Popen(
+            [BINARY, "sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", "0",
+             "--flush-conversations", "300"],
+            stderr=subprocess.DEVNULL, env=environment(DECAGON_API_KEY=KEY),
+        )
+        try:
+            process.wait(timeout=0.02 + attempt * 0.025)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if attempt % 6 == 5:
+            api.advance(hours=8)
+    command("sync", api)
+    assert_exact(lake, api.conversations())
+    for table in ("conversations", "messages", "tags", "audit_logs"):
+        strange = [path for path in Path(lake, table).rglob("*") if path.is_file() and path.name != "part-0.parquet"]
+        assert not strange, "a query engine would read them too"
+
+
+def test_a_damaged_landing_object_costs_its_date_alone(serve, command, lake):
+    api = serve(page(conversation("a"), conversation("b", created_at="2024-01-02 10:00:00"),
+                     conversation("c", created_at="2024-01-03 10:00:00")))
+    command("export", api)
+    [damaged] = Path(lake, "_landing/messages/created_date=2024-01-02").iterdir()
+    [damaged] = Path(lake, "_landing/conversations/created_date=2024-01-02").iterdir()
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    done = command("compact", code=6)
+    assert "created_date=2024-01-02" in done.stderr and "backfill" in done.stderr
+    assert {row["conversation_id"] for row in read_table(lake, "conversations")} == {"a", "c"}

@@ -165,6 +165,10 @@ fn a_table_half_replaced_is_mended_by_the_landing_it_was_made_from() {
     half.get_mut(Table::Messages).clone_from(replaced.get(Table::Messages));
     let (mended, _) = run(vec![Pieces(half), input(1, &landed, 10)]);
     assert_eq!(mended, whole);
+
+    let (again, merged) = run(vec![Pieces(replaced), input(1, &landed, 10)]);
+    assert_eq!(again, whole);
+    assert_eq!((merged.copies, merged.duplicates), (5, 0), "the same copies met twice are no duplicates");
 }
 
 #[test]
