@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(line(&progress, at(1_709_251_200)), "0 pages · 0 conversations");
         progress.pages = 20;
         progress.conversations = 2_000;
-        progress.first_change = Some(at(1_709_251_200 - 40 * 86_400));
+        progress.first = Some(at(1_709_251_200 - 40 * 86_400));
         progress.reached = Some(at(1_709_251_200 - 30 * 86_400));
         assert_eq!(
             line(&progress, at(1_709_251_220)),

@@ -134,11 +134,12 @@ impl Collector {
 
         let rows = batch.tables.get(Table::Conversations);
         let window = self.walk.request.window;
-        let mut newest_on_page = None;
+        let (mut newest_on_page, mut reached) = (None, None);
         let mut kept = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let changed = changed(&batch, row);
             newest_on_page = newest_on_page.max(changed);
+            reached = reached.max(asked_for(&window, rows, row).or(changed));
             if is_outside(&window, rows, row) {
                 flush.outside_window += 1;
             } else {
@@ -153,8 +154,8 @@ impl Collector {
         self.progress.send_modify(|progress| {
             progress.pages += 1;
             progress.conversations = progress.conversations.saturating_add(count(page.len()));
-            progress.first_change = progress.first_change.or(newest_on_page);
-            progress.reached = newest_on_page.or(progress.reached);
+            progress.first = progress.first.or(reached);
+            progress.reached = reached.or(progress.reached);
         });
         flush.page_bytes = flush.page_bytes.saturating_add(count(page.bytes()));
         flush.page_count += 1;
@@ -178,18 +179,20 @@ fn changed(batch: &Batch, row: usize) -> Option<DateTime<Utc>> {
 }
 
 /// Whether a copy is known to lie outside the window. Nobody says whether the API's bounds are inclusive, so a window
-/// with an end is asked for a little too widely, and made exact here.
+/// with an end is asked for a little too widely, and made exact here. What a copy does not say, the API alone knows: a
+/// late rating may move an `updated_at` that an account never shows.
 fn is_outside(window: &Window, rows: &RecordBatch, row: usize) -> bool {
-    if window.to.is_none() {
-        return false;
-    }
-    // What a copy does not say, the API alone knows: late ratings move an `updated_at` that some accounts never show.
+    window.to.is_some() && asked_for(window, rows, row).is_some_and(|time| !window.contains(time))
+}
+
+/// The time of a copy that the window means, as far as the copy tells it.
+fn asked_for(window: &Window, rows: &RecordBatch, row: usize) -> Option<DateTime<Utc>> {
     let meant = match window.filter {
         TimestampFilter::UpdatedAt => column::UPDATED_AT,
         TimestampFilter::CreatedAt => column::CREATED_AT,
         TimestampFilter::LastMessageTime => column::LAST_MESSAGE_AT,
     };
-    instant(rows, meant, row).is_some_and(|time| !window.contains(time))
+    instant(rows, meant, row)
 }
 
 fn instant(rows: &RecordBatch, name: &str, row: usize) -> Option<DateTime<Utc>> {

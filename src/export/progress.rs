@@ -15,22 +15,22 @@ pub struct Progress {
     pub pages: u64,
     /// Copies of conversations fetched by this run.
     pub conversations: u64,
-    /// The first change that this run saw: where the history begins.
-    pub first_change: Option<DateTime<Utc>>,
-    /// The change on the newest page: how far into the history the walk has come.
+    /// The time on the first page: where the history begins. Of a conversation it is the one that the window means.
+    pub first: Option<DateTime<Utc>>,
+    /// The time on the newest page: how far into the history the walk has come.
     pub reached: Option<DateTime<Utc>>,
 }
 
 impl Progress {
     /// A walk that has not fetched anything yet.
     pub fn new(window: Window, started_at: DateTime<Utc>) -> Self {
-        Progress { window, started_at, pages: 0, conversations: 0, first_change: None, reached: None }
+        Progress { window, started_at, pages: 0, conversations: 0, first: None, reached: None }
     }
 
     /// How much of the history is behind this run, from 0 to 1, as far as it can be told from the times seen.
     pub fn fraction(&self) -> Option<f64> {
         let end = self.window.to.map_or(self.started_at, |to| to.min(self.started_at));
-        let begin = self.first_change?;
+        let begin = self.first?;
         let (done, whole) = ((self.reached? - begin).num_seconds(), (end - begin).num_seconds());
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         (whole > 0).then(|| (done as f64 / whole as f64).clamp(0.0, 1.0))
@@ -46,7 +46,7 @@ mod tests {
         let at = |secs| DateTime::from_timestamp(secs, 0).unwrap();
         let mut progress = Progress::new(Window::EVERYTHING, at(1_000));
         assert_eq!(progress.fraction(), None);
-        progress.first_change = Some(at(600));
+        progress.first = Some(at(600));
         progress.reached = Some(at(700));
         assert_eq!(progress.fraction(), Some(0.25));
         progress.reached = Some(at(5_000));

@@ -198,3 +198,39 @@ proptest! {
         }
     }
 }
+
+/// What no JSON library writes but a server may send. Of a name that comes twice the last counts.
+#[test]
+fn what_only_a_server_writes_is_kept_as_it_came() {
+    let sent = [
+        r#"{"conversation_id": "c1", "messages": [{"text": "half \ud83d emoji", "role": "U\u0053ER"}], "huge": 1e400}"#,
+        r#"{"conversation_id": "x", "conversation_id": "c2", "user_id": "a", "user_id": "b", "na\u006de": 1.50}"#,
+        r#"{"conversation_id": 3, "csat_rating": 1e400, "tags": ["\udc00"], "lone \ud800 key": {"deep": [[[]]]}}"#,
+        r#"{"conversation_id": "half \ud83d id", "metadata": {"a" : 1.0}}"#,
+    ];
+    let batch = flatten_all(&sent.map(str::to_owned));
+    assert!(batch.rejects.is_empty());
+    let column = |table: Table, name: &str| {
+        let rows = batch.tables.get(table).column_by_name(name).unwrap().as_string::<i32>().clone();
+        rows.iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        column(Table::Conversations, "conversation_id"),
+        [some("c1"), some("c2"), some("3"), some(r"half \ud83d id")]
+    );
+    assert_eq!(
+        column(Table::Conversations, "extra"),
+        [
+            some(r#"{"huge":1e400}"#),
+            some(r#"{"na\u006de":1.50}"#),
+            some(r#"{"lone \ud800 key":{"deep": [[[]]]},"conversation_id":3,"csat_rating":1e400}"#),
+            some(r#"{"conversation_id":"half \ud83d id"}"#),
+        ]
+    );
+    assert_eq!(column(Table::Conversations, "user_id")[1], some("b"));
+    assert_eq!(column(Table::Conversations, "metadata")[3], some(r#"{"a" : 1.0}"#));
+    assert_eq!(column(Table::Messages, "role"), [some("USER")]);
+    assert_eq!(column(Table::Messages, "extra"), [some(r#"{"text":"half \ud83d emoji"}"#)]);
+    assert_eq!(column(Table::Tags, "extra"), [some(r#""\udc00""#)]);
+}

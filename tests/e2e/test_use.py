@@ -448,3 +448,17 @@ def test_a_damaged_landing_object_costs_its_date_alone(serve, command, lake):
     done = command("compact", code=6)
     assert "created_date=2024-01-02" in done.stderr and "backfill" in done.stderr
     assert {row["conversation_id"] for row in read_table(lake, "conversations")} == {"a", "c"}
+
+
+def test_what_a_kill_left_beside_a_table_is_swept(serve, command, lake):
+    before, after = conversation("a", messages=[{"text": "one"}]), conversation("a", messages=[{"text": "two"}])
+    api = serve(page(before), page(after))
+    command("sync", api)
+    folder = Path(lake, "messages", "created_date=2024-01-01")
+    # As object_store names what it had not renamed yet.
+    (folder / "part-0.parquet#1").write_bytes((folder / "part-0.parquet").read_bytes())
+    (folder / "part-0.parquet#12").write_bytes(b"cut")
+    (folder / "notes#1").write_text("somebody else's")
+    command("sync", api)
+    assert sorted(path.name for path in folder.iterdir()) == ["notes#1", "part-0.parquet"]
+    assert_exact(lake, [after])
