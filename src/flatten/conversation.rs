@@ -110,7 +110,7 @@ impl BatchBuilder {
 
         let mut unplaced = Vec::new();
         if !id_is_exact {
-            unplaced.push(("\"conversation_id\"", id_json));
+            unplaced.push((column::CONVERSATION_ID, id_json));
         }
         let mut context = Context {
             conversation_id: &conversation_id,
@@ -120,11 +120,11 @@ impl BatchBuilder {
             run_id: origin.run_id.as_str(),
             seq,
         };
-        for (position, (table, quoted_name)) in (names.arrays..).zip(CHILDREN) {
+        for (position, table) in (names.arrays..).zip(Table::CHILDREN) {
             if let Some(raw) = fields.known(position) {
                 match elements(raw) {
                     Some(elements) => self.append_children(table, &elements, &mut context),
-                    None => unplaced.push((quoted_name, raw)),
+                    None => unplaced.push((table.name(), raw)),
                 }
             }
             let end = self.tables.get(table).len();
@@ -152,10 +152,6 @@ impl BatchBuilder {
         }
     }
 }
-
-/// The child tables with their names as they stand in JSON.
-const CHILDREN: [(Table, &str); 3] =
-    [(Table::Messages, "\"messages\""), (Table::Tags, "\"tags\""), (Table::AuditLogs, "\"audit_logs\"")];
 
 /// The vendor's OpenAPI file describes tags as ids.
 fn is_bare_id(element: &RawValue) -> bool {

@@ -20,12 +20,44 @@ pub(super) struct Context<'a> {
 
 /// The API's side of a row: an object taken apart, or a value that is no object.
 pub(super) enum Value<'a> {
-    /// An object: its fields (the table's [`field_names`] first), and fields the caller could not place.
-    Object(&'a Fields<'a>, &'a [(&'a str, &'a RawValue)]),
+    /// An object: its fields (the table's [`field_names`] first), and known fields that fit no table.
+    Object(&'a Fields<'a>, &'a [(&'static str, &'a RawValue)]),
     /// Anything else, kept whole in `extra`.
     Other(&'a RawValue),
     /// A value that is that of the one field at this position: a bare tag id.
     Single(usize, &'a RawValue),
+}
+
+impl<'a> Value<'a> {
+    /// The value of the field at `position` among the table's [`field_names`].
+    fn field(&self, position: usize) -> Option<&'a RawValue> {
+        match self {
+            Value::Object(fields, _) => fields.known(position),
+            Value::Single(own, raw) => (*own == position).then_some(*raw),
+            Value::Other(_) => None,
+        }
+    }
+
+    /// Writes to `extra` what has no column at all.
+    fn begin_extra(&self, extra: &mut String) {
+        extra.clear();
+        match self {
+            Value::Object(fields, unplaced) => {
+                fields.others.iter().for_each(|(quoted, raw)| push_extra(extra, quoted, raw));
+                unplaced.iter().for_each(|(name, raw)| push_extra(extra, &quoted(name), raw));
+            }
+            Value::Other(raw) => extra.push_str(raw.get()),
+            Value::Single(..) => {}
+        }
+    }
+
+    /// Writes to `extra` the value of a field that its column could not hold.
+    fn keep(&self, extra: &mut String, name: &str, raw: &RawValue) {
+        match self {
+            Value::Object(..) => push_extra(extra, &quoted(name), raw),
+            Value::Single(..) | Value::Other(_) => extra.push_str(raw.get()),
+        }
+    }
 }
 
 /// The position of a tag's id among the [`field_names`] of its table.
@@ -57,17 +89,11 @@ impl TableBuilder {
 
     /// Appends one row.
     pub(super) fn append(&mut self, context: &Context<'_>, value: &Value<'_>) {
-        self.extra.clear();
-        match value {
-            Value::Object(fields, unplaced) => {
-                fields.others.iter().chain(*unplaced).for_each(|(name, raw)| push_extra(&mut self.extra, name, raw));
-            }
-            Value::Other(raw) => self.extra.push_str(raw.get()),
-            Value::Single(..) => {}
-        }
-        let mut fields_seen = 0;
+        let TableBuilder { table, columns, extra } = self;
+        value.begin_extra(extra);
+        let mut position = 0;
         let mut fields_set = 0;
-        for (column, builder) in self.table.columns().iter().zip(&mut self.columns) {
+        for (column, builder) in table.columns().iter().zip(columns) {
             match column.source {
                 Source::ConversationId => builder.append_str(context.conversation_id),
                 Source::Index => builder.append_number(context.index),
@@ -76,28 +102,21 @@ impl TableBuilder {
                 Source::RunId => builder.append_str(context.run_id),
                 Source::Seq => builder.append_number(context.seq),
                 Source::Field(name) => {
-                    let raw = match value {
-                        Value::Object(fields, _) => fields.known(fields_seen),
-                        Value::Single(position, raw) => (*position == fields_seen).then_some(*raw),
-                        Value::Other(_) => None,
-                    };
-                    fields_seen += 1;
-                    match raw {
+                    match value.field(position) {
                         None => builder.append_null(),
                         Some(raw) => {
                             fields_set += 1;
                             if !builder.append(raw) {
-                                match value {
-                                    Value::Object(..) => push_extra(&mut self.extra, &format!("\"{name}\""), raw),
-                                    Value::Single(..) | Value::Other(_) => self.extra.push_str(raw.get()),
-                                }
+                                value.keep(extra, name, raw);
                             }
                         }
                     }
+                    position += 1;
                 }
+                // Every field's column stands before this one.
                 Source::Extra => {
-                    close_extra(&mut self.extra, self.table, value, fields_set);
-                    match self.extra.as_str() {
+                    close_extra(extra, *table, value, fields_set);
+                    match extra.as_str() {
                         "" => builder.append_null(),
                         extra => builder.append_str(extra),
                     }
@@ -117,6 +136,11 @@ impl TableBuilder {
     }
 }
 
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// Adds a field to the object in `extra`, its name and value as they came.
 fn push_extra(extra: &mut String, quoted_name: &str, value: &RawValue) {
     extra.push(if extra.is_empty() { '{' } else { ',' });
     extra.push_str(quoted_name);

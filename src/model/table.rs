@@ -314,6 +314,15 @@ mod tests {
     }
 
     #[test]
+    fn extra_comes_after_every_field() {
+        for table in Table::ALL {
+            let after = table.columns().iter().skip_while(|column| column.source != Source::Extra);
+            assert!(after.clone().count() > 0);
+            assert!(after.into_iter().all(|column| !matches!(column.source, Source::Field(_))), "{}", table.name());
+        }
+    }
+
+    #[test]
     fn only_keys_are_required() {
         for table in Table::ALL {
             for field in table.schema().fields() {
