@@ -53,9 +53,9 @@ pub(super) struct Cli {
     #[arg(long, global = true, env = "DECAGON_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
     /// Tell more
-    #[arg(short, long, global = true, env = "DECAGON_VERBOSE", value_parser = BoolishValueParser::new(), overrides_with = "quiet")]
+    #[arg(short, long, global = true, env = "DECAGON_VERBOSE", value_parser = BoolishValueParser::new())]
     pub(super) verbose: bool,
-    /// Tell only warnings and errors
+    /// Tell only warnings and errors; goes before --verbose
     #[arg(short, long, global = true, env = "DECAGON_QUIET", value_parser = BoolishValueParser::new())]
     pub(super) quiet: bool,
 }

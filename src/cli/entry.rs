@@ -28,9 +28,9 @@ const FASTEST: f64 = 1e6;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let bars = MultiProgress::new();
-    let level = match (cli.verbose, cli.quiet) {
-        (true, _) => Level::DEBUG,
-        (_, true) => Level::WARN,
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => Level::WARN,
+        (_, true) => Level::DEBUG,
         _ => Level::INFO,
     };
     logging::start(cli.log_format, level, &bars);

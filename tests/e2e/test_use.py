@@ -305,6 +305,12 @@ def test_logs_for_machines_and_the_report_in_the_lake(simulate, command, lake):
     assert printed["command"] == "sync" and printed["landed_rows"]["conversations"] == 120
 
 
+def test_quiet_is_quiet_and_verbose_tells_more(simulate, command):
+    api = simulate("--conversations", 20)
+    assert command("sync", api, "-q", DECAGON_VERBOSE=1).stderr == ""
+    assert "committed" in command("sync", api, "-v", DECAGON_QUIET=0).stderr
+
+
 def test_a_failed_run_leaves_a_report_too(serve, command, lake):
     api = serve(page(conversation("a"), cursor="1"), (401, {}, "{}"))
     command("sync", api, code=3)
