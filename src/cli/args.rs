@@ -79,21 +79,24 @@ pub(super) enum Command {
     /// Fetch a range of time and land it, leaving the incremental export alone
     Backfill(BackfillArgs),
     /// Bring what is landed into the tables, one row per conversation
-    Compact(CompactArgs),
+    Compact(LakeArgs),
     /// Tell what the lake holds and how far it has come
-    Status(StatusArgs),
+    Status(LakeArgs),
     /// Serve a simulated export API on this machine
     Simulate(SimulateArgs),
     /// See all of it work, on simulated conversations
     Demo(DemoArgs),
 }
 
-/// Where the lake is.
+/// Where the lake is, and how the result is told: all that `compact` and `status` need.
 #[derive(Debug, Clone, Args)]
 pub(super) struct LakeArgs {
     /// The lake: a path or a URL (s3://bucket/prefix, gs://bucket/prefix, az://container/prefix)
     #[arg(long, env = "DECAGON_LAKE", value_name = "URL")]
     pub(super) lake: String,
+    /// Print the result as JSON on stdout
+    #[arg(long, env = "DECAGON_JSON", value_parser = BoolishValueParser::new())]
+    pub(super) json: bool,
 }
 
 /// How to reach the API.
@@ -166,26 +169,12 @@ pub(super) struct FlushArgs {
     pub(super) flush_interval: Duration,
 }
 
-/// Whether the report is printed.
+/// What `export`, `sync` and `backfill` have in common.
 #[derive(Debug, Clone, Args)]
-pub(super) struct JsonArgs {
-    /// Print the result as JSON on stdout
-    #[arg(long, env = "DECAGON_JSON", value_parser = BoolishValueParser::new())]
-    pub(super) json: bool,
-}
-
-/// `export` and `sync`.
-#[derive(Debug, Clone, Args)]
-pub(super) struct ExportArgs {
+pub(super) struct FetchArgs {
     #[command(flatten)]
-    pub(super) lake: LakeArgs,
-    #[command(flatten)]
-    pub(super) json: JsonArgs,
-    /// Fetch what changed up to this long before the newest known change again, in case the API was late
-    #[arg(long, env = "DECAGON_OVERLAP", value_name = "DURATION", default_value = "10m",
-        value_parser = humantime::parse_duration)]
-    pub(super) overlap: Duration,
-    /// Do not go on with an interrupted export, but begin it anew
+    pub(super) to: LakeArgs,
+    /// Do not go on where an earlier run of this command was interrupted, but begin anew
     #[arg(long, env = "DECAGON_RESTART", value_parser = BoolishValueParser::new())]
     pub(super) restart: bool,
     #[command(flatten)]
@@ -194,13 +183,20 @@ pub(super) struct ExportArgs {
     pub(super) flush: FlushArgs,
 }
 
+/// `export` and `sync`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ExportArgs {
+    /// Fetch what changed up to this long before the newest known change again, in case the API was late
+    #[arg(long, env = "DECAGON_OVERLAP", value_name = "DURATION", default_value = "10m",
+        value_parser = humantime::parse_duration)]
+    pub(super) overlap: Duration,
+    #[command(flatten)]
+    pub(super) fetch: FetchArgs,
+}
+
 /// `backfill`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct BackfillArgs {
-    #[command(flatten)]
-    pub(super) lake: LakeArgs,
-    #[command(flatten)]
-    pub(super) json: JsonArgs,
     /// The first moment: RFC 3339, YYYY-MM-DD (midnight UTC) or epoch seconds
     #[arg(long, env = "DECAGON_FROM", value_name = "TIME", value_parser = parse_user_time)]
     pub(super) from: DateTime<Utc>,
@@ -210,31 +206,8 @@ pub(super) struct BackfillArgs {
     /// Which time of a conversation the range means
     #[arg(long, env = "DECAGON_TIMESTAMP_FILTER", value_enum, default_value_t = TimestampFilter::UpdatedAt)]
     pub(super) timestamp_filter: TimestampFilter,
-    /// Do not go on with an interrupted backfill of this range, but begin it anew
-    #[arg(long, env = "DECAGON_RESTART", value_parser = BoolishValueParser::new())]
-    pub(super) restart: bool,
     #[command(flatten)]
-    pub(super) api: ApiArgs,
-    #[command(flatten)]
-    pub(super) flush: FlushArgs,
-}
-
-/// `compact`.
-#[derive(Debug, Clone, Args)]
-pub(super) struct CompactArgs {
-    #[command(flatten)]
-    pub(super) lake: LakeArgs,
-    #[command(flatten)]
-    pub(super) json: JsonArgs,
-}
-
-/// `status`.
-#[derive(Debug, Clone, Args)]
-pub(super) struct StatusArgs {
-    #[command(flatten)]
-    pub(super) lake: LakeArgs,
-    #[command(flatten)]
-    pub(super) json: JsonArgs,
+    pub(super) fetch: FetchArgs,
 }
 
 /// The simulated conversations.

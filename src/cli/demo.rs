@@ -98,7 +98,7 @@ fn sync_args(lake: &Path, base_url: &str) -> Result<ExportArgs> {
     let read = command.try_get_matches_from(typed).and_then(|matches| Cli::from_arg_matches(&matches));
     match read.map(|cli| cli.command) {
         Ok(Command::Sync(mut args)) => {
-            args.api.key = Some(ApiKey::new(KEY, "the demo")?);
+            args.fetch.api.key = Some(ApiKey::new(KEY, "the demo")?);
             Ok(args)
         }
         Ok(_) => Err(Error::bug("`sync` was read as another command")),

@@ -7,7 +7,7 @@ use clap::Parser;
 use indicatif::MultiProgress;
 use tracing::Level;
 
-use super::args::{Cli, Command, SimulateArgs, StatusArgs, WorldArgs};
+use super::args::{Cli, Command, LakeArgs, SimulateArgs, WorldArgs};
 use super::session::{self, Context};
 use super::{demo, logging, output, shutdown};
 use crate::clock::Clock;
@@ -66,10 +66,10 @@ fn run(cli: &Cli, bars: MultiProgress) -> Result<()> {
     })
 }
 
-async fn show_status(args: &StatusArgs, context: &Context) -> Result<()> {
-    let lake = Lake::open(&args.lake.lake)?;
+async fn show_status(args: &LakeArgs, context: &Context) -> Result<()> {
+    let lake = Lake::open(&args.lake)?;
     let status = status::status(&lake, context.clock.now()).await?;
-    if args.json.json {
+    if args.json {
         let json = serde_json::to_string(&status);
         output::line(&json.map_err(|error| Error::bug("cannot write the status").caused_by(error))?);
     } else {

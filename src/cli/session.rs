@@ -5,13 +5,13 @@ use indicatif::MultiProgress;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FlushArgs};
+use super::args::{ApiArgs, BackfillArgs, ExportArgs, FetchArgs, FlushArgs, LakeArgs};
 use super::{output, progress};
 use crate::api::{ApiKey, Client, Options, RetryPolicy};
 use crate::clock::Clock;
 use crate::compact::Compaction;
 use crate::error::{Error, Kind, Result};
-use crate::export::{self, Backfill, Export, FlushPolicy, Planned, Progress, Run};
+use crate::export::{self, Begin, FlushPolicy, Planned, Progress, Run};
 use crate::lake::{Lake, Ledger, RunReport};
 use crate::model::{RunId, Window};
 
@@ -44,38 +44,26 @@ pub(super) enum Ask<'a> {
 }
 
 impl Ask<'_> {
-    fn api(&self) -> &ApiArgs {
+    fn fetch(&self) -> &FetchArgs {
         match self {
-            Ask::Changes(args) => &args.api,
-            Ask::Range(args) => &args.api,
-        }
-    }
-
-    fn flush(&self) -> &FlushArgs {
-        match self {
-            Ask::Changes(args) => &args.flush,
-            Ask::Range(args) => &args.flush,
+            Ask::Changes(args) => &args.fetch,
+            Ask::Range(args) => &args.fetch,
         }
     }
 
     /// # Errors
     /// Where a range has no length.
     fn plan(&self, ledger: &Ledger, now: DateTime<Utc>) -> Result<Planned> {
-        let ApiArgs { page_size, user_filters, .. } = self.api().clone();
+        let FetchArgs { restart, api, .. } = self.fetch();
+        let begin = Begin { restart: *restart, page_size: api.page_size, user_filters: api.user_filters.clone() };
         match self {
-            Ask::Changes(args) => {
-                let export = Export { overlap: args.overlap, restart: args.restart, page_size, user_filters };
-                Ok(export.plan(ledger.state(), now))
-            }
-            Ask::Range(args) => {
-                if args.from >= args.to {
-                    return Err(Error::usage(format!("--from {} is not before --to {}", args.from, args.to))
-                        .with_hint("the range is from --from up to, but without, --to"));
-                }
+            Ask::Changes(args) => Ok(begin.export(args.overlap, ledger.state(), now)),
+            Ask::Range(args) if args.from < args.to => {
                 let window = Window { filter: args.timestamp_filter, from: Some(args.from), to: Some(args.to) };
-                let backfill = Backfill { window, restart: args.restart, page_size, user_filters };
-                Ok(backfill.plan(ledger.state(), now))
+                Ok(begin.backfill(window, ledger.state(), now))
             }
+            Ask::Range(args) => Err(Error::usage(format!("--from {} is not before --to {}", args.from, args.to))
+                .with_hint("the range is from --from up to, but without, --to")),
         }
     }
 }
@@ -99,10 +87,11 @@ impl Session {
     async fn export(&mut self, ask: &Ask<'_>) -> Result<()> {
         let context = &self.context;
         // Everything that the user may have got wrong is looked at before the lake is touched.
-        let mut client = Client::new(client_options(ask.api())?, context.clock)?;
+        let FetchArgs { api, flush, .. } = ask.fetch();
+        let mut client = Client::new(client_options(api)?, context.clock)?;
         let planned = ask.plan(&self.ledger, context.clock.now())?;
-        let base_url = ask.api().base_url.as_str().trim_end_matches('/');
-        let filters = ask.api().user_filters.as_ref();
+        let base_url = api.base_url.as_str().trim_end_matches('/');
+        let filters = api.user_filters.as_ref();
         self.lake.claim(base_url, filters, self.ledger.is_new(), context.clock.now()).await?;
         self.admitted = true;
         tell_plan(&planned);
@@ -114,7 +103,7 @@ impl Session {
             ledger: &mut self.ledger,
             client: &mut client,
             report: &mut self.report,
-            policy: flush_policy(ask.flush()),
+            policy: flush_policy(flush),
             progress: sender,
             clock: context.clock,
             shutdown: &context.shutdown,
@@ -149,21 +138,21 @@ impl Session {
 
 /// `export`.
 pub(super) async fn export(args: &ExportArgs, context: &Context) -> Result<RunReport> {
-    let mut session = Session::open(context, "export", &args.lake.lake).await?;
+    let mut session = Session::open(context, "export", &args.fetch.to.lake).await?;
     let result = session.export(&Ask::Changes(args)).await;
-    session.end(result, args.json.json).await
+    session.end(result, args.fetch.to.json).await
 }
 
 /// `backfill`.
 pub(super) async fn backfill(args: &BackfillArgs, context: &Context) -> Result<RunReport> {
-    let mut session = Session::open(context, "backfill", &args.lake.lake).await?;
+    let mut session = Session::open(context, "backfill", &args.fetch.to.lake).await?;
     let result = session.export(&Ask::Range(args)).await;
-    session.end(result, args.json.json).await
+    session.end(result, args.fetch.to.json).await
 }
 
 /// `sync`: export, then compact. Data that was set aside does not keep the rest from the tables.
 pub(super) async fn sync(args: &ExportArgs, context: &Context) -> Result<RunReport> {
-    let mut session = Session::open(context, "sync", &args.lake.lake).await?;
+    let mut session = Session::open(context, "sync", &args.fetch.to.lake).await?;
     let exported = session.export(&Ask::Changes(args)).await;
     let result = match exported {
         Ok(()) => session.compact().await,
@@ -172,19 +161,19 @@ pub(super) async fn sync(args: &ExportArgs, context: &Context) -> Result<RunRepo
         }
         Err(error) => Err(error),
     };
-    session.end(result, args.json.json).await
+    session.end(result, args.fetch.to.json).await
 }
 
 /// `compact`.
-pub(super) async fn compact(args: &CompactArgs, context: &Context) -> Result<RunReport> {
-    let mut session = Session::open(context, "compact", &args.lake.lake).await?;
+pub(super) async fn compact(args: &LakeArgs, context: &Context) -> Result<RunReport> {
+    let mut session = Session::open(context, "compact", &args.lake).await?;
     if session.lake.describe().await?.is_none() {
         return Err(Error::usage(format!("there is no lake at {}", session.lake.url()))
             .with_hint("is --lake or DECAGON_LAKE right?"));
     }
     session.admitted = true;
     let result = session.compact().await;
-    session.end(result, args.json.json).await
+    session.end(result, args.json).await
 }
 
 fn client_options(args: &ApiArgs) -> Result<Options> {

@@ -15,6 +15,6 @@ mod run;
 mod walk;
 
 pub use collect::FlushPolicy;
-pub use plan::{Backfill, Export, Planned};
+pub use plan::{Begin, Planned};
 pub use progress::Progress;
 pub use run::{Run, run};
