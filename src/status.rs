@@ -83,10 +83,7 @@ pub struct TableStatus {
 /// # Errors
 /// Where there is none, or its store fails.
 pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
-    let Some(file) = lake.describe().await? else {
-        return Err(Error::usage(format!("there is no lake at {}", lake.url()))
-            .with_hint("`decagon-lake sync --lake …` makes one; is --lake or DECAGON_LAKE right?"));
-    };
+    let file = lake.existing().await?;
     let ledger = Ledger::load(lake).await?;
     let state = ledger.state();
     let incremental = state.incremental.as_ref();

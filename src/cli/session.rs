@@ -167,10 +167,7 @@ pub(super) async fn sync(args: &ExportArgs, context: &Context) -> Result<RunRepo
 /// `compact`.
 pub(super) async fn compact(args: &LakeArgs, context: &Context) -> Result<RunReport> {
     let mut session = Session::open(context, "compact", &args.lake).await?;
-    if session.lake.describe().await?.is_none() {
-        return Err(Error::usage(format!("there is no lake at {}", session.lake.url()))
-            .with_hint("is --lake or DECAGON_LAKE right?"));
-    }
+    session.lake.existing().await?;
     session.admitted = true;
     let result = session.compact().await;
     session.end(result, args.json).await

@@ -139,8 +139,9 @@ impl Collector {
         for row in 0..rows.num_rows() {
             let changed = changed(&batch, row);
             newest_on_page = newest_on_page.max(changed);
-            reached = reached.max(asked_for(&window, rows, row).or(changed));
-            if is_outside(&window, rows, row) {
+            let meant = asked_for(&window, rows, row);
+            reached = reached.max(meant.or(changed));
+            if is_outside(&window, meant) {
                 flush.outside_window += 1;
             } else {
                 kept.push((CreatedDate::of(instant(rows, column::CREATED_AT, row)), row));
@@ -178,11 +179,11 @@ fn changed(batch: &Batch, row: usize) -> Option<DateTime<Utc>> {
     changed_at(batch.tables.get(Table::Conversations), row, children).and_then(from_micros)
 }
 
-/// Whether a copy is known to lie outside the window. Nobody says whether the API's bounds are inclusive, so a window
+/// Whether a copy, by the time of it that the window means, is known to lie outside. Nobody says whether the API's bounds are inclusive, so a window
 /// with an end is asked for a little too widely, and made exact here. What a copy does not say, the API alone knows: a
 /// late rating may move an `updated_at` that an account never shows.
-fn is_outside(window: &Window, rows: &RecordBatch, row: usize) -> bool {
-    window.to.is_some() && asked_for(window, rows, row).is_some_and(|time| !window.contains(time))
+fn is_outside(window: &Window, meant: Option<DateTime<Utc>>) -> bool {
+    window.to.is_some() && meant.is_some_and(|time| !window.contains(time))
 }
 
 /// The time of a copy that the window means, as far as the copy tells it.

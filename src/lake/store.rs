@@ -210,6 +210,17 @@ impl Lake {
         Ok(Some(file))
     }
 
+    /// What the lake is, where there has to be one.
+    ///
+    /// # Errors
+    /// Kind `Usage` where there is none; else as [`Lake::describe`].
+    pub async fn existing(&self) -> Result<LakeFile> {
+        self.describe().await?.ok_or_else(|| {
+            Error::usage(format!("there is no lake at {}", self.url))
+                .with_hint("`decagon-lake sync --lake …` makes one; is --lake or DECAGON_LAKE right?")
+        })
+    }
+
     /// Makes sure that the lake holds the conversations of this API, asked for with these filters. Where it `is_new`,
     /// nothing was committed to it yet, that is decided here.
     ///
