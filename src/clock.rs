@@ -35,6 +35,11 @@ impl Clock {
         tokio::time::sleep_until(deadline).await;
     }
 
+    /// Waits for `work`, but no longer than `limit`; `None` where that was not enough.
+    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(limit, work).await.ok()
+    }
+
     /// Waits for `duration`.
     pub async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;

@@ -6,6 +6,9 @@
 //! _state/lake.json                                            what this lake is
 //! _state/demo.json                                            that a demo made it, and may remove it
 //! _state/checkpoints/<20 digits>.json                         commits; the highest number counts
+//! _state/leases/<20 digits>.json                              who writes to the lake; the highest number counts
+//! _state/leases/<run>.now                                     what time it is at the store, for a moment
+//! _state/lock                                                 locked by who writes, on local disks
 //! _state/runs/<run>.json                                      run reports
 //! _state/quarantine/<run>-<nnnn>.jsonl                        what could not be read
 //! ```
@@ -70,19 +73,44 @@ pub fn folders() -> Vec<Path> {
     Table::ALL.map(table_folder).into_iter().chain(own).collect()
 }
 
-/// The folder of the checkpoints.
+/// The folder of the commits.
 pub fn checkpoints() -> Path {
     Path::from(format!("{STATE}/checkpoints"))
 }
 
-/// The checkpoint of one number.
-pub fn checkpoint(number: u64) -> Path {
-    Path::from(format!("{STATE}/checkpoints/{number:020}.json"))
+/// The folder of those who hold, or have held, the lake.
+pub fn leases() -> Path {
+    Path::from(format!("{STATE}/leases"))
 }
 
-/// The number of a checkpoint, from its key; `None` for other keys.
-pub fn checkpoint_number(key: &Path) -> Option<u64> {
+/// One of the numbered objects of a folder.
+pub fn numbered(folder: &Path, number: u64) -> Path {
+    Path::from(format!("{folder}/{number:020}.json"))
+}
+
+/// The number of such an object, from its key; `None` for other keys.
+pub fn number_of(key: &Path) -> Option<u64> {
     key.filename()?.strip_suffix(".json")?.parse().ok()
+}
+
+/// What a run writes to learn the store's time.
+pub fn store_time(run: &RunId) -> Path {
+    Path::from(format!("{STATE}/leases/{run}.now"))
+}
+
+/// The file that is locked, on local disks.
+pub fn lock() -> Path {
+    Path::from(format!("{STATE}/lock"))
+}
+
+/// The folder of what is landed.
+pub fn landing() -> Path {
+    Path::from(LANDING)
+}
+
+/// The folder of the lake's own objects.
+pub fn state() -> Path {
+    Path::from(STATE)
 }
 
 /// The report of one run.
@@ -121,8 +149,10 @@ mod tests {
         let unknown = table_object(Table::Conversations, CreatedDate::UNKNOWN);
         assert_eq!(unknown.as_ref(), "conversations/created_date=__HIVE_DEFAULT_PARTITION__/part-0.parquet");
         assert_eq!(date_of(&unknown), Some(CreatedDate::UNKNOWN));
-        assert_eq!(checkpoint_number(&checkpoint(12)), Some(12));
-        assert_eq!(checkpoint_number(&lake_file()), None);
+        let checkpoint = numbered(&checkpoints(), 12);
+        assert_eq!(checkpoint.as_ref(), "_state/checkpoints/00000000000000000012.json");
+        assert_eq!(number_of(&checkpoint), Some(12));
+        assert_eq!(number_of(&lake_file()), None);
         assert_eq!(date_of(&lake_file()), None);
     }
 }

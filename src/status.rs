@@ -87,7 +87,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
     let ledger = Ledger::load(lake).await?;
     let state = ledger.state();
     let incremental = state.incremental.as_ref();
-    let watermark = incremental.and_then(|incremental| incremental.watermark);
+    let watermark = state.watermark();
     let export = incremental.and_then(|incremental| incremental.walk.as_ref());
     let mut unfinished: Vec<_> = export.map(|walk| unfinished_walk("export", walk)).into_iter().collect();
     unfinished.extend(state.backfills.iter().map(|walk| unfinished_walk("backfill", walk)));

@@ -51,6 +51,8 @@ pub struct Tally {
     pub requests: u64,
     /// Requests that were sent again.
     pub retries: u64,
+    /// When the last request was sent.
+    pub last_request_at: Option<DateTime<Utc>>,
 }
 
 /// A page and when it had arrived.
@@ -106,6 +108,11 @@ impl Client {
         Ok(Client { http, endpoint, options, pacer, clock, tally: Tally::default() })
     }
 
+    /// Keeps the interval from the last request of another run of the account.
+    pub fn follow(&mut self, last_request_at: DateTime<Utc>) {
+        self.pacer.follow((self.clock.now() - last_request_at).to_std().unwrap_or_default());
+    }
+
     /// What was asked for so far.
     pub fn tally(&self) -> Tally {
         self.tally
@@ -133,6 +140,7 @@ impl Client {
                 () = self.pacer.turn() => {}
             }
             self.tally.requests += 1;
+            self.tally.last_request_at = Some(self.clock.now());
             let tried = tokio::select! {
                 biased;
                 tried = self.try_once(&query) => tried,

@@ -13,7 +13,7 @@ mod retry;
 pub use client::{Client, Fetched, Options, Tally};
 pub use key::ApiKey;
 pub use pacer::Pacer;
-pub use page::Page;
+pub use page::{Page, excerpt};
 pub use retry::RetryPolicy;
 
 /// The API's address outside the EU.

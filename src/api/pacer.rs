@@ -41,6 +41,11 @@ impl Pacer {
         self.hold_off(self.interval);
     }
 
+    /// Counts the interval from a request of another run, `ago`.
+    pub fn follow(&mut self, ago: Duration) {
+        self.hold_off(self.interval.saturating_sub(ago));
+    }
+
     /// Pushes the next turn back, to `delay` from now at the earliest.
     pub fn hold_off(&mut self, delay: Duration) {
         let held = self.clock.instant().checked_add(delay);

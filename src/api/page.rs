@@ -33,6 +33,7 @@ pub struct Page {
     text: String,
     conversations: Vec<Range<usize>>,
     next: Option<Cursor>,
+    others: Vec<String>,
 }
 
 impl Page {
@@ -55,7 +56,8 @@ impl Page {
         };
         let conversations = list.iter().map(|raw| range(raw.get())).collect();
         let next = (1..=CURSOR_NAMES.len()).find_map(|position| fields.known(position).and_then(Cursor::from_json));
-        Ok(Page { conversations, next, text })
+        let others = fields.others.iter().map(|(name, _)| excerpt(name)).collect();
+        Ok(Page { conversations, next, others, text })
     }
 
     /// The raw conversations, in the API's order.
@@ -78,6 +80,11 @@ impl Page {
         self.next.as_ref()
     }
 
+    /// The names of the response's other fields, as they came: where a cursor was renamed, it is among them.
+    pub fn other_fields(&self) -> &[String] {
+        &self.others
+    }
+
     /// The size of the body in bytes.
     pub fn bytes(&self) -> usize {
         self.text.len()
@@ -85,7 +92,7 @@ impl Page {
 }
 
 /// The first words of a text, on one line, for messages.
-pub(super) fn excerpt(text: &str) -> String {
+pub fn excerpt(text: &str) -> String {
     const MOST: usize = 160;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MOST) {

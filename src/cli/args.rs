@@ -12,6 +12,10 @@ use serde_json::Value;
 use url::Url;
 
 use crate::api::{ApiKey, DEFAULT_BASE_URL};
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::export::{OnBadRecord, OnIgnoredFilter};
+use crate::lake::Lake;
 use crate::model::{TimestampFilter, parse_user_time};
 use crate::simulate::CursorName;
 
@@ -94,9 +98,23 @@ pub(super) struct LakeArgs {
     /// The lake: a path or a URL (s3://bucket/prefix, gs://bucket/prefix, az://container/prefix)
     #[arg(long, env = "DECAGON_LAKE", value_name = "URL")]
     pub(super) lake: String,
+    /// How long one call to the lake's store may take, its own retries included
+    #[arg(long, env = "DECAGON_STORE_TIMEOUT", value_name = "DURATION", default_value = "5m",
+        value_parser = humantime::parse_duration, hide_short_help = true)]
+    pub(super) store_timeout: Duration,
     /// Print the result as JSON on stdout
     #[arg(long, env = "DECAGON_JSON", value_parser = BoolishValueParser::new())]
     pub(super) json: bool,
+}
+
+impl LakeArgs {
+    /// Opens the lake.
+    ///
+    /// # Errors
+    /// Where the address is not one of a store.
+    pub(super) fn open(&self, clock: Clock) -> Result<Lake> {
+        Lake::open(&self.lake, self.store_timeout, clock)
+    }
 }
 
 /// How to reach the API.
@@ -177,6 +195,9 @@ pub(super) struct FetchArgs {
     /// Do not go on where an earlier run of this command was interrupted, but begin anew
     #[arg(long, env = "DECAGON_RESTART", value_parser = BoolishValueParser::new())]
     pub(super) restart: bool,
+    /// What to do with an entry of the export that is no conversation
+    #[arg(long, env = "DECAGON_ON_BAD_RECORD", value_enum, default_value_t = OnBadRecord::Quarantine)]
+    pub(super) on_bad_record: OnBadRecord,
     #[command(flatten)]
     pub(super) api: ApiArgs,
     #[command(flatten)]
@@ -190,6 +211,9 @@ pub(super) struct ExportArgs {
     #[arg(long, env = "DECAGON_OVERLAP", value_name = "DURATION", default_value = "10m",
         value_parser = humantime::parse_duration)]
     pub(super) overlap: Duration,
+    /// What to do where the API turns out to ignore timestamp_filter, so that what changed cannot be asked for
+    #[arg(long, env = "DECAGON_ON_IGNORED_FILTER", value_enum, default_value_t = OnIgnoredFilter::Fail)]
+    pub(super) on_ignored_filter: OnIgnoredFilter,
     #[command(flatten)]
     pub(super) fetch: FetchArgs,
 }
@@ -265,6 +289,9 @@ pub(super) struct SimulateArgs {
     /// Leave out updated_at and last_message_at, as the API's own example does
     #[arg(long, env = "DECAGON_NO_UPDATED_AT", value_parser = BoolishValueParser::new())]
     pub(super) no_updated_at: bool,
+    /// Ignore timestamp_filter: the bounds always mean what they mean without it
+    #[arg(long, env = "DECAGON_IGNORE_FILTER", value_parser = BoolishValueParser::new())]
+    pub(super) ignore_filter: bool,
 }
 
 /// `demo`.

@@ -13,6 +13,7 @@ use super::entry::world_settings;
 use super::session::{self, Context};
 use super::{examples, output};
 use crate::api::ApiKey;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::layout;
@@ -21,13 +22,15 @@ use crate::simulate::{CursorName, Disputed, Settings, Simulator, World};
 use crate::status;
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// How long one call to this machine's disk may take.
+const STORE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the simulator of the demo and its client agree on.
 const KEY: &str = "demo-key";
 
 /// Runs the demo.
 pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
     let started = context.clock.instant();
-    let lake = fresh_lake(&args.lake).await?;
+    let lake = fresh_lake(&args.lake, context.clock).await?;
     // A day passes before the second sync, and ends now.
     let history_ends = context.clock.now() - DAY;
     let settings = Settings {
@@ -41,6 +44,7 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
             cursor_name: CursorName::NextCursor,
             default_filter: TimestampFilter::CreatedAt,
             updated_at: true,
+            ignores_filter: false,
         },
     };
     let world = World::new(world_settings(&args.world, history_ends));
@@ -74,8 +78,8 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
 }
 
 /// The demo's lake, without what an earlier demo left there. Nothing else is ever removed.
-async fn fresh_lake(path: &Path) -> Result<Lake> {
-    let lake = Lake::open(&path.display().to_string())?;
+async fn fresh_lake(path: &Path, clock: Clock) -> Result<Lake> {
+    let lake = Lake::open(&path.display().to_string(), STORE_TIMEOUT, clock)?;
     let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
     if occupied && lake.get(&layout::demo_mark()).await?.is_none() {
         return Err(Error::usage(format!("--lake {} has something in it that no demo made", path.display()))

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use indicatif::MultiProgress;
@@ -12,7 +13,6 @@ use super::session::{self, Context};
 use super::{demo, logging, output, shutdown};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::Lake;
 use crate::simulate::{Disputed, Settings, Simulator, World, WorldSettings};
 use crate::status;
 
@@ -20,6 +20,9 @@ use crate::status;
 /// (three stages of an export, two dates of a compaction, four footers of a status); the rest is for local disks. More
 /// threads make the allocator keep more: 512 took half as much memory again for a sync.
 const BLOCKING_THREADS: usize = 6;
+
+/// How long threads may take to end once all is said and done.
+const THREADS_MAY_TAKE: Duration = Duration::from_secs(1);
 
 /// The fastest a simulation goes: a year in half a minute.
 const FASTEST: f64 = 1e6;
@@ -52,8 +55,9 @@ fn run(cli: &Cli, bars: MultiProgress) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Error::new(Kind::Bug, "cannot start the async runtime").caused_by(error))?;
-    runtime.block_on(async {
-        let context = Context { clock: Clock::system(), shutdown: shutdown::watch(), bars, quiet: cli.quiet };
+    let result = runtime.block_on(async {
+        let clock = Clock::system();
+        let context = Context { clock, shutdown: shutdown::watch(clock), bars, quiet: cli.quiet };
         match &cli.command {
             Command::Sync(args) => session::sync(args, &context).await.map(drop),
             Command::Export(args) => session::export(args, &context).await.map(drop),
@@ -63,11 +67,14 @@ fn run(cli: &Cli, bars: MultiProgress) -> Result<()> {
             Command::Simulate(args) => simulate(args, &context).await,
             Command::Demo(args) => demo::demo(args, &context).await,
         }
-    })
+    });
+    // A thread that hangs in a disk must not keep the process.
+    runtime.shutdown_timeout(THREADS_MAY_TAKE);
+    result
 }
 
 async fn show_status(args: &LakeArgs, context: &Context) -> Result<()> {
-    let lake = Lake::open(&args.lake)?;
+    let lake = args.open(context.clock)?;
     let status = status::status(&lake, context.clock.now()).await?;
     if args.json {
         let json = serde_json::to_string(&status);
@@ -91,6 +98,7 @@ async fn simulate(args: &SimulateArgs, context: &Context) -> Result<()> {
             cursor_name: args.cursor_name,
             default_filter: args.default_filter,
             updated_at: !args.no_updated_at,
+            ignores_filter: args.ignore_filter,
         },
     };
     let world = World::new(world_settings(&args.world, now));

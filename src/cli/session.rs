@@ -1,5 +1,7 @@
 //! One run of a command that writes: the lake, the API, the report, and what is told at the end.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use indicatif::MultiProgress;
 use tokio::sync::watch;
@@ -11,9 +13,12 @@ use crate::api::{ApiKey, Client, Options, RetryPolicy};
 use crate::clock::Clock;
 use crate::compact::Compaction;
 use crate::error::{Error, Kind, Result};
-use crate::export::{self, Begin, FlushPolicy, Planned, Progress, Run};
-use crate::lake::{Lake, Ledger, RunReport};
+use crate::export::{self, Begin, FlushPolicy, OnIgnoredFilter, Planned, Progress, Run};
+use crate::lake::{Before, Ended, Holder, Lake, Lease, Ledger, RunReport};
 use crate::model::{RunId, Window};
+
+/// The command that compacts what it has exported.
+const SYNC: &str = "sync";
 
 /// The environment variable that holds the API key. Never a flag: it would show in the list of processes.
 const API_KEY: &str = "DECAGON_API_KEY";
@@ -27,13 +32,16 @@ pub(super) struct Context {
     pub(super) quiet: bool,
 }
 
-/// A run of a command that writes to a lake.
+/// A run of a command that writes to a lake, and holds it until its end.
 pub(super) struct Session {
     context: Context,
     lake: Lake,
+    lease: Arc<Lease>,
     ledger: Ledger,
     report: RunReport,
-    /// Whether the run is one of this lake: until then it leaves nothing there.
+    /// When this run, or one before it, last asked the API for something.
+    last_request_at: Option<DateTime<Utc>>,
+    /// Whether the run is one of this lake: until then it leaves no report there.
     admitted: bool,
 }
 
@@ -53,121 +61,201 @@ impl Ask<'_> {
 
     /// # Errors
     /// Where a range has no length.
-    fn plan(&self, ledger: &Ledger, now: DateTime<Utc>) -> Result<Planned> {
+    fn check(&self) -> Result<()> {
+        match self {
+            Ask::Range(args) if args.from >= args.to => {
+                Err(Error::usage(format!("--from {} is not before --to {}", args.from, args.to))
+                    .with_hint("the range is from --from up to, but without, --to"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn plan(&self, ledger: &Ledger, now: DateTime<Utc>) -> Planned {
         let FetchArgs { restart, api, .. } = self.fetch();
         let begin = Begin { restart: *restart, page_size: api.page_size, user_filters: api.user_filters.clone() };
         match self {
-            Ask::Changes(args) => Ok(begin.export(args.overlap, ledger.state(), now)),
-            Ask::Range(args) if args.from < args.to => {
+            Ask::Changes(args) => begin.export(args.overlap, ledger.state(), now),
+            Ask::Range(args) => {
                 let window = Window { filter: args.timestamp_filter, from: Some(args.from), to: Some(args.to) };
-                Ok(begin.backfill(window, ledger.state(), now))
+                begin.backfill(window, ledger.state(), now)
             }
-            Ask::Range(args) => Err(Error::usage(format!("--from {} is not before --to {}", args.from, args.to))
-                .with_hint("the range is from --from up to, but without, --to")),
+        }
+    }
+
+    fn on_ignored_filter(&self) -> OnIgnoredFilter {
+        match self {
+            Ask::Changes(args) => args.on_ignored_filter,
+            Ask::Range(_) => OnIgnoredFilter::Fail,
         }
     }
 }
 
 impl Session {
-    async fn open(context: &Context, command: &'static str, lake: &str) -> Result<Self> {
-        let lake = Lake::open(lake)?;
+    /// Takes the lake for a run of `command`, and makes good what a run that died there has left.
+    async fn open(context: &Context, command: &'static str, lake: Lake) -> Result<Self> {
         let now = context.clock.now();
         let run_id = RunId::new(now, fastrand::u32(..));
-        let ledger = Ledger::load(&lake).await?;
-        Ok(Session {
-            context: context.clone(),
-            lake,
-            ledger,
-            report: RunReport::new(command, run_id, now),
-            admitted: false,
-        })
+        let holder = Holder {
+            run_id: run_id.clone(),
+            command: command.to_owned(),
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            since: now,
+        };
+        let lease = Lease::acquire(&lake, holder, context.clock, &context.shutdown).await?;
+        let last_request_at = match lease.before() {
+            Before::Nobody => None,
+            Before::Ended(ended) => ended.last_request_at,
+            Before::Died => Some(now),
+        };
+        match load(&lake, &lease, &run_id, context).await {
+            Ok(ledger) => Ok(Session {
+                context: context.clone(),
+                lake,
+                lease: Arc::new(lease),
+                ledger,
+                report: RunReport::new(command, run_id, now),
+                last_request_at,
+                admitted: false,
+            }),
+            Err(error) => {
+                release(&lease, last_request_at).await;
+                Err(error)
+            }
+        }
     }
 
     /// Fetches and lands what is asked for.
-    async fn export(&mut self, ask: &Ask<'_>) -> Result<()> {
+    async fn export(&mut self, ask: &Ask<'_>, client: &mut Client) -> Result<()> {
         let context = &self.context;
-        // Everything that the user may have got wrong is looked at before the lake is touched.
-        let FetchArgs { api, flush, .. } = ask.fetch();
-        let mut client = Client::new(client_options(api)?, context.clock)?;
-        let planned = ask.plan(&self.ledger, context.clock.now())?;
+        let FetchArgs { api, flush, on_bad_record, .. } = ask.fetch();
         let base_url = api.base_url.as_str().trim_end_matches('/');
         let filters = api.user_filters.as_ref();
         self.lake.claim(base_url, filters, self.ledger.is_new(), context.clock.now()).await?;
         self.admitted = true;
+        let planned = ask.plan(&self.ledger, context.clock.now());
         tell_plan(&planned);
+        if let Some(last_request_at) = self.last_request_at {
+            client.follow(last_request_at);
+        }
 
         let (sender, receiver) = watch::channel(Progress::new(planned.walk.request.window, context.clock.now()));
         let showing = tokio::spawn(progress::show(receiver, context.bars.clone(), context.quiet, context.clock));
         let run = Run {
             lake: &self.lake,
             ledger: &mut self.ledger,
-            client: &mut client,
+            client: &mut *client,
             report: &mut self.report,
             policy: flush_policy(flush),
+            on_bad_record: *on_bad_record,
+            on_ignored_filter: ask.on_ignored_filter(),
             progress: sender,
             clock: context.clock,
-            shutdown: &context.shutdown,
+            shutdown: self.lease.stop(),
         };
         let result = export::run(run, planned).await;
+        self.last_request_at = client.tally().last_request_at.max(self.last_request_at);
         // The progress line has to be gone before anything else is said.
         let _ = showing.await;
         result
     }
 
     async fn compact(&mut self) -> Result<()> {
-        let Session { context, lake, ledger, report, .. } = self;
-        Compaction { lake, ledger, report, clock: context.clock, shutdown: &context.shutdown }.run().await
+        let Session { context, lake, lease, ledger, report, .. } = self;
+        let shutdown = lease.stop().clone();
+        Compaction { lake, lease, ledger, report, clock: context.clock, shutdown: &shutdown }.run().await
     }
 
-    /// Leaves the report in the lake and tells how the run went.
-    async fn end(mut self, result: Result<()>, json: bool) -> Result<RunReport> {
-        if !self.admitted {
-            return result.map(|()| self.report);
+    /// Leaves the report in the lake, lets go of it, and tells how the run went.
+    async fn end(mut self, mut result: Result<()>, json: bool) -> Result<RunReport> {
+        // Whatever else it failed with: where another run has taken over, that is why.
+        if result.is_err()
+            && let Err(error) = self.lease.confirm().await
+            && error.kind() == Kind::Held
+        {
+            result = Err(error);
         }
         self.report.end(&result, self.context.clock.now());
-        if let Err(error) = self.report.save(&self.lake).await {
+        if self.admitted
+            && let Err(error) = self.report.save(&self.lake).await
+        {
             tracing::warn!("{}", error.chain().join(": "));
         }
-        output::summary(&self.report);
-        if json {
-            output::line(&self.report.to_json()?);
+        release(&self.lease, self.last_request_at).await;
+        if self.admitted {
+            output::summary(&self.report);
+            if json {
+                output::line(&self.report.to_json()?);
+            }
         }
         result.map(|()| self.report)
     }
 }
 
+/// The commits of a lake that was just taken, without what was left of runs that died.
+async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, context: &Context) -> Result<Ledger> {
+    // A lake of a newer version is not to be looked at any closer.
+    lake.describe().await?;
+    let mut ledger = Ledger::load(lake).await?;
+    if lease.before() == Before::Died {
+        ledger.fence(run_id, context.clock.now()).await?;
+    }
+    match lake.sweep(&ledger.state().landed_keys()).await? {
+        0 => {}
+        objects => tracing::info!("removed {objects} objects that a run has left behind"),
+    }
+    Ok(ledger)
+}
+
+/// Lets go of the lake. That it failed is no failure of the run: the next one waits until this one has expired.
+async fn release(lease: &Lease, last_request_at: Option<DateTime<Utc>>) {
+    if let Err(error) = lease.release(Ended { last_request_at }).await {
+        tracing::warn!("{}", error.chain().join(": "));
+    }
+}
+
 /// `export`.
 pub(super) async fn export(args: &ExportArgs, context: &Context) -> Result<RunReport> {
-    let mut session = Session::open(context, "export", &args.fetch.to.lake).await?;
-    let result = session.export(&Ask::Changes(args)).await;
-    session.end(result, args.fetch.to.json).await
+    fetch("export", &Ask::Changes(args), context).await
 }
 
 /// `backfill`.
 pub(super) async fn backfill(args: &BackfillArgs, context: &Context) -> Result<RunReport> {
-    let mut session = Session::open(context, "backfill", &args.fetch.to.lake).await?;
-    let result = session.export(&Ask::Range(args)).await;
-    session.end(result, args.fetch.to.json).await
+    fetch("backfill", &Ask::Range(args), context).await
 }
 
-/// `sync`: export, then compact. Data that was set aside does not keep the rest from the tables.
+/// `sync`: export, then compact.
 pub(super) async fn sync(args: &ExportArgs, context: &Context) -> Result<RunReport> {
-    let mut session = Session::open(context, "sync", &args.fetch.to.lake).await?;
-    let exported = session.export(&Ask::Changes(args)).await;
+    fetch(SYNC, &Ask::Changes(args), context).await
+}
+
+async fn fetch(command: &'static str, ask: &Ask<'_>, context: &Context) -> Result<RunReport> {
+    fetch_into(ask.fetch().to.open(context.clock)?, command, ask, context).await
+}
+
+async fn fetch_into(lake: Lake, command: &'static str, ask: &Ask<'_>, context: &Context) -> Result<RunReport> {
+    // Everything that the user may have got wrong is looked at before the lake is touched.
+    ask.check()?;
+    let mut client = Client::new(client_options(&ask.fetch().api)?, context.clock)?;
+    let mut session = Session::open(context, command, lake).await?;
+    let exported = session.export(ask, &mut client).await;
     let result = match exported {
-        Ok(()) => session.compact().await,
-        Err(error) if session.report.quarantined > 0 && error.kind() == Kind::Integrity => {
+        Ok(()) if command == SYNC => session.compact().await,
+        // Data that was set aside does not keep the rest from the tables.
+        Err(error) if command == SYNC && session.report.quarantined > 0 && error.kind() == Kind::Integrity => {
             session.compact().await.and(Err(error))
         }
-        Err(error) => Err(error),
+        exported => exported,
     };
-    session.end(result, args.fetch.to.json).await
+    session.end(result, ask.fetch().to.json).await
 }
 
 /// `compact`.
 pub(super) async fn compact(args: &LakeArgs, context: &Context) -> Result<RunReport> {
-    let mut session = Session::open(context, "compact", &args.lake).await?;
-    session.lake.existing().await?;
+    let lake = args.open(context.clock)?;
+    lake.existing().await?;
+    let mut session = Session::open(context, "compact", lake).await?;
     session.admitted = true;
     let result = session.compact().await;
     session.end(result, args.json).await
@@ -207,18 +295,10 @@ fn flush_policy(args: &FlushArgs) -> FlushPolicy {
 }
 
 fn tell_plan(planned: &Planned) {
-    let Window { filter, from, to } = planned.walk.request.window;
+    let Window { from, to, .. } = planned.walk.request.window;
     let what = match (from, to) {
-        (None, _) => "the whole history".to_owned(),
         (Some(from), None) => format!("what changed since {}", from.format("%Y-%m-%d %H:%M:%S")),
-        (Some(from), Some(to)) => {
-            format!(
-                "{} from {} to {}",
-                filter.as_str(),
-                from.format("%Y-%m-%d %H:%M:%S"),
-                to.format("%Y-%m-%d %H:%M:%S")
-            )
-        }
+        _ => planned.walk.request.window.told().unwrap_or_else(|| "the whole history".to_owned()),
     };
     match planned.resumed {
         true => tracing::info!("going on with {what}, after {} pages", planned.walk.pages),

@@ -1,11 +1,18 @@
-//! Turns Ctrl-C and SIGTERM into a request to stop; a second one stops at once.
+//! Turns Ctrl-C and SIGTERM into a request to stop; a second one, or too long a wait, stops at once, which is as safe as
+//! any other way to die.
+
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::error::Kind;
 
+/// How long a run may take to land what it has: schedulers kill after ten seconds.
+const LONGEST: Duration = Duration::from_secs(9);
+
 /// Watches for signals; the token is cancelled by the first.
-pub(super) fn watch() -> CancellationToken {
+pub(super) fn watch(clock: Clock) -> CancellationToken {
     let token = CancellationToken::new();
     let first = token.clone();
     tokio::spawn(async move {
@@ -14,9 +21,11 @@ pub(super) fn watch() -> CancellationToken {
         }
         tracing::warn!("stopping when what is under way is safe; once more stops at once");
         first.cancel();
-        if signal().await.is_ok() {
-            std::process::exit(i32::from(Kind::Interrupted.exit_code()));
+        tokio::select! {
+            _ = signal() => {}
+            () = clock.sleep(LONGEST) => tracing::warn!("stopping all the same; the next run does again what was under way"),
         }
+        std::process::exit(i32::from(Kind::Interrupted.exit_code()));
     });
     token
 }

@@ -1,58 +1,103 @@
 //! One date: merges its table objects with what is landed for it, and replaces them.
 
+use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
-use super::inputs::Files;
+use super::inputs::{Files, Without};
 use crate::error::{Error, Result};
-use crate::lake::{Extent, Lake, Lifetime, Upload, table_writer};
+use crate::lake::{Extent, Lake, Lease, Lifetime, Upload, table_writer};
 use crate::layout::{self, FlushId};
-use crate::merge::merge;
+use crate::merge::{Copies, Merged, merge};
 use crate::model::{CreatedDate, PerTable, Table};
 
 /// What became of a date.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Compacted {
+pub struct Compacted {
     /// Copies of conversations read.
-    pub(super) copies: u64,
+    pub copies: u64,
     /// Copies that a newer one replaced.
-    pub(super) duplicates: u64,
+    pub duplicates: u64,
     /// What its tables hold now.
-    pub(super) extent: Extent,
+    pub extent: Extent,
 }
 
-/// Compacts one date, on a blocking thread. `landed` is oldest first.
-pub(super) fn compact_date(
+/// The tables of one date, to be replaced by who holds the lake.
+pub(super) struct DateTables<'a> {
+    pub(super) lake: &'a Lake,
+    pub(super) lease: &'a Lease,
+    pub(super) date: CreatedDate,
+    pub(super) runtime: &'a Handle,
+}
+
+/// Replaces the tables of `date` by themselves without the conversations that `unwanted` names. Must not be called on an
+/// async thread.
+///
+/// # Errors
+/// Of the store; `Held` where another run has the lake; `Integrity` where a table is damaged.
+pub fn remove_conversations(
     lake: &Lake,
+    lease: &Lease,
     date: CreatedDate,
-    landed: &[(FlushId, Extent)],
+    unwanted: &(dyn Fn(&str) -> bool + Sync),
     runtime: &Handle,
 ) -> Result<Compacted> {
-    let mut inputs: Vec<Files> = Files::of_tables(lake, date, runtime)?.into_iter().collect();
-    inputs.extend(landed.iter().map(|(flush, extent)| Files::of_flush(lake, date, flush, extent, runtime)));
+    let tables = DateTables { lake, lease, date, runtime };
+    let found = tables.find()?;
+    let inputs = Files::of_tables(lake, date, &found, runtime).into_iter().map(|files| Without { files, unwanted });
+    tables.replace(&found, inputs.collect())
+}
 
-    for table in Table::ALL {
-        lake.sweep_beside(&layout::table_object(table, date))?;
-    }
-    let mut writers = PerTable::try_from_fn(|table| {
-        let upload = Upload::begin(lake, layout::table_object(table, date), runtime.clone());
-        table_writer(table, Lifetime::Lasting, upload).map(Some)
-    })?;
-    let failed = |table: Table| {
-        let key = layout::table_object(table, date);
-        move |error: parquet::errors::ParquetError| {
-            Error::store(format!("cannot write {}/{key}", lake.url())).caused_by(error)
+impl DateTables<'_> {
+    /// Brings what is landed, oldest first, into the tables.
+    pub(super) fn compact(&self, landed: &[(FlushId, Extent)]) -> Result<Compacted> {
+        let found = self.find()?;
+        let mut inputs: Vec<_> = Files::of_tables(self.lake, self.date, &found, self.runtime).into_iter().collect();
+        for (flush, extent) in landed {
+            inputs.push(Files::of_flush(self.lake, self.date, flush, extent, self.runtime));
         }
-    };
-    let merged = merge(inputs, |table, batch| match writers.get_mut(table) {
-        Some(writer) => writer.write(&batch).map_err(failed(table)),
-        None => Err(Error::bug("a table was closed before its last row")),
-    })?;
+        self.replace(&found, inputs)
+    }
 
-    let mut bytes = PerTable::default();
-    for table in Table::CHILDREN.into_iter().chain([Table::Conversations]) {
-        if let Some(writer) = writers.get_mut(table).take() {
-            *bytes.get_mut(table) = writer.into_inner().map_err(failed(table))?.finish()?;
-        }
+    /// What is there.
+    fn find(&self) -> Result<PerTable<Option<ObjectMeta>>> {
+        let head = |table| {
+            let (lake, key) = (self.lake, layout::table_object(table, self.date));
+            async move { lake.head(&key).await }
+        };
+        let [conversations, messages, tags, logs] = Table::ALL.map(head);
+        let found = async { tokio::join!(conversations, messages, tags, logs) };
+        let (conversations, messages, tags, logs) = self.runtime.block_on(found);
+        let mut found = [conversations?, messages?, tags?, logs?].into_iter();
+        Ok(PerTable::from_fn(|_| found.next().flatten()))
     }
-    Ok(Compacted { copies: merged.copies, duplicates: merged.duplicates, extent: Extent { rows: merged.rows, bytes } })
+
+    /// Replaces what was `found` by what `inputs` come to, the children first.
+    fn replace<C: Copies>(&self, found: &PerTable<Option<ObjectMeta>>, inputs: Vec<C>) -> Result<Compacted> {
+        let key = |table| layout::table_object(table, self.date);
+        for table in Table::ALL {
+            self.lake.sweep_beside(&key(table))?;
+        }
+        let mut writers = PerTable::try_from_fn(|table| {
+            let upload = Upload::begin(self.lake, key(table), found.get(table).clone(), self.runtime.clone());
+            table_writer(table, Lifetime::Lasting, upload).map(Some)
+        })?;
+        let failed = |table: Table| {
+            let key = key(table);
+            move |error: parquet::errors::ParquetError| {
+                Error::store(format!("cannot write {}/{key}", self.lake.url())).caused_by(error)
+            }
+        };
+        let Merged { copies, duplicates, rows } = merge(inputs, |table, batch| match writers.get_mut(table) {
+            Some(writer) => writer.write(&batch).map_err(failed(table)),
+            None => Err(Error::bug("a table was closed before its last row")),
+        })?;
+
+        let mut bytes = PerTable::default();
+        for table in Table::CHILDREN.into_iter().chain([Table::Conversations]) {
+            if let Some(writer) = writers.get_mut(table).take() {
+                *bytes.get_mut(table) = writer.into_inner().map_err(failed(table))?.finish(self.lease)?;
+            }
+        }
+        Ok(Compacted { copies, duplicates, extent: Extent { rows, bytes } })
+    }
 }

@@ -1,6 +1,9 @@
 //! The inputs of one date's merge: its table objects, and the landing objects of one flush after the other.
 
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
+use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
@@ -8,7 +11,7 @@ use crate::error::Result;
 use crate::lake::{Extent, FileReader, Lake};
 use crate::layout::{self, FlushId};
 use crate::merge::Copies;
-use crate::model::{CreatedDate, PerTable, Table};
+use crate::model::{CreatedDate, PerTable, Table, column};
 
 /// The files of one input, each opened when its first row is wanted.
 pub(super) struct Files {
@@ -24,18 +27,20 @@ enum File {
 }
 
 impl Files {
-    /// The table objects of a date; `None` where there are none. The conversations are written last, so where they are,
-    /// the others are too.
-    pub(super) fn of_tables(lake: &Lake, date: CreatedDate, runtime: &Handle) -> Result<Option<Self>> {
-        let size = |table| runtime.block_on(lake.size(&layout::table_object(table, date)));
-        if size(Table::Conversations)?.is_none() {
-            return Ok(None);
-        }
-        let tables = PerTable::try_from_fn(|table| {
-            let file = |bytes| File::Closed { key: layout::table_object(table, date), bytes };
-            Ok::<_, crate::error::Error>(size(table)?.map_or(File::Ended, file))
-        })?;
-        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables }))
+    /// The table objects of a date, as they were found; `None` where there are none. The conversations are written last,
+    /// so where they are, the others are too.
+    pub(super) fn of_tables(
+        lake: &Lake,
+        date: CreatedDate,
+        found: &PerTable<Option<ObjectMeta>>,
+        runtime: &Handle,
+    ) -> Option<Self> {
+        found.get(Table::Conversations).as_ref()?;
+        let tables = PerTable::from_fn(|table| match found.get(table) {
+            Some(object) => File::Closed { key: layout::table_object(table, date), bytes: object.size },
+            None => File::Ended,
+        });
+        Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables })
     }
 
     /// The landing objects of one flush and date.
@@ -61,5 +66,25 @@ impl Copies for Files {
             *file = File::Ended;
         }
         Ok(batch)
+    }
+}
+
+/// An input without some of its conversations; their children then belong to none, and the merge passes over them.
+pub(super) struct Without<'a> {
+    pub(super) files: Files,
+    pub(super) unwanted: &'a (dyn Fn(&str) -> bool + Sync),
+}
+
+impl Copies for Without<'_> {
+    fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
+        let Some(batch) = self.files.next(table)? else { return Ok(None) };
+        let ids = batch.column_by_name(column::CONVERSATION_ID).and_then(|ids| ids.as_string_opt::<i32>());
+        match ids.filter(|_| table == Table::Conversations) {
+            None => Ok(Some(batch)),
+            Some(ids) => {
+                let wanted: BooleanArray = ids.iter().map(|id| id.map(|id| !(self.unwanted)(id))).collect();
+                Ok(Some(filter_record_batch(&batch, &wanted)?))
+            }
+        }
     }
 }

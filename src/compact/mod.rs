@@ -2,10 +2,12 @@
 //!
 //! Promises: a date's table objects are replaced one put each, the conversations last; only then does a checkpoint
 //! forget what was landed for that date, and only then are the landing objects deleted. So it can die anywhere and be
-//! repeated. Dates with nothing landed are not touched.
+//! repeated. Dates with nothing landed are not touched. When it ends, however it ends, nothing of it is under way.
 
 mod date;
 mod inputs;
+
+use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
@@ -13,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Lake, Ledger, RunReport};
+use crate::lake::{Lake, Lease, Ledger, RunReport};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Table};
-use date::{Compacted, compact_date};
+pub use date::{Compacted, remove_conversations};
+
+use date::DateTables;
 
 /// How many dates are compacted at a time, each on a thread of its own.
 const DATES_AT_ONCE: usize = 2;
@@ -27,6 +31,8 @@ const DATES_PER_COMMIT: usize = 128;
 pub struct Compaction<'a> {
     /// The lake.
     pub lake: &'a Lake,
+    /// The right to write to it.
+    pub lease: &'a Arc<Lease>,
     /// Its commits.
     pub ledger: &'a mut Ledger,
     /// What the run leaves behind for people.
@@ -47,51 +53,57 @@ impl Compaction<'_> {
     /// Of the store, or `Interrupted`; dates that were done before are committed all the same.
     pub async fn run(mut self) -> Result<()> {
         let landed = self.ledger.state().landed_by_date();
-        let runtime = Handle::current();
+        // Once one date has failed because of the store, no other is begun.
+        let stop = self.shutdown.child_token();
         let tasks = landed.into_iter().map(|(date, inputs)| {
-            let inputs: Vec<_> = inputs.into_iter().map(|(flush, extent)| (flush.clone(), extent)).collect();
-            let (lake, runtime) = (self.lake.clone(), runtime.clone());
+            let landed: Vec<_> = inputs.into_iter().map(|(flush, extent)| (flush.clone(), extent)).collect();
+            let (lake, lease) = (self.lake.clone(), Arc::clone(self.lease));
             async move {
-                let flushes = inputs.iter().map(|(flush, _)| flush.clone()).collect();
-                let task = tokio::task::spawn_blocking(move || compact_date(&lake, date, &inputs, &runtime));
+                let flushes = landed.iter().map(|(flush, _)| flush.clone()).collect();
+                let runtime = Handle::current();
+                let task = tokio::task::spawn_blocking(move || {
+                    DateTables { lake: &lake, lease: &lease, date, runtime: &runtime }.compact(&landed)
+                });
                 let compacted = task.await.map_err(|error| Error::bug("the merge failed").caused_by(error))??;
                 Ok::<_, Error>(((date, flushes), compacted))
             }
         });
         let tasks: Vec<_> = tasks.collect();
-        let shutdown = self.shutdown.clone();
+        let stopped = stop.clone();
         let mut results = stream::iter(tasks)
-            .take_while(move |_| std::future::ready(!shutdown.is_cancelled()))
+            .take_while(move |_| std::future::ready(!stopped.is_cancelled()))
             .buffer_unordered(DATES_AT_ONCE);
 
         let mut waiting: Vec<Waiting> = Vec::new();
-        let mut failure = None;
+        let mut failure: Option<Error> = None;
         while let Some(result) = results.next().await {
             match result {
                 Ok((done, compacted)) => {
                     self.note(done.0, &compacted);
                     waiting.push(done);
                 }
-                // One date's damage must not keep the others from the tables; a store that fails will fail for all.
-                Err(error) if error.kind() == Kind::Integrity => {
+                Err(error) => {
+                    // One date's damage must not keep the others from the tables; a store that fails will fail for all.
+                    if error.kind() != Kind::Integrity {
+                        stop.cancel();
+                    }
                     failure.get_or_insert(error);
                 }
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
             }
-            if waiting.len() >= DATES_PER_COMMIT {
-                self.commit(std::mem::take(&mut waiting)).await?;
+            if waiting.len() >= DATES_PER_COMMIT
+                && let Err(error) = self.commit(std::mem::take(&mut waiting)).await
+            {
+                stop.cancel();
+                failure.get_or_insert(error);
             }
         }
         drop(results);
-        self.commit(waiting).await?;
+        let committed = self.commit(waiting).await;
         self.report.compacted_dates.sort_unstable();
         match failure {
             Some(error) => Err(error),
-            None if self.shutdown.is_cancelled() => Err(Error::interrupted()),
-            None => Ok(()),
+            None if self.shutdown.is_cancelled() => committed.and(Err(Error::interrupted())),
+            None => committed,
         }
     }
 

@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
-use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
+use super::inspect::inspect;
 use super::walk::Step;
-use crate::api::Fetched;
+use crate::api::{Fetched, excerpt};
 use crate::clock::{Clock, Instant};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Origin, Reject};
-use crate::lake::Walk;
-use crate::merge::{changed_at, time};
-use crate::model::{CreatedDate, RunId, Table, TimestampFilter, Window, column, from_micros};
+use crate::lake::{Evidence, Verdict, Walk};
+use crate::model::{CreatedDate, RunId};
 
 /// When gathered rows are landed. Many small objects cost requests and slow readers down; a crash costs what was not
 /// landed yet.
@@ -29,17 +27,35 @@ pub struct FlushPolicy {
     pub max_age: Duration,
 }
 
+/// What becomes of an entry of the export that is no conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnBadRecord {
+    /// It is set aside, and the run ends with exit code 6 when it has done all it was asked to
+    Quarantine,
+    /// The run stops at once
+    Fail,
+}
+
 /// Rows to be landed together, and how far the walk has come with them.
 pub(super) struct Flush {
     pub(super) pages: Vec<FlatPage>,
-    pub(super) rejects: Vec<Reject>,
+    pub(super) bad_records: Vec<BadRecord>,
     /// The walk after these pages.
     pub(super) walk: Walk,
+    /// What is known of the API after these pages.
+    pub(super) evidence: Evidence,
     /// Whether the walk is complete with them.
     pub(super) done: bool,
     pub(super) page_bytes: u64,
     pub(super) page_count: u64,
     pub(super) outside_window: u64,
+    pub(super) full_pages_without_cursor: u64,
+}
+
+/// An entry that is no conversation, and the page of the walk that it came on, from 1.
+pub(super) struct BadRecord {
+    pub(super) page: u64,
+    pub(super) reject: Reject,
 }
 
 /// A page's rows and which of its conversations to land.
@@ -56,8 +72,23 @@ pub(super) struct Collector {
     pub(super) runtime: Handle,
     pub(super) policy: FlushPolicy,
     pub(super) progress: watch::Sender<Progress>,
+    pub(super) on_bad_record: OnBadRecord,
+    /// Whether the walk is of use only if the API honours `timestamp_filter`.
+    pub(super) needs_verdict: bool,
     /// The walk as far as it is collected.
     pub(super) walk: Walk,
+    /// What is known of the API.
+    pub(super) evidence: Evidence,
+}
+
+/// How the pages ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The walk is complete, or was cut short.
+    Settled,
+    /// The last page has come and is landed, but whether it is the true last one depends on whether the API honours
+    /// `timestamp_filter`; the walk stands before that page.
+    Unsettled,
 }
 
 impl Collector {
@@ -67,25 +98,37 @@ impl Collector {
     /// landed, and the one being gathered or waiting.
     ///
     /// # Errors
-    /// Only on a bug.
-    pub(super) fn collect(mut self, mut pages: mpsc::Receiver<Step>, flushes: &mpsc::Sender<Flush>) -> Result<()> {
-        let mut seq = 0;
+    /// Kind `Integrity` at a bad record where that is to stop the run; what came before its page is sent.
+    pub(super) fn collect(mut self, mut pages: mpsc::Receiver<Step>, flushes: &mpsc::Sender<Flush>) -> Result<End> {
+        let (mut seq, mut end) = (0, End::Settled);
         // Where the stage behind has failed, there is no place any more, and it will say why.
         while let Ok(place) = self.runtime.block_on(flushes.reserve()) {
             let mut flush = self.empty_flush();
             let opened = self.clock.instant();
-            while !flush.done && !self.is_due(&flush, opened) {
+            let mut added = Ok(());
+            while added.is_ok() && !flush.done && !self.is_due(&flush, opened) {
                 // At a walk that was cut short, what is there is landed all the same.
                 let Some(step) = self.next_page(&mut pages, &flush, opened) else { break };
-                flush.done = step.next.is_none();
-                self.add(&mut flush, step, &mut seq)?;
+                let last = step.next.is_none();
+                added = self.add(&mut flush, step, &mut seq);
+                flush.done = last && !self.lacks_verdict();
+                end = if last && !flush.done { End::Unsettled } else { End::Settled };
             }
-            if flush.page_count == 0 {
+            let empty = flush.page_count == 0;
+            if !empty {
+                place.send(flush);
+            }
+            added?;
+            if empty {
                 break;
             }
-            place.send(flush);
         }
-        Ok(())
+        Ok(end)
+    }
+
+    /// Whether it takes more than the rows that came to know that all have come, and more can be known.
+    fn lacks_verdict(&self) -> bool {
+        self.needs_verdict && self.evidence.verdict != Some(Verdict::Honoured) && !self.evidence.witnesses.is_empty()
     }
 
     /// Waits for the next page, but no longer than what is gathered may wait; `None` where it is time to land, or the
@@ -106,12 +149,14 @@ impl Collector {
     fn empty_flush(&self) -> Flush {
         Flush {
             pages: Vec::new(),
-            rejects: Vec::new(),
+            bad_records: Vec::new(),
             walk: self.walk.clone(),
+            evidence: self.evidence.clone(),
             done: false,
             page_bytes: 0,
             page_count: 0,
             outside_window: 0,
+            full_pages_without_cursor: 0,
         }
     }
 
@@ -126,76 +171,59 @@ impl Collector {
     }
 
     fn add(&mut self, flush: &mut Flush, step: Step, seq: &mut i64) -> Result<()> {
-        let Step { fetched: Fetched { page, received_at }, next } = step;
+        let Step { fetched: Fetched { page, received_at }, next, full_without_cursor } = step;
         let origin = Origin { run_id: &self.run_id, exported_at: received_at, first_seq: *seq };
         let mut batch = flatten::flatten(page.conversations(), &origin)?;
-        *seq = seq.saturating_add(i64::try_from(page.len()).unwrap_or(i64::MAX));
-        flush.rejects.append(&mut batch.rejects);
-
-        let rows = batch.tables.get(Table::Conversations);
-        let window = self.walk.request.window;
-        let (mut newest_on_page, mut reached) = (None, None);
-        let mut kept = Vec::with_capacity(rows.num_rows());
-        for row in 0..rows.num_rows() {
-            let changed = changed(&batch, row);
-            newest_on_page = newest_on_page.max(changed);
-            let meant = asked_for(&window, rows, row);
-            reached = reached.max(meant.or(changed));
-            if is_outside(&window, meant) {
-                flush.outside_window += 1;
-            } else {
-                kept.push((CreatedDate::of(instant(rows, column::CREATED_AT, row)), row));
-            }
+        let number = self.walk.pages.saturating_add(1);
+        let rejects = std::mem::take(&mut batch.rejects);
+        if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, rejects.first()) {
+            return Err(refused(number, first));
         }
+        let found = inspect(&batch, &self.walk.request.window, &mut self.evidence)?;
+        if let Some((id, time)) = found.stray.filter(|_| flush.outside_window == 0) {
+            let asked = self.walk.request.window.told().unwrap_or_default();
+            tracing::warn!(
+                "the API sent what was not asked for: conversation {id} of {time}, where the range is {asked}"
+            );
+        }
+        *seq = seq.saturating_add(i64::try_from(page.len()).unwrap_or(i64::MAX));
 
-        self.walk.pages += 1;
-        self.walk.conversations = self.walk.conversations.saturating_add(count(kept.len()));
-        self.walk.newest_change = self.walk.newest_change.max(newest_on_page);
-        self.walk.cursor = next;
+        self.walk.pages = number;
+        self.walk.conversations = self.walk.conversations.saturating_add(count(found.kept.len()));
+        self.walk.set_aside = self.walk.set_aside.saturating_add(count(rejects.len()));
+        self.walk.newest_change = self.walk.newest_change.max(found.newest_change);
+        if next.is_some() {
+            self.walk.cursor = next;
+        }
         self.progress.send_modify(|progress| {
             progress.pages += 1;
             progress.conversations = progress.conversations.saturating_add(count(page.len()));
-            progress.first = progress.first.or(reached);
-            progress.reached = reached.or(progress.reached);
+            progress.first = progress.first.or(found.reached);
+            progress.reached = found.reached.or(progress.reached);
         });
+        flush.bad_records.extend(rejects.into_iter().map(|reject| BadRecord { page: number, reject }));
+        flush.outside_window += found.outside;
+        flush.full_pages_without_cursor += u64::from(full_without_cursor);
         flush.page_bytes = flush.page_bytes.saturating_add(count(page.bytes()));
         flush.page_count += 1;
         flush.walk = self.walk.clone();
-        if !kept.is_empty() {
-            flush.pages.push(FlatPage { batch, kept });
+        flush.evidence = self.evidence.clone();
+        if !found.kept.is_empty() {
+            flush.pages.push(FlatPage { batch, kept: found.kept });
         }
         Ok(())
     }
 }
 
+fn refused(page: u64, reject: &Reject) -> Error {
+    let Reject { raw, reason, .. } = reject;
+    Error::integrity(format!(
+        "page {page} of the export has an entry that is no conversation ({reason}): {}",
+        excerpt(raw)
+    ))
+    .with_hint("what came before is landed; `--on-bad-record quarantine` sets such entries aside and goes on")
+}
+
 fn count(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
-}
-
-/// When the copy in `row` last changed.
-fn changed(batch: &Batch, row: usize) -> Option<DateTime<Utc>> {
-    let children =
-        [Table::Messages, Table::AuditLogs].map(|table| (batch.tables.get(table).as_ref(), batch.children(table, row)));
-    changed_at(batch.tables.get(Table::Conversations), row, children).and_then(from_micros)
-}
-
-/// Whether a copy, by the time of it that the window means, is known to lie outside. Nobody says whether the API's bounds are inclusive, so a window
-/// with an end is asked for a little too widely, and made exact here. What a copy does not say, the API alone knows: a
-/// late rating may move an `updated_at` that an account never shows.
-fn is_outside(window: &Window, meant: Option<DateTime<Utc>>) -> bool {
-    window.to.is_some() && meant.is_some_and(|time| !window.contains(time))
-}
-
-/// The time of a copy that the window means, as far as the copy tells it.
-fn asked_for(window: &Window, rows: &RecordBatch, row: usize) -> Option<DateTime<Utc>> {
-    let meant = match window.filter {
-        TimestampFilter::UpdatedAt => column::UPDATED_AT,
-        TimestampFilter::CreatedAt => column::CREATED_AT,
-        TimestampFilter::LastMessageTime => column::LAST_MESSAGE_AT,
-    };
-    instant(rows, meant, row)
-}
-
-fn instant(rows: &RecordBatch, name: &str, row: usize) -> Option<DateTime<Utc>> {
-    time(rows, name, row).and_then(from_micros)
 }

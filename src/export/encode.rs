@@ -1,16 +1,16 @@
 //! Makes the landing objects of a flush: for each date one Parquet file per table, sorted as the tables are. No I/O.
 
-use arrow_array::StringArray;
-use arrow_array::cast::AsArray;
-use object_store::path::Path;
 use std::sync::Arc;
 
+use object_store::path::Path;
+
 use super::collect::FlatPage;
-use crate::error::{Error, Result};
+use super::inspect::ids;
+use crate::error::Result;
 use crate::lake::{self, Lifetime};
 use crate::layout::{self, FlushId};
 use crate::merge::{Gather, Rows};
-use crate::model::{CreatedDate, Table, column};
+use crate::model::{CreatedDate, Table};
 
 /// A landing object, ready to be uploaded.
 pub(super) struct Object {
@@ -78,7 +78,7 @@ impl Observed<'_> {
 fn sorted(pages: &[FlatPage]) -> Result<Vec<Observed<'_>>> {
     let mut copies = Vec::new();
     for page in pages {
-        let ids = ids(page)?;
+        let ids = ids(&page.batch)?;
         copies.extend(page.kept.iter().map(|(date, row)| Observed {
             date: *date,
             id: ids.value(*row),
@@ -89,12 +89,4 @@ fn sorted(pages: &[FlatPage]) -> Result<Vec<Observed<'_>>> {
     // Stable, so that copies of one id keep the order of their pages.
     copies.sort_by(|a, b| (a.date, a.id).cmp(&(b.date, b.id)));
     Ok(copies)
-}
-
-fn ids(page: &FlatPage) -> Result<&StringArray> {
-    let conversations = page.batch.tables.get(Table::Conversations);
-    conversations
-        .column_by_name(column::CONVERSATION_ID)
-        .and_then(|column| column.as_string_opt::<i32>())
-        .ok_or_else(|| Error::bug("flattened rows without ids"))
 }

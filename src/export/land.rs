@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::collect::{FlatPage, Flush};
+use super::collect::{BadRecord, FlatPage, Flush};
 use super::encode::{Object, encode};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -45,8 +45,8 @@ impl Lander<'_> {
     }
 
     async fn land_one(&mut self, flush: Flush, id: FlushId) -> Result<()> {
-        if !flush.rejects.is_empty() {
-            self.lake.put(&layout::quarantine(&id), quarantine_lines(&flush.rejects, &id.run)?).await?;
+        if !flush.bad_records.is_empty() {
+            self.lake.put(&layout::quarantine(&id), quarantine_lines(&flush.bad_records, &id.run)?).await?;
         }
         let merged_soon = MergedSoon::of(self.ledger.state(), self.purpose);
         let dates = upload(self.lake, flush.pages, id.clone(), merged_soon).await?;
@@ -61,7 +61,8 @@ impl Lander<'_> {
         report.pages += flush.page_count;
         report.page_bytes += flush.page_bytes;
         report.outside_window += flush.outside_window;
-        report.quarantined += u64::try_from(flush.rejects.len()).unwrap_or(u64::MAX);
+        report.full_pages_without_cursor += flush.full_pages_without_cursor;
+        report.quarantined = flush.walk.set_aside;
 
         tracing::debug!(
             pages = flush.page_count,
@@ -73,8 +74,9 @@ impl Lander<'_> {
         if !landed.dates.is_empty() {
             state.landed.push(landed);
         }
+        state.evidence = flush.evidence;
         state.record(self.purpose, &flush.walk, flush.done);
-        report.watermark = state.incremental.as_ref().and_then(|incremental| incremental.watermark);
+        report.watermark = state.watermark();
         self.ledger.commit(state, &report.run_id, self.clock.now()).await
     }
 }
@@ -117,7 +119,7 @@ struct MergedSoon {
 
 impl MergedSoon {
     fn of(state: &Checkpoint, purpose: Purpose) -> Self {
-        let first_walk = state.incremental.as_ref().is_none_or(|incremental| incremental.watermark.is_none());
+        let first_walk = state.watermark().is_none();
         MergedSoon {
             all: purpose == Purpose::Backfill || !first_walk,
             dates: state.landed.iter().flat_map(|landed| landed.dates.keys().copied()).collect(),
@@ -130,17 +132,18 @@ impl MergedSoon {
 }
 
 /// What was set aside, a line of JSON each.
-fn quarantine_lines(rejects: &[Reject], run_id: &RunId) -> Result<Vec<u8>> {
+fn quarantine_lines(bad_records: &[BadRecord], run_id: &RunId) -> Result<Vec<u8>> {
     #[derive(Serialize)]
     struct Line<'a> {
         run_id: &'a RunId,
+        page: u64,
         seq: i64,
         reason: &'a str,
         raw: &'a str,
     }
     let mut lines = Vec::new();
-    for Reject { raw, reason, seq } in rejects {
-        let line = Line { run_id, seq: *seq, reason, raw };
+    for BadRecord { page, reject: Reject { raw, reason, seq } } in bad_records {
+        let line = Line { run_id, page: *page, seq: *seq, reason, raw };
         serde_json::to_writer(&mut lines, &line).map_err(|e| Error::bug("cannot write the quarantine").caused_by(e))?;
         lines.push(b'\n');
     }

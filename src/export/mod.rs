@@ -8,13 +8,15 @@
 
 mod collect;
 mod encode;
+mod filter;
+mod inspect;
 mod land;
 mod plan;
 mod progress;
 mod run;
 mod walk;
 
-pub use collect::FlushPolicy;
+pub use collect::{FlushPolicy, OnBadRecord};
 pub use plan::{Begin, Planned};
 pub use progress::Progress;
-pub use run::{Run, run};
+pub use run::{OnIgnoredFilter, Run, run};

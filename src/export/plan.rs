@@ -30,6 +30,14 @@ pub struct Planned {
     pub resumed: bool,
 }
 
+impl Planned {
+    /// The walk over everything there is, in place of this one.
+    pub(super) fn everything(&self) -> Planned {
+        let request = Request { window: Window::EVERYTHING, ..self.walk.request.clone() };
+        Planned { purpose: self.purpose, walk: Walk::new(request, self.walk.started_at), resumed: false }
+    }
+}
+
 impl Begin {
     /// Plans an incremental walk: the interrupted one first, else everything since `overlap` before the watermark, else
     /// the whole history.

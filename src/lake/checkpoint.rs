@@ -1,26 +1,24 @@
 //! The commits of a lake: numbered checkpoints, each the whole state, of which the highest counts.
 //!
 //! Promises: a checkpoint is written with a conditional put under the next number, after everything it names is
-//! durable. A run that is not the newest any more cannot commit: either its number is taken, or, where that one has
-//! been removed in the meantime, the listing after the put shows a higher one. What no checkpoint names is garbage.
-//! Must not know: how the walks and the merge go.
+//! durable; a run that is not the newest any more cannot commit. What no checkpoint names is garbage. Must not know:
+//! how the walks and the merge go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Evidence;
+use super::series::Series;
 use super::store::{Lake, to_json};
 use crate::error::{Error, Result};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, Cursor, PerTable, Request, RunId, Window};
+use crate::model::{CreatedDate, Cursor, PerTable, Request, RunId, Table, Window};
 
-/// How many checkpoints are left behind the newest, for people who want to see what happened.
+/// How many checkpoints are kept, for people who want to see what happened.
 const KEPT: u64 = 16;
-
-/// How often the newest checkpoint is looked for, where a run under way removes it between the listing and the reading.
-const LOAD_TRIES: usize = 8;
 
 /// The state of a lake.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +32,9 @@ pub struct Checkpoint {
     /// What is landed and waits for compaction, oldest first.
     #[serde(default)]
     pub landed: Vec<Landed>,
+    /// Whether the API does what increments depend on.
+    #[serde(default)]
+    pub evidence: Evidence,
 }
 
 /// The incremental export of a lake.
@@ -62,6 +63,9 @@ pub struct Walk {
     pub pages: u64,
     /// Copies of conversations landed.
     pub conversations: u64,
+    /// Entries that were no conversations and were set aside.
+    #[serde(default)]
+    pub set_aside: u64,
 }
 
 /// The landing objects of one flush: for each date one object in each table.
@@ -71,6 +75,36 @@ pub struct Landed {
     pub flush: FlushId,
     /// What it holds, by date.
     pub dates: BTreeMap<CreatedDate, Extent>,
+}
+
+impl Landed {
+    /// Every object, with how many rows and bytes it has.
+    pub fn objects(&self) -> impl Iterator<Item = LandedObject> {
+        self.dates.iter().flat_map(|(date, extent)| {
+            Table::ALL.map(|table| LandedObject {
+                table,
+                date: *date,
+                key: layout::landing_object(table, *date, &self.flush),
+                rows: *extent.rows.get(table),
+                bytes: *extent.bytes.get(table),
+            })
+        })
+    }
+}
+
+/// One landing object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LandedObject {
+    /// Whose rows it holds.
+    pub table: Table,
+    /// Of which date.
+    pub date: CreatedDate,
+    /// Where it is.
+    pub key: Path,
+    /// How many rows it has.
+    pub rows: u64,
+    /// How many bytes.
+    pub bytes: u64,
 }
 
 /// How much there is of something in each table.
@@ -102,7 +136,7 @@ pub enum Purpose {
 impl Walk {
     /// A walk at its beginning.
     pub fn new(request: Request, started_at: DateTime<Utc>) -> Self {
-        Walk { request, started_at, cursor: None, newest_change: None, pages: 0, conversations: 0 }
+        Walk { request, started_at, cursor: None, newest_change: None, pages: 0, conversations: 0, set_aside: 0 }
     }
 }
 
@@ -133,6 +167,19 @@ impl Checkpoint {
         }
     }
 
+    /// Ends the walk of the incremental export as far as it was recorded: as complete, or as given up.
+    pub fn close_incremental(&mut self, complete: bool) {
+        let walk = self.incremental.as_mut().and_then(|incremental| incremental.walk.take());
+        if let Some(walk) = walk.filter(|_| complete) {
+            self.record(Purpose::Incremental, &walk, true);
+        }
+    }
+
+    /// The newest change that is known to be in the lake.
+    pub fn watermark(&self) -> Option<DateTime<Utc>> {
+        self.incremental.as_ref().and_then(|incremental| incremental.watermark)
+    }
+
     /// Everything that is landed, by date.
     pub fn landed_by_date(&self) -> BTreeMap<CreatedDate, Vec<(&FlushId, Extent)>> {
         let mut dates: BTreeMap<CreatedDate, Vec<(&FlushId, Extent)>> = BTreeMap::new();
@@ -142,6 +189,11 @@ impl Checkpoint {
             }
         }
         dates
+    }
+
+    /// The keys of everything that is landed.
+    pub fn landed_keys(&self) -> HashSet<Path> {
+        self.landed.iter().flat_map(Landed::objects).map(|object| object.key).collect()
     }
 
     /// Forgets what is landed for a date, because it is in the tables now.
@@ -158,6 +210,9 @@ impl Checkpoint {
 struct Commit {
     committed_at: DateTime<Utc>,
     run: RunId,
+    /// Whether nothing was ever fetched.
+    #[serde(default)]
+    untouched: bool,
     #[serde(flatten)]
     state: Checkpoint,
 }
@@ -166,8 +221,10 @@ struct Commit {
 #[derive(Debug)]
 pub struct Ledger {
     lake: Lake,
+    series: Series,
     /// The newest checkpoint's number; 0 before the first.
     number: u64,
+    untouched: bool,
     state: Checkpoint,
 }
 
@@ -177,24 +234,21 @@ impl Ledger {
     /// # Errors
     /// Where the store fails or the checkpoint is damaged.
     pub async fn load(lake: &Lake) -> Result<Self> {
-        for _ in 0..LOAD_TRIES {
-            let number = newest_number(lake).await?;
-            if number == 0 {
-                return Ok(Ledger { lake: lake.clone(), number, state: Checkpoint::default() });
-            }
-            let key = layout::checkpoint(number);
-            // A run that has committed many times since the listing has removed it.
-            if let Some(bytes) = lake.get(&key).await? {
-                let commit: Commit = lake.parse(&key, &bytes)?;
-                return Ok(Ledger { lake: lake.clone(), number, state: commit.state });
-            }
-        }
-        Err(Error::held(format!("another run commits to the lake {} faster than it can be read", lake.url())))
+        let series = Series::new(lake, layout::checkpoints(), KEPT);
+        let newest = series.newest::<Commit>().await?;
+        let (number, untouched, state) =
+            newest.map_or((0, true, Checkpoint::default()), |(number, it)| (number, it.untouched, it.state));
+        Ok(Ledger { lake: lake.clone(), series, number, untouched, state })
     }
 
     /// The state as committed last.
     pub fn state(&self) -> &Checkpoint {
         &self.state
+    }
+
+    /// The number of the checkpoint that it was committed with; 0 before the first.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Commits `state`. Does nothing where it is what is committed already.
@@ -205,49 +259,40 @@ impl Ledger {
         if state == self.state {
             return Ok(());
         }
+        self.append(Commit { committed_at: now, run: run.clone(), untouched: false, state }).await
+    }
+
+    /// Commits the same state again, so that a run that has lost the lake, and may not know it yet, cannot commit.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`].
+    pub async fn fence(&mut self, run: &RunId, now: DateTime<Utc>) -> Result<()> {
+        let (untouched, state) = (self.untouched, self.state.clone());
+        self.append(Commit { committed_at: now, run: run.clone(), untouched, state }).await
+    }
+
+    async fn append(&mut self, commit: Commit) -> Result<()> {
         let number = self.number.saturating_add(1);
-        let commit = Commit { committed_at: now, run: run.clone(), state };
-        let key = layout::checkpoint(number);
-        if !self.lake.create(&key, to_json(&commit)?).await? {
-            return Err(self.outrun());
-        }
-        if newest_number(&self.lake).await? > number {
-            self.lake.delete(vec![key]).await?;
-            return Err(self.outrun());
+        if !self.series.append(number, to_json(&commit)?).await? {
+            let url = self.lake.url();
+            return Err(Error::held(format!("another run has committed to the lake {url} since this one began"))
+                .with_hint("let one run at a time write to a lake; run the command again"));
         }
         tracing::debug!(checkpoint = number, "committed");
-        self.number = number;
-        self.state = commit.state;
-        if let Some(old) = number.checked_sub(KEPT).filter(|old| *old > 0) {
-            self.lake.delete(vec![layout::checkpoint(old)]).await?;
-        }
+        (self.number, self.untouched, self.state) = (number, commit.untouched, commit.state);
         Ok(())
     }
 
-    /// Whether nothing was ever committed.
+    /// Whether nothing was ever fetched for the lake.
     pub fn is_new(&self) -> bool {
-        self.number == 0
+        self.untouched
     }
-
-    fn outrun(&self) -> Error {
-        Error::held(format!("another run has committed to the lake {} since this one began", self.lake.url()))
-            .with_hint("let one run at a time write to a lake; run the command again")
-    }
-}
-
-/// The number of the newest checkpoint; 0 where there is none.
-async fn newest_number(lake: &Lake) -> Result<u64> {
-    let mut newest = 0;
-    let mut keys = lake.list(layout::checkpoints());
-    while let Some(object) = keys.try_next().await? {
-        newest = newest.max(layout::checkpoint_number(&object.location).unwrap_or(0));
-    }
-    Ok(newest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::TryStreamExt;
     use object_store::memory::InMemory;
     use std::sync::Arc;
 
@@ -260,22 +305,18 @@ mod tests {
         Walk { newest_change: newest.map(at), ..Walk::new(request, at(started)) }
     }
 
-    fn watermark(checkpoint: &Checkpoint) -> Option<DateTime<Utc>> {
-        checkpoint.incremental.as_ref().unwrap().watermark
-    }
-
     #[test]
     fn the_watermark_is_the_newest_change_but_not_after_the_start_and_never_goes_back() {
         let mut state = Checkpoint::default();
         state.record(Purpose::Incremental, &walk(Some(50), 100), false);
-        assert_eq!(watermark(&state), None, "an unfinished walk moves nothing");
+        assert_eq!(state.watermark(), None, "an unfinished walk moves nothing");
         state.record(Purpose::Incremental, &walk(Some(50), 100), true);
-        assert_eq!(watermark(&state), Some(at(50)));
+        assert_eq!(state.watermark(), Some(at(50)));
         state.record(Purpose::Incremental, &walk(Some(9_999), 200), true);
-        assert_eq!(watermark(&state), Some(at(200)), "a far-off date does not push it ahead");
+        assert_eq!(state.watermark(), Some(at(200)), "a far-off date does not push it ahead");
         state.record(Purpose::Incremental, &walk(None, 300), true);
         state.record(Purpose::Incremental, &walk(Some(10), 300), true);
-        assert_eq!(watermark(&state), Some(at(200)));
+        assert_eq!(state.watermark(), Some(at(200)));
         assert!(state.incremental.unwrap().walk.is_none());
     }
 

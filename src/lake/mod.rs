@@ -2,14 +2,25 @@
 //!
 //! This is the only module that talks to storage, and it does so through `object_store` alone. Must not know: the API.
 
+mod bounded;
 mod checkpoint;
+mod evidence;
 mod file_reader;
 mod file_writer;
+mod identity;
+mod lease;
 mod report;
+mod series;
 mod store;
+mod sweep;
+mod upload;
 
-pub use checkpoint::{Checkpoint, Extent, Incremental, Landed, Ledger, Purpose, Walk};
+pub use checkpoint::{Checkpoint, Extent, Incremental, Landed, LandedObject, Ledger, Purpose, Walk};
+pub use evidence::{Evidence, Observed, Verdict, Witness};
 pub use file_reader::FileReader;
-pub use file_writer::{Lifetime, Upload, encode, table_writer};
+pub use file_writer::{Lifetime, encode, table_writer};
+pub use identity::LakeFile;
+pub use lease::{Before, Ended, Holder, Lease};
 pub use report::{Outcome, RunReport};
-pub use store::{Lake, LakeFile};
+pub use store::Lake;
+pub use upload::Upload;

@@ -57,7 +57,9 @@ pub struct RunReport {
     pub landed_bytes: PerTable<u64>,
     /// Landing objects written.
     pub landed_objects: u64,
-    /// Copies that lay outside the range of a backfill, and were left out.
+    /// Pages that were full and yet had no cursor: the true end, or one that the API has renamed.
+    pub full_pages_without_cursor: u64,
+    /// Copies that lay outside the range that was asked for; those of a backfill were left out.
     pub outside_window: u64,
     /// What was set aside because it could not be read.
     pub quarantined: u64,
@@ -95,6 +97,7 @@ impl RunReport {
             landed_rows: PerTable::default(),
             landed_bytes: PerTable::default(),
             landed_objects: 0,
+            full_pages_without_cursor: 0,
             outside_window: 0,
             quarantined: 0,
             watermark: None,

@@ -2,24 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use url::Url;
 
+use super::bounded::Bounded;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::layout;
-
-/// The version of the layout that this program writes, and the newest it reads.
-const FORMAT_VERSION: u32 = 1;
 
 /// An opened lake.
 #[derive(Debug, Clone)]
@@ -30,33 +27,20 @@ pub struct Lake {
     folder: Option<PathBuf>,
 }
 
-/// What a lake is, decided when it is made (`_state/lake.json`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LakeFile {
-    /// The version of the layout.
-    pub format_version: u32,
-    /// The API whose conversations it holds.
-    pub base_url: String,
-    /// The `user_filters` that they were asked for with.
-    #[serde(default)]
-    pub user_filters: Option<Value>,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-}
-
 impl Lake {
-    /// Opens the lake at a path or URL, which need not exist yet. Local folders are made when something is written.
+    /// Opens the lake at a path or URL, which need not exist yet. Local folders are made when something is written. No
+    /// call to the store takes longer than `call_timeout`, its own retries included.
     ///
     /// # Errors
     /// Where the URL is not one of a store, or its configuration is incomplete.
-    pub fn open(address: &str) -> Result<Self> {
+    pub fn open(address: &str, call_timeout: Duration, clock: Clock) -> Result<Self> {
         let local = match Url::parse(address) {
             Ok(url) if url.scheme() == "file" => Some(
                 url.to_file_path()
                     .map_err(|()| Error::usage(format!("--lake {address} is not a path on this machine")))?,
             ),
             // A one-letter scheme is a drive.
-            Ok(url) if url.scheme().len() > 1 => return Self::open_url(address, &url),
+            Ok(url) if url.scheme().len() > 1 => return Self::open_url(address, &url, call_timeout, clock),
             _ => Some(PathBuf::from(address)),
         };
         let Some(path) = local.filter(|path| !path.as_os_str().is_empty()) else {
@@ -68,11 +52,11 @@ impl Lake {
             .map_err(|error| Error::usage(format!("--lake {address} cannot be used as a path")).caused_by(error))?;
         // Commits promise durability, so writes are synced.
         let store = LocalFileSystem::new().with_automatic_cleanup(true).with_fsync(true);
-        let store = Arc::new(PrefixStore::new(store, root));
+        let store = Arc::new(Bounded::new(PrefixStore::new(store, root), call_timeout, clock));
         Ok(Lake { url: path.display().to_string(), store, folder: Some(path) })
     }
 
-    fn open_url(address: &str, url: &Url) -> Result<Self> {
+    fn open_url(address: &str, url: &Url, call_timeout: Duration, clock: Clock) -> Result<Self> {
         if url.scheme() == "memory" {
             return Err(Error::usage(format!("--lake {address} would be gone when the run ends")));
         }
@@ -83,7 +67,7 @@ impl Lake {
                 .caused_by(error)
                 .with_hint("give a path, file://, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")
         })?;
-        let store = Arc::new(PrefixStore::new(store, prefix));
+        let store = Arc::new(Bounded::new(PrefixStore::new(store, prefix), call_timeout, clock));
         Ok(Lake { url: address.trim_end_matches('/').to_owned(), store, folder: None })
     }
 
@@ -95,6 +79,23 @@ impl Lake {
     /// Where the lake is, as people write it in queries.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where an object is on this machine's disks; `None` for a lake in an object store.
+    pub(super) fn local_path(&self, key: &Path) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(key.as_ref()))
+    }
+
+    /// How an object is put in the place of what was `found` there, and of nothing else. On local disks the lock keeps
+    /// others out.
+    pub(super) fn in_place_of(&self, found: Option<&ObjectMeta>) -> PutMode {
+        match found {
+            _ if self.folder.is_some() => PutMode::Overwrite,
+            None => PutMode::Create,
+            Some(ObjectMeta { e_tag, version, .. }) => {
+                PutMode::Update(UpdateVersion { e_tag: e_tag.clone(), version: version.clone() })
+            }
+        }
     }
 
     /// The store itself.
@@ -110,14 +111,18 @@ impl Lake {
         self.store.put(key, body.into()).await.map(drop).map_err(|error| self.failed("write", key, error))
     }
 
-    /// Writes an object that must not exist yet. Returns false where it does.
+    /// Writes an object that must not exist yet. Returns false where another one does; where it is this very one, the
+    /// answer to the put that made it was lost.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// Where the store fails; the object may have been written all the same.
     pub async fn create(&self, key: &Path, body: Vec<u8>) -> Result<bool> {
-        match self.store.put_opts(key, body.into(), PutMode::Create.into()).await {
+        let body = Bytes::from(body);
+        match self.store.put_opts(key, body.clone().into(), PutMode::Create.into()).await {
             Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(self.get(key).await?.is_some_and(|there| there == body))
+            }
             Err(error) => Err(self.failed("write", key, error)),
         }
     }
@@ -135,13 +140,13 @@ impl Lake {
         }
     }
 
-    /// An object's size in bytes; `None` where there is no such object.
+    /// What the store knows of an object; `None` where there is no such object.
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn size(&self, key: &Path) -> Result<Option<u64>> {
+    pub async fn head(&self, key: &Path) -> Result<Option<ObjectMeta>> {
         match self.store.head(key).await {
-            Ok(meta) => Ok(Some(meta.size)),
+            Ok(meta) => Ok(Some(meta)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed("look at", key, error)),
         }
@@ -167,102 +172,6 @@ impl Lake {
             }
         }
         Ok(())
-    }
-
-    /// Removes what killed runs left beside an object of a local disk: `LocalFileSystem` writes to `<name>#<n>` first and
-    /// never looks there again, but a query engine would. Blocks.
-    ///
-    /// # Errors
-    /// Where the folder cannot be read or written.
-    pub fn sweep_beside(&self, key: &Path) -> Result<()> {
-        let (Some(folder), Some(name)) = (&self.folder, key.filename()) else { return Ok(()) };
-        let file = folder.join(key.as_ref());
-        let Some(entries) = file.parent().and_then(|parent| std::fs::read_dir(parent).ok()) else { return Ok(()) };
-        for entry in entries.flatten() {
-            let staged = entry.file_name().to_str().is_some_and(|found| {
-                let number = found.strip_prefix(name).and_then(|rest| rest.strip_prefix('#'));
-                number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
-            });
-            if staged {
-                std::fs::remove_file(entry.path()).map_err(|error| {
-                    Error::store(format!("cannot remove {}", entry.path().display())).caused_by(error)
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the lake is; `None` where nothing was ever exported to it.
-    ///
-    /// # Errors
-    /// Where the store fails, or the lake was made by a newer version of this program.
-    pub async fn describe(&self) -> Result<Option<LakeFile>> {
-        let Some(bytes) = self.get(&layout::lake_file()).await? else { return Ok(None) };
-        let file: LakeFile = self.parse(&layout::lake_file(), &bytes)?;
-        if file.format_version > FORMAT_VERSION {
-            let found = file.format_version;
-            return Err(Error::usage(format!(
-                "the lake {} has format {found}, this version knows up to {FORMAT_VERSION}",
-                self.url
-            ))
-            .with_hint("use a newer decagon-lake"));
-        }
-        Ok(Some(file))
-    }
-
-    /// What the lake is, where there has to be one.
-    ///
-    /// # Errors
-    /// Kind `Usage` where there is none; else as [`Lake::describe`].
-    pub async fn existing(&self) -> Result<LakeFile> {
-        self.describe().await?.ok_or_else(|| {
-            Error::usage(format!("there is no lake at {}", self.url))
-                .with_hint("`decagon-lake sync --lake …` makes one; is --lake or DECAGON_LAKE right?")
-        })
-    }
-
-    /// Makes sure that the lake holds the conversations of this API, asked for with these filters. Where it `is_new`,
-    /// nothing was committed to it yet, that is decided here.
-    ///
-    /// # Errors
-    /// Kind `Usage` where it holds others.
-    pub async fn claim(
-        &self,
-        base_url: &str,
-        user_filters: Option<&Value>,
-        is_new: bool,
-        now: DateTime<Utc>,
-    ) -> Result<()> {
-        let found = self.describe().await?;
-        let same = found.as_ref().is_some_and(|it| it.base_url == base_url && it.user_filters.as_ref() == user_filters);
-        match found {
-            _ if same => Ok(()),
-            Some(found) if !is_new => Err(self.of_others(&found, base_url, user_filters)),
-            _ => {
-                let file = LakeFile {
-                    format_version: FORMAT_VERSION,
-                    base_url: base_url.to_owned(),
-                    user_filters: user_filters.cloned(),
-                    created_at: now,
-                };
-                self.put(&layout::lake_file(), to_json(&file)?).await
-            }
-        }
-    }
-
-    fn of_others(&self, found: &LakeFile, base_url: &str, user_filters: Option<&Value>) -> Error {
-        let url = &self.url;
-        if found.base_url != base_url {
-            return Error::usage(format!(
-                "the lake {url} holds conversations of {}, not of {base_url}",
-                found.base_url
-            ))
-            .with_hint("give the --base-url it was made with, or another --lake");
-        }
-        let tell = |filters: Option<&Value>| filters.map_or_else(|| "none".to_owned(), Value::to_string);
-        let (theirs, mine) = (tell(found.user_filters.as_ref()), tell(user_filters));
-        Error::usage(format!("the lake {url} was made with --user-filters {theirs}, not {mine}"))
-            .with_hint("keep one lake per set of filters: give the same --user-filters, or another --lake")
     }
 
     /// Reads one of the lake's JSON objects.

@@ -1,6 +1,6 @@
 //! What a walk asks the API for. Frozen when the walk starts, so that a resumed walk sends exactly the same.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -59,6 +59,29 @@ impl Window {
     /// Whether `time` lies inside.
     pub fn contains(&self, time: DateTime<Utc>) -> bool {
         self.from.is_none_or(|from| from <= time) && self.to.is_none_or(|to| time < to)
+    }
+
+    /// Whether a server that knows the bounds may send what has this `time`: they are sent in whole seconds.
+    pub fn asks_for(&self, time: DateTime<Utc>) -> bool {
+        let second = EpochSecs::floor(time);
+        self.min_timestamp().is_none_or(|min| min <= second) && self.max_timestamp().is_none_or(|max| second <= max)
+    }
+
+    /// The range in words, with the time that it means; `None` where it is everything there is.
+    pub fn told(&self) -> Option<String> {
+        let text = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        let range = match (self.from, self.to) {
+            (None, None) => return None,
+            (Some(from), None) => format!("from {}", text(from)),
+            (None, Some(to)) => format!("up to {}", text(to)),
+            (Some(from), Some(to)) => format!("from {} to {}", text(from), text(to)),
+        };
+        Some(format!("{} {range}", self.filter.as_str()))
+    }
+
+    /// Whether it can only be had of a server that honours `timestamp_filter`: the API's default is `created_at`.
+    pub fn depends_on_filter(&self) -> bool {
+        self.filter != TimestampFilter::CreatedAt && (self.from.is_some() || self.to.is_some())
     }
 }
 

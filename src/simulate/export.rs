@@ -34,6 +34,8 @@ pub struct Disputed {
     pub default_filter: TimestampFilter,
     /// Whether conversations carry `updated_at`.
     pub updated_at: bool,
+    /// Whether `timestamp_filter` makes no difference.
+    pub ignores_filter: bool,
 }
 
 /// The query parameters, understood.
@@ -61,7 +63,7 @@ impl Query {
         let seconds = |name: &'static str| {
             get(name).map(|text| text.parse::<i64>().map_err(|_| (name, "Input should be a valid integer"))).transpose()
         };
-        let filter = match get("timestamp_filter") {
+        let filter = match get("timestamp_filter").filter(|_| !disputed.ignores_filter) {
             None => disputed.default_filter,
             Some("created_at") => TimestampFilter::CreatedAt,
             Some("updated_at") => TimestampFilter::UpdatedAt,

@@ -1,0 +1,133 @@
+//! Looks at the rows of a page: which to land and under which date, how new they are, and what they say of the API.
+//! Pure.
+
+use arrow_array::cast::AsArray;
+use arrow_array::{RecordBatch, StringArray};
+use chrono::{DateTime, Utc};
+
+use crate::error::{Error, Result};
+use crate::flatten::Batch;
+use crate::lake::{Evidence, Observed};
+use crate::merge::{changed_at, time};
+use crate::model::{CreatedDate, Table, TimestampFilter, Window, column, from_micros};
+
+/// What the rows of a page say.
+#[derive(Debug, Default)]
+pub(super) struct Inspected {
+    /// The rows to land, with their dates.
+    pub(super) kept: Vec<(CreatedDate, usize)>,
+    /// The newest change.
+    pub(super) newest_change: Option<DateTime<Utc>>,
+    /// The newest of the times that the window means.
+    pub(super) reached: Option<DateTime<Utc>>,
+    /// How many rows lie outside the window.
+    pub(super) outside: u64,
+    /// The first of those that lie outside of what was even asked for: the id, and the time that the window means.
+    pub(super) stray: Option<(String, DateTime<Utc>)>,
+}
+
+/// Inspects the conversations of `batch`, which came for `window`.
+///
+/// # Errors
+/// Only on a bug.
+pub(super) fn inspect(batch: &Batch, window: &Window, evidence: &mut Evidence) -> Result<Inspected> {
+    let rows = batch.tables.get(Table::Conversations);
+    let ids = ids(batch)?;
+    let mut found = Inspected { kept: Vec::with_capacity(rows.num_rows()), ..Inspected::default() };
+    for row in 0..rows.num_rows() {
+        let copy = Observed {
+            conversation_id: ids.value(row),
+            created_at: instant(rows, column::CREATED_AT, row),
+            updated_at: instant(rows, column::UPDATED_AT, row),
+            changed_at: changed(batch, row),
+        };
+        evidence.observe(window, &copy);
+        let meant = meant(window, rows, row);
+        found.newest_change = found.newest_change.max(copy.changed_at);
+        found.reached = found.reached.max(meant.or(copy.changed_at));
+        // What a copy does not say, the API alone knows: a late rating may move an `updated_at` that an account never
+        // shows. A window with an end is asked for a little too widely, and made exact here; of one without an end
+        // everything is of use.
+        let stray = meant.filter(|time| !window.asks_for(*time));
+        let left_out = window.to.is_some() && meant.is_some_and(|time| !window.contains(time));
+        found.outside += u64::from(left_out || stray.is_some());
+        if let Some(time) = stray {
+            found.stray.get_or_insert_with(|| (copy.conversation_id.to_owned(), time));
+        }
+        if !left_out {
+            found.kept.push((CreatedDate::of(copy.created_at), row));
+        }
+    }
+    Ok(found)
+}
+
+/// The ids of the conversations.
+///
+/// # Errors
+/// Only on a bug.
+pub(super) fn ids(batch: &Batch) -> Result<&StringArray> {
+    let conversations = batch.tables.get(Table::Conversations);
+    conversations
+        .column_by_name(column::CONVERSATION_ID)
+        .and_then(|column| column.as_string_opt::<i32>())
+        .ok_or_else(|| Error::bug("flattened rows without ids"))
+}
+
+/// When the copy in `row` last changed.
+fn changed(batch: &Batch, row: usize) -> Option<DateTime<Utc>> {
+    let children =
+        [Table::Messages, Table::AuditLogs].map(|table| (batch.tables.get(table).as_ref(), batch.children(table, row)));
+    changed_at(batch.tables.get(Table::Conversations), row, children).and_then(from_micros)
+}
+
+/// The time of a copy that the window means, as far as the copy tells it.
+fn meant(window: &Window, rows: &RecordBatch, row: usize) -> Option<DateTime<Utc>> {
+    let meant = match window.filter {
+        TimestampFilter::UpdatedAt => column::UPDATED_AT,
+        TimestampFilter::CreatedAt => column::CREATED_AT,
+        TimestampFilter::LastMessageTime => column::LAST_MESSAGE_AT,
+    };
+    instant(rows, meant, row)
+}
+
+fn instant(rows: &RecordBatch, name: &str, row: usize) -> Option<DateTime<Utc>> {
+    time(rows, name, row).and_then(from_micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flatten::{Origin, flatten};
+    use crate::model::RunId;
+
+    fn inspected(window: &Window, conversations: &[&str]) -> Inspected {
+        let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
+        let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
+        let batch = flatten(conversations.iter().copied(), &origin).unwrap();
+        inspect(&batch, window, &mut Evidence::default()).unwrap()
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_told_from_what_was_asked_for_too_widely() {
+        let at = |secs| DateTime::from_timestamp(secs, 0);
+        let window = Window { from: at(100), to: at(200), ..Window::EVERYTHING };
+        let rows = [
+            r#"{"conversation_id": "early", "updated_at": "1970-01-01T00:01:39.5Z"}"#,
+            r#"{"conversation_id": "inside", "updated_at": "1970-01-01T00:01:40Z"}"#,
+            r#"{"conversation_id": "end", "updated_at": "1970-01-01T00:03:20Z"}"#,
+            r#"{"conversation_id": "silent"}"#,
+        ];
+        let found = inspected(&window, &rows);
+        assert_eq!(found.kept.iter().map(|(_, row)| *row).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!((found.outside, found.stray), (2, None));
+
+        let stray = r#"{"conversation_id": "stray", "updated_at": "1970-01-01T01:00:00Z"}"#;
+        let found = inspected(&window, &[rows[1], stray]);
+        assert_eq!((found.kept.len(), found.outside), (1, 1));
+        assert_eq!(found.stray.unwrap().0, "stray");
+
+        let open = Window { to: None, ..window };
+        let found = inspected(&open, &[r#"{"conversation_id": "old", "updated_at": "1970-01-01T00:00:01Z"}"#]);
+        assert_eq!((found.kept.len(), found.outside, found.stray.is_some()), (1, 1, true), "of use all the same");
+    }
+}

@@ -1,0 +1,136 @@
+//! Whether the API bounds the time that `timestamp_filter` names, as far as the lake has seen.
+//!
+//! A server that ignores the parameter bounds `created_at`: an increment then silently lacks every change to an older
+//! conversation, and no row that does come looks wrong. So the answer is established by evidence and kept. Pure.
+
+use chrono::{DateTime, Duration, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{TimestampFilter, Window};
+
+/// How long after its creation a conversation has to have changed to tell the two times apart.
+const LONG_AFTER: Duration = Duration::hours(1);
+/// How many witnesses are kept: some will have changed again, or been erased.
+const WITNESSES: usize = 5;
+
+/// Whether `timestamp_filter` is honoured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The API bounds the time that it was asked to.
+    Honoured,
+    /// It bounds another one.
+    Ignored,
+}
+
+/// A conversation that changed long after it was created: whoever asks for that second must get it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    /// Its id.
+    pub conversation_id: String,
+    /// When it changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// What is known, and what can be asked to know more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The answer, once there is one.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+    /// The conversations that changed last, of those that changed long after they were created; newest first.
+    #[serde(default)]
+    pub witnesses: Vec<Witness>,
+}
+
+/// A copy of a conversation, as far as it can be evidence.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// `conversation_id`
+    pub conversation_id: &'a str,
+    /// `created_at`
+    pub created_at: Option<DateTime<Utc>>,
+    /// `updated_at`, as the API says it.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// When the copy last changed, by all its times.
+    pub changed_at: Option<DateTime<Utc>>,
+}
+
+impl Evidence {
+    /// Takes note of a copy that came for `window`.
+    pub fn observe(&mut self, window: &Window, copy: &Observed<'_>) {
+        if let (Some(from), Some(created_at)) = (window.from, copy.created_at) {
+            // A server without any bounds would send what changed before, too.
+            let inside = copy.changed_at.is_none_or(|changed_at| from <= changed_at);
+            let before = window.min_timestamp().is_some_and(|asked| created_at.timestamp() < asked.0);
+            if window.filter != TimestampFilter::CreatedAt && before && inside {
+                self.verdict = Some(Verdict::Honoured);
+            }
+        }
+        let (Some(created_at), Some(updated_at)) = (copy.created_at, copy.updated_at) else { return };
+        // An older copy of a witness says nothing of what it is now.
+        if let Some(known) = self.witnesses.iter().position(|known| known.conversation_id == copy.conversation_id) {
+            if self.witnesses.get(known).is_some_and(|known| updated_at < known.updated_at) {
+                return;
+            }
+            self.witnesses.remove(known);
+        }
+        if updated_at.signed_duration_since(created_at) >= LONG_AFTER {
+            let place = self.witnesses.partition_point(|other| other.updated_at > updated_at);
+            if place < WITNESSES {
+                let conversation_id = copy.conversation_id.to_owned();
+                self.witnesses.insert(place, Witness { conversation_id, updated_at });
+                self.witnesses.truncate(WITNESSES);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(secs, 0).unwrap()
+    }
+
+    fn observed(conversation_id: &str, created: i64, updated: i64) -> Observed<'_> {
+        let (created_at, updated_at) = (Some(at(created)), Some(at(updated)));
+        Observed { conversation_id, created_at, updated_at, changed_at: updated_at }
+    }
+
+    fn verdict(window: &Window, created: i64, updated: i64) -> Option<Verdict> {
+        let mut evidence = Evidence::default();
+        evidence.observe(window, &observed("a", created, updated));
+        evidence.verdict
+    }
+
+    #[test]
+    fn a_row_from_before_the_window_that_changed_inside_proves_it() {
+        let increment = Window { from: Some(at(10_000)), ..Window::EVERYTHING };
+        assert_eq!(verdict(&increment, 9_000, 10_500), Some(Verdict::Honoured));
+        assert_eq!(verdict(&increment, 10_100, 10_500), None, "created inside: any server would send it");
+        assert_eq!(verdict(&increment, 9_999, 10_500), None, "asked for a second too widely");
+        assert_eq!(verdict(&increment, 8_000, 9_000), None, "a server that knows no bounds");
+        assert_eq!(verdict(&Window::EVERYTHING, 9_000, 10_500), None);
+        let by_creation = Window { filter: TimestampFilter::CreatedAt, ..increment };
+        assert_eq!(verdict(&by_creation, 9_000, 10_500), None);
+    }
+
+    #[test]
+    fn witnesses_are_the_last_that_changed_long_after_they_began_each_as_it_is_now() {
+        let mut evidence = Evidence::default();
+        let mut observe = |id: &str, created, updated| {
+            evidence.observe(&Window::EVERYTHING, &observed(id, created, updated));
+            evidence.witnesses.iter().map(|w| (w.conversation_id.clone(), w.updated_at.timestamp())).collect::<Vec<_>>()
+        };
+        assert_eq!(observe("quick", 0, 60), []);
+        for number in 1..=7_i32 {
+            observe(&number.to_string(), 0, 10_000 * i64::from(number));
+        }
+        let ids = |list: &[(String, i64)]| list.iter().map(|(id, _)| id.clone()).collect::<String>();
+        assert_eq!(ids(&observe("old", 0, 9_000)), "76543");
+        assert_eq!(observe("5", 0, 90_000)[0], ("5".to_owned(), 90_000), "it changed again");
+        assert_eq!(ids(&observe("5", 0, 50_000)), "57643", "an older copy of it");
+    }
+}

@@ -1,0 +1,337 @@
+//! Who may write to a lake: one run at a time.
+//!
+//! A run that writes appends its name to a series of numbered records, and another record when it has ended. On a local
+//! disk a locked file tells whether the one named is still alive: the lock dies with its process. On an object store
+//! the holder appends its name again every few seconds; a name that has stood for too long, by the store's own clock,
+//! is that of a run that died.
+//!
+//! Promises: of two runs at once one is refused. A run that was held up for so long that another took over is fenced:
+//! it can neither commit (the numbers are taken) nor, once [`Lease::confirm`] has said so, replace a table. Must not
+//! know: what runs do.
+
+use std::fs::{File, TryLockError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::Lake;
+use super::series::Series;
+use super::store::to_json;
+use crate::clock::{Clock, Instant};
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::model::RunId;
+
+/// How often a holder appends its name again.
+const RENEWAL: Duration = Duration::from_secs(6);
+/// How long a name counts after it was appended: three renewals may fail.
+const EXPIRY: Duration = Duration::from_secs(20);
+/// For how long a holder counts on its name being the newest: the rest is for what is on its way to the store.
+const CERTAIN: Duration = Duration::from_secs(14);
+/// How often a name that may be that of a dead run is looked at.
+const WATCH: Duration = Duration::from_secs(1);
+/// How many records are kept.
+const KEPT: u64 = 2;
+
+/// Who holds a lake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The run.
+    pub run_id: RunId,
+    /// Its command.
+    pub command: String,
+    /// The machine it runs on.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Holder { run_id, command, host, pid, since } = self;
+        write!(f, "`{command}` run {run_id} (process {pid} on {host}) since {}", since.format("%Y-%m-%d %H:%M:%S UTC"))
+    }
+}
+
+/// A record of the series.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Record {
+    #[serde(flatten)]
+    holder: Holder,
+    written_at: DateTime<Utc>,
+    /// How it ended, once it has.
+    #[serde(default)]
+    ended: Option<Ended>,
+}
+
+/// What a run that has ended leaves to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When it last asked the API for something, if it did.
+    pub last_request_at: Option<DateTime<Utc>>,
+}
+
+/// How the run before this one went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// There was none.
+    Nobody,
+    /// It ended as runs do.
+    Ended(Ended),
+    /// It was killed, or it is held up and may wake up again.
+    Died,
+}
+
+/// The right to write to a lake, until it is [released](Lease::release).
+#[derive(Debug)]
+pub struct Lease {
+    before: Before,
+    held: Arc<Held>,
+    /// Where the process itself is watched; the lock is let go with it.
+    _lock: Option<File>,
+    /// Ends the renewal.
+    renewing: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Held {
+    series: Series,
+    lake: Lake,
+    holder: Holder,
+    clock: Clock,
+    /// Whether the lock alone keeps others out.
+    locked: bool,
+    newest: Mutex<Newest>,
+    /// Whether another run has taken over.
+    lost: AtomicBool,
+    /// Cancelled when the run has to stop.
+    stop: CancellationToken,
+}
+
+/// The record that this run appended last.
+#[derive(Debug)]
+struct Newest {
+    number: u64,
+    begun: Instant,
+    released: bool,
+}
+
+impl Lease {
+    /// Takes the lake for `holder`, or tells who has it. Where the holder may have died, waits until that is certain.
+    ///
+    /// # Errors
+    /// Kind `Held` where another run has it; `Interrupted` when `shutdown` came while waiting; those of the store.
+    pub async fn acquire(lake: &Lake, holder: Holder, clock: Clock, shutdown: &CancellationToken) -> Result<Self> {
+        let series = Series::new(lake, layout::leases(), KEPT);
+        let lock = match lock_file(lake)? {
+            Lock::None => None,
+            Lock::Taken(file) => Some(file),
+            Lock::OfAnother => {
+                let record = series.newest::<Record>().await?;
+                return Err(held(lake, record.map(|(_, record)| record.holder).as_ref()));
+            }
+        };
+        let (number, before) = match series.newest::<Record>().await? {
+            None => (0, Before::Nobody),
+            Some((number, Record { ended: Some(ended), .. })) => (number, Before::Ended(ended)),
+            Some((number, _)) if lock.is_some() => (number, Before::Died),
+            Some((number, record)) => {
+                tracing::info!("the lake was left to {}; waiting to see whether that is alive", record.holder);
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return Err(Error::interrupted()),
+                    dead = outlive(lake, &series, number, &holder.run_id, clock) => dead?,
+                }
+                tracing::warn!("{} has died; taking over", record.holder);
+                (number, Before::Died)
+            }
+        };
+        let held = Arc::new(Held {
+            series,
+            lake: lake.clone(),
+            holder,
+            clock,
+            locked: lock.is_some(),
+            newest: Mutex::new(Newest { number, begun: clock.instant(), released: false }),
+            lost: AtomicBool::new(false),
+            stop: shutdown.child_token(),
+        });
+        held.append(&mut *held.newest.lock().await, None).await?;
+        let renewing = CancellationToken::new();
+        if !held.locked {
+            tokio::spawn(renew(Arc::clone(&held), renewing.clone()));
+        }
+        Ok(Lease { before, held, _lock: lock, renewing })
+    }
+
+    /// How the run before this one went.
+    pub fn before(&self) -> Before {
+        self.before
+    }
+
+    /// Cancelled when the run has to stop: because it was asked to, or because another one has taken over.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.held.stop
+    }
+
+    /// Makes sure that no other run has taken over, and will not for some seconds.
+    ///
+    /// # Errors
+    /// Kind `Held` where one has; those of the store where that cannot be told.
+    pub async fn confirm(&self) -> Result<()> {
+        let mut newest = self.held.newest.lock().await;
+        if newest.released {
+            return Err(Error::bug("something was to be written after the run had ended"));
+        }
+        let age = self.held.clock.instant() - newest.begun;
+        if self.held.locked || (age < CERTAIN && !self.held.is_lost()) {
+            return Ok(());
+        }
+        self.held.append(&mut newest, None).await
+    }
+
+    /// Lets the next run have the lake.
+    ///
+    /// # Errors
+    /// Where the store fails; the next run then has to wait until it is certain that this one has ended.
+    pub async fn release(&self, ended: Ended) -> Result<()> {
+        self.renewing.cancel();
+        let mut newest = self.held.newest.lock().await;
+        if newest.released || self.held.is_lost() {
+            return Ok(());
+        }
+        self.held.append(&mut newest, Some(ended)).await?;
+        newest.released = true;
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewing.cancel();
+    }
+}
+
+impl Held {
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    async fn append(&self, newest: &mut Newest, ended: Option<Ended>) -> Result<()> {
+        let begun = self.clock.instant();
+        let record = Record { holder: self.holder.clone(), written_at: self.clock.now(), ended };
+        let number = newest.number.saturating_add(1);
+        if !self.series.append(number, to_json(&record)?).await? {
+            self.lost.store(true, Ordering::Relaxed);
+            self.stop.cancel();
+            return Err(self.taken_over().await);
+        }
+        (newest.number, newest.begun) = (number, begun);
+        Ok(())
+    }
+
+    async fn taken_over(&self) -> Error {
+        let by = self.series.newest::<Record>().await.ok().flatten();
+        held(&self.lake, by.map(|(_, record)| record.holder).as_ref())
+    }
+}
+
+/// Appends the holder's name again and again, until it is told to end or has been outrun.
+async fn renew(held: Arc<Held>, ended: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            () = held.clock.sleep(RENEWAL) => {}
+        }
+        let mut newest = held.newest.lock().await;
+        if newest.released {
+            return;
+        }
+        if let Err(error) = held.append(&mut newest, None).await {
+            tracing::warn!("cannot renew the lease: {}", error.chain().join(": "));
+            if held.is_lost() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until the record under `number` has expired.
+async fn outlive(lake: &Lake, series: &Series, number: u64, run: &RunId, clock: Clock) -> Result<()> {
+    let age = match lake.head(&series.key(number)).await? {
+        Some(record) => (store_time(lake, run).await? - record.last_modified).to_std().unwrap_or_default(),
+        // Renewed or ended in the meantime, which the first look shows.
+        None => Duration::ZERO,
+    };
+    let deadline = clock.instant().checked_add(EXPIRY.saturating_sub(age));
+    loop {
+        match series.newest::<Record>().await? {
+            Some((newest, record)) if newest != number => match record.ended {
+                None => return Err(held(lake, Some(&record.holder))),
+                Some(_) => {
+                    return Err(held(lake, Some(&record.holder)).with_hint("it has ended just now; run this again"));
+                }
+            },
+            _ => {}
+        }
+        match deadline.filter(|deadline| clock.instant() < *deadline) {
+            None => return Ok(()),
+            Some(deadline) => clock.sleep_until(deadline.min(clock.instant() + WATCH)).await,
+        }
+    }
+}
+
+/// What time it is at the store, to its own clock.
+async fn store_time(lake: &Lake, run: &RunId) -> Result<DateTime<Utc>> {
+    let key = layout::store_time(run);
+    lake.put(&key, Vec::new()).await?;
+    let written = lake.head(&key).await?;
+    lake.delete(vec![key]).await?;
+    written
+        .map(|object| object.last_modified)
+        .ok_or_else(|| Error::store(format!("{} does not show what was just written to it", lake.url())))
+}
+
+fn held(lake: &Lake, by: Option<&Holder>) -> Error {
+    let by = by.map_or_else(|| "another run".to_owned(), Holder::to_string);
+    Error::held(format!("the lake {} is held by {by}", lake.url()))
+        .with_hint("let one run at a time write to a lake; run this again when that one has ended")
+}
+
+/// What came of trying to lock a lake.
+enum Lock {
+    /// The lake lies where nothing can be locked.
+    None,
+    Taken(File),
+    OfAnother,
+}
+
+fn lock_file(lake: &Lake) -> Result<Lock> {
+    let key: Path = layout::lock();
+    let Some(path) = lake.local_path(&key) else { return Ok(Lock::None) };
+    let failed = |error: std::io::Error| {
+        Error::store(format!("cannot lock {}", path.display()))
+            .caused_by(error)
+            .with_hint("check the disk's space and permissions; a lake needs a file system that knows locks")
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock::Taken(file)),
+        Err(TryLockError::WouldBlock) => Ok(Lock::OfAnother),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
