@@ -25,7 +25,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// How long one call to this machine's disk may take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the simulator of the demo and its client agree on.
-const KEY: &str = "demo-key";
+pub(super) const KEY: &str = "demo-key";
 
 /// Runs the demo.
 pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
@@ -95,7 +95,7 @@ async fn fresh_lake(path: &Path, clock: Clock) -> Result<Lake> {
 
 /// The arguments of a sync with every default, but for the lake and the API. The environment is that of the user's real
 /// account, and has no say here.
-fn sync_args(lake: &Path, base_url: &str) -> Result<ExportArgs> {
+pub(super) fn sync_args(lake: &Path, base_url: &str) -> Result<ExportArgs> {
     let lake = lake.display().to_string();
     let typed = ["decagon-lake", "sync", "--lake", &lake, "--base-url", base_url, "--requests-per-second", "0"];
     let command = Cli::command().mut_subcommands(|command| command.mut_args(|flag| flag.env(None::<&str>)));

@@ -305,3 +305,6 @@ fn tell_plan(planned: &Planned) {
         false => tracing::info!("fetching {what}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

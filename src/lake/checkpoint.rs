@@ -334,7 +334,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_two_commits_on_the_same_state_one_fails() {
-        let lake = Lake::on(Arc::new(InMemory::new()), "memory");
+        let lake = Lake::on(Arc::new(InMemory::new()), "memory", std::time::Duration::from_secs(60));
         let run = RunId::new(at(0), 1);
         let state = |secs| {
             let mut state = Checkpoint::default();

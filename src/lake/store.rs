@@ -71,9 +71,16 @@ impl Lake {
         Ok(Lake { url: address.trim_end_matches('/').to_owned(), store, folder: None })
     }
 
-    /// A lake on any store, for tests.
-    pub fn on(store: Arc<dyn ObjectStore>, url: &str) -> Self {
-        Lake { url: url.to_owned(), store, folder: None }
+    /// A lake on any store, whose calls may take `call_timeout`: for tests.
+    #[cfg(test)]
+    pub(crate) fn on(store: Arc<dyn ObjectStore>, url: &str, call_timeout: Duration) -> Self {
+        Lake { url: url.to_owned(), store: Arc::new(Bounded::new(store, call_timeout, Clock::system())), folder: None }
+    }
+
+    /// The same, but runs are kept apart by a lock in `folder`.
+    #[cfg(test)]
+    pub(crate) fn on_locked(store: Arc<dyn ObjectStore>, url: &str, call_timeout: Duration, folder: PathBuf) -> Self {
+        Lake { folder: Some(folder), ..Self::on(store, url, call_timeout) }
     }
 
     /// Where the lake is, as people write it in queries.

@@ -15,7 +15,7 @@ use super::{Lake, Lease};
 use crate::error::{Error, Result};
 
 /// Objects up to this size go up in one put, larger ones in parts of it.
-const PART_BYTES: usize = 10 << 20;
+const PART_BYTES: usize = if cfg!(test) { 4 << 10 } else { 10 << 20 };
 /// How many parts of one object are on their way at a time.
 const PARTS_IN_FLIGHT: usize = 2;
 

@@ -143,6 +143,21 @@ impl SimulatedTime {
         let mut state = self.0.state();
         state.advanced = state.advanced.saturating_add(duration);
     }
+
+    /// Sets how much time has passed since the start, apart from what passes by itself.
+    pub fn set(&self, passed: Duration) {
+        self.0.state().advanced = passed;
+    }
+
+    /// The conversations of this moment as the API has them, a line of JSON each.
+    pub fn conversations(&self) -> impl Iterator<Item = String> + use<> {
+        let (shared, now) = (Arc::clone(&self.0), self.0.now());
+        let numbers = 0..shared.world.begun(now);
+        numbers.filter_map(move |number| {
+            let json = render::conversation(&shared.world, number, now, shared.settings.disputed.updated_at)?;
+            Some(json + "\n")
+        })
+    }
 }
 
 impl Shared {
@@ -273,12 +288,7 @@ async fn advance(
 }
 
 async fn truth(State(shared): State<Arc<Shared>>) -> Response {
-    let now = shared.now();
-    let numbers = 0..shared.world.begun(now);
-    let lines = numbers.filter_map(move |number| {
-        let json = render::conversation(&shared.world, number, now, shared.settings.disputed.updated_at)?;
-        Some(Ok::<_, std::convert::Infallible>(json + "\n"))
-    });
+    let lines = SimulatedTime(shared).conversations().map(Ok::<_, std::convert::Infallible>);
     Body::from_stream(stream::iter(lines)).into_response()
 }
 

@@ -14,7 +14,7 @@ use crate::model::{CreatedDate, Request, Table, Window};
 const CLOCK: Clock = Clock::system();
 
 fn in_memory() -> Lake {
-    Lake::on(Arc::new(InMemory::new()), "memory")
+    Lake::on(Arc::new(InMemory::new()), "memory", std::time::Duration::from_secs(60))
 }
 
 fn run(number: u32) -> RunId {
@@ -132,7 +132,7 @@ async fn who_was_taken_over_while_it_slept_changes_nothing_any_more() {
     let lake_of_stale = lake.clone();
     let key_of_stale = key.clone();
     let replaced = tokio::task::spawn_blocking(move || {
-        for bytes in [10_usize, 30 << 20] {
+        for bytes in [10_usize, 1 << 20] {
             let mut upload = Upload::begin(&lake_of_stale, key_of_stale.clone(), found.clone(), runtime.clone());
             std::io::Write::write_all(&mut upload, &vec![b'x'; bytes]).unwrap();
             let error = upload.finish(&first).unwrap_err();

@@ -1,0 +1,185 @@
+//! The promise, by exhaustion: whichever call to the store fails, hangs or is the last of its process, running the same
+//! command again makes the lake exact, and nothing is left behind.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::ObjectStore;
+
+use super::*;
+use crate::cli::demo;
+use crate::layout;
+use crate::model::{Table, TimestampFilter};
+use crate::simulate::{CursorName, Disputed, Settings, SimulatedTime, Simulator, World, WorldSettings};
+use faulty::{Fate, Faulty};
+use truth::{Conversations, expected};
+
+mod faulty;
+mod truth;
+
+const SEED: u64 = 17;
+/// How much time passes between the first export and the second.
+const LATER: Duration = Duration::from_secs(20 * 3_600);
+
+/// How long a call that hangs is waited for; the others take microseconds.
+const CALL_TIMEOUT: Duration = Duration::from_millis(150);
+
+/// A simulated API on a thread of its own, whose time the test moves.
+struct Api {
+    url: String,
+    time: SimulatedTime,
+    /// What it says at first, and later.
+    truth: [Conversations; 2],
+    stop: CancellationToken,
+}
+
+impl Api {
+    fn start() -> Self {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let now = DateTime::from_timestamp(1_709_251_200, 0).unwrap();
+                let world = WorldSettings { seed: SEED, conversations: 24, days: 2, messages: 3, now };
+                let disputed = Disputed {
+                    cursor_name: CursorName::NextCursor,
+                    default_filter: TimestampFilter::CreatedAt,
+                    updated_at: true,
+                    ignores_filter: false,
+                };
+                let settings = Settings {
+                    port: 0,
+                    key: demo::KEY.to_owned(),
+                    requests_per_second: 0.0,
+                    speed: 0.0,
+                    fault_every: 0,
+                    not_entitled: false,
+                    disputed,
+                };
+                let simulator = Simulator::bind(World::new(world), settings, Clock::system()).await.unwrap();
+                sender.send((simulator.url().unwrap(), simulator.time())).unwrap();
+                simulator.serve(stopped).await.unwrap();
+            });
+        });
+        let (url, time) = receiver.recv().unwrap();
+        let truth = [Duration::ZERO, LATER].map(|passed| {
+            time.set(passed);
+            expected(&time.conversations().collect::<String>())
+        });
+        assert_ne!(truth[0], truth[1]);
+        Api { url, time, truth, stop }
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// How runs are kept apart.
+#[derive(Debug, Clone)]
+enum Kept {
+    /// By a lease in the store.
+    ByLease,
+    /// By a locked file in this folder.
+    ByLock(PathBuf),
+}
+
+async fn sync(api: &Api, store: Arc<dyn ObjectStore>, kept: &Kept) -> Result<RunReport> {
+    let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url)?;
+    args.fetch.api.page_size = Some(9);
+    args.fetch.flush.flush_conversations = 18;
+    let lake = match kept {
+        Kept::ByLease => Lake::on(store, "memory", CALL_TIMEOUT),
+        Kept::ByLock(folder) => Lake::on_locked(store, "memory", CALL_TIMEOUT, folder.clone()),
+    };
+    let context = Context {
+        clock: Clock::system(),
+        shutdown: CancellationToken::new(),
+        bars: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),
+        quiet: true,
+    };
+    fetch_into(lake, SYNC, &Ask::Changes(&args), &context).await
+}
+
+/// The lake holds what the API says, and nothing that a run has left behind.
+async fn assert_exact(store: &InMemory, truth: &Conversations, case: &str) {
+    assert_eq!(&truth::found(store).await, truth, "{case}");
+    let objects: Vec<_> = store.list(None).try_collect().await.unwrap();
+    for key in objects.iter().map(|object| object.location.as_ref()) {
+        let own = Table::ALL.iter().any(|table| key.starts_with(&format!("{}/", table.name())));
+        assert!(own || key.starts_with("_state/") && key.ends_with(".json"), "{case}: {key} was left");
+    }
+    let leases = objects.iter().filter(|object| object.location.prefix_matches(&layout::leases())).count();
+    assert!(leases <= 3, "{case}: {leases} leases");
+}
+
+/// Lets every call of a sync have each of `fates`: of a first sync, and of one that changes tables.
+async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
+    let made = Arc::new(InMemory::new());
+    api.time.set(Duration::ZERO);
+    sync(api, made.clone(), &kept).await.unwrap();
+    assert_exact(&made, &api.truth[0], "without any fault").await;
+
+    let (mut runs, mut calls) = (0, [0, 0]);
+    for (phase, name) in [(0, "first"), (1, "second")] {
+        for at in 1.. {
+            let mut reached = false;
+            for fate in fates {
+                let case = format!("seed {SEED}, {kept:?}, {name} sync, call {at} {fate:?}");
+                let store = Arc::new(if phase == 0 { InMemory::new() } else { made.fork() });
+                let faulty = Faulty::new(store.clone(), at, *fate);
+                api.time.set(if phase == 0 { Duration::ZERO } else { LATER });
+                let result = sync(api, Arc::new(faulty.clone()), &kept).await;
+                runs += 1;
+                if faulty.calls() < at {
+                    result.unwrap();
+                    continue;
+                }
+                reached = true;
+                calls[phase] = at;
+                if let Err(error) = result {
+                    assert!(matches!(error.kind(), Kind::Store | Kind::Held), "{case}: {}", error.chain().join(": "));
+                }
+                for (passed, truth) in [(phase, &api.truth[phase]), (1, &api.truth[1])] {
+                    api.time.set(if passed == 0 { Duration::ZERO } else { LATER });
+                    let later = Arc::new(Faulty::an_hour_later(store.clone()));
+                    sync(api, later, &kept).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+                    assert_exact(&store, truth, &case).await;
+                }
+            }
+            if !reached {
+                break;
+            }
+        }
+    }
+    println!("{kept:?}: {} calls of a first sync and {} of a second, each {fates:?}: {runs} runs", calls[0], calls[1]);
+}
+
+#[tokio::test]
+async fn any_call_may_fail() {
+    exhaust(&Api::start(), Kept::ByLease, &[Fate::FailsBefore, Fate::FailsAfter]).await;
+}
+
+#[tokio::test]
+async fn any_call_may_be_the_last_of_its_process() {
+    exhaust(&Api::start(), Kept::ByLease, &[Fate::EndsBefore, Fate::EndsAfter]).await;
+}
+
+#[tokio::test]
+async fn any_call_may_be_the_last_of_its_process_on_a_local_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = Kept::ByLock(folder.path().to_owned());
+    exhaust(&Api::start(), kept, &[Fate::EndsBefore, Fate::EndsAfter]).await;
+}
+
+#[tokio::test]
+async fn any_call_may_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    exhaust(&Api::start(), Kept::ByLock(folder.path().to_owned()), &[Fate::Hangs]).await;
+}

@@ -1,0 +1,180 @@
+//! A store that does as it is told but for one call: the N-th fails, hangs, or is the last of its process.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+};
+
+use crate::layout;
+
+/// What becomes of the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It fails, and nothing came of it.
+    FailsBefore,
+    /// It was carried out, but its answer is lost.
+    FailsAfter,
+    /// The process ends before it.
+    EndsBefore,
+    /// The process ends right after it.
+    EndsAfter,
+    /// It never returns.
+    Hangs,
+}
+
+/// A store as one process sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Faulty {
+    inner: Arc<dyn ObjectStore>,
+    plan: Arc<Plan>,
+    /// How much older the records of leases look than they are.
+    later: chrono::Duration,
+}
+
+#[derive(Debug)]
+struct Plan {
+    /// Which call it is, from 1.
+    at: usize,
+    fate: Fate,
+    calls: AtomicUsize,
+    /// Whether the process has ended: nothing that it does reaches the store any more.
+    ended: AtomicBool,
+}
+
+impl Faulty {
+    pub(super) fn new(inner: Arc<dyn ObjectStore>, at: usize, fate: Fate) -> Self {
+        let plan = Plan { at, fate, calls: AtomicUsize::new(0), ended: AtomicBool::new(false) };
+        Faulty { inner, plan: Arc::new(plan), later: chrono::Duration::zero() }
+    }
+
+    /// A store that does as it is told, as it looks an hour after a process has ended: its lease is old.
+    pub(super) fn an_hour_later(inner: Arc<dyn ObjectStore>) -> Self {
+        let mut store = Self::new(inner, 0, Fate::Hangs);
+        store.later = chrono::Duration::hours(1);
+        store
+    }
+
+    /// How many calls there were.
+    pub(super) fn calls(&self) -> usize {
+        self.plan.calls.load(Ordering::SeqCst)
+    }
+}
+
+impl Plan {
+    async fn on<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        if self.ended.load(Ordering::SeqCst) {
+            return Err(failure());
+        }
+        if self.calls.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
+            return call.await;
+        }
+        match self.fate {
+            Fate::FailsBefore => Err(failure()),
+            Fate::FailsAfter => call.await.and(Err(failure())),
+            Fate::EndsBefore => {
+                self.ended.store(true, Ordering::SeqCst);
+                Err(failure())
+            }
+            Fate::EndsAfter => {
+                let done = call.await;
+                self.ended.store(true, Ordering::SeqCst);
+                done.and(Err(failure()))
+            }
+            Fate::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+fn failure() -> Error {
+    Error::Generic { store: "faulty", source: "as the test wants it".into() }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Faulty({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    async fn put_opts(&self, key: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.plan.on(self.inner.put_opts(key, body, options)).await
+    }
+
+    async fn put_multipart_opts(&self, key: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let upload = self.plan.on(self.inner.put_multipart_opts(key, options)).await?;
+        Ok(Box::new(FaultyUpload { inner: upload, plan: Arc::clone(&self.plan) }))
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
+        let mut found = self.plan.on(self.inner.get_opts(key, options)).await?;
+        if key.prefix_matches(&layout::leases()) && layout::number_of(key).is_some() {
+            found.meta.last_modified -= self.later;
+        }
+        Ok(found)
+    }
+
+    async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.plan.on(self.inner.get_ranges(key, ranges)).await
+    }
+
+    /// Each key is a call of its own: a process may end in the middle of them.
+    fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        let delete = move |key: Path| {
+            let store = store.clone();
+            async move { store.plan.on(store.inner.delete(&key)).await.map(|()| key) }
+        };
+        keys.and_then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (store, objects) = (self.clone(), self.inner.list(prefix));
+        let listed = async move { store.plan.on(objects.try_collect::<Vec<_>>()).await };
+        stream::once(listed).map_ok(|objects| stream::iter(objects).map(Ok)).try_flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.plan.on(self.inner.list_with_delimiter(prefix)).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.plan.on(self.inner.copy_opts(from, to, options)).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.plan.on(self.inner.rename_opts(from, to, options)).await
+    }
+}
+
+#[derive(Debug)]
+struct FaultyUpload {
+    inner: Box<dyn MultipartUpload>,
+    plan: Arc<Plan>,
+}
+
+#[async_trait]
+impl MultipartUpload for FaultyUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (plan, part) = (Arc::clone(&self.plan), self.inner.put_part(data));
+        Box::pin(async move { plan.on(part).await })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.plan.on(self.inner.complete()).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.plan.on(self.inner.abort()).await
+    }
+}
