@@ -50,9 +50,10 @@ impl ApiKey {
         self.header.clone()
     }
 
-    /// `text` without the key, which a server may have quoted.
+    /// `text` without the key, which a server may have quoted, as it is or escaped for JSON or a URL.
     pub(super) fn redact(&self, text: &str) -> String {
-        text.replace(&self.text, "***")
+        let encoded: String = url::form_urlencoded::byte_serialize(self.text.as_bytes()).collect();
+        text.replace(&self.text, "***").replace(&self.text.replace('/', "\\/"), "***").replace(&encoded, "***")
     }
 }
 
@@ -72,6 +73,11 @@ mod tests {
         assert_eq!(key.header(), "Bearer secret-key");
         assert!(!format!("{key:?} {:?}", key.header()).contains("secret"));
         assert_eq!(key.redact("bad token secret-key!"), "bad token ***!");
+        let key = ApiKey::new("a/b+c", "DECAGON_API_KEY").unwrap();
+        assert_eq!(
+            key.redact(r#"{"plain": "a/b+c", "json": "a\/b+c", "url": "?k=a%2Fb%2Bc"}"#).matches("***").count(),
+            3
+        );
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! public programs send to live accounts (*live*). Where they disagree, every form is accepted. Must not know: the
 //! lake.
 
+mod address;
+mod attempt;
 mod client;
 mod key;
 mod pacer;

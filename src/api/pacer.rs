@@ -46,6 +46,11 @@ impl Pacer {
         self.hold_off(self.interval.saturating_sub(ago));
     }
 
+    /// How long the next turn is to be waited for.
+    pub fn wait(&self) -> Duration {
+        self.next_start.map_or(Duration::ZERO, |start| start.saturating_duration_since(self.clock.instant()))
+    }
+
     /// Pushes the next turn back, to `delay` from now at the earliest.
     pub fn hold_off(&mut self, delay: Duration) {
         let held = self.clock.instant().checked_add(delay);

@@ -12,19 +12,28 @@ const CURSOR_NAMES: [&str; 3] = ["next_page_cursor", "next_cursor", "next_page_u
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
     /// Cut short, or a gateway's own page: another try may bring the whole.
-    #[error("the response is not a JSON object ({reason}): {excerpt}")]
+    #[error("the response is not a JSON object ({reason})")]
     NotJson {
         /// How the body begins.
-        excerpt: String,
+        beginning: String,
         /// Where it stops being JSON.
         reason: serde_json::Error,
     },
     /// An answer, but not the export's.
-    #[error("the response has no array `conversations`: {excerpt}")]
+    #[error("the response has no array `conversations`")]
     NoConversations {
         /// How the body begins.
-        excerpt: String,
+        beginning: String,
     },
+}
+
+impl PageError {
+    /// How the body begins, on one line. It may quote the key.
+    pub fn beginning(&self) -> &str {
+        match self {
+            PageError::NotJson { beginning, .. } | PageError::NoConversations { beginning } => beginning,
+        }
+    }
 }
 
 /// One page of the export.
@@ -46,9 +55,11 @@ impl Page {
             String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         let [a, b, c] = CURSOR_NAMES;
         let fields = Fields::split(&text, &["conversations", a, b, c])
-            .map_err(|reason| PageError::NotJson { excerpt: excerpt(&text), reason })?;
-        let list =
-            fields.known(0).and_then(elements).ok_or_else(|| PageError::NoConversations { excerpt: excerpt(&text) })?;
+            .map_err(|reason| PageError::NotJson { beginning: beginning(&text), reason })?;
+        let list = fields
+            .known(0)
+            .and_then(elements)
+            .ok_or_else(|| PageError::NoConversations { beginning: beginning(&text) })?;
         let begin = text.as_ptr().addr();
         let range = |part: &str| {
             let start = part.as_ptr().addr().saturating_sub(begin);
@@ -91,15 +102,38 @@ impl Page {
     }
 }
 
-/// The first words of a text, on one line, for messages.
+/// The beginning of a text on one line, long enough that nothing of it that is to be taken out is cut in two where an
+/// [`excerpt`] of it ends.
+pub(super) fn beginning(text: &str) -> String {
+    const MOST: usize = 8 << 10;
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if line.len() > MOST {
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.extend(word.chars().take(MOST));
+    }
+    line
+}
+
+/// The first words of a text, on one line, for messages. Characters that would do something to a terminal are marked.
 pub fn excerpt(text: &str) -> String {
     const MOST: usize = 160;
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
-        None if line.is_empty() => "(empty)".to_owned(),
-        None => line,
+    let mut line = beginning(text);
+    if let Some((end, _)) = line.char_indices().nth(MOST) {
+        line.truncate(end);
+        line.push('…');
     }
+    let harmless = |c: char| if c.is_control() || is_bidi(c) { char::REPLACEMENT_CHARACTER } else { c };
+    if line.is_empty() { "(empty)".to_owned() } else { line.chars().map(harmless).collect() }
+}
+
+/// Whether a character changes the direction of the text around it.
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -133,12 +167,19 @@ mod tests {
 
     #[test]
     fn names_what_is_wrong() {
-        let message = |body: &str| Page::parse(body.as_bytes().to_vec()).unwrap_err().to_string();
-        assert!(message("<html>\n <b>Bad gateway</b>").ends_with(": <html> <b>Bad gateway</b>"));
-        assert!(message(r#"{"conversations": [{"a": "#).contains("not a JSON object"));
-        assert!(message(r#"{"data": []}"#).contains("no array `conversations`"));
-        assert!(message(r#"{"conversations": {}}"#).contains("no array `conversations`"));
-        assert!(message(&"x".repeat(9_999)).len() < 300);
+        let fault = |body: &str| Page::parse(body.as_bytes().to_vec()).unwrap_err();
+        assert_eq!(fault("<html>\n <b>Bad gateway</b>").beginning(), "<html> <b>Bad gateway</b>");
+        assert!(fault(r#"{"conversations": [{"a": "#).to_string().contains("not a JSON object"));
+        assert!(fault(r#"{"data": []}"#).to_string().contains("no array `conversations`"));
+        assert!(fault(r#"{"conversations": {}}"#).to_string().contains("no array `conversations`"));
+        assert!(fault(&"x".repeat(1 << 20)).beginning().len() < 10_000);
+    }
+
+    #[test]
+    fn excerpts_are_short_and_harmless() {
+        assert_eq!(excerpt(" \n "), "(empty)");
+        assert_eq!(excerpt("a\u{1b}[2J\0 \u{202e}b\tc"), "a\u{fffd}[2J\u{fffd} \u{fffd}b c");
+        assert_eq!(excerpt(&"é".repeat(1_000)).chars().count(), 161);
     }
 
     #[test]

@@ -42,14 +42,14 @@ impl RetryPolicy {
     }
 }
 
-/// How long the server asks to wait: `Retry-After` in seconds or as an HTTP date.
+/// How long the server asks to wait: `Retry-After` in seconds or as an HTTP date, in any of its forms.
 pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(secs) = text.parse() {
-        return Some(Duration::from_secs(secs));
+    if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Some(text.parse().map_or(Duration::MAX, Duration::from_secs));
     }
-    let date = DateTime::parse_from_rfc2822(text).ok()?;
-    Some((date.to_utc() - now).to_std().unwrap_or_default())
+    let date = DateTime::<Utc>::from(httpdate::parse_http_date(text).ok()?);
+    Some((date - now).to_std().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -66,6 +66,9 @@ mod tests {
         assert_eq!(asked("7"), Some(Duration::from_secs(7)));
         assert_eq!(asked("Tue, 14 Nov 2023 22:13:50 GMT"), Some(Duration::from_secs(30)));
         assert_eq!(asked("Tue, 14 Nov 2023 22:13:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(asked("Tuesday, 14-Nov-23 22:13:50 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(asked("Tue Nov 14 22:13:50 2023"), Some(Duration::from_secs(30)));
+        assert_eq!(asked("99999999999999999999999"), Some(Duration::MAX));
         assert_eq!(asked("soon"), None);
     }
 

@@ -157,6 +157,7 @@ pub(super) struct ApiArgs {
         env = "DECAGON_MAX_RESPONSE_BYTES",
         value_name = "SIZE",
         default_value = "256MiB",
+        value_parser = response_bytes,
         hide_short_help = true
     )]
     pub(super) max_response_bytes: ByteSize,
@@ -308,6 +309,14 @@ fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate == 0.0 || (0.000_1..=1e9).contains(&rate) => Ok(rate),
         _ => Err("expected 0, or a number from 0.0001 to a billion".to_owned()),
+    }
+}
+
+/// A page is held in memory, several times over, and a column of it must not reach 2 GiB.
+fn response_bytes(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>()? {
+        size if size <= ByteSize::gib(1) => Ok(size),
+        _ => Err("expected 1GiB at most".to_owned()),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The inputs of one date's merge: its table objects, and the landing objects of one flush after the other.
 
-use arrow_array::cast::AsArray;
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use object_store::ObjectMeta;
@@ -11,7 +10,7 @@ use crate::error::Result;
 use crate::lake::{Extent, FileReader, Lake};
 use crate::layout::{self, FlushId};
 use crate::merge::Copies;
-use crate::model::{CreatedDate, PerTable, Table, column};
+use crate::model::{CreatedDate, PerTable, Table, column, texts};
 
 /// The files of one input, each opened when its first row is wanted.
 pub(super) struct Files {
@@ -78,7 +77,7 @@ pub(super) struct Without<'a> {
 impl Copies for Without<'_> {
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         let Some(batch) = self.files.next(table)? else { return Ok(None) };
-        let ids = batch.column_by_name(column::CONVERSATION_ID).and_then(|ids| ids.as_string_opt::<i32>());
+        let ids = texts(&batch, column::CONVERSATION_ID);
         match ids.filter(|_| table == Table::Conversations) {
             None => Ok(Some(batch)),
             Some(ids) => {

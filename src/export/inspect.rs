@@ -1,7 +1,6 @@
 //! Looks at the rows of a page: which to land and under which date, how new they are, and what they say of the API.
 //! Pure.
 
-use arrow_array::cast::AsArray;
 use arrow_array::{RecordBatch, StringArray};
 use chrono::{DateTime, Utc};
 
@@ -9,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::flatten::Batch;
 use crate::lake::{Evidence, Observed};
 use crate::merge::{changed_at, time};
-use crate::model::{CreatedDate, Table, TimestampFilter, Window, column, from_micros};
+use crate::model::{CreatedDate, Table, TimestampFilter, Window, column, from_micros, texts};
 
 /// What the rows of a page say.
 #[derive(Debug, Default)]
@@ -66,10 +65,7 @@ pub(super) fn inspect(batch: &Batch, window: &Window, evidence: &mut Evidence) -
 /// # Errors
 /// Only on a bug.
 pub(super) fn ids(batch: &Batch) -> Result<&StringArray> {
-    let conversations = batch.tables.get(Table::Conversations);
-    conversations
-        .column_by_name(column::CONVERSATION_ID)
-        .and_then(|column| column.as_string_opt::<i32>())
+    texts(batch.tables.get(Table::Conversations), column::CONVERSATION_ID)
         .ok_or_else(|| Error::bug("flattened rows without ids"))
 }
 

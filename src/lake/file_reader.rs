@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use arrow_schema::Schema;
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parquet::DecodeResult;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 use parquet::errors::ParquetError;
@@ -48,14 +50,39 @@ impl FileReader {
     /// # Errors
     /// Kind `Integrity` where it is not a file of `table`; kind `Store` where it cannot be fetched.
     pub fn open(lake: &Lake, table: Table, key: Path, size: u64, runtime: Handle) -> Result<Self> {
+        Self::open_columns(lake, table, key, size, None, runtime)
+    }
+
+    /// Opens the file at `key` for some of its columns, or all of them.
+    ///
+    /// # Errors
+    /// As [`FileReader::open`].
+    pub fn open_columns(
+        lake: &Lake,
+        table: Table,
+        key: Path,
+        size: u64,
+        columns: Option<&[&str]>,
+        runtime: Handle,
+    ) -> Result<Self> {
         let source = Source::open(lake, key, size, TAIL_BYTES, runtime)?;
         let metadata = source.metadata(size)?;
+        let damaged = |error| source.damaged(error);
+        let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), ArrowReaderOptions::new()).map_err(damaged)?;
+        if let Some(fault) = differs(&table.schema(), found.schema()) {
+            return Err(damaged(ParquetError::ArrowError(fault)));
+        }
         let options = ArrowReaderOptions::new().with_schema(table.schema());
-        let arrow = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(|e| source.damaged(e))?;
+        let arrow = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?;
+        let wanted = match columns {
+            None => ProjectionMask::all(),
+            Some(columns) => ProjectionMask::columns(arrow.parquet_schema(), columns.iter().copied()),
+        };
         let decoder = ParquetPushDecoderBuilder::new_with_metadata(arrow)
+            .with_projection(wanted)
             .with_batch_size(batch_rows(&metadata))
             .build()
-            .map_err(|error| source.damaged(error))?;
+            .map_err(damaged)?;
         Ok(FileReader { source, decoder })
     }
 
@@ -84,6 +111,20 @@ impl FileReader {
             }
         }
     }
+}
+
+/// How a file's columns differ from those that it has to have: names, types and order.
+fn differs(wanted: &Schema, found: &Schema) -> Option<String> {
+    let told = |schema: &Schema| -> Vec<String> {
+        let text = |field: &arrow_schema::FieldRef| {
+            format!("{} {}{}", field.name(), field.data_type(), if field.is_nullable() { "" } else { " not null" })
+        };
+        schema.fields().iter().map(text).collect()
+    };
+    let (wanted, found) = (told(wanted), told(found));
+    let place = (0..wanted.len().max(found.len())).find(|place| wanted.get(*place) != found.get(*place))?;
+    let name = |columns: &[String]| columns.get(place).cloned().unwrap_or_else(|| "nothing".to_owned());
+    Some(format!("its column {place} is {}, not {}", name(&found), name(&wanted)))
 }
 
 /// How many rows make a batch of a bounded size, going by the file's largest row group.

@@ -10,14 +10,12 @@
 
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 
 use super::gather::{Gather, Rows};
 use super::version::{Version, changed_at, time};
 use crate::error::{Error, Result};
-use crate::model::{PerTable, Table, column};
+use crate::model::{PerTable, Table, big_ints, column, texts};
 
 /// One input: copies of conversations with their children, each table sorted.
 pub trait Copies {
@@ -113,7 +111,7 @@ fn version(copy: &Observed) -> Option<Version> {
     Some(Version {
         changed_at: changed_at(batch, row, children.map(|rows| (rows.batch.as_ref(), rows.range.clone()))),
         exported_at: time(batch, column::EXPORTED_AT, row),
-        seq: batch.column_by_name(column::SEQ)?.as_primitive_opt::<Int64Type>()?.value(row),
+        seq: big_ints(batch, column::SEQ)?.value(row),
     })
 }
 
@@ -218,14 +216,11 @@ impl Stream {
 impl Block {
     fn new(table: Table, batch: RecordBatch) -> Result<Self> {
         let missing = |name: &str| Error::integrity(format!("a file of {} has no usable column {name}", table.name()));
-        let text = |name: &str| {
-            batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()).cloned().ok_or_else(|| missing(name))
-        };
-        let seqs = batch.column_by_name(column::SEQ).and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let text = |name: &str| texts(&batch, name).cloned().ok_or_else(|| missing(name));
         Ok(Block {
             ids: text(column::CONVERSATION_ID)?,
             runs: text(column::RUN_ID)?,
-            seqs: seqs.cloned().ok_or_else(|| missing(column::SEQ))?,
+            seqs: big_ints(&batch, column::SEQ).cloned().ok_or_else(|| missing(column::SEQ))?,
             batch: Arc::new(batch),
         })
     }

@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, RecordBatch};
 
-use crate::model::column;
+use crate::model::{column, times};
 
 /// The order of the copies of one conversation: when it changed, then when the copy was fetched, then its place in the
 /// run. Whether a late rating or tag moves `updated_at` is not documented, so of two copies with the same one, the one
@@ -41,7 +39,7 @@ pub fn changed_at<'a>(
 
 /// The time in the column `name`, in microseconds; `None` where it is null or there is no such column.
 pub fn time(batch: &RecordBatch, name: &str, row: usize) -> Option<i64> {
-    let times = batch.column_by_name(name)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    let times = times(batch, name)?;
     (row < times.len() && times.is_valid(row)).then(|| times.value(row))
 }
 

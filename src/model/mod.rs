@@ -5,6 +5,7 @@ mod ids;
 mod object;
 mod table;
 mod time;
+mod typed;
 mod window;
 
 pub use cursor::Cursor;
@@ -12,4 +13,5 @@ pub use ids::{CreatedDate, RunId};
 pub use object::{Fields, elements};
 pub use table::{Column, Kind, PerTable, Source, Table, column};
 pub use time::{ApiTime, EpochSecs, from_micros, parse_api_time, parse_user_time};
+pub use typed::{big_ints, ints, texts, times};
 pub use window::{Request, TimestampFilter, Window};

@@ -80,6 +80,7 @@ pub mod column {
     pub const LAST_MESSAGE_AT: &str = "last_message_at";
     pub const LAST_USER_MESSAGE_AT: &str = "last_user_message_at";
     pub const EXPORTED_AT: &str = "_exported_at";
+    pub const MESSAGE_COUNT: &str = "message_count";
     pub const RUN_ID: &str = "_run_id";
     pub const SEQ: &str = "_seq";
 }
@@ -119,7 +120,7 @@ static CONVERSATIONS: &[Column] = &[
     field("flow_type", Text),
     field("notes", Text),
     field("metadata", Json),
-    Column { name: "message_count", kind: Int, source: Source::MessageCount },
+    Column { name: column::MESSAGE_COUNT, kind: Int, source: Source::MessageCount },
     EXTRA,
     EXPORTED_AT,
     RUN_ID,
@@ -186,6 +187,11 @@ impl Table {
             Table::Tags => TAGS,
             Table::AuditLogs => AUDIT_LOGS,
         }
+    }
+
+    /// The column that counts the rows of a conversation; `None` where a conversation is one row.
+    pub fn index_column(self) -> Option<&'static str> {
+        self.columns().iter().find(|column| column.source == Source::Index).map(|column| column.name)
     }
 
     /// The schema of every file of this table, in the tables and in landing alike.

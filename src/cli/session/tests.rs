@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use object_store::memory::InMemory;
 use object_store::ObjectStore;
+use object_store::memory::InMemory;
 
 use super::*;
 use crate::cli::demo;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
+use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use chrono::DateTime;
 use proptest::prelude::*;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, TimestampMicrosecondType};
-use arrow_array::RecordBatch;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -49,9 +49,8 @@ pub(super) async fn found(store: &dyn ObjectStore) -> Conversations {
             assert!(conversations.insert(ids.value(row).to_owned(), content).is_none(), "{} twice", ids.value(row));
         }
     }
-    for (place, (table, text)) in [(Table::Messages, "text"), (Table::Tags, "name"), (Table::AuditLogs, "text")]
-        .into_iter()
-        .enumerate()
+    for (place, (table, text)) in
+        [(Table::Messages, "text"), (Table::Tags, "name"), (Table::AuditLogs, "text")].into_iter().enumerate()
     {
         for batch in rows(store, table).await {
             let ids = batch.column_by_name("conversation_id").unwrap().as_string::<i32>();

@@ -1,0 +1,66 @@
+//! Where the export is, and where a key may be sent at all.
+
+use url::{Host, Url};
+
+use crate::error::{Error, Result};
+
+/// Where the export is, or why no key may be sent there.
+pub(super) fn endpoint(base_url: &Url, allow_http: bool) -> Result<Url> {
+    if !base_url.username().is_empty() || base_url.password().is_some() {
+        return Err(Error::usage("--base-url holds a user name or password").with_hint("set DECAGON_API_KEY instead"));
+    }
+    let fault = |what: &str| Error::usage(format!("--base-url {base_url} {what}"));
+    match base_url.scheme() {
+        "https" => {}
+        "http" if is_loopback(base_url) || allow_http => {}
+        "http" => {
+            return Err(fault("would send the API key unencrypted").with_hint("use https, or --allow-http if you must"));
+        }
+        _ => return Err(fault("is not an http(s) address")),
+    }
+    let mut endpoint = base_url.clone();
+    endpoint.set_query(None);
+    endpoint.set_fragment(None);
+    endpoint
+        .path_segments_mut()
+        .map_err(|()| fault("is not an http(s) address"))?
+        .pop_if_empty()
+        .extend(["conversation", "export"]);
+    Ok(endpoint)
+}
+
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_go_to_https_or_to_this_machine() {
+        let at = |url: &str, allow_http| endpoint(&Url::parse(url).unwrap(), allow_http).map(|url| url.to_string());
+        assert_eq!(at("https://api.decagon.ai", false).unwrap(), "https://api.decagon.ai/conversation/export");
+        assert_eq!(at("https://proxy/decagon/", false).unwrap(), "https://proxy/decagon/conversation/export");
+        assert!(at("http://127.0.0.1:8787", false).is_ok());
+        assert!(at("http://[::1]:8787/", false).is_ok());
+        assert!(at("http://localhost", false).is_ok());
+        for url in [
+            "http://api.decagon.ai",
+            "http://localhost.example.com",
+            "ftp://api.decagon.ai",
+            "https://u:p@host",
+            "http://u:p@host",
+        ] {
+            let error = at(url, false).unwrap_err();
+            assert_eq!(error.kind().exit_code(), 2);
+            assert!(!error.to_string().contains("u:p"));
+        }
+        assert!(at("http://10.0.0.1", true).is_ok());
+    }
+}

@@ -1,0 +1,166 @@
+//! One try: sends a request, and tells a page, a failure that may pass and a refusal apart.
+//!
+//! Promises: no response larger than the limit is read into memory; redirects are not followed, so the key goes to the
+//! configured host alone; neither the key nor the query (which may hold an end user's address) is in any message. Must
+//! not know: when requests are sent.
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, LOCATION};
+use reqwest::{Response, StatusCode};
+use url::Url;
+
+use super::ApiKey;
+use super::client::Fetched;
+use super::page::{Page, PageError, beginning, excerpt};
+use super::retry::retry_after;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+
+/// How much of a refusal is read, and for how long: a few of the server's words are shown.
+const REFUSAL_BYTES: usize = 64 << 10;
+const REFUSAL_TIME: Duration = Duration::from_secs(5);
+
+/// Where requests go.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) http: reqwest::Client,
+    pub(super) url: Url,
+    pub(super) key: ApiKey,
+    pub(super) max_response_bytes: u64,
+    pub(super) clock: Clock,
+}
+
+/// How one try ended without a page.
+pub(super) enum Failure {
+    /// Another try may succeed; the server may have said when.
+    Passing { error: Error, retry_after: Option<Duration> },
+    /// It would end the same way again.
+    Lasting(Error),
+}
+
+impl Endpoint {
+    /// Sends one request.
+    pub(super) async fn ask(&self, query: &[(&str, String)]) -> Result<Fetched, Failure> {
+        let sent = self.http.get(self.url.clone()).query(query).send().await;
+        let response = sent.map_err(|error| self.transport(error))?;
+        if !response.status().is_success() {
+            let (status, headers) = (response.status(), response.headers().clone());
+            let words = self.words(response).await;
+            return Err(self.refusal(status, &headers, &words));
+        }
+        let status = response.status();
+        let body = self.read(response).await?;
+        let received_at = self.clock.now();
+        tracing::debug!(bytes = body.len(), "response");
+        let parsed = tokio::task::spawn_blocking(move || Page::parse(body)).await;
+        match parsed.map_err(|error| Failure::Lasting(Error::bug("the page parser failed").caused_by(error)))? {
+            Ok(page) => Ok(Fetched { page, received_at }),
+            Err(fault) => Err(self.no_page(status, &fault)),
+        }
+    }
+
+    fn no_page(&self, status: StatusCode, fault: &PageError) -> Failure {
+        let (told, words) = (self.shown(&fault.to_string()), self.shown(fault.beginning()));
+        let error = Error::api(format!("{} answered {status}, but {told}: {words}", self.url))
+            .with_hint("check that --base-url is the export API's own address");
+        match fault {
+            PageError::NotJson { .. } => Failure::Passing { error, retry_after: None },
+            PageError::NoConversations { .. } => Failure::Lasting(error),
+        }
+    }
+
+    async fn read(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
+        let limit = self.max_response_bytes;
+        let too_large = || {
+            Failure::Lasting(
+                Error::api(format!("{} sent a response of more than {limit} bytes", self.url))
+                    .with_hint("lower --page-size, or raise --max-response-bytes if the memory is there"),
+            )
+        };
+        let announced = response.content_length().unwrap_or(0);
+        if announced > limit {
+            return Err(too_large());
+        }
+        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.transport(error))? {
+            if u64::try_from(body.len().saturating_add(chunk.len())).unwrap_or(u64::MAX) > limit {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// What a refusal says, as far as it can be had: its status counts, however the rest of it is broken.
+    async fn words(&self, mut response: Response) -> String {
+        let mut body = Vec::new();
+        let read = async {
+            while let (true, Ok(Some(chunk))) = (body.len() < REFUSAL_BYTES, response.chunk().await) {
+                body.extend(chunk.iter().take(REFUSAL_BYTES));
+            }
+        };
+        // What has come by then is all that is shown.
+        let _ = self.clock.within(REFUSAL_TIME, read).await;
+        self.shown(&beginning(&String::from_utf8_lossy(&body)))
+    }
+
+    /// A server's words as they may be shown: the key is taken out before they are shortened, or a part of it would stay.
+    fn shown(&self, words: &str) -> String {
+        excerpt(&self.key.redact(words))
+    }
+
+    fn transport(&self, error: reqwest::Error) -> Failure {
+        let what = match &error {
+            error if error.is_connect() => "cannot reach",
+            error if error.is_timeout() => "waited too long (see --timeout) for",
+            error if error.is_decode() || error.is_body() => "received only a part of a response from",
+            _ => "received no response from",
+        };
+        let error = Error::unreachable(format!("{what} {}", self.url)).caused_by(error.without_url());
+        Failure::Passing { error, retry_after: None }
+    }
+
+    /// Tells what a status other than 2xx means.
+    fn refusal(&self, status: StatusCode, headers: &HeaderMap, words: &str) -> Failure {
+        let message = |what: &str| format!("{} {what}: {status}: {words}", self.url);
+        let lasting = |what: &str, hint: &str| Failure::Lasting(Error::api(message(what)).with_hint(hint));
+        match status.as_u16() {
+            401 => lasting(
+                "does not accept the API key",
+                "set DECAGON_API_KEY or --api-key-file to a key of this account; EU accounts need --base-url \
+                 https://eu.api.decagon.ai",
+            ),
+            403 => lasting(
+                "forbids the export",
+                "the account may lack the export entitlement, or this address was banned for asking too often; the \
+                 vendor's support can tell",
+            ),
+            400 | 422 => lasting(
+                "refuses a parameter",
+                "see the server's words for which one; --user-filters, --page-size and --timestamp-filter are sent as \
+                 given",
+            ),
+            301 | 302 | 303 | 307 | 308 => {
+                lasting("redirects", &format!("the key is not sent on to {}; set --base-url", self.target(headers)))
+            }
+            408 | 425 | 429 | 500..=599 => Failure::Passing {
+                error: Error::unreachable(message("failed")),
+                retry_after: retry_after(headers, self.clock.now()),
+            },
+            _ => lasting("refuses the request", "check that --base-url is the export API's own address"),
+        }
+    }
+
+    /// Where a redirect leads, without its path and query, which may hold anything.
+    fn target(&self, headers: &HeaderMap) -> String {
+        let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let Some(target) = location.and_then(|location| self.url.join(location).ok()) else {
+            return "nowhere".to_owned();
+        };
+        if target.origin() == self.url.origin() {
+            return "another path".to_owned();
+        }
+        self.shown(&target.origin().ascii_serialization())
+    }
+}
