@@ -13,3 +13,4 @@ pub mod merge;
 pub mod model;
 pub mod simulate;
 pub mod status;
+pub mod verify;

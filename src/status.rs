@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::lake::{Extent, FileReader, Lake, Ledger, Walk};
+use crate::lake::{Extent, FileReader, Lake, Ledger, Verdict, Walk};
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Table, Window};
 
@@ -26,6 +26,8 @@ pub struct Status {
     pub lag_secs: Option<i64>,
     /// When the last complete export began: what had changed before is in the lake.
     pub exported_at: Option<DateTime<Utc>>,
+    /// Whether the API bounds the time that increments depend on, as far as the lake has seen.
+    pub timestamp_filter: Option<Verdict>,
     /// Walks that have begun and not ended: running the same command goes on with them.
     pub unfinished: Vec<Unfinished>,
     /// What waits for compaction.
@@ -108,6 +110,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         watermark,
         exported_at: incremental.and_then(|incremental| incremental.exported_at),
         lag_secs: watermark.map(|watermark| (now - watermark).num_seconds()),
+        timestamp_filter: state.evidence.verdict,
         unfinished,
         landing,
         tables,

@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules in the order in which data flows; each may use those in the rows before its own.
-const ORDER: [&[&str]; 7] = [
+const ORDER: [&[&str]; 8] = [
     &["error", "clock"],
     &["model"],
     &["api", "flatten", "layout", "merge"],
     &["lake"],
     &["export", "compact", "status", "simulate"],
+    &["verify"],
     &["cli"],
     &["main"],
 ];

@@ -86,6 +86,8 @@ pub(super) enum Command {
     Compact(LakeArgs),
     /// Tell what the lake holds and how far it has come
     Status(LakeArgs),
+    /// Check what the lake promises, and mend what can be mended
+    Verify(VerifyArgs),
     /// Serve a simulated export API on this machine
     Simulate(SimulateArgs),
     /// See all of it work, on simulated conversations
@@ -235,6 +237,16 @@ pub(super) struct BackfillArgs {
     pub(super) fetch: FetchArgs,
 }
 
+/// `verify`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    pub(super) of: LakeArgs,
+    /// Where a conversation is under two dates, keep the newest copy alone
+    #[arg(long, env = "DECAGON_REPAIR", value_parser = BoolishValueParser::new())]
+    pub(super) repair: bool,
+}
+
 /// The simulated conversations.
 #[derive(Debug, Clone, Args)]
 pub(super) struct WorldArgs {
@@ -242,7 +254,8 @@ pub(super) struct WorldArgs {
     #[arg(long, env = "DECAGON_SEED", value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
     /// How many conversations the history has
-    #[arg(long, env = "DECAGON_CONVERSATIONS", value_name = "N", default_value_t = 5_000)]
+    // No multiple of a page: the end of the export is then beyond doubt.
+    #[arg(long, env = "DECAGON_CONVERSATIONS", value_name = "N", default_value_t = 5_040)]
     pub(super) conversations: u32,
     /// How many days the history spans
     #[arg(long, env = "DECAGON_DAYS", value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]

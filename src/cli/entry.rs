@@ -8,16 +8,16 @@ use clap::Parser;
 use indicatif::MultiProgress;
 use tracing::Level;
 
-use super::args::{Cli, Command, LakeArgs, SimulateArgs, WorldArgs};
+use super::args::{Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, WorldArgs};
 use super::session::{self, Context};
 use super::{demo, logging, output, shutdown};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::simulate::{Disputed, Settings, Simulator, World, WorldSettings};
-use crate::status;
+use crate::{status, verify};
 
 /// How many threads do what must not block the async ones. Of the program's own tasks at most four hold one at a time
-/// (three stages of an export, two dates of a compaction, four footers of a status); the rest is for local disks. More
+/// (three stages of an export, two dates of a compaction, four footers of a status, two dates of a verification); the rest is for local disks. More
 /// threads make the allocator keep more: 512 took half as much memory again for a sync.
 const BLOCKING_THREADS: usize = 6;
 
@@ -64,6 +64,7 @@ fn run(cli: &Cli, bars: MultiProgress) -> Result<()> {
             Command::Backfill(args) => session::backfill(args, &context).await.map(drop),
             Command::Compact(args) => session::compact(args, &context).await.map(drop),
             Command::Status(args) => show_status(args, &context).await,
+            Command::Verify(args) => verify(args, &context).await,
             Command::Simulate(args) => simulate(args, &context).await,
             Command::Demo(args) => demo::demo(args, &context).await,
         }
@@ -83,6 +84,32 @@ async fn show_status(args: &LakeArgs, context: &Context) -> Result<()> {
         output::status(&status);
     }
     Ok(())
+}
+
+async fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
+    let found = if args.repair {
+        session::repair(args, context).await?
+    } else {
+        let lake = args.of.open(context.clock)?;
+        tokio::select! {
+            biased;
+            () = context.shutdown.cancelled() => return Err(Error::new(Kind::Interrupted, "interrupted")),
+            found = verify::verify(&lake) => found?,
+        }
+    };
+    if args.of.json {
+        let json = serde_json::to_string(&found);
+        output::line(&json.map_err(|error| Error::bug("cannot write what was verified").caused_by(error))?);
+    } else {
+        output::verification(&found);
+    }
+    match found.findings() {
+        0 => Ok(()),
+        findings => {
+            Err(Error::integrity(format!("{findings} findings: the lake {} is not what it promises", found.lake))
+                .with_hint(output::remedy(&found)))
+        }
+    }
 }
 
 async fn simulate(args: &SimulateArgs, context: &Context) -> Result<()> {

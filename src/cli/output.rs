@@ -7,9 +7,10 @@ use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 
 use super::args::LogFormat;
 use crate::error::Error;
-use crate::lake::{Outcome, RunReport};
+use crate::lake::{Outcome, RunReport, Verdict};
 use crate::model::{Table, Window};
 use crate::status::Status;
+use crate::verify::{Check, Finding, Verification};
 
 /// Writes a line of data to stdout. Whoever closed the pipe has seen enough.
 pub(super) fn line(text: &str) {
@@ -88,6 +89,9 @@ pub(super) fn status(status: &Status) {
     if let Some(at) = status.exported_at {
         line(&format!("exported   {} (when the last complete export began)", at.format("%Y-%m-%d %H:%M:%S UTC")));
     }
+    if status.timestamp_filter == Some(Verdict::Ignored) {
+        line("filter     the API ignores timestamp_filter: increments need --on-ignored-filter full");
+    }
     for walk in &status.unfinished {
         let reached =
             walk.newest_change.map_or_else(String::new, |at| format!(", at {}", at.format("%Y-%m-%d %H:%M:%S")));
@@ -132,4 +136,60 @@ pub(super) fn status(status: &Status) {
             (HumanCount(of.rows).to_string(), DecimalBytes(of.bytes).to_string(), HumanCount(of.dates).to_string());
         line(&format!("{:<14} {rows:>14} {bytes:>12} {dates:>7}  {range}", table.name()));
     }
+}
+
+/// Tells what was verified, for people.
+pub(super) fn verification(found: &Verification) {
+    line(&format!("lake       {}", found.lake));
+    let rows: Vec<_> =
+        Table::ALL.iter().map(|table| format!("{} {}", HumanCount(*found.rows.get(*table)), table.name())).collect();
+    line(&format!(
+        "read       {} dates, {} files ({}): {}",
+        HumanCount(found.dates),
+        HumanCount(found.files),
+        DecimalBytes(found.bytes),
+        rows.join(", ")
+    ));
+    line(&format!(
+        "landing    {} objects, {} rows; {} objects that no checkpoint names",
+        HumanCount(found.landed_files),
+        HumanCount(found.landed_rows),
+        HumanCount(found.unnamed_files)
+    ));
+    if found.removed_copies > 0 {
+        line(&format!("removed    {} older copies of conversations under another date", found.removed_copies));
+    }
+    line("");
+    for checked in &found.checks {
+        let promise = checked.check.promise();
+        match checked.findings {
+            0 => line(&format!("ok         {promise}")),
+            1 => line(&format!("BROKEN     {promise}: once")),
+            findings => line(&format!("BROKEN     {promise}: {} times", HumanCount(findings))),
+        }
+        for Finding { key, detail, .. } in &checked.evidence {
+            let place = key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
+            line(&format!("             {place}{detail}"));
+        }
+        let more = checked.findings - checked.evidence.len() as u64;
+        if more > 0 {
+            line(&format!("             … and {} more", HumanCount(more)));
+        }
+    }
+}
+
+/// What to do about what does not hold.
+pub(super) fn remedy(found: &Verification) -> String {
+    let mut steps = Vec::new();
+    if found.landed_files > 0 {
+        steps.push("run `compact`, which finishes what a killed run has left half done");
+    }
+    if found.findings_of(Check::UniqueAcrossDates) > 0 {
+        steps.push("run `verify --repair`, which keeps the newest of the copies under several dates");
+    }
+    steps.push(
+        "for anything else restore the files from a backup, or delete the date from all four tables and fetch it again \
+         with `backfill --timestamp-filter created_at` and `compact`",
+    );
+    steps.join("; ")
 }

@@ -7,7 +7,7 @@ use indicatif::MultiProgress;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{ApiArgs, BackfillArgs, ExportArgs, FetchArgs, FlushArgs, LakeArgs};
+use super::args::{ApiArgs, BackfillArgs, ExportArgs, FetchArgs, FlushArgs, LakeArgs, VerifyArgs};
 use super::{output, progress};
 use crate::api::{ApiKey, Client, Options, RetryPolicy};
 use crate::clock::Clock;
@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, FlushPolicy, OnIgnoredFilter, Planned, Progress, Run};
 use crate::lake::{Before, Ended, Holder, Lake, Lease, Ledger, RunReport};
 use crate::model::{RunId, Window};
+use crate::verify::{self, Verification};
 
 /// The command that compacts what it has exported.
 const SYNC: &str = "sync";
@@ -259,6 +260,20 @@ pub(super) async fn compact(args: &LakeArgs, context: &Context) -> Result<RunRep
     session.admitted = true;
     let result = session.compact().await;
     session.end(result, args.json).await
+}
+
+/// `verify --repair`.
+pub(super) async fn repair(args: &VerifyArgs, context: &Context) -> Result<Verification> {
+    let lake = args.of.open(context.clock)?;
+    lake.existing().await?;
+    let session = Session::open(context, "verify", lake).await?;
+    let repaired = verify::repair(&session.lake, &session.lease).await;
+    let (result, found) = match repaired {
+        Ok(found) => (Ok(()), Some(found)),
+        Err(error) => (Err(error), None),
+    };
+    session.end(result, false).await?;
+    found.ok_or_else(|| Error::bug("nothing was verified"))
 }
 
 fn client_options(args: &ApiArgs) -> Result<Options> {

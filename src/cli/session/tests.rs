@@ -108,8 +108,10 @@ async fn sync(api: &Api, store: Arc<dyn ObjectStore>, kept: &Kept) -> Result<Run
 }
 
 /// The lake holds what the API says, and nothing that a run has left behind.
-async fn assert_exact(store: &InMemory, truth: &Conversations, case: &str) {
-    assert_eq!(&truth::found(store).await, truth, "{case}");
+async fn assert_exact(store: &Arc<InMemory>, truth: &Conversations, case: &str) {
+    assert_eq!(&truth::found(store.as_ref()).await, truth, "{case}");
+    let verified = verify::verify(&Lake::on(store.clone(), "memory", CALL_TIMEOUT)).await.unwrap();
+    assert_eq!((verified.findings(), verified.unnamed_files), (0, 0), "{case}: {:?}", verified.checks);
     let objects: Vec<_> = store.list(None).try_collect().await.unwrap();
     for key in objects.iter().map(|object| object.location.as_ref()) {
         let own = Table::ALL.iter().any(|table| key.starts_with(&format!("{}/", table.name())));

@@ -1,0 +1,80 @@
+//! Checks what waits for compaction against the checkpoint that names it.
+
+use futures::TryStreamExt;
+use tokio::runtime::Handle;
+
+use super::findings::{Check, Verification};
+use super::rows::Rows;
+use crate::error::{Error, Kind, Result};
+use crate::lake::{Lake, Landed, LandedObject, Ledger};
+use crate::layout;
+use crate::model::{CreatedDate, Table, from_micros};
+
+/// How often the newest checkpoint is looked at again where it has been outrun meanwhile.
+const TRIES: usize = 4;
+
+/// Checks every landing object that the newest checkpoint names, and counts the others.
+///
+/// # Errors
+/// Where the store fails, or the checkpoint is damaged.
+pub(super) async fn verify(lake: &Lake, found: &mut Verification) -> Result<()> {
+    for attempt in 1..=TRIES {
+        let ledger = Ledger::load(lake).await?;
+        let (lake_read, objects) = (lake.clone(), ledger.state().landed.iter().flat_map(Landed::objects).collect());
+        let (url, runtime) = (lake.url().to_owned(), Handle::current());
+        let task = tokio::task::spawn_blocking(move || read(&lake_read, objects, Verification::of(&url), &runtime));
+        let landed = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))??;
+        let outrun = Ledger::load(lake).await?.number() != ledger.number();
+        if landed.findings() > 0 && outrun && attempt < TRIES {
+            continue;
+        }
+        let known = ledger.state().landed_keys();
+        let mut there = lake.list(layout::landing());
+        while let Some(object) = there.try_next().await? {
+            found.unnamed_files += u64::from(!known.contains(&object.location));
+        }
+        found.merge(landed);
+        return Ok(());
+    }
+    Ok(())
+}
+
+fn read(lake: &Lake, objects: Vec<LandedObject>, mut found: Verification, runtime: &Handle) -> Result<Verification> {
+    for object in objects {
+        found.landed_files += 1;
+        found.landed_rows += object.rows;
+        if let Some(fault) = fault(lake, &object, runtime)? {
+            found.note(Check::Landed, Some(&object.key), || fault);
+        }
+    }
+    Ok(found)
+}
+
+/// What is wrong with one landing object.
+fn fault(lake: &Lake, object: &LandedObject, runtime: &Handle) -> Result<Option<String>> {
+    let LandedObject { table, date, key, rows, bytes } = object;
+    let Some(there) = runtime.block_on(lake.head(key))? else { return Ok(Some("is missing".to_owned())) };
+    if there.size != *bytes {
+        return Ok(Some(format!("has {} bytes, not {bytes}", there.size)));
+    }
+    let counted = Rows::open(lake, *table, key.clone(), there.size, runtime).and_then(|file| count(file, *date));
+    match counted {
+        Ok((read, _)) if read != *rows => Ok(Some(format!("has {read} rows, not {rows}"))),
+        Ok((_, Some(id))) => Ok(Some(format!("has conversation {id} of another date"))),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == Kind::Integrity => Ok(Some(error.chain().join(": "))),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many rows a file has, and a conversation that is of another date.
+fn count(mut file: Rows, date: CreatedDate) -> Result<(u64, Option<String>)> {
+    let mut stray = None;
+    while let Some(row) = file.head() {
+        if file.table() == Table::Conversations && CreatedDate::of(row.created_at.and_then(from_micros)) != date {
+            stray.get_or_insert_with(|| row.id.to_owned());
+        }
+        file.advance()?;
+    }
+    Ok((file.read, stray))
+}

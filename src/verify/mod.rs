@@ -1,0 +1,126 @@
+//! Reads a lake and checks what it promises: what `verify` does.
+//!
+//! Every file is read whole, each in bounded memory. What a run that is under way changes meanwhile is looked at again
+//! before it counts. Must not know: the API.
+
+mod date;
+mod findings;
+mod ids;
+mod landing;
+mod rows;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::runtime::Handle;
+
+use crate::compact::remove_conversations;
+use crate::error::{Error, Result};
+use crate::lake::{Lake, Lease};
+use crate::layout;
+use crate::model::{CreatedDate, Table};
+pub use findings::{Check, Finding, Verification};
+use ids::Place;
+
+/// How many dates are read at a time, each on a thread of its own.
+const DATES_AT_ONCE: usize = 2;
+
+/// Checks a lake.
+///
+/// # Errors
+/// Where there is none, or its store fails; what does not hold is no error here.
+pub async fn verify(lake: &Lake) -> Result<Verification> {
+    lake.existing().await?;
+    let mut found = Verification::of(lake.url());
+    let dates = dates(lake, &mut found).await?;
+    let reading = dates.iter().map(|date| {
+        let (lake, date, runtime) = (lake.clone(), *date, Handle::current());
+        async move {
+            let task = tokio::task::spawn_blocking(move || date::verify(&lake, date, &runtime));
+            let read = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))?;
+            read.map(|read| (date, read))
+        }
+    });
+    let reading: Vec<_> = reading.collect();
+    let mut results = stream::iter(reading).buffer_unordered(DATES_AT_ONCE);
+    while let Some((date, of_date)) = results.try_next().await? {
+        found.add(date, of_date);
+    }
+    drop(results);
+    for (id, places) in across_dates(lake, &dates, &found).await? {
+        let at: Vec<_> = places.iter().map(|place| place.date.to_string()).collect();
+        let key = places.first().map(|place| layout::table_object(Table::Conversations, place.date));
+        found.note(Check::UniqueAcrossDates, key.as_ref(), || {
+            format!("conversation {id} is under {}", at.join(" and "))
+        });
+    }
+    landing::verify(lake, &mut found).await?;
+    Ok(found)
+}
+
+/// Checks a lake, removes all but the newest copy of every conversation that is under more than one date, and checks it
+/// again. For who holds the lake.
+///
+/// # Errors
+/// As [`verify`], and where another run has taken the lake.
+pub async fn repair(lake: &Lake, lease: &Arc<Lease>) -> Result<Verification> {
+    let found = verify(lake).await?;
+    let mut unwanted: BTreeMap<CreatedDate, BTreeSet<String>> = BTreeMap::new();
+    for (id, places) in across_dates(lake, found.dates(), &found).await? {
+        let Some(newest) = places.first() else { continue };
+        for older in places.iter().filter(|place| place.date != newest.date) {
+            unwanted.entry(older.date).or_default().insert(id.clone());
+        }
+    }
+    let mut removed = 0;
+    for (date, ids) in unwanted {
+        tracing::info!("removing {} older copies from {date}", ids.len());
+        let (lake, lease, runtime) = (lake.clone(), Arc::clone(lease), Handle::current());
+        let task = tokio::task::spawn_blocking(move || {
+            let count = ids.len();
+            remove_conversations(&lake, &lease, date, &|id| ids.contains(id), &runtime).map(|_| count)
+        });
+        removed += task.await.map_err(|error| Error::bug("the repair failed").caused_by(error))??;
+    }
+    if removed == 0 {
+        return Ok(found);
+    }
+    let mut found = verify(lake).await?;
+    found.removed_copies = u64::try_from(removed).unwrap_or(u64::MAX);
+    Ok(found)
+}
+
+/// Every conversation that is under more than one date: its places, the newest copy's first.
+async fn across_dates(
+    lake: &Lake,
+    dates: &BTreeSet<CreatedDate>,
+    found: &Verification,
+) -> Result<Vec<(String, Vec<Place>)>> {
+    let (lake, runtime, rows) = (lake.clone(), Handle::current(), *found.rows.get(Table::Conversations));
+    let dates: Vec<_> = dates.iter().copied().filter(|date| found.is_readable(*date)).collect();
+    tokio::task::spawn_blocking(move || ids::across_dates(&lake, &dates, rows, &runtime))
+        .await
+        .map_err(|error| Error::bug("the comparison of ids failed").caused_by(error))?
+}
+
+/// The dates that any table has, and what else lies in the tables' folders.
+async fn dates(lake: &Lake, found: &mut Verification) -> Result<BTreeSet<CreatedDate>> {
+    let mut dates = BTreeSet::new();
+    for table in Table::ALL {
+        let mut objects = lake.list(layout::table_folder(table));
+        while let Some(object) = objects.try_next().await? {
+            let key = object.location;
+            match layout::date_of(&key).filter(|date| layout::table_object(table, *date) == key) {
+                Some(date) => {
+                    dates.insert(date);
+                }
+                None => found.note(Check::NothingElse, Some(&key), || "is no table's object".to_owned()),
+            }
+        }
+    }
+    Ok(dates)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! The rows of one file, one after the other, as far as the checks look at them. Every column is read.
+
+use arrow_array::{Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use object_store::path::Path;
+use tokio::runtime::Handle;
+
+use crate::error::{Error, Result};
+use crate::lake::{FileReader, Lake};
+use crate::model::{Table, big_ints, column, ints, texts, times};
+
+/// A file being read.
+pub(super) struct Rows {
+    table: Table,
+    pub(super) key: Path,
+    reader: FileReader,
+    block: Option<Block>,
+    row: usize,
+    /// How many rows were read.
+    pub(super) read: u64,
+}
+
+/// A batch, taken apart.
+struct Block {
+    rows: usize,
+    ids: StringArray,
+    runs: StringArray,
+    seqs: Int64Array,
+    /// The index of a child, or the `message_count` of a conversation.
+    numbers: Int32Array,
+    /// `created_at`, of a conversation.
+    created_at: Option<TimestampMicrosecondArray>,
+}
+
+/// One row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row<'a> {
+    pub(super) id: &'a str,
+    /// The copy that it is of.
+    pub(super) copy: (&'a str, i64),
+    /// The index of a child, or the `message_count` of a conversation.
+    pub(super) number: i32,
+    /// `created_at`, of a conversation.
+    pub(super) created_at: Option<i64>,
+}
+
+impl Rows {
+    /// Opens the file at `key`, which has `size` bytes.
+    ///
+    /// # Errors
+    /// Kind `Integrity` where it is no file of `table`.
+    pub(super) fn open(lake: &Lake, table: Table, key: Path, size: u64, runtime: &Handle) -> Result<Self> {
+        let reader = FileReader::open(lake, table, key.clone(), size, runtime.clone())?;
+        let mut rows = Rows { table, key, reader, block: None, row: 0, read: 0 };
+        rows.fill()?;
+        Ok(rows)
+    }
+
+    /// Whose rows they are.
+    pub(super) fn table(&self) -> Table {
+        self.table
+    }
+
+    /// Reads what is left.
+    ///
+    /// # Errors
+    /// Kind `Integrity` where the file is damaged.
+    pub(super) fn drain(&mut self) -> Result<()> {
+        while self.head().is_some() {
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    /// The row at hand; `None` at the end.
+    pub(super) fn head(&self) -> Option<Row<'_>> {
+        let Block { ids, runs, seqs, numbers, created_at, .. } = self.block.as_ref()?;
+        let row = self.row;
+        let time = created_at.as_ref().filter(|times| times.is_valid(row)).map(|times| times.value(row));
+        Some(Row {
+            id: ids.value(row),
+            copy: (runs.value(row), seqs.value(row)),
+            number: numbers.value(row),
+            created_at: time,
+        })
+    }
+
+    /// Goes on to the next row.
+    ///
+    /// # Errors
+    /// Kind `Integrity` where the file is damaged.
+    pub(super) fn advance(&mut self) -> Result<()> {
+        self.row += 1;
+        self.read += 1;
+        self.fill()
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        while self.block.as_ref().is_none_or(|block| self.row >= block.rows) {
+            self.row = 0;
+            let Some(batch) = self.reader.next_batch()? else {
+                self.block = None;
+                return Ok(());
+            };
+            self.block = Some(Block::of(self.table, &batch)?);
+        }
+        Ok(())
+    }
+}
+
+impl Block {
+    fn of(table: Table, batch: &RecordBatch) -> Result<Self> {
+        let missing = || Error::bug(format!("a file of {} passed without its columns", table.name()));
+        let number = table.index_column().unwrap_or(column::MESSAGE_COUNT);
+        Ok(Block {
+            rows: batch.num_rows(),
+            ids: texts(batch, column::CONVERSATION_ID).ok_or_else(missing)?.clone(),
+            runs: texts(batch, column::RUN_ID).ok_or_else(missing)?.clone(),
+            seqs: big_ints(batch, column::SEQ).ok_or_else(missing)?.clone(),
+            numbers: ints(batch, number).ok_or_else(missing)?.clone(),
+            created_at: times(batch, column::CREATED_AT).filter(|_| table == Table::Conversations).cloned(),
+        })
+    }
+}

@@ -1,0 +1,288 @@
+//! Every promise broken on purpose: the check that is for it finds it, and no other does.
+
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use chrono::DateTime;
+use object_store::memory::InMemory;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::clock::Clock;
+use crate::flatten::{Origin, flatten};
+use crate::lake::{Checkpoint, Extent, Holder, Landed, Ledger, Lifetime, encode};
+use crate::layout::FlushId;
+use crate::model::{PerTable, RunId};
+
+type Tables = PerTable<RecordBatch>;
+
+fn run(number: u32) -> RunId {
+    RunId::new(DateTime::UNIX_EPOCH, number)
+}
+
+/// Conversation `id`, created on a day of January 2024, with two messages, a tag and a log.
+fn conversation(id: &str, day: u32) -> Value {
+    let message = |text: &str| json!({"text": text, "role": "USER"});
+    json!({
+        "conversation_id": id,
+        "created_at": format!("2024-01-{day:02}T10:00:00Z"),
+        "messages": [message("one"), message("two")],
+        "tags": [{"name": "t", "level": 0}],
+        "audit_logs": [{"text": "l", "payload": {}}],
+    })
+}
+
+fn with(mut conversation: Value, field: &str, value: Value) -> Value {
+    conversation[field] = value;
+    conversation
+}
+
+/// The rows of conversations, fetched by a run at a second.
+fn rows_of(run: &RunId, secs: i64, conversations: &[Value]) -> Tables {
+    let exported_at = DateTime::from_timestamp(secs, 0).unwrap();
+    let texts: Vec<_> = conversations.iter().map(ToString::to_string).collect();
+    let origin = Origin { run_id: run, exported_at, first_seq: 0 };
+    let batch = flatten(texts.iter().map(String::as_str), &origin).unwrap();
+    PerTable::from_fn(|table| batch.tables.get(table).as_ref().clone())
+}
+
+fn rows(conversations: &[Value]) -> Tables {
+    rows_of(&run(1), 0, conversations)
+}
+
+fn date(day: u32) -> CreatedDate {
+    format!("2024-01-{day:02}").parse().unwrap()
+}
+
+async fn put(lake: &Lake, day: u32, tables: &Tables) {
+    for table in Table::ALL {
+        put_as(lake, layout::table_object(table, date(day)), table, tables.get(table)).await;
+    }
+}
+
+async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: &RecordBatch) {
+    lake.put(&key, encode(table, Lifetime::Lasting, [rows]).unwrap()).await.unwrap();
+}
+
+/// A lake with two sound days.
+async fn sound() -> Lake {
+    let lake = Lake::on(std::sync::Arc::new(InMemory::new()), "memory", Duration::from_secs(60));
+    lake.claim("https://api", None, true, DateTime::UNIX_EPOCH).await.unwrap();
+    put(&lake, 1, &rows(&[conversation("a", 1), conversation("b", 1), conversation("c", 1)])).await;
+    put(&lake, 2, &rows(&[conversation("d", 2)])).await;
+    lake
+}
+
+/// What does not hold, and how often.
+fn broken(found: &Verification) -> Vec<(Check, u64)> {
+    found.checks.iter().filter(|it| it.findings > 0).map(|it| (it.check, it.findings)).collect()
+}
+
+async fn broken_in(lake: &Lake) -> Vec<(Check, u64)> {
+    broken(&verify(lake).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_sound_lake_is_counted() {
+    let found = verify(&sound().await).await.unwrap();
+    assert_eq!(broken(&found), []);
+    assert_eq!((found.dates, found.files, found.landed_files, found.unnamed_files), (2, 8, 0, 0));
+    assert_eq!(Table::ALL.map(|table| *found.rows.get(table)), [4, 8, 4, 4]);
+}
+
+#[tokio::test]
+async fn files_that_are_damaged_or_of_another_table() {
+    for damage in 0..3 {
+        let lake = sound().await;
+        let key = layout::table_object(Table::Messages, date(1));
+        let bytes = lake.get(&key).await.unwrap().unwrap();
+        match damage {
+            0 => lake.put(&key, bytes.slice(..bytes.len() - 20)).await.unwrap(),
+            1 => lake.put(&key, b"PAR1".to_vec()).await.unwrap(),
+            _ => put_as(&lake, key, Table::Tags, rows(&[conversation("a", 1)]).get(Table::Tags)).await,
+        }
+        let found = verify(&lake).await.unwrap();
+        // Two messages of each conversation are gone with it.
+        assert_eq!(broken(&found), [(Check::Readable, 1)], "{damage}");
+        assert!(found.checks[0].evidence[0].detail.contains("messages/created_date=2024-01-01/part-0.parquet"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_missing_and_what_should_not_be_there() {
+    let lake = sound().await;
+    lake.delete(vec![layout::table_object(Table::Tags, date(2))]).await.unwrap();
+    assert_eq!(broken_in(&lake).await, [(Check::AllTables, 1)]);
+
+    let lake = sound().await;
+    for key in
+        ["tags/notes.txt", "messages/created_date=2024-01-01/part-1.parquet", "tags/created_date=soon/part-0.parquet"]
+    {
+        lake.put(&object_store::path::Path::from(key), b"x".to_vec()).await.unwrap();
+    }
+    assert_eq!(broken_in(&lake).await, [(Check::NothingElse, 3)]);
+}
+
+#[tokio::test]
+async fn ids_that_come_twice_or_out_of_order() {
+    let lake = sound().await;
+    let mut tables = rows(&[conversation("a", 1), conversation("a", 1)]);
+    for table in Table::CHILDREN {
+        *tables.get_mut(table) = rows(&[conversation("a", 1)]).get(table).clone();
+    }
+    put(&lake, 1, &tables).await;
+    assert_eq!(
+        broken_in(&lake).await,
+        [(Check::UniqueAndSorted, 1), (Check::MessageCount, 1)],
+        "the second row has no messages of its own"
+    );
+
+    put(&lake, 1, &rows(&[with(conversation("b", 1), "messages", json!([])), conversation("a", 1)])).await;
+    assert!(broken_in(&lake).await.contains(&(Check::UniqueAndSorted, 1)));
+}
+
+#[tokio::test]
+async fn a_conversation_under_another_date_than_its_own() {
+    let lake = sound().await;
+    put(&lake, 2, &rows(&[conversation("d", 2), conversation("e", 3)])).await;
+    assert_eq!(broken_in(&lake).await, [(Check::CreatedDate, 1)]);
+    let lake = sound().await;
+    put(&lake, 2, &rows(&[with(conversation("d", 2), "created_at", json!("soon"))])).await;
+    assert_eq!(broken_in(&lake).await, [(Check::CreatedDate, 1)]);
+}
+
+#[tokio::test]
+async fn rows_without_their_conversation_or_of_another_copy() {
+    for (position, table) in Table::CHILDREN.into_iter().enumerate() {
+        let lake = sound().await;
+        for stray in ["_", "bb", "x"] {
+            let mut conversations =
+                vec![conversation("a", 1), conversation("b", 1), conversation("c", 1), conversation(stray, 1)];
+            conversations.sort_by_key(|it| it["conversation_id"].as_str().unwrap().to_owned());
+            let with_stray = rows(&conversations);
+            put_as(&lake, layout::table_object(table, date(1)), table, with_stray.get(table)).await;
+            let strays = if position == 0 { 2 } else { 1 };
+            let found = broken_in(&lake).await;
+            // The places in the run have changed for those after the stray.
+            assert!(matches!(found[..], [(Check::Owned, count)] if count >= strays), "{stray} {found:?}");
+        }
+        let of_another_run = rows_of(&run(2), 0, &[conversation("a", 1), conversation("b", 1), conversation("c", 1)]);
+        put_as(&lake, layout::table_object(table, date(1)), table, of_another_run.get(table)).await;
+        let expected = if position == 0 { 6 } else { 3 };
+        assert_eq!(broken_in(&lake).await, [(Check::Owned, expected)]);
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_missing_at_the_front_and_at_the_end() {
+    let messages = rows(&[conversation("d", 2)]).get(Table::Messages).clone();
+    let key = layout::table_object(Table::Messages, date(2));
+    let lake = sound().await;
+    put_as(&lake, key.clone(), Table::Messages, &messages.slice(1, 1)).await;
+    assert_eq!(broken_in(&lake).await, [(Check::Indexes, 1), (Check::MessageCount, 1)]);
+    put_as(&lake, key.clone(), Table::Messages, &messages.slice(0, 1)).await;
+    assert_eq!(broken_in(&lake).await, [(Check::MessageCount, 1)]);
+    put_as(&lake, layout::table_object(Table::Tags, date(2)), Table::Tags, &rows(&[]).get(Table::Tags).clone()).await;
+    assert_eq!(broken_in(&lake).await, [(Check::MessageCount, 1)], "how many tags there were nobody says");
+}
+
+#[tokio::test]
+async fn landing_that_is_not_what_the_checkpoint_says() {
+    let lake = sound().await;
+    let flush = FlushId { run: run(7), number: 0 };
+    let landed = rows(&[conversation("a", 1)]);
+    let mut extent = Extent::default();
+    for table in Table::ALL {
+        let body = encode(table, Lifetime::Passing, [landed.get(table)]).unwrap();
+        *extent.rows.get_mut(table) = landed.get(table).num_rows() as u64;
+        *extent.bytes.get_mut(table) = body.len() as u64;
+        lake.put(&layout::landing_object(table, date(1), &flush), body).await.unwrap();
+    }
+    let commit = async |extent: Extent| {
+        let landed = Landed { flush: flush.clone(), dates: [(date(1), extent)].into() };
+        let state = Checkpoint { landed: vec![landed], ..Checkpoint::default() };
+        Ledger::load(&lake).await.unwrap().commit(state, &run(7), DateTime::UNIX_EPOCH).await.unwrap();
+    };
+    let found = verify(&lake).await.unwrap();
+    assert_eq!((broken(&found), found.unnamed_files), (vec![], 4), "of a run that has not committed yet");
+    commit(extent).await;
+    let found = verify(&lake).await.unwrap();
+    assert_eq!((broken(&found), found.unnamed_files, found.landed_files, found.landed_rows), (vec![], 0, 4, 5));
+
+    let mut wrong = extent;
+    *wrong.rows.get_mut(Table::Messages) += 1;
+    *wrong.bytes.get_mut(Table::Tags) += 1;
+    commit(wrong).await;
+    lake.delete(vec![layout::landing_object(Table::AuditLogs, date(1), &flush)]).await.unwrap();
+    let strange = rows(&[conversation("a", 2)]);
+    let body = encode(Table::Conversations, Lifetime::Passing, [strange.get(Table::Conversations)]).unwrap();
+    *wrong.bytes.get_mut(Table::Conversations) = body.len() as u64;
+    lake.put(&layout::landing_object(Table::Conversations, date(1), &flush), body).await.unwrap();
+    commit(wrong).await;
+    assert_eq!(broken_in(&lake).await, [(Check::Landed, 4)]);
+}
+
+async fn repaired(lake: &Lake) -> Verification {
+    let (clock, shutdown) = (Clock::system(), CancellationToken::new());
+    let (command, host) = ("verify".to_owned(), "here".to_owned());
+    let holder = Holder { run_id: run(9), command, host, pid: 1, since: DateTime::UNIX_EPOCH };
+    let lease = Arc::new(Lease::acquire(lake, holder, clock, &shutdown).await.unwrap());
+    repair(lake, &lease).await.unwrap()
+}
+
+#[tokio::test]
+async fn of_a_conversation_under_several_dates_the_newest_copy_stays() {
+    let updated = |id: &str, day, updated: &str| with(conversation(id, day), "updated_at", json!(updated));
+    let lake = sound().await;
+    let early = [
+        updated("both-say", 1, "2024-03-01T00:00:00Z"),
+        conversation("fetched", 1),
+        updated("one-says", 1, "2024-05-01T00:00:00Z"),
+        updated("three", 1, "2024-03-01T00:00:00Z"),
+    ];
+    let late = [
+        updated("both-say", 2, "2024-02-01T00:00:00Z"),
+        conversation("fetched", 2),
+        conversation("one-says", 2),
+        updated("three", 2, "2024-03-02T00:00:00Z"),
+    ];
+    let numbers: Vec<_> = (10..40).map(|number| conversation(&format!("other-{number}"), 3)).collect();
+    put(&lake, 1, &rows_of(&run(1), 100, &early)).await;
+    put(&lake, 2, &rows_of(&run(2), 200, &late)).await;
+    put(&lake, 3, &rows_of(&run(3), 50, &[numbers, vec![updated("three", 3, "2024-03-03T00:00:00Z")]].concat())).await;
+
+    let found = verify(&lake).await.unwrap();
+    assert_eq!(broken(&found), [(Check::UniqueAcrossDates, 4)]);
+    let found = repaired(&lake).await;
+    assert_eq!((broken(&found), found.removed_copies), (vec![], 5));
+    let left = async |day| {
+        let key = layout::table_object(Table::Conversations, date(day));
+        let size = lake.head(&key).await.unwrap().unwrap().size;
+        let (lake, runtime) = (lake.clone(), Handle::current());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut file = rows::Rows::open(&lake, Table::Conversations, key, size, &runtime).unwrap();
+            let mut ids = Vec::new();
+            while let Some(row) = file.head() {
+                ids.push(row.id.to_owned());
+                file.advance().unwrap();
+            }
+            ids
+        });
+        read.await.unwrap()
+    };
+    assert_eq!(left(1).await, ["both-say"]);
+    assert_eq!(left(2).await, ["fetched", "one-says"], "with one that says nothing, the later fetched is the truth");
+    assert_eq!(left(3).await.len(), 31);
+    assert_eq!(repaired(&lake).await.removed_copies, 0);
+}
+
+#[tokio::test]
+async fn of_the_same_copy_under_two_dates_the_one_in_its_place_stays() {
+    for wrong_day in [1, 3] {
+        let lake = sound().await;
+        put(&lake, wrong_day, &rows(&[conversation("d", 2)])).await;
+        let found = repaired(&lake).await;
+        assert_eq!((broken(&found), found.removed_copies), (vec![], 1));
+    }
+}

@@ -1,0 +1,103 @@
+"""`verify`: a sound lake passes, beside a run too; what is broken is told; one id under two dates is mended."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from conftest import BINARY, KEY, environment
+from truth import assert_exact, read_table
+
+
+def conversation(own_id, **fields):
+    return {"conversation_id": own_id, "created_at": "2024-01-01 10:00:00", "messages": [{"text": "hi"}], **fields}
+
+
+def page(*conversations):
+    return json.dumps({"conversations": conversations, "next_cursor": None})
+
+
+def findings(done):
+    return {check["check"]: check["findings"] for check in json.loads(done.stdout)["checks"] if check["findings"]}
+
+
+def test_a_sound_lake_passes_and_is_counted(simulate, command, lake):
+    api = simulate("--conversations", 430, "--days", 6)
+    command("export", api)
+    landed = json.loads(command("verify", None, "--json").stdout)
+    assert landed["landed_files"] > 0 and landed["rows"]["conversations"] == 0 and not landed["unnamed_files"]
+    command("compact")
+    told = json.loads(command("verify", None, "--json").stdout)
+    assert told["rows"]["conversations"] == 430 and told["files"] == 4 * told["dates"] and told["landed_files"] == 0
+    assert told["rows"]["messages"] == sum(len(c["messages"]) for c in api.conversations())
+    text = command("verify").stdout
+    assert text.count("\nok  ") == len(told["checks"]) and "BROKEN" not in text and "430 conversations" in text
+
+
+def test_what_is_broken_is_told_with_its_evidence(simulate, command, lake):
+    command("sync", simulate("--conversations", 43, "--days", 3))
+    [damaged, gone, *_] = sorted(Path(lake, "messages").rglob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    gone.unlink()
+    done = command("verify", code=6)
+    assert str(damaged) in done.stdout and str(gone.relative_to(lake)) in done.stdout
+    assert "backfill" in done.stderr and done.stdout.count("BROKEN") == 2
+    assert findings(command("verify", None, "--json", code=6)) == {"readable": 1, "all_tables": 1}
+    before = {path: path.read_bytes() for path in Path(lake).rglob("*") if path.is_file()}
+    command("verify", code=6)
+    assert before == {path: path.read_bytes() for path in Path(lake).rglob("*") if path.is_file()}, "it only reads"
+
+
+def test_one_conversation_under_two_dates_is_mended(serve, command, lake):
+    """The API showed no date at first, and then it did."""
+    early = conversation("a", created_at="unknown", updated_at="2024-01-01T11:00:00Z", tags=[{"name": "x"}])
+    late = conversation("a", updated_at="2024-01-01T12:00:00Z")
+    other = conversation("b", created_at="unknown", updated_at="2024-01-01T11:00:00Z")
+    api = serve(page(early, other), page(late))
+    command("sync", api)
+    command("sync", api)
+    done = command("verify", None, "--json", code=6)
+    assert findings(done) == {"unique_across_dates": 1} and "--repair" in done.stderr
+    mended = command("verify", None, "--repair", "--json")
+    assert findings(mended) == {} and json.loads(mended.stdout)["removed_copies"] == 1
+    rows = {row["conversation_id"]: row for row in read_table(lake, "conversations")}
+    assert rows["a"]["created_date"] is not None and rows["b"]["created_date"] is None
+    assert len(read_table(lake, "messages")) == 2 and read_table(lake, "tags") == []
+    again = command("verify", None, "--repair", "--json")
+    assert json.loads(again.stdout)["removed_copies"] == 0
+
+
+def test_no_lake_is_no_sound_lake(command, tmp_path):
+    for arguments in ([], ["--repair"]):
+        assert "there is no lake" in command("verify", None, *arguments, code=2).stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_beside_a_run_that_replaces_what_is_read_nothing_is_alarmed(simulate, command, lake):
+    api = simulate("--conversations", 2_030, "--days", 8, "--messages", 4)
+    command("sync", api)
+    for _ in range(6):
+        api.advance(hours=6)
+        running = subprocess.Popen(
+            [BINARY, "sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", "0"],
+            stderr=subprocess.DEVNULL, env=environment(DECAGON_API_KEY=KEY),
+        )
+        while running.poll() is None:
+            command("verify")
+        assert running.returncode == 0
+    assert_exact(lake, api.conversations())
+    command("verify")
+
+
+def test_repair_waits_for_no_run(simulate, command, lake):
+    api = simulate("--conversations", 1_000, "--requests-per-second", 2)
+    running = subprocess.Popen(
+        [BINARY, "sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", "2"],
+        stderr=subprocess.PIPE, text=True, env=environment(DECAGON_API_KEY=KEY),
+    )
+    while api.gaps()[0] < 2:
+        assert running.poll() is None
+    done = command("verify", None, "--repair", code=7)
+    assert str(running.pid) in done.stderr and "`sync`" in done.stderr
+    command("verify")
+    running.terminate()
+    running.communicate(timeout=15)
