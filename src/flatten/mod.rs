@@ -8,7 +8,4 @@ mod column;
 mod conversation;
 mod row;
 
-#[cfg(test)]
-mod rebuild;
-
 pub use conversation::{Batch, Origin, Reject, flatten};

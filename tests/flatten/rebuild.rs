@@ -12,8 +12,8 @@ use chrono::DateTime;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{Batch, Origin, flatten};
-use crate::model::{Kind, RunId, Source, Table, parse_api_time};
+use decagon_lake::flatten::{Batch, Origin, flatten};
+use decagon_lake::model::{Kind, RunId, Source, Table, parse_api_time};
 
 fn cell(batch: &RecordBatch, column: usize, kind: Kind, row: usize) -> Value {
     let array = batch.column(column);
@@ -59,7 +59,7 @@ fn object(table: Table, batch: &RecordBatch, row: usize) -> (String, Value) {
 }
 
 /// Every conversation of a batch, by id.
-fn rebuild(batch: &Batch) -> BTreeMap<String, Value> {
+pub(crate) fn rebuild(batch: &Batch) -> BTreeMap<String, Value> {
     let conversations = batch.tables.get(Table::Conversations);
     let mut objects: BTreeMap<String, Value> =
         (0..conversations.num_rows()).map(|row| object(Table::Conversations, conversations, row)).collect();
@@ -76,7 +76,7 @@ fn rebuild(batch: &Batch) -> BTreeMap<String, Value> {
 }
 
 /// The object as the tables can tell it: times as instants, whole numbers as such, nothing where there is nothing.
-fn normal(table: Table, value: &Value) -> Value {
+pub(crate) fn normal(table: Table, value: &Value) -> Value {
     let Value::Object(fields) = value else { return value.clone() };
     let mut fields = fields.clone();
     for column in table.columns() {
@@ -113,7 +113,7 @@ fn normal(table: Table, value: &Value) -> Value {
 }
 
 /// Any JSON, often with the API's own names and the shapes that nearly fit.
-fn any_json() -> impl Strategy<Value = Value> {
+pub(crate) fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -145,7 +145,7 @@ fn any_name() -> impl Strategy<Value = String> {
 }
 
 /// A conversation: any object with an id of its own.
-fn any_conversation() -> impl Strategy<Value = Map<String, Value>> {
+pub(crate) fn any_conversation() -> impl Strategy<Value = Map<String, Value>> {
     let elements = || prop::collection::vec(any_json(), 0..4).prop_map(Value::from);
     (prop::collection::btree_map(any_name(), any_json(), 0..12), prop::option::of((elements(), elements(), elements())))
         .prop_map(|(fields, lists)| {
@@ -157,14 +157,14 @@ fn any_conversation() -> impl Strategy<Value = Map<String, Value>> {
         })
 }
 
-fn flatten_all(conversations: &[String]) -> Batch {
+pub(crate) fn flatten_all(conversations: &[String]) -> Batch {
     let run_id = RunId::new(DateTime::UNIX_EPOCH, 0);
     let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
     flatten(conversations.iter().map(String::as_str), &origin).unwrap()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::config())]
 
     #[test]
     fn every_object_can_be_rebuilt_from_its_rows(conversations in prop::collection::vec(any_conversation(), 1..4)) {
