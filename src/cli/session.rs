@@ -172,7 +172,7 @@ impl Session {
     async fn end(mut self, mut result: Result<()>, json: bool) -> Result<RunReport> {
         // Whatever else it failed with: where another run has taken over, that is why.
         if result.is_err()
-            && let Err(error) = self.lease.confirm().await
+            && let Err(error) = self.lease.prove().await
             && error.kind() == Kind::Held
         {
             result = Err(error);
@@ -202,7 +202,7 @@ async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, context: &Context) -> 
     if lease.before() == Before::Died {
         ledger.fence(run_id, context.clock.now()).await?;
     }
-    match lake.sweep(&ledger.state().landed_keys()).await? {
+    match lake.sweep(&ledger.state().landed_keys(), lease).await? {
         0 => {}
         objects => tracing::info!("removed {objects} objects that a run has left behind"),
     }

@@ -71,6 +71,9 @@ impl Lake {
         is_new: bool,
         now: DateTime<Utc>,
     ) -> Result<()> {
+        let key = layout::lake_file();
+        // Looked at first, so that what is replaced is what was read.
+        let there = self.head(&key).await?;
         let found = self.describe().await?;
         let same = found.as_ref().is_some_and(|it| it.base_url == base_url && it.user_filters.as_ref() == user_filters);
         match found {
@@ -83,7 +86,7 @@ impl Lake {
                     user_filters: user_filters.cloned(),
                     created_at: now,
                 };
-                self.put(&layout::lake_file(), to_json(&file)?).await
+                self.replace(&key, there.as_ref(), to_json(&file)?).await
             }
         }
     }

@@ -5,9 +5,9 @@
 //! the holder appends its name again every few seconds; a name that has stood for too long, by the store's own clock,
 //! is that of a run that died.
 //!
-//! Promises: of two runs at once one is refused. A run that was held up for so long that another took over is fenced:
-//! it can neither commit (the numbers are taken) nor, once [`Lease::confirm`] has said so, replace a table. Must not
-//! know: what runs do.
+//! Promises: of two runs at once one is refused. A run that was held up for so long that another took over is fenced,
+//! whenever it wakes up and whatever its own clock says: it cannot commit (the numbers are taken), nor replace a table
+//! (the put is conditional), nor do what [`Lease::prove`] stands before. Must not know: what runs do.
 
 use std::fs::{File, TryLockError};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::Lake;
 use super::series::Series;
 use super::store::to_json;
-use crate::clock::{Clock, Instant};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::RunId;
@@ -32,8 +32,6 @@ use crate::model::RunId;
 const RENEWAL: Duration = Duration::from_secs(6);
 /// How long a name counts after it was appended: three renewals may fail.
 const EXPIRY: Duration = Duration::from_secs(20);
-/// For how long a holder counts on its name being the newest: the rest is for what is on its way to the store.
-const CERTAIN: Duration = Duration::from_secs(14);
 /// How often a name that may be that of a dead run is looked at.
 const WATCH: Duration = Duration::from_secs(1);
 /// How many records are kept.
@@ -120,7 +118,6 @@ struct Held {
 #[derive(Debug)]
 struct Newest {
     number: u64,
-    begun: Instant,
     released: bool,
 }
 
@@ -160,7 +157,7 @@ impl Lease {
             holder,
             clock,
             locked: lock.is_some(),
-            newest: Mutex::new(Newest { number, begun: clock.instant(), released: false }),
+            newest: Mutex::new(Newest { number, released: false }),
             lost: AtomicBool::new(false),
             stop: shutdown.child_token(),
         });
@@ -182,20 +179,16 @@ impl Lease {
         &self.held.stop
     }
 
-    /// Makes sure that no other run has taken over, and will not for some seconds.
+    /// Makes sure, by appending to the store, that no other run has taken over.
     ///
     /// # Errors
     /// Kind `Held` where one has; those of the store where that cannot be told.
-    pub async fn confirm(&self) -> Result<()> {
+    pub async fn prove(&self) -> Result<()> {
         let mut newest = self.held.newest.lock().await;
         if newest.released {
             return Err(Error::bug("something was to be written after the run had ended"));
         }
-        let age = self.held.clock.instant() - newest.begun;
-        if self.held.locked || (age < CERTAIN && !self.held.is_lost()) {
-            return Ok(());
-        }
-        self.held.append(&mut newest, None).await
+        if self.held.locked { Ok(()) } else { self.held.append(&mut newest, None).await }
     }
 
     /// Lets the next run have the lake.
@@ -226,7 +219,6 @@ impl Held {
     }
 
     async fn append(&self, newest: &mut Newest, ended: Option<Ended>) -> Result<()> {
-        let begun = self.clock.instant();
         let record = Record { holder: self.holder.clone(), written_at: self.clock.now(), ended };
         let number = newest.number.saturating_add(1);
         if !self.series.append(number, to_json(&record)?).await? {
@@ -234,7 +226,7 @@ impl Held {
             self.stop.cancel();
             return Err(self.taken_over().await);
         }
-        (newest.number, newest.begun) = (number, begun);
+        newest.number = number;
         Ok(())
     }
 

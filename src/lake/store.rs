@@ -95,7 +95,7 @@ impl Lake {
 
     /// How an object is put in the place of what was `found` there, and of nothing else. On local disks the lock keeps
     /// others out.
-    pub(super) fn in_place_of(&self, found: Option<&ObjectMeta>) -> PutMode {
+    fn in_place_of(&self, found: Option<&ObjectMeta>) -> PutMode {
         match found {
             _ if self.folder.is_some() => PutMode::Overwrite,
             None => PutMode::Create,
@@ -116,6 +116,31 @@ impl Lake {
     /// Where the store fails.
     pub async fn put(&self, key: &Path, body: impl Into<PutPayload>) -> Result<()> {
         self.store.put(key, body.into()).await.map(drop).map_err(|error| self.failed("write", key, error))
+    }
+
+    /// Writes an object in the place of what was `found` there.
+    ///
+    /// # Errors
+    /// Where the store fails, and kind `Held` where another run has written it since.
+    pub(super) async fn replace(
+        &self,
+        key: &Path,
+        found: Option<&ObjectMeta>,
+        body: impl Into<PutPayload>,
+    ) -> Result<()> {
+        let put = self.store.put_opts(key, body.into(), self.in_place_of(found).into()).await;
+        put.map(drop).map_err(|error| self.not_replaced(key, error))
+    }
+
+    /// A failure of the store to put an object in the place of another.
+    pub(super) fn not_replaced(&self, key: &Path, error: object_store::Error) -> Error {
+        match error {
+            object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. } => {
+                Error::held(format!("another run has replaced {}/{key}", self.url))
+                    .with_hint("let one run at a time write to a lake; run this again")
+            }
+            error => self.failed("write", key, error),
+        }
     }
 
     /// Writes an object that must not exist yet. Returns false where another one does; where it is this very one, the

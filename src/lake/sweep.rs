@@ -1,8 +1,9 @@
 //! Removes what killed runs left: landing objects that no checkpoint names, and files that were not in their place yet.
 //!
 //! Only for who holds the lake's lease, and after a commit of its own where the run before may still wake up: a run
-//! whose commit is fenced cannot name what is removed here. What was left of uploads in parts is out of reach; an
-//! object store ends those by a rule of the bucket.
+//! whose commit is fenced cannot name what is removed here. Between the listing and the removal the lease is proven: what
+//! was garbage then stays so, however long the removal takes. What was left of uploads in parts is out of reach; an object
+//! store ends those by a rule of the bucket.
 
 use std::collections::HashSet;
 use std::path::Path as FilePath;
@@ -10,7 +11,7 @@ use std::path::Path as FilePath;
 use futures::TryStreamExt;
 use object_store::path::Path;
 
-use super::Lake;
+use super::{Lake, Lease};
 use crate::error::{Error, Result};
 use crate::layout;
 
@@ -19,8 +20,8 @@ impl Lake {
     /// many objects that were.
     ///
     /// # Errors
-    /// Where the store fails.
-    pub async fn sweep(&self, known: &HashSet<Path>) -> Result<usize> {
+    /// Where the store fails, and kind `Held` where another run has taken over.
+    pub async fn sweep(&self, known: &HashSet<Path>, lease: &Lease) -> Result<usize> {
         let keys = self.list(layout::landing()).map_ok(|object| object.location);
         let mut left: Vec<Path> = keys.try_filter(|key| std::future::ready(!known.contains(key))).try_collect().await?;
         let leases = self.list(layout::leases()).map_ok(|object| object.location);
@@ -32,6 +33,7 @@ impl Lake {
         );
         let count = left.len();
         if count > 0 {
+            lease.prove().await?;
             self.delete(left).await?;
         }
         for folder in [layout::landing(), layout::state()] {

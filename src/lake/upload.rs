@@ -2,17 +2,19 @@
 //!
 //! Promises: it becomes visible whole, when it is finished, and only in the place of what was there when it was begun;
 //! a run that has lost the lake replaces nothing. Small objects go up in one conditional put. Of a large one the last,
-//! short request makes it visible, and that is sent only while the lease is certain. Must not know: what it holds.
+//! short request makes it visible; it knows no condition, so the lease is proven right before it. Must not know: what it
+//! holds.
 
 use std::io::Write;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt, WriteMultipart};
+use object_store::{MultipartUpload, ObjectMeta, ObjectStoreExt};
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use super::{Lake, Lease};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Objects up to this size go up in one put, larger ones in parts of it.
 const PART_BYTES: usize = if cfg!(test) { 4 << 10 } else { 10 << 20 };
@@ -28,8 +30,14 @@ pub struct Upload {
     found: Option<ObjectMeta>,
     runtime: Handle,
     waiting: Vec<u8>,
-    parts: Option<WriteMultipart>,
+    parts: Option<Parts>,
     bytes: u64,
+}
+
+/// The parts of a large object that were sent so far.
+struct Parts {
+    upload: Box<dyn MultipartUpload>,
+    sending: JoinSet<object_store::Result<()>>,
 }
 
 impl Upload {
@@ -46,58 +54,70 @@ impl Upload {
         let rest = Bytes::from(std::mem::take(&mut self.waiting));
         let (runtime, parts) = (self.runtime.clone(), self.parts.take());
         runtime.block_on(async {
-            let done = match parts {
-                None => {
-                    lease.confirm().await?;
-                    let mode = self.lake.in_place_of(self.found.as_ref());
-                    self.lake.store().put_opts(&self.key, rest.into(), mode.into()).await
-                }
+            match parts {
+                None => self.lake.replace(&self.key, self.found.as_ref(), rest).await?,
                 Some(mut parts) => {
-                    parts.put(rest);
-                    let sent = parts.wait_for_capacity(0).await;
-                    match sent.map_err(|error| self.failed(error)).and(lease.confirm().await) {
-                        Ok(()) => parts.finish().await,
-                        Err(error) => {
-                            self.take_back(parts).await;
-                            return Err(error);
-                        }
+                    if let Err(error) = self.complete(&mut parts, rest, lease).await {
+                        self.take_back(parts).await;
+                        return Err(error);
                     }
                 }
-            };
-            done.map(|_| self.bytes).map_err(|error| self.failed(error))
+            }
+            Ok(self.bytes)
         })
     }
 
+    async fn complete(&self, parts: &mut Parts, rest: Bytes, lease: &Lease) -> Result<()> {
+        let failed = |error| self.lake.failed("write", &self.key, error);
+        if !rest.is_empty() {
+            parts.send(rest).await.map_err(failed)?;
+        }
+        parts.wait_for(0).await.map_err(failed)?;
+        lease.prove().await?;
+        parts.upload.complete().await.map(drop).map_err(failed)
+    }
+
     fn send_part(&mut self) -> object_store::Result<()> {
-        let part = Bytes::from(std::mem::take(&mut self.waiting));
+        let rest = self.waiting.split_off(PART_BYTES);
+        let part = Bytes::from(std::mem::replace(&mut self.waiting, rest));
         self.runtime.clone().block_on(async {
             let parts = match &mut self.parts {
                 Some(parts) => parts,
                 none => {
                     let upload = self.lake.store().put_multipart(&self.key).await?;
-                    none.insert(WriteMultipart::new_with_chunk_size(upload, PART_BYTES))
+                    none.insert(Parts { upload, sending: JoinSet::new() })
                 }
             };
-            parts.wait_for_capacity(PARTS_IN_FLIGHT).await?;
-            parts.put(part);
-            Ok(())
+            parts.send(part).await
         })
     }
 
-    async fn take_back(&self, parts: WriteMultipart) {
-        if let Err(error) = parts.abort().await {
+    async fn take_back(&self, mut parts: Parts) {
+        parts.sending.shutdown().await;
+        if let Err(error) = parts.upload.abort().await {
             tracing::warn!("cannot take back the upload of {}/{}: {error}", self.lake.url(), self.key);
         }
     }
+}
 
-    fn failed(&self, error: StoreError) -> Error {
-        match error {
-            StoreError::Precondition { .. } | StoreError::AlreadyExists { .. } => {
-                Error::held(format!("another run has replaced {}/{}", self.lake.url(), self.key))
-                    .with_hint("let one run at a time write to a lake; run this again")
+impl Parts {
+    /// Sends a part; all but the last have the same size.
+    async fn send(&mut self, part: Bytes) -> object_store::Result<()> {
+        self.wait_for(PARTS_IN_FLIGHT - 1).await?;
+        self.sending.spawn(self.upload.put_part(part.into()));
+        Ok(())
+    }
+
+    /// Waits until no more than `left` parts are on their way.
+    async fn wait_for(&mut self, left: usize) -> object_store::Result<()> {
+        while self.sending.len() > left {
+            match self.sending.join_next().await {
+                Some(Ok(sent)) => sent?,
+                Some(Err(source)) => return Err(object_store::Error::JoinError { source }),
+                None => {}
             }
-            error => self.lake.failed("write", &self.key, error),
         }
+        Ok(())
     }
 }
 
@@ -113,7 +133,7 @@ impl Write for Upload {
     fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
         self.waiting.extend_from_slice(buffer);
         self.bytes = self.bytes.saturating_add(u64::try_from(buffer.len()).unwrap_or(u64::MAX));
-        if self.waiting.len() >= PART_BYTES {
+        while self.waiting.len() >= PART_BYTES {
             self.send_part()?;
         }
         Ok(buffer.len())
