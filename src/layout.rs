@@ -8,6 +8,7 @@
 //! _state/checkpoints/<20 digits>.json                         commits; the highest number counts
 //! _state/leases/<20 digits>.json                              who writes to the lake; the highest number counts
 //! _state/leases/<run>.now                                     what time it is at the store, for a moment
+//! _state/leases/<run>-<key>.upload                            a large object that a run is uploading, while it is
 //! _state/lock                                                 locked by who writes, on local disks
 //! _state/runs/<run>.json                                      run reports
 //! _state/quarantine/<run>-<nnnn>.jsonl                        what could not be read
@@ -24,6 +25,8 @@ use crate::model::{CreatedDate, RunId, Table};
 const STATE: &str = "_state";
 /// The folder of copies that wait for compaction.
 const LANDING: &str = "_landing";
+/// How the names of records of uploads end.
+const UPLOAD: &str = ".upload";
 /// How Hive, Spark and DuckDB find the partition in a key.
 const PARTITION: &str = "created_date";
 
@@ -96,6 +99,17 @@ pub fn number_of(key: &Path) -> Option<u64> {
 /// What a run writes to learn the store's time.
 pub fn store_time(run: &RunId) -> Path {
     Path::from(format!("{STATE}/leases/{run}.now"))
+}
+
+/// That a run has an upload in parts to `key` under way.
+pub fn upload_record(run: &RunId, key: &Path) -> Path {
+    let name = key.as_ref().replace('/', "-");
+    Path::from(format!("{STATE}/leases/{run}-{name}{UPLOAD}"))
+}
+
+/// Whether a key is that of an [`upload_record`].
+pub fn is_upload_record(key: &Path) -> bool {
+    key.as_ref().ends_with(UPLOAD)
 }
 
 /// The file that is locked, on local disks.

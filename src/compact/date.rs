@@ -78,7 +78,8 @@ impl DateTables<'_> {
             self.lake.sweep_beside(&key(table))?;
         }
         let mut writers = PerTable::try_from_fn(|table| {
-            let upload = Upload::begin(self.lake, key(table), found.get(table).clone(), self.runtime.clone());
+            let upload =
+                Upload::begin(self.lake, self.lease, key(table), found.get(table).clone(), self.runtime.clone());
             table_writer(table, Lifetime::Lasting, upload).map(Some)
         })?;
         let failed = |table: Table| {

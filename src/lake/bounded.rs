@@ -25,20 +25,22 @@ pub(super) struct Bounded<S> {
     limit: Limit,
 }
 
+/// How long a call may take.
 #[derive(Debug, Clone, Copy)]
-struct Limit {
-    each: Duration,
-    clock: Clock,
+pub(super) struct Limit {
+    pub(super) each: Duration,
+    pub(super) clock: Clock,
 }
 
 impl<S> Bounded<S> {
-    pub(super) fn new(inner: S, each: Duration, clock: Clock) -> Self {
-        Bounded { inner, limit: Limit { each, clock } }
+    pub(super) fn new(inner: S, limit: Limit) -> Self {
+        Bounded { inner, limit }
     }
 }
 
 impl Limit {
-    async fn on<T>(self, call: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Waits for `call`, but no longer than it may take.
+    pub(super) async fn on<T>(self, call: impl Future<Output = Result<T>>) -> Result<T> {
         self.clock.within(self.each, call).await.unwrap_or_else(|| {
             let source = format!("no answer within {} s (see --store-timeout)", self.each.as_secs_f32()).into();
             Err(Error::Generic { store: "lake", source })

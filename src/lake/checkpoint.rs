@@ -294,7 +294,6 @@ mod tests {
     use super::*;
     use futures::TryStreamExt;
     use object_store::memory::InMemory;
-    use std::sync::Arc;
 
     fn at(secs: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(secs, 0).unwrap()
@@ -334,7 +333,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_two_commits_on_the_same_state_one_fails() {
-        let lake = Lake::on(Arc::new(InMemory::new()), "memory", std::time::Duration::from_secs(60));
+        let lake = Lake::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
         let run = RunId::new(at(0), 1);
         let state = |secs| {
             let mut state = Checkpoint::default();

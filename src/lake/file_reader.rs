@@ -144,7 +144,7 @@ impl Source {
 
     fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
         self.runtime
-            .block_on(self.lake.store().get_range(&self.key, range))
+            .block_on(self.lake.store.get_range(&self.key, range))
             .map_err(|error| self.lake.failed("read", &self.key, error))
     }
 
@@ -154,7 +154,7 @@ impl Source {
             return ranges.iter().map(|range| self.in_tail(range)).collect();
         }
         self.runtime
-            .block_on(self.lake.store().get_ranges(&self.key, ranges))
+            .block_on(self.lake.store.get_ranges(&self.key, ranges))
             .map_err(|error| self.lake.failed("read", &self.key, error))
     }
 

@@ -174,6 +174,11 @@ impl Lease {
         self.before
     }
 
+    /// The run that has it.
+    pub fn run_id(&self) -> &RunId {
+        &self.held.holder.run_id
+    }
+
     /// Cancelled when the run has to stop: because it was asked to, or because another one has taken over.
     pub fn stop(&self) -> &CancellationToken {
         &self.held.stop

@@ -2,6 +2,7 @@
 //!
 //! This is the only module that talks to storage, and it does so through `object_store` alone. Must not know: the API.
 
+mod address;
 mod bounded;
 mod checkpoint;
 mod evidence;
@@ -9,6 +10,7 @@ mod file_reader;
 mod file_writer;
 mod identity;
 mod lease;
+mod parts;
 mod report;
 mod series;
 mod store;

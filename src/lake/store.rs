@@ -1,88 +1,30 @@
-//! A lake's address and the few operations on its store that everything else is made of.
+//! The few operations on a lake's store that everything else is made of.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use serde::{Deserialize, Serialize};
-use url::Url;
 
-use super::bounded::Bounded;
-use crate::clock::Clock;
+use super::parts::PartedStore;
 use crate::error::{Error, Result};
 
 /// An opened lake.
 #[derive(Debug, Clone)]
 pub struct Lake {
-    url: String,
-    store: Arc<dyn ObjectStore>,
+    pub(super) url: String,
+    pub(super) store: Arc<dyn ObjectStore>,
+    /// The same store, for uploads in parts; none on local disks.
+    pub(super) parted: Option<PartedStore>,
     /// Where it is, if on a local disk.
-    folder: Option<PathBuf>,
+    pub(super) folder: Option<PathBuf>,
 }
 
 impl Lake {
-    /// Opens the lake at a path or URL, which need not exist yet. Local folders are made when something is written. No
-    /// call to the store takes longer than `call_timeout`, its own retries included.
-    ///
-    /// # Errors
-    /// Where the URL is not one of a store, or its configuration is incomplete.
-    pub fn open(address: &str, call_timeout: Duration, clock: Clock) -> Result<Self> {
-        let local = match Url::parse(address) {
-            Ok(url) if url.scheme() == "file" => Some(
-                url.to_file_path()
-                    .map_err(|()| Error::usage(format!("--lake {address} is not a path on this machine")))?,
-            ),
-            // A one-letter scheme is a drive.
-            Ok(url) if url.scheme().len() > 1 => return Self::open_url(address, &url, call_timeout, clock),
-            _ => Some(PathBuf::from(address)),
-        };
-        let Some(path) = local.filter(|path| !path.as_os_str().is_empty()) else {
-            return Err(Error::usage("--lake is empty").with_hint("give a path or a URL such as s3://bucket/prefix"));
-        };
-        let failed = |error| Error::store(format!("cannot open the lake {}", path.display())).caused_by(error);
-        let path = std::path::absolute(&path).map_err(failed)?;
-        let root = Path::from_absolute_path(&path)
-            .map_err(|error| Error::usage(format!("--lake {address} cannot be used as a path")).caused_by(error))?;
-        // Commits promise durability, so writes are synced.
-        let store = LocalFileSystem::new().with_automatic_cleanup(true).with_fsync(true);
-        let store = Arc::new(Bounded::new(PrefixStore::new(store, root), call_timeout, clock));
-        Ok(Lake { url: path.display().to_string(), store, folder: Some(path) })
-    }
-
-    fn open_url(address: &str, url: &Url, call_timeout: Duration, clock: Clock) -> Result<Self> {
-        if url.scheme() == "memory" {
-            return Err(Error::usage(format!("--lake {address} would be gone when the run ends")));
-        }
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.to_str()?.to_ascii_lowercase(), value.to_str()?.to_owned())));
-        let (store, prefix) = object_store::parse_url_opts(url, environment).map_err(|error| {
-            Error::usage(format!("cannot use --lake {address}"))
-                .caused_by(error)
-                .with_hint("give a path, file://, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")
-        })?;
-        let store = Arc::new(Bounded::new(PrefixStore::new(store, prefix), call_timeout, clock));
-        Ok(Lake { url: address.trim_end_matches('/').to_owned(), store, folder: None })
-    }
-
-    /// A lake on any store, whose calls may take `call_timeout`: for tests.
-    #[cfg(test)]
-    pub(crate) fn on(store: Arc<dyn ObjectStore>, url: &str, call_timeout: Duration) -> Self {
-        Lake { url: url.to_owned(), store: Arc::new(Bounded::new(store, call_timeout, Clock::system())), folder: None }
-    }
-
-    /// The same, but runs are kept apart by a lock in `folder`.
-    #[cfg(test)]
-    pub(crate) fn on_locked(store: Arc<dyn ObjectStore>, url: &str, call_timeout: Duration, folder: PathBuf) -> Self {
-        Lake { folder: Some(folder), ..Self::on(store, url, call_timeout) }
-    }
-
     /// Where the lake is, as people write it in queries.
     pub fn url(&self) -> &str {
         &self.url
@@ -103,11 +45,6 @@ impl Lake {
                 PutMode::Update(UpdateVersion { e_tag: e_tag.clone(), version: version.clone() })
             }
         }
-    }
-
-    /// The store itself.
-    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
-        &self.store
     }
 
     /// Writes an object in one put, over what was there.

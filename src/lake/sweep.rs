@@ -1,9 +1,9 @@
-//! Removes what killed runs left: landing objects that no checkpoint names, and files that were not in their place yet.
+//! Removes what killed runs left: landing objects that no checkpoint names, uploads that were not complete, and files that
+//! were not in their place yet.
 //!
 //! Only for who holds the lake's lease, and after a commit of its own where the run before may still wake up: a run
 //! whose commit is fenced cannot name what is removed here. Between the listing and the removal the lease is proven: what
-//! was garbage then stays so, however long the removal takes. What was left of uploads in parts is out of reach; an object
-//! store ends those by a rule of the bucket.
+//! was garbage then stays so, however long the removal takes.
 
 use std::collections::HashSet;
 use std::path::Path as FilePath;
@@ -24,16 +24,17 @@ impl Lake {
     pub async fn sweep(&self, known: &HashSet<Path>, lease: &Lease) -> Result<usize> {
         let keys = self.list(layout::landing()).map_ok(|object| object.location);
         let mut left: Vec<Path> = keys.try_filter(|key| std::future::ready(!known.contains(key))).try_collect().await?;
-        let leases = self.list(layout::leases()).map_ok(|object| object.location);
-        left.extend(
-            leases
-                .try_filter(|key| std::future::ready(layout::number_of(key).is_none()))
-                .try_collect::<Vec<_>>()
-                .await?,
-        );
-        let count = left.len();
+        let keys = self.list(layout::leases()).map_ok(|object| object.location);
+        let others = keys.try_filter(|key| std::future::ready(layout::number_of(key).is_none()));
+        let (uploads, others): (Vec<_>, Vec<_>) =
+            others.try_collect::<Vec<_>>().await?.into_iter().partition(layout::is_upload_record);
+        left.extend(others);
+        let count = left.len() + uploads.len();
         if count > 0 {
             lease.prove().await?;
+            for record in uploads {
+                self.end_upload(record).await?;
+            }
             self.delete(left).await?;
         }
         for folder in [layout::landing(), layout::state()] {

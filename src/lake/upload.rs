@@ -2,19 +2,20 @@
 //!
 //! Promises: it becomes visible whole, when it is finished, and only in the place of what was there when it was begun;
 //! a run that has lost the lake replaces nothing. Small objects go up in one conditional put. Of a large one the last,
-//! short request makes it visible; it knows no condition, so the lease is proven right before it. Must not know: what it
-//! holds.
+//! short request makes it visible; it knows no condition, so the lease is proven right before it, and who takes over ends
+//! what is on its way. Must not know: what it holds.
 
 use std::io::Write;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectMeta, ObjectStoreExt};
+use object_store::{MultipartUpload, ObjectMeta};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::{Lake, Lease};
 use crate::error::Result;
+use crate::model::RunId;
 
 /// Objects up to this size go up in one put, larger ones in parts of it.
 const PART_BYTES: usize = if cfg!(test) { 4 << 10 } else { 10 << 20 };
@@ -28,6 +29,7 @@ pub struct Upload {
     key: Path,
     /// What it takes the place of.
     found: Option<ObjectMeta>,
+    run: RunId,
     runtime: Handle,
     waiting: Vec<u8>,
     parts: Option<Parts>,
@@ -42,8 +44,9 @@ struct Parts {
 
 impl Upload {
     /// Begins an object in the place of what was `found` there; nothing is sent yet.
-    pub fn begin(lake: &Lake, key: Path, found: Option<ObjectMeta>, runtime: Handle) -> Self {
-        Upload { lake: lake.clone(), key, found, runtime, waiting: Vec::new(), parts: None, bytes: 0 }
+    pub fn begin(lake: &Lake, lease: &Lease, key: Path, found: Option<ObjectMeta>, runtime: Handle) -> Self {
+        let run = lease.run_id().clone();
+        Upload { lake: lake.clone(), key, found, run, runtime, waiting: Vec::new(), parts: None, bytes: 0 }
     }
 
     /// Ends the object and returns its size in bytes.
@@ -77,18 +80,18 @@ impl Upload {
         parts.upload.complete().await.map(drop).map_err(failed)
     }
 
-    fn send_part(&mut self) -> object_store::Result<()> {
+    fn send_part(&mut self) -> Result<()> {
         let rest = self.waiting.split_off(PART_BYTES);
         let part = Bytes::from(std::mem::replace(&mut self.waiting, rest));
         self.runtime.clone().block_on(async {
             let parts = match &mut self.parts {
                 Some(parts) => parts,
                 none => {
-                    let upload = self.lake.store().put_multipart(&self.key).await?;
+                    let upload = self.lake.begin_parts(&self.key, &self.run).await?;
                     none.insert(Parts { upload, sending: JoinSet::new() })
                 }
             };
-            parts.send(part).await
+            parts.send(part).await.map_err(|error| self.lake.failed("write", &self.key, error))
         })
     }
 
@@ -134,7 +137,7 @@ impl Write for Upload {
         self.waiting.extend_from_slice(buffer);
         self.bytes = self.bytes.saturating_add(u64::try_from(buffer.len()).unwrap_or(u64::MAX));
         while self.waiting.len() >= PART_BYTES {
-            self.send_part()?;
+            self.send_part().map_err(std::io::Error::other)?;
         }
         Ok(buffer.len())
     }

@@ -67,7 +67,7 @@ async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: 
 
 /// A lake with two sound days.
 async fn sound() -> Lake {
-    let lake = Lake::on(std::sync::Arc::new(InMemory::new()), "memory", Duration::from_secs(60));
+    let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
     lake.claim("https://api", None, true, DateTime::UNIX_EPOCH).await.unwrap();
     put(&lake, 1, &rows(&[conversation("a", 1), conversation("b", 1), conversation("c", 1)])).await;
     put(&lake, 2, &rows(&[conversation("d", 2)])).await;

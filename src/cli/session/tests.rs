@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
 
 use super::*;
 use crate::cli::demo;
@@ -90,7 +91,12 @@ enum Kept {
     ByLock(PathBuf),
 }
 
-async fn sync(api: &Api, store: Arc<dyn ObjectStore>, kept: &Kept) -> Result<RunReport> {
+/// A store that does as it is told.
+fn sound(store: &Arc<InMemory>) -> Faulty {
+    Faulty::new(Arc::clone(store), 0, Fate::Hangs)
+}
+
+async fn sync<S: ObjectStore + MultipartStore>(api: &Api, store: S, kept: &Kept) -> Result<RunReport> {
     let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url)?;
     args.fetch.api.page_size = Some(9);
     args.fetch.flush.flush_conversations = 18;
@@ -109,9 +115,8 @@ async fn sync(api: &Api, store: Arc<dyn ObjectStore>, kept: &Kept) -> Result<Run
 
 /// The lake holds what the API says, and nothing that a run has left behind.
 async fn assert_exact(store: &Arc<InMemory>, truth: &Conversations, case: &str) {
-    assert_eq!(&truth::found(store.as_ref()).await, truth, "{case}");
-    let verified = verify::verify(&Lake::on(store.clone(), "memory", CALL_TIMEOUT)).await.unwrap();
-    assert_eq!((verified.findings(), verified.unnamed_files), (0, 0), "{case}: {:?}", verified.checks);
+    let unnamed = assert_tables(store, truth, case).await;
+    assert_eq!(unnamed, 0, "{case}");
     let objects: Vec<_> = store.list(None).try_collect().await.unwrap();
     for key in objects.iter().map(|object| object.location.as_ref()) {
         let own = Table::ALL.iter().any(|table| key.starts_with(&format!("{}/", table.name())));
@@ -121,11 +126,21 @@ async fn assert_exact(store: &Arc<InMemory>, truth: &Conversations, case: &str) 
     assert!(leases <= 3, "{case}: {leases} leases");
 }
 
+/// The tables hold what the API says. Returns how many landing objects belong to nobody.
+async fn assert_tables(store: &Arc<InMemory>, truth: &Conversations, case: &str) -> u64 {
+    let found = truth::found(store.as_ref()).await;
+    let differ: Vec<_> = truth.keys().chain(found.keys()).filter(|id| truth.get(*id) != found.get(*id)).collect();
+    assert!(differ.is_empty(), "{case}: {differ:?}");
+    let verified = verify::verify(&Lake::on(sound(store), "memory", CALL_TIMEOUT)).await.unwrap();
+    assert_eq!(verified.findings(), 0, "{case}: {:?}", verified.checks);
+    verified.unnamed_files
+}
+
 /// Lets every call of a sync have each of `fates`: of a first sync, and of one that changes tables.
 async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
     let made = Arc::new(InMemory::new());
     api.time.set(Duration::ZERO);
-    sync(api, made.clone(), &kept).await.unwrap();
+    sync(api, sound(&made), &kept).await.unwrap();
     assert_exact(&made, &api.truth[0], "without any fault").await;
 
     let (mut runs, mut calls) = (0, [0, 0]);
@@ -137,7 +152,7 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
                 let store = Arc::new(if phase == 0 { InMemory::new() } else { made.fork() });
                 let faulty = Faulty::new(store.clone(), at, *fate);
                 api.time.set(if phase == 0 { Duration::ZERO } else { LATER });
-                let result = sync(api, Arc::new(faulty.clone()), &kept).await;
+                let result = sync(api, faulty.clone(), &kept).await;
                 runs += 1;
                 if faulty.calls() < at {
                     result.unwrap();
@@ -150,7 +165,7 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
                 }
                 for (passed, truth) in [(phase, &api.truth[phase]), (1, &api.truth[1])] {
                     api.time.set(if passed == 0 { Duration::ZERO } else { LATER });
-                    let later = Arc::new(Faulty::an_hour_later(store.clone()));
+                    let later = Faulty::an_hour_later(store.clone());
                     sync(api, later, &kept).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
                     assert_exact(&store, truth, &case).await;
                 }
@@ -161,6 +176,67 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
         }
     }
     println!("{kept:?}: {} calls of a first sync and {} of a second, each {fates:?}: {runs} runs", calls[0], calls[1]);
+}
+
+/// Lets a run sleep at every call of a sync, while two others take over and time goes on; when it wakes up, it changes
+/// nothing any more.
+async fn oversleep(api: &Api, fates: &[Fate]) {
+    let kept = Kept::ByLease;
+    let made = Arc::new(InMemory::new());
+    api.time.set(Duration::ZERO);
+    sync(api, sound(&made), &kept).await.unwrap();
+    let (mut runs, mut fenced, mut calls) = (0, 0, [0, 0]);
+    for (phase, name) in [(0, "first"), (1, "second")] {
+        for at in 1.. {
+            let mut reached = false;
+            for fate in fates {
+                let case = format!("seed {SEED}, {name} sync, call {at} {fate:?}");
+                let store = Arc::new(if phase == 0 { InMemory::new() } else { made.fork() });
+                let faulty = Faulty::new(store.clone(), at, *fate);
+                api.time.set(if phase == 0 { Duration::ZERO } else { LATER });
+                let mut sleeper = std::pin::pin!(sync(api, faulty.clone(), &kept));
+                runs += 1;
+                tokio::select! {
+                    result = &mut sleeper => {
+                        result.unwrap();
+                        continue;
+                    }
+                    () = faulty.falls_asleep() => {}
+                }
+                reached = true;
+                calls[phase] = at;
+                for passed in [if phase == 0 { Duration::ZERO } else { LATER }, LATER] {
+                    api.time.set(passed);
+                    let later = Faulty::an_hour_later(store.clone());
+                    sync(api, later, &kept).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+                }
+                faulty.wake();
+                match sleeper.await {
+                    // It had done everything, or nothing yet.
+                    Ok(_) => {}
+                    Err(error) => {
+                        assert_eq!(error.kind(), Kind::Held, "{case}: {}", error.chain().join(": "));
+                        fenced += 1;
+                    }
+                }
+                assert_tables(&store, &api.truth[1], &case).await;
+                sync(api, sound(&store), &kept).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+                assert_exact(&store, &api.truth[1], &case).await;
+            }
+            if !reached {
+                break;
+            }
+        }
+    }
+    println!(
+        "{} calls of a first sync and {} of a second, each {fates:?}: {runs} runs, {fenced} fenced",
+        calls[0], calls[1]
+    );
+}
+
+#[tokio::test]
+async fn a_run_may_sleep_at_any_call_while_others_take_over() {
+    oversleep(&Api::start(), &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::model::{CreatedDate, Request, Table, Window};
 const CLOCK: Clock = Clock::system();
 
 fn in_memory() -> Lake {
-    Lake::on(Arc::new(InMemory::new()), "memory", std::time::Duration::from_secs(60))
+    Lake::on(InMemory::new(), "memory", std::time::Duration::from_secs(60))
 }
 
 fn run(number: u32) -> RunId {
@@ -133,7 +133,8 @@ async fn who_was_taken_over_while_it_slept_changes_nothing_any_more() {
     let key_of_stale = key.clone();
     let replaced = tokio::task::spawn_blocking(move || {
         for (bytes, told) in [(10_usize, key_of_stale.as_ref()), (1 << 20, run(2).as_str())] {
-            let mut upload = Upload::begin(&lake_of_stale, key_of_stale.clone(), found.clone(), runtime.clone());
+            let mut upload =
+                Upload::begin(&lake_of_stale, &first, key_of_stale.clone(), found.clone(), runtime.clone());
             std::io::Write::write_all(&mut upload, &vec![b'x'; bytes]).unwrap();
             let error = upload.finish(&first).unwrap_err();
             assert_eq!(error.kind(), Kind::Held, "{bytes} bytes");

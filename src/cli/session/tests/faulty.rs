@@ -9,11 +9,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
+use tokio::sync::watch;
 
 use crate::layout;
 
@@ -30,12 +33,17 @@ pub(super) enum Fate {
     EndsAfter,
     /// It never returns.
     Hangs,
+    /// The process sleeps before it, until it is woken.
+    SleepsBefore,
+    /// The process sleeps right after it.
+    SleepsAfter,
 }
 
 /// A store as one process sees it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Faulty {
     inner: Arc<dyn ObjectStore>,
+    parted: Arc<dyn MultipartStore>,
     plan: Arc<Plan>,
     /// How much older the records of leases look than they are.
     later: chrono::Duration,
@@ -49,19 +57,31 @@ struct Plan {
     calls: AtomicUsize,
     /// Whether the process has ended: nothing that it does reaches the store any more.
     ended: AtomicBool,
+    asleep: watch::Sender<bool>,
 }
 
 impl Faulty {
-    pub(super) fn new(inner: Arc<dyn ObjectStore>, at: usize, fate: Fate) -> Self {
-        let plan = Plan { at, fate, calls: AtomicUsize::new(0), ended: AtomicBool::new(false) };
-        Faulty { inner, plan: Arc::new(plan), later: chrono::Duration::zero() }
+    pub(super) fn new(inner: Arc<InMemory>, at: usize, fate: Fate) -> Self {
+        let (calls, ended, asleep) = (AtomicUsize::new(0), AtomicBool::new(false), watch::Sender::new(false));
+        let plan = Plan { at, fate, calls, ended, asleep };
+        Faulty { parted: inner.clone(), inner, plan: Arc::new(plan), later: chrono::Duration::zero() }
     }
 
     /// A store that does as it is told, as it looks an hour after a process has ended: its lease is old.
-    pub(super) fn an_hour_later(inner: Arc<dyn ObjectStore>) -> Self {
+    pub(super) fn an_hour_later(inner: Arc<InMemory>) -> Self {
         let mut store = Self::new(inner, 0, Fate::Hangs);
         store.later = chrono::Duration::hours(1);
         store
+    }
+
+    /// Waits until the process has fallen asleep.
+    pub(super) async fn falls_asleep(&self) {
+        self.plan.asleep.subscribe().wait_for(|asleep| *asleep).await.unwrap();
+    }
+
+    /// Lets it go on.
+    pub(super) fn wake(&self) {
+        self.plan.asleep.send_replace(false);
     }
 
     /// How many calls there were.
@@ -76,7 +96,11 @@ impl Plan {
             return Err(failure());
         }
         if self.calls.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
-            return call.await;
+            // What is on its way while the process sleeps waits as well.
+            self.is_awake().await;
+            let done = call.await;
+            self.is_awake().await;
+            return done;
         }
         match self.fate {
             Fate::FailsBefore => Err(failure()),
@@ -91,12 +115,34 @@ impl Plan {
                 done.and(Err(failure()))
             }
             Fate::Hangs => std::future::pending().await,
+            Fate::SleepsBefore => {
+                self.asleep.send_replace(true);
+                self.is_awake().await;
+                call.await
+            }
+            Fate::SleepsAfter => {
+                let done = call.await;
+                self.asleep.send_replace(true);
+                self.is_awake().await;
+                done
+            }
         }
+    }
+
+    async fn is_awake(&self) {
+        // The sender lives as long as the plan.
+        let _ = self.asleep.subscribe().wait_for(|asleep| !*asleep).await;
     }
 }
 
 fn failure() -> Error {
     Error::Generic { store: "faulty", source: "as the test wants it".into() }
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for Faulty {
@@ -154,6 +200,32 @@ impl ObjectStore for Faulty {
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         self.plan.on(self.inner.rename_opts(from, to, options)).await
+    }
+}
+
+#[async_trait]
+impl MultipartStore for Faulty {
+    async fn create_multipart(&self, key: &Path) -> Result<MultipartId> {
+        self.plan.on(self.parted.create_multipart(key)).await
+    }
+
+    async fn put_part(&self, key: &Path, id: &MultipartId, number: usize, data: PutPayload) -> Result<PartId> {
+        self.plan.on(self.parted.put_part(key, id, number, data)).await
+    }
+
+    async fn complete_multipart(&self, key: &Path, id: &MultipartId, parts: Vec<PartId>) -> Result<PutResult> {
+        self.plan.on(self.parted.complete_multipart(key, id, parts)).await
+    }
+
+    async fn abort_multipart(&self, key: &Path, id: &MultipartId) -> Result<()> {
+        let aborted = self.plan.on(self.parted.abort_multipart(key, id)).await;
+        aborted.map_err(|error| match error.to_string() {
+            // As real stores say it.
+            told if told.contains("MultipartUpload not found") => {
+                Error::NotFound { path: key.to_string(), source: told.into() }
+            }
+            _ => error,
+        })
     }
 }
 
