@@ -254,12 +254,15 @@ async fn fetch_into(lake: Lake, command: &'static str, ask: &Ask<'_>, context: &
 
 /// `compact`.
 pub(super) async fn compact(args: &LakeArgs, context: &Context) -> Result<RunReport> {
-    let lake = args.open(context.clock)?;
+    compact_in(args.open(context.clock)?, args.json, context).await
+}
+
+async fn compact_in(lake: Lake, json: bool, context: &Context) -> Result<RunReport> {
     lake.existing().await?;
     let mut session = Session::open(context, "compact", lake).await?;
     session.admitted = true;
     let result = session.compact().await;
-    session.end(result, args.json).await
+    session.end(result, json).await
 }
 
 /// `verify --repair`.

@@ -96,21 +96,27 @@ fn sound(store: &Arc<InMemory>) -> Faulty {
     Faulty::new(Arc::clone(store), 0, Fate::Hangs)
 }
 
-async fn sync<S: ObjectStore + MultipartStore>(api: &Api, store: S, kept: &Kept) -> Result<RunReport> {
-    let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url)?;
-    args.fetch.api.page_size = Some(9);
-    args.fetch.flush.flush_conversations = 18;
-    let lake = match kept {
+fn lake<S: ObjectStore + MultipartStore>(store: S, kept: &Kept) -> Lake {
+    match kept {
         Kept::ByLease => Lake::on(store, "memory", CALL_TIMEOUT),
         Kept::ByLock(folder) => Lake::on_locked(store, "memory", CALL_TIMEOUT, folder.clone()),
-    };
-    let context = Context {
+    }
+}
+
+fn context() -> Context {
+    Context {
         clock: Clock::system(),
         shutdown: CancellationToken::new(),
         bars: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),
         quiet: true,
-    };
-    fetch_into(lake, SYNC, &Ask::Changes(&args), &context).await
+    }
+}
+
+async fn sync<S: ObjectStore + MultipartStore>(api: &Api, store: S, kept: &Kept) -> Result<RunReport> {
+    let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url)?;
+    args.fetch.api.page_size = Some(9);
+    args.fetch.flush.flush_conversations = 18;
+    fetch_into(lake(store, kept), SYNC, &Ask::Changes(&args), &context()).await
 }
 
 /// The lake holds what the API says, and nothing that a run has left behind.
@@ -178,9 +184,18 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
     println!("{kept:?}: {} calls of a first sync and {} of a second, each {fates:?}: {runs} runs", calls[0], calls[1]);
 }
 
-/// Lets a run sleep at every call of a sync, while two others take over and time goes on; when it wakes up, it changes
+/// What goes on while a run sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meanwhile {
+    /// One sync takes over, time passes, and another one follows.
+    Syncs,
+    /// A compaction takes over, and may have nothing to commit.
+    Compaction,
+}
+
+/// Lets a run sleep at every call of a sync, while others take over and time goes on; when it wakes up, it changes
 /// nothing any more.
-async fn oversleep(api: &Api, fates: &[Fate]) {
+async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
     let kept = Kept::ByLease;
     let made = Arc::new(InMemory::new());
     api.time.set(Duration::ZERO);
@@ -205,10 +220,22 @@ async fn oversleep(api: &Api, fates: &[Fate]) {
                 }
                 reached = true;
                 calls[phase] = at;
-                for passed in [if phase == 0 { Duration::ZERO } else { LATER }, LATER] {
-                    api.time.set(passed);
-                    let later = Faulty::an_hour_later(store.clone());
-                    sync(api, later, &kept).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+                match meanwhile {
+                    Meanwhile::Syncs => {
+                        for passed in [if phase == 0 { Duration::ZERO } else { LATER }, LATER] {
+                            api.time.set(passed);
+                            let synced = sync(api, Faulty::an_hour_later(store.clone()), &kept).await;
+                            synced.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+                        }
+                    }
+                    Meanwhile::Compaction => {
+                        let lake = lake(Faulty::an_hour_later(store.clone()), &kept);
+                        match compact_in(lake, false, &context()).await {
+                            Ok(_) => {}
+                            // There was no lake yet.
+                            Err(error) => assert_eq!(error.kind(), Kind::Usage, "{case}: {error:?}"),
+                        }
+                    }
                 }
                 faulty.wake();
                 match sleeper.await {
@@ -219,7 +246,10 @@ async fn oversleep(api: &Api, fates: &[Fate]) {
                         fenced += 1;
                     }
                 }
-                assert_tables(&store, &api.truth[1], &case).await;
+                if meanwhile == Meanwhile::Syncs {
+                    assert_tables(&store, &api.truth[1], &case).await;
+                }
+                api.time.set(LATER);
                 sync(api, sound(&store), &kept).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
                 assert_exact(&store, &api.truth[1], &case).await;
             }
@@ -236,7 +266,12 @@ async fn oversleep(api: &Api, fates: &[Fate]) {
 
 #[tokio::test]
 async fn a_run_may_sleep_at_any_call_while_others_take_over() {
-    oversleep(&Api::start(), &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
+    oversleep(&Api::start(), Meanwhile::Syncs, &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
+}
+
+#[tokio::test]
+async fn a_run_may_sleep_at_any_call_while_a_compaction_takes_over() {
+    oversleep(&Api::start(), Meanwhile::Compaction, &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
 }
 
 #[tokio::test]
