@@ -141,13 +141,13 @@ impl Lease {
             Some((number, Record { ended: Some(ended), .. })) => (number, Before::Ended(ended)),
             Some((number, _)) if lock.is_some() => (number, Before::Died),
             Some((number, record)) => {
-                tracing::info!("the lake was left to {}; waiting to see whether that is alive", record.holder);
+                tracing::info!("the lake is held by {}; waiting to see whether that is alive", record.holder);
                 tokio::select! {
                     biased;
                     () = shutdown.cancelled() => return Err(Error::interrupted()),
                     dead = outlive(lake, &series, number, &holder.run_id, clock) => dead?,
                 }
-                tracing::warn!("{} has died; taking over", record.holder);
+                tracing::warn!("there is no sign of life from {}; taking over", record.holder);
                 (number, Before::Died)
             }
         };

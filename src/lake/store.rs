@@ -168,3 +168,37 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     json.push(b'\n');
     Ok(json)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_object_whose_answer_was_lost_is_made_all_the_same_and_another_one_is_not() {
+        let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
+        let key = Path::from("_state/x.json");
+        assert!(lake.create(&key, b"mine".to_vec()).await.unwrap());
+        assert!(
+            lake.create(&key, b"mine".to_vec()).await.unwrap(),
+            "tried again below, where the first try got through"
+        );
+        assert!(!lake.create(&key, b"another run's".to_vec()).await.unwrap());
+        assert_eq!(lake.get(&key).await.unwrap().unwrap().as_ref(), b"mine");
+    }
+
+    #[tokio::test]
+    async fn an_object_takes_the_place_of_what_was_found_alone() {
+        let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
+        let key = Path::from("tags/x");
+        lake.replace(&key, None, "first").await.unwrap();
+        let found = lake.head(&key).await.unwrap();
+        assert_eq!(lake.replace(&key, None, "second").await.unwrap_err().kind().exit_code(), 7);
+        lake.replace(&key, found.as_ref(), "second").await.unwrap();
+        assert_eq!(lake.replace(&key, found.as_ref(), "third").await.unwrap_err().kind().exit_code(), 7);
+        assert_eq!(lake.get(&key).await.unwrap().unwrap().as_ref(), b"second");
+    }
+}
