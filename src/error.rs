@@ -100,7 +100,7 @@ impl Error {
     /// The run was asked to stop.
     pub fn interrupted() -> Self {
         Self::new(Kind::Interrupted, "interrupted")
-            .with_hint("what was fetched is landed; run the same command again to go on from there")
+            .with_hint("what was landed stays; run the same command again to go on from there")
     }
 
     /// Adds the failure this one comes from.

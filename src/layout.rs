@@ -60,6 +60,16 @@ pub fn landing_object(table: Table, date: CreatedDate, flush: &FlushId) -> Path 
     Path::from(format!("{LANDING}/{}/{PARTITION}={date}/{flush}.parquet", table.name()))
 }
 
+/// Whether a key is one that [`landing_object`] builds.
+pub fn is_landing_object(key: &Path) -> bool {
+    let parts: Vec<_> = key.parts().collect();
+    let [landing, table, _, name] = parts.as_slice() else { return false };
+    let flush = name.as_ref().strip_suffix(".parquet").and_then(|name| name.rsplit_once('-'));
+    let is_flush = flush.is_some_and(|(run, number)| RunId::is_one(run) && number.bytes().all(|b| b.is_ascii_digit()));
+    let is_table = Table::ALL.iter().any(|known| known.name() == table.as_ref());
+    landing.as_ref() == LANDING && is_table && date_of(key).is_some() && is_flush
+}
+
 /// What this lake is.
 pub fn lake_file() -> Path {
     Path::from(format!("{STATE}/lake.json"))
@@ -99,6 +109,11 @@ pub fn number_of(key: &Path) -> Option<u64> {
 /// What a run writes to learn the store's time.
 pub fn store_time(run: &RunId) -> Path {
     Path::from(format!("{STATE}/leases/{run}.now"))
+}
+
+/// Whether a key is that of a [`store_time`].
+pub fn is_store_time(key: &Path) -> bool {
+    key.filename().and_then(|name| name.strip_suffix(".now")).is_some_and(RunId::is_one)
 }
 
 /// That a run has an upload in parts to `key` under way.
@@ -160,6 +175,13 @@ mod tests {
             "_landing/audit_logs/created_date=2024-02-29/19700101T000000Z-00000a-0007.parquet"
         );
         assert_eq!(date_of(&landing), Some(date));
+        assert!(is_landing_object(&landing) && is_store_time(&store_time(&flush.run)));
+        assert!(is_upload_record(&upload_record(&flush.run, &landing)));
+        for other in
+            ["_landing/data.csv", "_landing/tags/created_date=2024-02-29/data-1.parquet", "_state/leases/x.now"]
+        {
+            assert!(!is_landing_object(&Path::from(other)) && !is_store_time(&Path::from(other)), "{other}");
+        }
         let unknown = table_object(Table::Conversations, CreatedDate::UNKNOWN);
         assert_eq!(unknown.as_ref(), "conversations/created_date=__HIVE_DEFAULT_PARTITION__/part-0.parquet");
         assert_eq!(date_of(&unknown), Some(CreatedDate::UNKNOWN));

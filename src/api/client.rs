@@ -22,6 +22,9 @@ use crate::model::{Cursor, Request};
 /// How long a request that is under way when the run is asked to stop may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// The longest wait that a server's asking for one comes to: a year, which no limit allows.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 86_400);
+
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -156,7 +159,8 @@ impl Client {
             let Some(delay) = delays.next() else {
                 return Err(given_up(error, attempt, spent, "see --max-tries"));
             };
-            self.pacer.hold_off(asked.unwrap_or_default().max(delay));
+            // A server may ask for longer than a clock can count.
+            self.pacer.hold_off(asked.unwrap_or_default().min(LONGEST_WAIT).max(delay));
             let wait = self.pacer.wait();
             if spent.saturating_add(wait) > self.retry.max_total {
                 let limit = humantime::format_duration(self.retry.max_total);

@@ -51,7 +51,7 @@ impl ApiKey {
     }
 
     /// `text` without the key, which a server may have quoted, as it is or escaped for JSON or a URL.
-    pub(super) fn redact(&self, text: &str) -> String {
+    pub fn redact(&self, text: &str) -> String {
         let encoded: String = url::form_urlencoded::byte_serialize(self.text.as_bytes()).collect();
         text.replace(&self.text, "***").replace(&self.text.replace('/', "\\/"), "***").replace(&encoded, "***")
     }

@@ -94,7 +94,7 @@ pub(super) enum Command {
     Demo(DemoArgs),
 }
 
-/// Where the lake is, and how the result is told: all that `compact` and `status` need.
+/// Where the lake is, and how the result is told: all that most commands need.
 #[derive(Debug, Clone, Args)]
 pub(super) struct LakeArgs {
     /// The lake: a path or a URL (s3://bucket/prefix, gs://bucket/prefix, az://container/prefix)

@@ -1,6 +1,7 @@
 //! Log lines on stderr, which do not tear a progress line apart.
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 
 use indicatif::MultiProgress;
 use tracing::Level;
@@ -11,6 +12,21 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use super::args::LogFormat;
+use crate::api::ApiKey;
+
+/// What no log line shows, wherever it comes from: a server may send the key back as anything.
+static SECRET: OnceLock<ApiKey> = OnceLock::new();
+
+/// Keeps `key` out of every log line from now on.
+pub(super) fn hide(key: &ApiKey) {
+    // There is one key in a process; a second call would be with the same.
+    let _ = SECRET.set(key.clone());
+}
+
+/// `text` as it may be shown.
+pub(super) fn without_secrets(text: &str) -> String {
+    SECRET.get().map_or_else(|| text.to_owned(), |key| key.redact(text))
+}
 
 /// Starts logging. `bars` are what is drawn on the terminal.
 pub(super) fn start(format: LogFormat, level: Level, bars: &MultiProgress) {
@@ -39,7 +55,8 @@ struct AroundBars(MultiProgress);
 impl Write for AroundBars {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         // A closed stderr is no reason to stop exporting.
-        let _ = self.0.suspend(|| std::io::stderr().write_all(line));
+        let shown = without_secrets(&String::from_utf8_lossy(line));
+        let _ = self.0.suspend(|| std::io::stderr().write_all(shown.as_bytes()));
         Ok(line.len())
     }
 

@@ -50,7 +50,9 @@ pub(super) fn summary(report: &RunReport) {
         ));
     }
     if report.outside_window > 0 {
-        parts.push(format!("{} outside the range left out", HumanCount(report.outside_window)));
+        let backfill = report.request.as_ref().is_some_and(|request| request.window.to.is_some());
+        let what = if backfill { "outside the range left out" } else { "that were not asked for" };
+        parts.push(format!("{} {what}", HumanCount(report.outside_window)));
     }
     if report.quarantined > 0 {
         parts.push(format!("{} set aside", HumanCount(report.quarantined)));
@@ -159,6 +161,9 @@ pub(super) fn verification(found: &Verification) {
     if found.removed_copies > 0 {
         line(&format!("removed    {} older copies of conversations under another date", found.removed_copies));
     }
+    if found.given_up_landings > 0 {
+        line(&format!("given up   what was landed for {} dates, and is missing or damaged", found.given_up_landings));
+    }
     line("");
     for checked in &found.checks {
         let promise = checked.check.promise();
@@ -181,11 +186,17 @@ pub(super) fn verification(found: &Verification) {
 /// What to do about what does not hold.
 pub(super) fn remedy(found: &Verification) -> String {
     let mut steps = Vec::new();
-    if found.landed_files > 0 {
+    let of = |check| found.findings_of(check) > 0;
+    if found.landed_files > 0 && (of(Check::Owned) || of(Check::MessageCount) || of(Check::Indexes)) {
         steps.push("run `compact`, which finishes what a killed run has left half done");
     }
-    if found.findings_of(Check::UniqueAcrossDates) > 0 {
+    if of(Check::UniqueAcrossDates) {
         steps.push("run `verify --repair`, which keeps the newest of the copies under several dates");
+    }
+    if of(Check::Landed) {
+        steps.push(
+            "run `verify --repair`, which gives up what is landed and damaged, and names the dates to fetch again",
+        );
     }
     steps.push(
         "for anything else restore the files from a backup, or delete the date from all four tables and fetch it again \

@@ -8,13 +8,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{ApiArgs, BackfillArgs, ExportArgs, FetchArgs, FlushArgs, LakeArgs, VerifyArgs};
-use super::{output, progress};
+use super::{logging, output, progress};
 use crate::api::{ApiKey, Client, Options, RetryPolicy};
 use crate::clock::Clock;
 use crate::compact::Compaction;
 use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, FlushPolicy, OnIgnoredFilter, Planned, Progress, Run};
-use crate::lake::{Before, Ended, Holder, Lake, Lease, Ledger, RunReport};
+use crate::lake::{Before, Checkpoint, Ended, Holder, Lake, Lease, Ledger, RunReport};
 use crate::model::{RunId, Window};
 use crate::verify::{self, Verification};
 
@@ -135,6 +135,8 @@ impl Session {
         let filters = api.user_filters.as_ref();
         self.lake.claim(base_url, filters, self.ledger.is_new(), context.clock.now()).await?;
         self.admitted = true;
+        self.sweep().await?;
+        let context = &self.context;
         let planned = ask.plan(&self.ledger, context.clock.now());
         tell_plan(&planned);
         if let Some(last_request_at) = self.last_request_at {
@@ -177,7 +179,13 @@ impl Session {
         {
             result = Err(error);
         }
-        self.report.end(&result, self.context.clock.now());
+        let mut set_aside = false;
+        if result.is_ok() {
+            result = self.tell_set_aside().await;
+            set_aside = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
+        }
+        self.report.end(&result, set_aside, self.context.clock.now());
+        self.report.error.iter_mut().for_each(|line| *line = logging::without_secrets(line));
         if self.admitted
             && let Err(error) = self.report.save(&self.lake).await
         {
@@ -192,19 +200,42 @@ impl Session {
         }
         result.map(|()| self.report)
     }
+
+    /// Ends a run that has done what it was asked to with what was set aside, by it or by one that could not tell.
+    async fn tell_set_aside(&mut self) -> Result<()> {
+        let entries = self.ledger.state().set_aside;
+        if entries == 0 {
+            return Ok(());
+        }
+        let state = Checkpoint { set_aside: 0, ..self.ledger.state().clone() };
+        self.ledger.commit(state, &self.report.run_id, self.context.clock.now()).await?;
+        let entries = if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
+        Err(Error::integrity(format!("{entries} of the export that are no conversations were set aside"))
+            .with_hint(format!("everything else is in the lake; see {}/_state/quarantine/", self.lake.url())))
+    }
+
+    /// Removes what dead runs have left.
+    async fn sweep(&mut self) -> Result<()> {
+        let Session { lake, lease, ledger, report, context, .. } = self;
+        let left = lake.leftovers(&ledger.state().landed_keys(), lease.before() == Before::Died).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        // A commit whose answer was lost may still be on its way, and would name what is to be removed.
+        ledger.fence(&report.run_id, context.clock.now()).await?;
+        let objects = lake.remove(left, lease).await?;
+        tracing::info!("removed {objects} objects that a run has left behind");
+        Ok(())
+    }
 }
 
-/// The commits of a lake that was just taken, without what was left of runs that died.
+/// The commits of a lake that was just taken.
 async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, context: &Context) -> Result<Ledger> {
     // A lake of a newer version is not to be looked at any closer.
     lake.describe().await?;
     let mut ledger = Ledger::load(lake).await?;
     if lease.before() == Before::Died {
         ledger.fence(run_id, context.clock.now()).await?;
-    }
-    match lake.sweep(&ledger.state().landed_keys(), lease).await? {
-        0 => {}
-        objects => tracing::info!("removed {objects} objects that a run has left behind"),
     }
     Ok(ledger)
 }
@@ -243,10 +274,6 @@ async fn fetch_into(lake: Lake, command: &'static str, ask: &Ask<'_>, context: &
     let exported = session.export(ask, &mut client).await;
     let result = match exported {
         Ok(()) if command == SYNC => session.compact().await,
-        // Data that was set aside does not keep the rest from the tables.
-        Err(error) if command == SYNC && session.report.quarantined > 0 && error.kind() == Kind::Integrity => {
-            session.compact().await.and(Err(error))
-        }
         exported => exported,
     };
     session.end(result, ask.fetch().to.json).await
@@ -261,7 +288,10 @@ async fn compact_in(lake: Lake, json: bool, context: &Context) -> Result<RunRepo
     lake.existing().await?;
     let mut session = Session::open(context, "compact", lake).await?;
     session.admitted = true;
-    let result = session.compact().await;
+    let result = match session.sweep().await {
+        Ok(()) => session.compact().await,
+        swept => swept,
+    };
     session.end(result, json).await
 }
 
@@ -269,20 +299,19 @@ async fn compact_in(lake: Lake, json: bool, context: &Context) -> Result<RunRepo
 pub(super) async fn repair(args: &VerifyArgs, context: &Context) -> Result<Verification> {
     let lake = args.of.open(context.clock)?;
     lake.existing().await?;
-    let session = Session::open(context, "verify", lake).await?;
-    let repaired = verify::repair(&session.lake, &session.lease).await;
-    let (result, found) = match repaired {
-        Ok(found) => (Ok(()), Some(found)),
-        Err(error) => (Err(error), None),
-    };
-    session.end(result, false).await?;
-    found.ok_or_else(|| Error::bug("nothing was verified"))
+    let mut session = Session::open(context, "verify", lake).await?;
+    let Session { lake, lease, ledger, .. } = &mut session;
+    let repaired = verify::repair(lake, lease, ledger, context.clock).await;
+    release(&session.lease, session.last_request_at).await;
+    repaired
 }
 
 fn client_options(args: &ApiArgs) -> Result<Options> {
+    let key = api_key(args)?;
+    logging::hide(&key);
     Ok(Options {
         base_url: args.base_url.clone(),
-        key: api_key(args)?,
+        key,
         requests_per_second: args.requests_per_second,
         retry: RetryPolicy {
             max_tries: usize::try_from(args.max_tries).unwrap_or(usize::MAX),

@@ -43,7 +43,7 @@ pub fn remove_conversations(
 ) -> Result<Compacted> {
     let tables = DateTables { lake, lease, date, runtime };
     let found = tables.find()?;
-    let inputs = Files::of_tables(lake, date, &found, runtime).into_iter().map(|files| Without { files, unwanted });
+    let inputs = Files::of_tables(lake, date, &found, runtime)?.into_iter().map(|files| Without { files, unwanted });
     tables.replace(&found, inputs.collect())
 }
 
@@ -51,7 +51,7 @@ impl DateTables<'_> {
     /// Brings what is landed, oldest first, into the tables.
     pub(super) fn compact(&self, landed: &[(FlushId, Extent)]) -> Result<Compacted> {
         let found = self.find()?;
-        let mut inputs: Vec<_> = Files::of_tables(self.lake, self.date, &found, self.runtime).into_iter().collect();
+        let mut inputs: Vec<_> = Files::of_tables(self.lake, self.date, &found, self.runtime)?.into_iter().collect();
         for (flush, extent) in landed {
             inputs.push(Files::of_flush(self.lake, self.date, flush, extent, self.runtime));
         }

@@ -6,7 +6,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lake::{Extent, FileReader, Lake};
 use crate::layout::{self, FlushId};
 use crate::merge::Copies;
@@ -28,18 +28,29 @@ enum File {
 impl Files {
     /// The table objects of a date, as they were found; `None` where there are none. The conversations are written last,
     /// so where they are, the others are too.
+    ///
+    /// # Errors
+    /// Kind `Integrity` where one is missing all the same.
     pub(super) fn of_tables(
         lake: &Lake,
         date: CreatedDate,
         found: &PerTable<Option<ObjectMeta>>,
         runtime: &Handle,
-    ) -> Option<Self> {
-        found.get(Table::Conversations).as_ref()?;
-        let tables = PerTable::from_fn(|table| match found.get(table) {
-            Some(object) => File::Closed { key: layout::table_object(table, date), bytes: object.size },
-            None => File::Ended,
-        });
-        Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables })
+    ) -> Result<Option<Self>> {
+        if found.get(Table::Conversations).is_none() {
+            return Ok(None);
+        }
+        let tables = PerTable::try_from_fn(|table| {
+            let key = layout::table_object(table, date);
+            match found.get(table) {
+                Some(object) => Ok(File::Closed { key, bytes: object.size }),
+                None => Err(Error::integrity(format!("{}/{key} is missing", lake.url())).with_hint(
+                    "restore it from a backup, or delete its date from all four tables and fetch it again with \
+                     `backfill --timestamp-filter created_at`",
+                )),
+            }
+        })?;
+        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables }))
     }
 
     /// The landing objects of one flush and date.

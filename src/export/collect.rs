@@ -73,22 +73,30 @@ pub(super) struct Collector {
     pub(super) policy: FlushPolicy,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) on_bad_record: OnBadRecord,
-    /// Whether the walk is of use only if the API honours `timestamp_filter`.
-    pub(super) needs_verdict: bool,
     /// The walk as far as it is collected.
     pub(super) walk: Walk,
     /// What is known of the API.
     pub(super) evidence: Evidence,
+    /// The place in the run of the next conversation.
+    pub(super) next_seq: i64,
 }
 
 /// How the pages ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum End {
     /// The walk is complete, or was cut short.
     Settled,
-    /// The last page has come and is landed, but whether it is the true last one depends on whether the API honours
-    /// `timestamp_filter`; the walk stands before that page.
-    Unsettled,
+    /// The last page has come and is landed, but whether that is all depends on whether the API honours
+    /// `timestamp_filter`. The walk as it would be complete; as committed, it stands before that page.
+    Unsettled(Walk),
+}
+
+/// What came of the pages.
+#[derive(Debug)]
+pub(super) struct Collected {
+    pub(super) end: End,
+    /// The place in the run of what comes next.
+    pub(super) next_seq: i64,
 }
 
 impl Collector {
@@ -99,8 +107,12 @@ impl Collector {
     ///
     /// # Errors
     /// Kind `Integrity` at a bad record where that is to stop the run; what came before its page is sent.
-    pub(super) fn collect(mut self, mut pages: mpsc::Receiver<Step>, flushes: &mpsc::Sender<Flush>) -> Result<End> {
-        let (mut seq, mut end) = (0, End::Settled);
+    pub(super) fn collect(
+        mut self,
+        mut pages: mpsc::Receiver<Step>,
+        flushes: &mpsc::Sender<Flush>,
+    ) -> Result<Collected> {
+        let mut end = End::Settled;
         // Where the stage behind has failed, there is no place any more, and it will say why.
         while let Ok(place) = self.runtime.block_on(flushes.reserve()) {
             let mut flush = self.empty_flush();
@@ -109,10 +121,15 @@ impl Collector {
             while added.is_ok() && !flush.done && !self.is_due(&flush, opened) {
                 // At a walk that was cut short, what is there is landed all the same.
                 let Some(step) = self.next_page(&mut pages, &flush, opened) else { break };
-                let last = step.next.is_none();
-                added = self.add(&mut flush, step, &mut seq);
-                flush.done = last && !self.lacks_verdict();
-                end = if last && !flush.done { End::Unsettled } else { End::Settled };
+                let before = step.next.is_none().then(|| self.walk.clone());
+                added = self.add(&mut flush, step);
+                match before.filter(|_| added.is_ok()) {
+                    Some(before) if self.lacks_verdict() => {
+                        flush.walk = before;
+                        end = End::Unsettled(self.walk.clone());
+                    }
+                    last => flush.done = last.is_some(),
+                }
             }
             let empty = flush.page_count == 0;
             if !empty {
@@ -123,12 +140,17 @@ impl Collector {
                 break;
             }
         }
-        Ok(end)
+        Ok(Collected { end, next_seq: self.next_seq })
     }
 
     /// Whether it takes more than the rows that came to know that all have come, and more can be known.
     fn lacks_verdict(&self) -> bool {
-        self.needs_verdict && self.evidence.verdict != Some(Verdict::Honoured) && !self.evidence.witnesses.is_empty()
+        self.walk.request.window.depends_on_filter()
+            && match self.evidence.verdict {
+                Some(Verdict::Honoured) => false,
+                Some(Verdict::Ignored) => true,
+                None => !self.evidence.witnesses.is_empty(),
+            }
     }
 
     /// Waits for the next page, but no longer than what is gathered may wait; `None` where it is time to land, or the
@@ -170,27 +192,26 @@ impl Collector {
             || self.clock.instant() - opened >= self.policy.max_age
     }
 
-    fn add(&mut self, flush: &mut Flush, step: Step, seq: &mut i64) -> Result<()> {
+    fn add(&mut self, flush: &mut Flush, step: Step) -> Result<()> {
         let Step { fetched: Fetched { page, received_at }, next, full_without_cursor } = step;
-        let origin = Origin { run_id: &self.run_id, exported_at: received_at, first_seq: *seq };
+        let origin = Origin { run_id: &self.run_id, exported_at: received_at, first_seq: self.next_seq };
         let mut batch = flatten::flatten(page.conversations(), &origin)?;
         let number = self.walk.pages.saturating_add(1);
         let rejects = std::mem::take(&mut batch.rejects);
         if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, rejects.first()) {
             return Err(refused(number, first));
         }
-        let found = inspect(&batch, &self.walk.request.window, &mut self.evidence)?;
+        let found = inspect(&batch, &self.walk.request.window, self.walk.started_at, &mut self.evidence)?;
         if let Some((id, time)) = found.stray.filter(|_| flush.outside_window == 0) {
             let asked = self.walk.request.window.told().unwrap_or_default();
             tracing::warn!(
                 "the API sent what was not asked for: conversation {id} of {time}, where the range is {asked}"
             );
         }
-        *seq = seq.saturating_add(i64::try_from(page.len()).unwrap_or(i64::MAX));
+        self.next_seq = self.next_seq.saturating_add(i64::try_from(page.len()).unwrap_or(i64::MAX));
 
         self.walk.pages = number;
         self.walk.conversations = self.walk.conversations.saturating_add(count(found.kept.len()));
-        self.walk.set_aside = self.walk.set_aside.saturating_add(count(rejects.len()));
         self.walk.newest_change = self.walk.newest_change.max(found.newest_change);
         if next.is_some() {
             self.walk.cursor = next;

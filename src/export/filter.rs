@@ -1,8 +1,9 @@
 //! Asks the API whether it bounds the time that `timestamp_filter` names.
 //!
 //! Conversations are known that changed long after they were created. The second in which one changed is asked for by
-//! `updated_at`: a server that honours the filter sends it, unless it changed again; one that bounds `created_at` does
-//! not. Asked after an increment in which nothing older came, no witness has changed again, or it would have come.
+//! `updated_at`: a server that honours the filter sends it, unless it changed again. Then the second in which it was
+//! created: a server that bounds `created_at` sends it there. After an increment in which nothing older came, no witness
+//! has changed again, or it would have come: there its absence says enough.
 
 use chrono::{DateTime, Duration, Utc};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +18,8 @@ use crate::model::{Request, RunId, TimestampFilter, Window};
 /// How many pages of one second are looked at.
 const PAGES: usize = 4;
 
-/// Asks for the witnesses in `evidence` until one is there; their absence says that the filter is ignored. `None` where
-/// there are none, or too much else changed in their seconds.
+/// Asks for the witnesses in `evidence` until one is there. Where none is, `absence_disproves` tells whether that says
+/// that the filter is ignored. `None` where it cannot be told.
 ///
 /// # Errors
 /// Those of the client.
@@ -26,16 +27,23 @@ pub(super) async fn ask(
     client: &mut Client,
     request: &Request,
     evidence: &Evidence,
+    absence_disproves: bool,
     run_id: &RunId,
     shutdown: &CancellationToken,
 ) -> Result<Option<Verdict>> {
     let mut verdict = None;
     for witness in &evidence.witnesses {
-        let request = Request { window: second_of(witness), ..request.clone() };
-        match is_there(client, &request, witness, run_id, shutdown).await? {
-            Some(true) => return Ok(Some(Verdict::Honoured)),
-            Some(false) => verdict = Some(Verdict::Ignored),
-            None => {}
+        let changed = Request { window: second_of(witness.changed_at), ..request.clone() };
+        let there = is_there(client, &changed, witness, run_id, shutdown).await?;
+        if there == Some(true) {
+            return Ok(Some(Verdict::Honoured));
+        }
+        let created = Request { window: second_of(witness.created_at), ..request.clone() };
+        if is_there(client, &created, witness, run_id, shutdown).await? == Some(true) {
+            return Ok(Some(Verdict::Ignored));
+        }
+        if there == Some(false) && witness.said && absence_disproves {
+            verdict = Some(Verdict::Ignored);
         }
     }
     Ok(verdict)
@@ -53,8 +61,8 @@ pub(super) fn ignored() -> Error {
     )
 }
 
-fn second_of(witness: &Witness) -> Window {
-    let from = DateTime::from_timestamp(witness.updated_at.timestamp(), 0);
+fn second_of(time: DateTime<Utc>) -> Window {
+    let from = DateTime::from_timestamp(time.timestamp(), 0);
     let to = from.and_then(|from| from.checked_add_signed(Duration::seconds(1)));
     Window { filter: TimestampFilter::UpdatedAt, from, to }
 }

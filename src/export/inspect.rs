@@ -25,11 +25,16 @@ pub(super) struct Inspected {
     pub(super) stray: Option<(String, DateTime<Utc>)>,
 }
 
-/// Inspects the conversations of `batch`, which came for `window`.
+/// Inspects the conversations of `batch`, which came for `window`, asked for at `asked_at`.
 ///
 /// # Errors
 /// Only on a bug.
-pub(super) fn inspect(batch: &Batch, window: &Window, evidence: &mut Evidence) -> Result<Inspected> {
+pub(super) fn inspect(
+    batch: &Batch,
+    window: &Window,
+    asked_at: DateTime<Utc>,
+    evidence: &mut Evidence,
+) -> Result<Inspected> {
     let rows = batch.tables.get(Table::Conversations);
     let ids = ids(batch)?;
     let mut found = Inspected { kept: Vec::with_capacity(rows.num_rows()), ..Inspected::default() };
@@ -40,7 +45,7 @@ pub(super) fn inspect(batch: &Batch, window: &Window, evidence: &mut Evidence) -
             updated_at: instant(rows, column::UPDATED_AT, row),
             changed_at: changed(batch, row),
         };
-        evidence.observe(window, &copy);
+        evidence.observe(window, asked_at, &copy);
         let meant = meant(window, rows, row);
         found.newest_change = found.newest_change.max(copy.changed_at);
         found.reached = found.reached.max(meant.or(copy.changed_at));
@@ -100,7 +105,7 @@ mod tests {
         let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
         let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
         let batch = flatten(conversations.iter().copied(), &origin).unwrap();
-        inspect(&batch, window, &mut Evidence::default()).unwrap()
+        inspect(&batch, window, DateTime::UNIX_EPOCH, &mut Evidence::default()).unwrap()
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) struct Lander<'a> {
     pub(super) report: &'a mut RunReport,
     pub(super) clock: Clock,
     pub(super) purpose: Purpose,
+    /// The number of the next flush of the run, over all its walks.
+    pub(super) next_flush: &'a mut u32,
 }
 
 impl Lander<'_> {
@@ -37,9 +39,10 @@ impl Lander<'_> {
     /// # Errors
     /// Where the store fails, or another run has committed. What was committed before stays.
     pub(super) async fn land(mut self, mut flushes: mpsc::Receiver<Flush>) -> Result<()> {
-        for number in 0.. {
-            let Some(flush) = flushes.recv().await else { break };
-            self.land_one(flush, FlushId { run: self.report.run_id.clone(), number }).await?;
+        while let Some(flush) = flushes.recv().await {
+            let id = FlushId { run: self.report.run_id.clone(), number: *self.next_flush };
+            *self.next_flush = self.next_flush.saturating_add(1);
+            self.land_one(flush, id).await?;
         }
         Ok(())
     }
@@ -62,7 +65,8 @@ impl Lander<'_> {
         report.page_bytes += flush.page_bytes;
         report.outside_window += flush.outside_window;
         report.full_pages_without_cursor += flush.full_pages_without_cursor;
-        report.quarantined = flush.walk.set_aside;
+        let set_aside = u64::try_from(flush.bad_records.len()).unwrap_or(u64::MAX);
+        report.quarantined += set_aside;
 
         tracing::debug!(
             pages = flush.page_count,
@@ -75,6 +79,7 @@ impl Lander<'_> {
             state.landed.push(landed);
         }
         state.evidence = flush.evidence;
+        state.set_aside = state.set_aside.saturating_add(set_aside);
         state.record(self.purpose, &flush.walk, flush.done);
         report.watermark = state.watermark();
         self.ledger.commit(state, &report.run_id, self.clock.now()).await

@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::collect::{Collector, End, FlushPolicy, OnBadRecord};
+use super::collect::{Collected, Collector, End, FlushPolicy, OnBadRecord};
 use super::filter;
 use super::land::Lander;
 use super::plan::Planned;
@@ -13,7 +13,7 @@ use super::walk::walk;
 use crate::api::Client;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Lake, Ledger, Purpose, RunReport, Verdict};
+use crate::lake::{Checkpoint, Evidence, Lake, Ledger, Purpose, RunReport, Verdict};
 use crate::model::Request;
 
 /// How many fetched pages wait to be flattened.
@@ -57,24 +57,26 @@ pub struct Run<'a> {
 /// Does the planned walk. However it ends, what was fetched before is landed and committed.
 ///
 /// # Errors
-/// Of the API, of the store, `Interrupted` when it was asked to stop, and `Integrity` where something was set aside
-/// although the walk is complete.
-pub async fn run(mut run: Run<'_>, planned: Planned) -> Result<()> {
-    let result = run.complete(planned).await;
-    let tally = run.client.tally();
-    run.report.requests = tally.requests;
-    run.report.retries = tally.retries;
-    result?;
-    match run.report.quarantined {
-        0 => Ok(()),
-        aside => {
-            Err(Error::integrity(format!("{aside} entries of the export are no conversations and were set aside"))
-                .with_hint(format!("everything else is landed; see {}/_state/quarantine/", run.lake.url())))
-        }
-    }
+/// Of the API, of the store, and `Interrupted` when it was asked to stop.
+pub async fn run(run: Run<'_>, planned: Planned) -> Result<()> {
+    let mut walks = Walks { run, next_flush: 0, next_seq: 0 };
+    let result = walks.complete(planned).await;
+    let Run { report, client, .. } = walks.run;
+    let tally = client.tally();
+    report.requests = tally.requests;
+    report.retries = tally.retries;
+    result
 }
 
-impl Run<'_> {
+/// The walks of one run: mostly there is but one.
+struct Walks<'a> {
+    run: Run<'a>,
+    /// The number of the next flush, and the place in the run of the next conversation: no two walks share any.
+    next_flush: u32,
+    next_seq: i64,
+}
+
+impl Walks<'_> {
     /// Does the planned walk or, where that cannot bring all of it, the one that can.
     async fn complete(&mut self, planned: Planned) -> Result<()> {
         let everything = planned.everything();
@@ -82,7 +84,7 @@ impl Run<'_> {
         if self.settled(planned).await? {
             return Ok(());
         }
-        if increment && self.on_ignored_filter == OnIgnoredFilter::Full {
+        if increment && self.run.on_ignored_filter == OnIgnoredFilter::Full {
             tracing::warn!("the API ignores timestamp_filter: fetching the whole history");
             return self.walk(everything).await.map(drop);
         }
@@ -92,72 +94,92 @@ impl Run<'_> {
     /// Does the planned walk. Returns false where it cannot bring all that was asked for, as the API ignores
     /// `timestamp_filter`; the walk is given up then.
     async fn settled(&mut self, planned: Planned) -> Result<bool> {
-        let request = planned.walk.request.clone();
+        let (purpose, request) = (planned.purpose, planned.walk.request.clone());
         // The vendor may have mended it since.
-        if request.window.depends_on_filter() && self.ledger.state().evidence.verdict == Some(Verdict::Ignored) {
-            let verdict = self.ask(&request).await?;
+        if request.window.depends_on_filter() && self.evidence().verdict == Some(Verdict::Ignored) {
+            let verdict = self.ask(&request, false).await?;
             if verdict != Some(Verdict::Honoured) {
                 return Ok(false);
             }
-            let mut state = self.ledger.state().clone();
+            let mut state = self.run.ledger.state().clone();
             state.evidence.verdict = verdict;
-            self.ledger.commit(state, &self.report.run_id, self.clock.now()).await?;
+            self.commit(state).await?;
         }
-        if self.walk(planned).await? == End::Settled {
-            return Ok(true);
+        let End::Unsettled(walk) = self.walk(planned).await? else { return Ok(true) };
+        let verdict = match self.evidence().verdict {
+            // The range of a backfill may be long past, and its witnesses may have changed since they were seen.
+            None => self.ask(&request, purpose == Purpose::Incremental).await?,
+            known => known,
+        };
+        if verdict.is_none() && !self.evidence().witnesses.is_empty() {
+            tracing::warn!(
+                "it cannot be told whether the API honours timestamp_filter; if it does not, changes to conversations \
+                 that are older than the range are missing"
+            );
         }
-        let verdict = self.ask(&request).await?;
-        let mut state = self.ledger.state().clone();
-        state.evidence.verdict = verdict;
         let complete = verdict != Some(Verdict::Ignored);
-        state.close_incremental(complete);
-        self.report.watermark = state.watermark();
-        self.ledger.commit(state, &self.report.run_id, self.clock.now()).await?;
+        let mut state = self.run.ledger.state().clone();
+        state.evidence.verdict = verdict;
+        state.close(purpose, &walk, complete);
+        self.run.report.watermark = state.watermark();
+        self.commit(state).await?;
         Ok(complete)
     }
 
-    async fn ask(&mut self, request: &Request) -> Result<Option<Verdict>> {
-        let evidence = &self.ledger.state().evidence;
+    fn evidence(&self) -> &Evidence {
+        &self.run.ledger.state().evidence
+    }
+
+    async fn ask(&mut self, request: &Request, absence_disproves: bool) -> Result<Option<Verdict>> {
+        let Run { client, ledger, report, shutdown, .. } = &mut self.run;
+        let evidence = &ledger.state().evidence;
         tracing::debug!(witnesses = evidence.witnesses.len(), "asking whether timestamp_filter is honoured");
-        filter::ask(self.client, request, evidence, &self.report.run_id, self.shutdown).await
+        filter::ask(client, request, evidence, absence_disproves, &report.run_id, shutdown).await
+    }
+
+    async fn commit(&mut self, state: Checkpoint) -> Result<()> {
+        let Run { ledger, report, clock, .. } = &mut self.run;
+        ledger.commit(state, &report.run_id, clock.now()).await
     }
 
     /// Fetches, flattens and lands, all at the same time.
     async fn walk(&mut self, planned: Planned) -> Result<End> {
         let Planned { purpose, walk: begun, resumed } = planned;
-        self.report.request = Some(begun.request.clone());
-        self.report.resumed = resumed;
-        self.progress.send_replace(Progress::new(begun.request.window, self.clock.now()));
+        let Run { lake, ledger, client, report, progress, clock, shutdown, policy, on_bad_record, .. } = &mut self.run;
+        report.request = Some(begun.request.clone());
+        report.resumed = resumed;
+        progress.send_replace(Progress::new(begun.request.window, clock.now()));
 
         let (page_sender, page_receiver) = mpsc::channel(PAGES_WAITING);
         let (flush_sender, flush_receiver) = mpsc::channel(FLUSHES_WAITING);
         let (request, cursor) = (begun.request.clone(), begun.cursor.clone());
         let collector = Collector {
-            run_id: self.report.run_id.clone(),
-            clock: self.clock,
+            run_id: report.run_id.clone(),
+            clock: *clock,
             runtime: Handle::current(),
-            policy: self.policy,
-            on_bad_record: self.on_bad_record,
-            progress: self.progress.clone(),
-            // The range of a backfill may be long past, and its witnesses with it.
-            needs_verdict: purpose == Purpose::Incremental && request.window.depends_on_filter(),
+            policy: *policy,
+            on_bad_record: *on_bad_record,
+            progress: progress.clone(),
             walk: begun,
-            evidence: self.ledger.state().evidence.clone(),
+            evidence: ledger.state().evidence.clone(),
+            next_seq: self.next_seq,
         };
         let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
-        let (lake, clock) = (self.lake, self.clock);
-        let lander = Lander { lake, ledger: self.ledger, report: self.report, clock, purpose };
+        let lander = Lander { lake, ledger, report, clock: *clock, purpose, next_flush: &mut self.next_flush };
         // Once the store has failed there is no use in asking the API for more.
-        let stop = self.shutdown.child_token();
+        let stop = shutdown.child_token();
         let landing = async {
             let landed = lander.land(flush_receiver).await;
             stop.cancel();
             landed
         };
-        let (walked, landed) = tokio::join!(walk(self.client, &request, cursor, page_sender, &stop), landing);
+        let (walked, landed) = tokio::join!(walk(client, &request, cursor, page_sender, &stop), landing);
         let collected = collecting.await.map_err(|error| Error::bug("the flattening failed").caused_by(error))?;
         // A failure behind makes the stages before it stop without one of their own.
-        landed.and(collected).and_then(|end| match walked {
+        landed?;
+        let Collected { end, next_seq } = collected?;
+        self.next_seq = next_seq;
+        match walked {
             Ok(()) => Ok(end),
             // It may be the cursor that an earlier run left which is refused.
             Err(error) if error.kind() == Kind::Api && resumed => {
@@ -165,6 +187,6 @@ impl Run<'_> {
                 Err(error.with_hint(format!("{hint}begin the interrupted walk anew with --restart")))
             }
             Err(error) => Err(error),
-        })
+        }
     }
 }

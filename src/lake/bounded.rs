@@ -77,11 +77,11 @@ impl<S: ObjectStore> ObjectStore for Bounded<S> {
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
         let found = self.limit.on(self.inner.get_opts(key, options)).await?;
-        let payload = match found.payload {
-            GetResultPayload::Stream(chunks) => GetResultPayload::Stream(self.limit.on_each(chunks)),
-            file @ GetResultPayload::File(..) => file,
-        };
-        Ok(GetResult { payload, ..found })
+        // A file on this machine's disks is read chunk by chunk too: whatever hangs there hangs for a time only.
+        let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
+        let extensions = found.extensions.clone();
+        let payload = GetResultPayload::Stream(self.limit.on_each(found.into_stream()));
+        Ok(GetResult { payload, meta, range, attributes, extensions })
     }
 
     async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {

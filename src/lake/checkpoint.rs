@@ -35,6 +35,9 @@ pub struct Checkpoint {
     /// Whether the API does what increments depend on.
     #[serde(default)]
     pub evidence: Evidence,
+    /// Entries that were no conversations and were set aside, and that no run has ended with yet.
+    #[serde(default)]
+    pub set_aside: u64,
 }
 
 /// The incremental export of a lake.
@@ -63,9 +66,6 @@ pub struct Walk {
     pub pages: u64,
     /// Copies of conversations landed.
     pub conversations: u64,
-    /// Entries that were no conversations and were set aside.
-    #[serde(default)]
-    pub set_aside: u64,
 }
 
 /// The landing objects of one flush: for each date one object in each table.
@@ -83,6 +83,7 @@ impl Landed {
         self.dates.iter().flat_map(|(date, extent)| {
             Table::ALL.map(|table| LandedObject {
                 table,
+                flush: self.flush.clone(),
                 date: *date,
                 key: layout::landing_object(table, *date, &self.flush),
                 rows: *extent.rows.get(table),
@@ -97,6 +98,8 @@ impl Landed {
 pub struct LandedObject {
     /// Whose rows it holds.
     pub table: Table,
+    /// Of which flush.
+    pub flush: FlushId,
     /// Of which date.
     pub date: CreatedDate,
     /// Where it is.
@@ -136,7 +139,7 @@ pub enum Purpose {
 impl Walk {
     /// A walk at its beginning.
     pub fn new(request: Request, started_at: DateTime<Utc>) -> Self {
-        Walk { request, started_at, cursor: None, newest_change: None, pages: 0, conversations: 0, set_aside: 0 }
+        Walk { request, started_at, cursor: None, newest_change: None, pages: 0, conversations: 0 }
     }
 }
 
@@ -167,11 +170,12 @@ impl Checkpoint {
         }
     }
 
-    /// Ends the walk of the incremental export as far as it was recorded: as complete, or as given up.
-    pub fn close_incremental(&mut self, complete: bool) {
-        let walk = self.incremental.as_mut().and_then(|incremental| incremental.walk.take());
-        if let Some(walk) = walk.filter(|_| complete) {
-            self.record(Purpose::Incremental, &walk, true);
+    /// Ends a walk: as complete, or as given up.
+    pub fn close(&mut self, purpose: Purpose, walk: &Walk, complete: bool) {
+        match (complete, purpose) {
+            (true, _) => self.record(purpose, walk, true),
+            (false, Purpose::Incremental) => self.incremental.get_or_insert_default().walk = None,
+            (false, Purpose::Backfill) => self.backfills.retain(|known| known.request.window != walk.request.window),
         }
     }
 
@@ -194,6 +198,14 @@ impl Checkpoint {
     /// The keys of everything that is landed.
     pub fn landed_keys(&self) -> HashSet<Path> {
         self.landed.iter().flat_map(Landed::objects).map(|object| object.key).collect()
+    }
+
+    /// Gives up what a flush has landed for a date.
+    pub fn give_up_landed(&mut self, flush: &FlushId, date: CreatedDate) {
+        for landed in self.landed.iter_mut().filter(|landed| landed.flush == *flush) {
+            landed.dates.remove(&date);
+        }
+        self.landed.retain(|landed| !landed.dates.is_empty());
     }
 
     /// Forgets what is landed for a date, because it is in the tables now.

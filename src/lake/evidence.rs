@@ -6,7 +6,7 @@
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{TimestampFilter, Window};
+use crate::model::Window;
 
 /// How long after its creation a conversation has to have changed to tell the two times apart.
 const LONG_AFTER: Duration = Duration::hours(1);
@@ -23,13 +23,18 @@ pub enum Verdict {
     Ignored,
 }
 
-/// A conversation that changed long after it was created: whoever asks for that second must get it.
+/// A conversation that changed long after it was created: of the two seconds, a server that honours the filter sends it for
+/// the one, and a server that bounds `created_at` for the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Witness {
     /// Its id.
     pub conversation_id: String,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
     /// When it changed.
-    pub updated_at: DateTime<Utc>,
+    pub changed_at: DateTime<Utc>,
+    /// Whether the API said so itself (`updated_at`), or it is the newest of the other times.
+    pub said: bool,
 }
 
 /// What is known, and what can be asked to know more.
@@ -57,29 +62,33 @@ pub struct Observed<'a> {
 }
 
 impl Evidence {
-    /// Takes note of a copy that came for `window`.
-    pub fn observe(&mut self, window: &Window, copy: &Observed<'_>) {
-        if let (Some(from), Some(created_at)) = (window.from, copy.created_at) {
+    /// Takes note of a copy that came for `window`, asked for at `asked_at`.
+    pub fn observe(&mut self, window: &Window, asked_at: DateTime<Utc>, copy: &Observed<'_>) {
+        let (Some(created_at), Some(changed_at)) = (copy.created_at, copy.changed_at) else { return };
+        if window.depends_on_filter() {
+            let created_before = window.min_timestamp().is_some_and(|asked| created_at.timestamp() < asked.0);
             // A server without any bounds would send what changed before, too.
-            let inside = copy.changed_at.is_none_or(|changed_at| from <= changed_at);
-            let before = window.min_timestamp().is_some_and(|asked| created_at.timestamp() < asked.0);
-            if window.filter != TimestampFilter::CreatedAt && before && inside {
+            if created_before && window.contains(changed_at) {
                 self.verdict = Some(Verdict::Honoured);
             }
+            // What changed only just now may have been selected before it did.
+            let long_past = copy.updated_at.is_some_and(|time| time < asked_at - LONG_AFTER && !window.asks_for(time));
+            if long_past && window.to.is_some() && window.contains(created_at) && self.verdict.is_none() {
+                self.verdict = Some(Verdict::Ignored);
+            }
         }
-        let (Some(created_at), Some(updated_at)) = (copy.created_at, copy.updated_at) else { return };
         // An older copy of a witness says nothing of what it is now.
         if let Some(known) = self.witnesses.iter().position(|known| known.conversation_id == copy.conversation_id) {
-            if self.witnesses.get(known).is_some_and(|known| updated_at < known.updated_at) {
+            if self.witnesses.get(known).is_some_and(|known| changed_at < known.changed_at) {
                 return;
             }
             self.witnesses.remove(known);
         }
-        if updated_at.signed_duration_since(created_at) >= LONG_AFTER {
-            let place = self.witnesses.partition_point(|other| other.updated_at > updated_at);
+        if changed_at.signed_duration_since(created_at) >= LONG_AFTER {
+            let place = self.witnesses.partition_point(|other| other.changed_at > changed_at);
             if place < WITNESSES {
-                let conversation_id = copy.conversation_id.to_owned();
-                self.witnesses.insert(place, Witness { conversation_id, updated_at });
+                let (conversation_id, said) = (copy.conversation_id.to_owned(), copy.updated_at.is_some());
+                self.witnesses.insert(place, Witness { conversation_id, created_at, changed_at, said });
                 self.witnesses.truncate(WITNESSES);
             }
         }
@@ -89,6 +98,7 @@ impl Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::TimestampFilter;
 
     fn at(secs: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(secs, 0).unwrap()
@@ -101,7 +111,7 @@ mod tests {
 
     fn verdict(window: &Window, created: i64, updated: i64) -> Option<Verdict> {
         let mut evidence = Evidence::default();
-        evidence.observe(window, &observed("a", created, updated));
+        evidence.observe(window, at(1_000_000), &observed("a", created, updated));
         evidence.verdict
     }
 
@@ -118,11 +128,20 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_was_created_inside_and_changed_long_outside_disproves_it() {
+        let range = Window { from: Some(at(10_000)), to: Some(at(20_000)), ..Window::EVERYTHING };
+        assert_eq!(verdict(&range, 15_000, 30_000), Some(Verdict::Ignored));
+        assert_eq!(verdict(&range, 15_000, 999_999), None, "it may have changed while it was sent");
+        assert_eq!(verdict(&range, 15_000, 16_000), None);
+        assert_eq!(verdict(&range, 5_000, 30_000), None, "a server that knows no bounds");
+    }
+
+    #[test]
     fn witnesses_are_the_last_that_changed_long_after_they_began_each_as_it_is_now() {
         let mut evidence = Evidence::default();
         let mut observe = |id: &str, created, updated| {
-            evidence.observe(&Window::EVERYTHING, &observed(id, created, updated));
-            evidence.witnesses.iter().map(|w| (w.conversation_id.clone(), w.updated_at.timestamp())).collect::<Vec<_>>()
+            evidence.observe(&Window::EVERYTHING, at(1_000_000), &observed(id, created, updated));
+            evidence.witnesses.iter().map(|w| (w.conversation_id.clone(), w.changed_at.timestamp())).collect::<Vec<_>>()
         };
         assert_eq!(observe("quick", 0, 60), []);
         for number in 1..=7_i32 {

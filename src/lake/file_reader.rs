@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use bytes::Bytes;
-use object_store::ObjectStoreExt;
+use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
@@ -26,6 +26,9 @@ const TAIL_BYTES: u64 = 256 << 10;
 const FOOTER_BYTES: u64 = 16 << 10;
 /// How much a batch may hold, about.
 const BATCH_BYTES: u64 = 4 << 20;
+/// What can be done about a file that is damaged or missing.
+const MEND: &str = "restore it from a backup; where it lies in _landing, `verify --repair` gives it up, and \
+    `backfill --timestamp-filter created_at` fetches its date again";
 /// The most rows of a batch.
 const BATCH_ROWS: u64 = 4_096;
 
@@ -143,9 +146,18 @@ impl Source {
     }
 
     fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
-        self.runtime
-            .block_on(self.lake.store.get_range(&self.key, range))
-            .map_err(|error| self.lake.failed("read", &self.key, error))
+        let mut found = self.fetch_all(&[range])?;
+        found.pop().ok_or_else(|| self.damaged(ParquetError::EOF("nothing was read".to_owned())))
+    }
+
+    fn fetch_all(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.runtime.block_on(self.lake.store.get_ranges(&self.key, ranges)).map_err(|error| match error {
+            // Who names a file knows that it was there.
+            object_store::Error::NotFound { .. } => {
+                Error::integrity(format!("{}/{} is not there any more", self.lake.url(), self.key)).with_hint(MEND)
+            }
+            error => self.lake.failed("read", &self.key, error),
+        })
     }
 
     /// The bytes of each range, from the tail where they are there.
@@ -153,9 +165,7 @@ impl Source {
         if ranges.iter().all(|range| range.start >= self.tail_start) {
             return ranges.iter().map(|range| self.in_tail(range)).collect();
         }
-        self.runtime
-            .block_on(self.lake.store.get_ranges(&self.key, ranges))
-            .map_err(|error| self.lake.failed("read", &self.key, error))
+        self.fetch_all(ranges)
     }
 
     fn in_tail(&self, range: &Range<u64>) -> Result<Bytes> {
@@ -185,6 +195,6 @@ impl Source {
     fn damaged(&self, error: ParquetError) -> Error {
         Error::integrity(format!("{}/{} is not a file that this program wrote", self.lake.url(), self.key))
             .caused_by(error)
-            .with_hint("restore it from a backup; where it lies in _landing, delete it and `backfill` its dates")
+            .with_hint(MEND)
     }
 }

@@ -79,6 +79,8 @@ impl Lake {
         match found {
             _ if same => Ok(()),
             Some(found) if !is_new => Err(self.of_others(&found, base_url, user_filters)),
+            None if !is_new => Err(Error::integrity(format!("{}/{key} is missing", self.url()))
+                .with_hint("it says whose conversations the lake holds: restore it from a backup")),
             _ => {
                 let file = LakeFile {
                     format_version: FORMAT_VERSION,

@@ -128,11 +128,14 @@ impl Lease {
     /// Kind `Held` where another run has it; `Interrupted` when `shutdown` came while waiting; those of the store.
     pub async fn acquire(lake: &Lake, holder: Holder, clock: Clock, shutdown: &CancellationToken) -> Result<Self> {
         let series = Series::new(lake, layout::leases(), KEPT);
-        let lock = match lock_file(lake)? {
+        let locking = lake.clone();
+        let lock = tokio::task::spawn_blocking(move || lock_file(&locking)).await;
+        let lock = match lock.map_err(|error| Error::bug("the locking failed").caused_by(error))?? {
             Lock::None => None,
             Lock::Taken(file) => Some(file),
             Lock::OfAnother => {
-                let record = series.newest::<Record>().await?;
+                // Between the lock and the record the newest is still that of the run before.
+                let record = series.newest::<Record>().await?.filter(|(_, record)| record.ended.is_none());
                 return Err(held(lake, record.map(|(_, record)| record.holder).as_ref()));
             }
         };
@@ -225,8 +228,15 @@ impl Held {
 
     async fn append(&self, newest: &mut Newest, ended: Option<Ended>) -> Result<()> {
         let record = Record { holder: self.holder.clone(), written_at: self.clock.now(), ended };
-        let number = newest.number.saturating_add(1);
-        if !self.series.append(number, to_json(&record)?).await? {
+        let body = to_json(&record)?;
+        let mut number = newest.number.saturating_add(1);
+        let mut appended = self.series.append(number, body.clone()).await?;
+        if !appended && let Some((own, _)) = self.newest().await?.filter(|(_, by)| by.run_id == self.holder.run_id) {
+            // An append of its own got through, though its answer was lost.
+            number = own.saturating_add(1);
+            appended = self.series.append(number, body).await?;
+        }
+        if !appended {
             self.lost.store(true, Ordering::Relaxed);
             self.stop.cancel();
             return Err(self.taken_over().await);
@@ -235,9 +245,13 @@ impl Held {
         Ok(())
     }
 
+    async fn newest(&self) -> Result<Option<(u64, Holder)>> {
+        Ok(self.series.newest::<Record>().await?.map(|(number, record)| (number, record.holder)))
+    }
+
     async fn taken_over(&self) -> Error {
-        let by = self.series.newest::<Record>().await.ok().flatten();
-        held(&self.lake, by.map(|(_, record)| record.holder).as_ref())
+        let by = self.newest().await.ok().flatten();
+        held(&self.lake, by.map(|(_, holder)| holder).as_ref())
     }
 }
 
@@ -264,7 +278,10 @@ async fn renew(held: Arc<Held>, ended: CancellationToken) {
 /// Waits until the record under `number` has expired.
 async fn outlive(lake: &Lake, series: &Series, number: u64, run: &RunId, clock: Clock) -> Result<()> {
     let age = match lake.head(&series.key(number)).await? {
-        Some(record) => (store_time(lake, run).await? - record.last_modified).to_std().unwrap_or_default(),
+        Some(record) => {
+            let now = store_time(lake, run).await?.unwrap_or(record.last_modified);
+            (now - record.last_modified).to_std().unwrap_or_default()
+        }
         // Renewed or ended in the meantime, which the first look shows.
         None => Duration::ZERO,
     };
@@ -286,15 +303,13 @@ async fn outlive(lake: &Lake, series: &Series, number: u64, run: &RunId, clock: 
     }
 }
 
-/// What time it is at the store, to its own clock.
-async fn store_time(lake: &Lake, run: &RunId) -> Result<DateTime<Utc>> {
+/// What time it is at the store, to its own clock; `None` where another run has swept what was just written.
+async fn store_time(lake: &Lake, run: &RunId) -> Result<Option<DateTime<Utc>>> {
     let key = layout::store_time(run);
     lake.put(&key, Vec::new()).await?;
     let written = lake.head(&key).await?;
     lake.delete(vec![key]).await?;
-    written
-        .map(|object| object.last_modified)
-        .ok_or_else(|| Error::store(format!("{} does not show what was just written to it", lake.url())))
+    Ok(written.map(|object| object.last_modified))
 }
 
 fn held(lake: &Lake, by: Option<&Holder>) -> Error {

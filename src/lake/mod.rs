@@ -25,4 +25,5 @@ pub use identity::LakeFile;
 pub use lease::{Before, Ended, Holder, Lease};
 pub use report::{Outcome, RunReport};
 pub use store::Lake;
+pub use sweep::Leftovers;
 pub use upload::Upload;

@@ -14,7 +14,7 @@ use crate::model::{CreatedDate, PerTable, Request, RunId};
 pub enum Outcome {
     /// It did what it was asked to.
     Done,
-    /// It did what it was asked to, but something that could not be read was set aside.
+    /// It did what it was asked to, but it, or a run before it, has set something aside that is no conversation.
     SetAside,
     /// It was asked to stop; the next run goes on from there.
     Interrupted,
@@ -27,7 +27,7 @@ pub enum Outcome {
 pub struct RunReport {
     /// The run.
     pub run_id: RunId,
-    /// The command: `export`, `backfill`, `compact` or `sync`.
+    /// The command: `export`, `backfill`, `compact`, `sync` or `verify`.
     pub command: &'static str,
     /// The version of this program.
     pub version: &'static str,
@@ -109,19 +109,16 @@ impl RunReport {
         }
     }
 
-    /// Records how the run ended.
-    pub fn end(&mut self, result: &Result<()>, now: DateTime<Utc>) {
+    /// Records how the run ended; `set_aside` where that it has set something aside is all that is wrong.
+    pub fn end(&mut self, result: &Result<()>, set_aside: bool, now: DateTime<Utc>) {
         self.finished_at = now;
-        match result {
-            Ok(()) => self.outcome = Outcome::Done,
-            Err(error) => {
-                self.outcome = match error.kind() {
-                    Kind::Interrupted => Outcome::Interrupted,
-                    Kind::Integrity if self.quarantined > 0 => Outcome::SetAside,
-                    _ => Outcome::Failed,
-                };
-                self.error = error.chain();
-            }
+        if let Err(error) = result {
+            self.outcome = match error.kind() {
+                Kind::Interrupted => Outcome::Interrupted,
+                _ if set_aside => Outcome::SetAside,
+                _ => Outcome::Failed,
+            };
+            self.error = error.chain();
         }
     }
 

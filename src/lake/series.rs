@@ -60,7 +60,10 @@ impl Series {
             return Ok(false);
         }
         if let Some(old) = number.checked_sub(self.kept).filter(|old| *old > 0) {
-            self.lake.delete(vec![self.key(old)]).await?;
+            // It stands, whatever becomes of the old one.
+            if let Err(error) = self.lake.delete(vec![self.key(old)]).await {
+                tracing::debug!("{}", error.chain().join(": "));
+            }
         }
         Ok(true)
     }

@@ -6,7 +6,7 @@
 //! was garbage then stays so, however long the removal takes.
 
 use std::collections::HashSet;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -15,74 +15,117 @@ use super::{Lake, Lease};
 use crate::error::{Error, Result};
 use crate::layout;
 
+/// What dead runs have left.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    objects: Vec<Path>,
+    uploads: Vec<Path>,
+    staged: Vec<PathBuf>,
+}
+
+impl Leftovers {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.uploads.is_empty() && self.staged.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn staged_files(&self) -> usize {
+        self.staged.len()
+    }
+}
+
 impl Lake {
-    /// Removes what lies in landing but is not `known`, what else was left in the lake's own folders, and returns how
-    /// many objects that were.
+    /// Finds the landing objects that are not `known`, and what else runs have left in the lake's own folders; on local
+    /// disks, where one has `died`, in the tables' folders as well. What is not this program's is left alone.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn leftovers(&self, known: &HashSet<Path>, died: bool) -> Result<Leftovers> {
+        let mut left = Leftovers::default();
+        let mut landed = self.list(layout::landing());
+        while let Some(key) = landed.try_next().await?.map(|object| object.location) {
+            if layout::is_landing_object(&key) && !known.contains(&key) {
+                left.objects.push(key);
+            }
+        }
+        let mut leases = self.list(layout::leases());
+        while let Some(key) = leases.try_next().await?.map(|object| object.location) {
+            if layout::is_upload_record(&key) {
+                left.uploads.push(key);
+            } else if layout::is_store_time(&key) {
+                left.objects.push(key);
+            }
+        }
+        let folders = if died { layout::folders() } else { vec![layout::landing(), layout::state()] };
+        let folders: Vec<_> = folders.iter().filter_map(|folder| self.local_path(folder)).collect();
+        let find = move || {
+            let mut staged = Vec::new();
+            folders.iter().for_each(|folder| find_staged(folder, &mut staged));
+            staged
+        };
+        left.staged =
+            tokio::task::spawn_blocking(find).await.map_err(|e| Error::bug("the search failed").caused_by(e))?;
+        Ok(left)
+    }
+
+    /// Removes what dead runs have left, and returns how many objects that were.
     ///
     /// # Errors
     /// Where the store fails, and kind `Held` where another run has taken over.
-    pub async fn sweep(&self, known: &HashSet<Path>, lease: &Lease) -> Result<usize> {
-        let keys = self.list(layout::landing()).map_ok(|object| object.location);
-        let mut left: Vec<Path> = keys.try_filter(|key| std::future::ready(!known.contains(key))).try_collect().await?;
-        let keys = self.list(layout::leases()).map_ok(|object| object.location);
-        let others = keys.try_filter(|key| std::future::ready(layout::number_of(key).is_none()));
-        let (uploads, others): (Vec<_>, Vec<_>) =
-            others.try_collect::<Vec<_>>().await?.into_iter().partition(layout::is_upload_record);
-        left.extend(others);
-        let count = left.len() + uploads.len();
-        if count > 0 {
-            lease.prove().await?;
-            for record in uploads {
-                self.end_upload(record).await?;
-            }
-            self.delete(left).await?;
+    pub async fn remove(&self, left: Leftovers, lease: &Lease) -> Result<usize> {
+        lease.prove().await?;
+        let Leftovers { objects, uploads, staged } = left;
+        let count = objects.len() + uploads.len() + staged.len();
+        for record in uploads {
+            self.end_upload(record).await?;
         }
-        for folder in [layout::landing(), layout::state()] {
-            let Some(folder) = self.local_path(&folder) else { continue };
-            tokio::task::spawn_blocking(move || remove_staged(&folder, None))
-                .await
-                .map_err(|error| Error::bug("the sweeping failed").caused_by(error))??;
-        }
+        self.delete(objects).await?;
+        let remove = move || staged.iter().try_for_each(|file| remove_file(file));
+        tokio::task::spawn_blocking(remove)
+            .await
+            .map_err(|error| Error::bug("the removal failed").caused_by(error))??;
         Ok(count)
     }
 
     /// Removes what killed runs left beside an object of a local disk, where a query engine would find it. Blocks.
     ///
     /// # Errors
-    /// Where the folder cannot be read or written.
+    /// Where the folder cannot be written.
     pub fn sweep_beside(&self, key: &Path) -> Result<()> {
-        let file = self.local_path(key);
-        match (file.as_deref().and_then(FilePath::parent), key.filename()) {
-            (Some(folder), Some(name)) => remove_staged(folder, Some(name)),
-            _ => Ok(()),
+        let (Some(file), Some(name)) = (self.local_path(key), key.filename()) else { return Ok(()) };
+        let mut staged = Vec::new();
+        file.parent().into_iter().for_each(|folder| find_staged(folder, &mut staged));
+        staged.iter().filter(|file| staged_for(file) == Some(name)).try_for_each(|file| remove_file(file))
+    }
+}
+
+/// Finds the files below a folder that `LocalFileSystem` had not renamed yet: it writes to `<name>#<n>` first, never looks
+/// there again and hides them from its listings.
+fn find_staged(folder: &FilePath, staged: &mut Vec<PathBuf>) {
+    // What is not there, or cannot be read, needs no sweeping.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            find_staged(&path, staged);
+        } else if staged_for(&path).is_some() {
+            staged.push(path);
         }
     }
 }
 
-/// Removes the files that `LocalFileSystem` had not renamed yet: it writes to `<name>#<n>` first, never looks there again
-/// and hides them from its listings. Those of one name in one folder or, without a name, all those below the folder.
-fn remove_staged(folder: &FilePath, name: Option<&str>) -> Result<()> {
-    let failed = |path: &FilePath| {
-        let message = format!("cannot remove {}", path.display());
-        move |error: std::io::Error| Error::store(message).caused_by(error)
-    };
-    // What is not there needs no sweeping.
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        match (entry.file_name().to_str().and_then(staged_for), name) {
-            (Some(own), name) if name.is_none_or(|name| name == own) => {
-                std::fs::remove_file(&path).map_err(failed(&path))?;
-            }
-            (None, None) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => remove_staged(&path, None)?,
-            _ => {}
+fn remove_file(file: &FilePath) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::store(format!("cannot remove {}", file.display())).caused_by(error))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The name of the object that a file was to become.
-fn staged_for(file: &str) -> Option<&str> {
-    let (name, number) = file.rsplit_once('#')?;
-    (!number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some(name)
+fn staged_for(file: &FilePath) -> Option<&str> {
+    let (name, number) = file.file_name()?.to_str()?.rsplit_once('#')?;
+    let known = [".parquet", ".json", ".jsonl", ".now", ".upload"].iter().any(|ending| name.ends_with(ending));
+    (known && !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some(name)
 }

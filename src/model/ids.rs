@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// One invocation that writes: `20240501T093000Z-5f3a9c`. Sorts by start time.
@@ -15,6 +15,15 @@ impl RunId {
     /// The id of a run that starts at `now`; `salt` tells runs of the same second apart.
     pub fn new(now: DateTime<Utc>, salt: u32) -> Self {
         RunId(format!("{}-{:06x}", now.format("%Y%m%dT%H%M%SZ"), salt & 0x00ff_ffff))
+    }
+
+    /// Whether `text` is the id of a run: a time, and six digits.
+    pub fn is_one(text: &str) -> bool {
+        text.split_once('-').is_some_and(|(time, salt)| {
+            NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%SZ").is_ok()
+                && salt.len() == 6
+                && salt.bytes().all(|digit| digit.is_ascii_hexdigit())
+        })
     }
 
     /// The id as it stands in keys and in `_run_id`.

@@ -112,6 +112,8 @@ pub struct Verification {
     pub unnamed_files: u64,
     /// Older copies of conversations that were removed from other dates.
     pub removed_copies: u64,
+    /// Dates of flushes whose landing objects were missing or damaged, and were given up.
+    pub given_up_landings: u64,
     /// Every check.
     pub checks: Vec<Checked>,
     #[serde(skip)]
@@ -133,6 +135,7 @@ impl Verification {
             landed_rows: 0,
             unnamed_files: 0,
             removed_copies: 0,
+            given_up_landings: 0,
             checks: Check::ALL.map(|check| Checked { check, findings: 0, evidence: Vec::new() }).into(),
             seen: BTreeSet::new(),
             unreadable: BTreeSet::new(),

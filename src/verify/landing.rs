@@ -1,5 +1,8 @@
 //! Checks what waits for compaction against the checkpoint that names it.
 
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use tokio::runtime::Handle;
 
@@ -8,7 +11,7 @@ use super::rows::Rows;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{Lake, Landed, LandedObject, Ledger};
 use crate::layout;
-use crate::model::{CreatedDate, Table, from_micros};
+use crate::model::{CreatedDate, RunId, Table, from_micros};
 
 /// How often the newest checkpoint is looked at again where it has been outrun meanwhile.
 const TRIES: usize = 4;
@@ -39,6 +42,36 @@ pub(super) async fn verify(lake: &Lake, found: &mut Verification) -> Result<()> 
     Ok(())
 }
 
+/// Gives up what is landed for a date by a flush of which an object is missing or damaged, and returns how often: it can
+/// never be compacted, and holds up what else is landed for that date.
+///
+/// # Errors
+/// Where the store fails, and kind `Held` where another run has taken the lake.
+pub(super) async fn give_up_damaged(lake: &Lake, ledger: &mut Ledger, run: &RunId, now: DateTime<Utc>) -> Result<u64> {
+    let objects: Vec<_> = ledger.state().landed.iter().flat_map(Landed::objects).collect();
+    let (lake_read, runtime) = (lake.clone(), Handle::current());
+    let find = move || {
+        let mut damaged = BTreeSet::new();
+        for object in objects {
+            if fault(&lake_read, &object, &runtime)?.is_some() {
+                damaged.insert((object.flush, object.date));
+            }
+        }
+        Ok::<_, Error>(damaged)
+    };
+    let damaged =
+        tokio::task::spawn_blocking(find).await.map_err(|e| Error::bug("the reading failed").caused_by(e))??;
+    let mut state = ledger.state().clone();
+    for (flush, date) in &damaged {
+        tracing::warn!(
+            "gave up what {flush} had landed for {date}: fetch that date again with `backfill --timestamp-filter created_at`"
+        );
+        state.give_up_landed(flush, *date);
+    }
+    ledger.commit(state, run, now).await?;
+    Ok(u64::try_from(damaged.len()).unwrap_or(u64::MAX))
+}
+
 fn read(lake: &Lake, objects: Vec<LandedObject>, mut found: Verification, runtime: &Handle) -> Result<Verification> {
     for object in objects {
         found.landed_files += 1;
@@ -52,7 +85,7 @@ fn read(lake: &Lake, objects: Vec<LandedObject>, mut found: Verification, runtim
 
 /// What is wrong with one landing object.
 fn fault(lake: &Lake, object: &LandedObject, runtime: &Handle) -> Result<Option<String>> {
-    let LandedObject { table, date, key, rows, bytes } = object;
+    let LandedObject { table, date, key, rows, bytes, .. } = object;
     let Some(there) = runtime.block_on(lake.head(key))? else { return Ok(Some("is missing".to_owned())) };
     if there.size != *bytes {
         return Ok(Some(format!("has {} bytes, not {bytes}", there.size)));

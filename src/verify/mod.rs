@@ -15,9 +15,10 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 
+use crate::clock::Clock;
 use crate::compact::remove_conversations;
 use crate::error::{Error, Result};
-use crate::lake::{Lake, Lease};
+use crate::lake::{Lake, Lease, Ledger};
 use crate::layout;
 use crate::model::{CreatedDate, Table};
 pub use findings::{Check, Finding, Verification};
@@ -59,13 +60,17 @@ pub async fn verify(lake: &Lake) -> Result<Verification> {
     Ok(found)
 }
 
-/// Checks a lake, removes all but the newest copy of every conversation that is under more than one date, and checks it
-/// again. For who holds the lake.
+/// Checks a lake and mends what can be mended: of every conversation that is under more than one date, all but the newest
+/// copy is removed; what is landed but damaged is given up. Then checks it again. For who holds the lake.
 ///
 /// # Errors
-/// As [`verify`], and where another run has taken the lake.
-pub async fn repair(lake: &Lake, lease: &Arc<Lease>) -> Result<Verification> {
+/// As [`verify`], where another run has taken the lake, and `Interrupted`.
+pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock: Clock) -> Result<Verification> {
     let found = verify(lake).await?;
+    let given_up = match found.findings_of(Check::Landed) {
+        0 => 0,
+        _ => landing::give_up_damaged(lake, ledger, lease.run_id(), clock.now()).await?,
+    };
     let mut unwanted: BTreeMap<CreatedDate, BTreeSet<String>> = BTreeMap::new();
     for (id, places) in across_dates(lake, found.dates(), &found).await? {
         let Some(newest) = places.first() else { continue };
@@ -75,6 +80,9 @@ pub async fn repair(lake: &Lake, lease: &Arc<Lease>) -> Result<Verification> {
     }
     let mut removed = 0;
     for (date, ids) in unwanted {
+        if lease.stop().is_cancelled() {
+            return Err(Error::interrupted());
+        }
         tracing::info!("removing {} older copies from {date}", ids.len());
         let (lake, lease, runtime) = (lake.clone(), Arc::clone(lease), Handle::current());
         let task = tokio::task::spawn_blocking(move || {
@@ -83,11 +91,12 @@ pub async fn repair(lake: &Lake, lease: &Arc<Lease>) -> Result<Verification> {
         });
         removed += task.await.map_err(|error| Error::bug("the repair failed").caused_by(error))??;
     }
-    if removed == 0 {
+    if (removed, given_up) == (0, 0) {
         return Ok(found);
     }
     let mut found = verify(lake).await?;
     found.removed_copies = u64::try_from(removed).unwrap_or(u64::MAX);
+    found.given_up_landings = given_up;
     Ok(found)
 }
 

@@ -221,6 +221,8 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
     lake.put(&layout::landing_object(Table::Conversations, date(1), &flush), body).await.unwrap();
     commit(wrong).await;
     assert_eq!(broken_in(&lake).await, [(Check::Landed, 4)]);
+    let found = repaired(&lake).await;
+    assert_eq!((broken(&found), found.given_up_landings, found.landed_files), (vec![], 1, 0));
 }
 
 async fn repaired(lake: &Lake) -> Verification {
@@ -228,7 +230,10 @@ async fn repaired(lake: &Lake) -> Verification {
     let (command, host) = ("verify".to_owned(), "here".to_owned());
     let holder = Holder { run_id: run(9), command, host, pid: 1, since: DateTime::UNIX_EPOCH };
     let lease = Arc::new(Lease::acquire(lake, holder, clock, &shutdown).await.unwrap());
-    repair(lake, &lease).await.unwrap()
+    let mut ledger = Ledger::load(lake).await.unwrap();
+    let found = repair(lake, &lease, &mut ledger, clock).await.unwrap();
+    lease.release(crate::lake::Ended { last_request_at: None }).await.unwrap();
+    found
 }
 
 #[tokio::test]

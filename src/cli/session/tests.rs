@@ -169,6 +169,9 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
                 if let Err(error) = result {
                     assert!(matches!(error.kind(), Kind::Store | Kind::Held), "{case}: {}", error.chain().join(": "));
                 }
+                if *fate == Fate::ArrivesLate {
+                    late(api, &store, &faulty, phase, &case).await;
+                }
                 for (passed, truth) in [(phase, &api.truth[phase]), (1, &api.truth[1])] {
                     api.time.set(if passed == 0 { Duration::ZERO } else { LATER });
                     let later = Faulty::an_hour_later(store.clone());
@@ -182,6 +185,19 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
         }
     }
     println!("{kept:?}: {} calls of a first sync and {} of a second, each {fates:?}: {runs} runs", calls[0], calls[1]);
+}
+
+/// A put of a run that has ended arrives after the next one has begun by sweeping, and has ended too.
+async fn late(api: &Api, store: &Arc<InMemory>, faulty: &Faulty, phase: usize, case: &str) {
+    if phase == 0 {
+        let meanwhile = compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease), false, &context()).await;
+        // Where there is no lake yet there is nothing to compact.
+        assert!(meanwhile.is_ok() || meanwhile.is_err_and(|error| error.kind() == Kind::Usage), "{case}");
+    } else {
+        let meanwhile = sync(api, Faulty::an_hour_later(store.clone()), &Kept::ByLease).await;
+        assert!(meanwhile.is_ok(), "{case}");
+    }
+    faulty.arrives().await;
 }
 
 /// What goes on while a run sleeps.
@@ -277,6 +293,11 @@ async fn a_run_may_sleep_at_any_call_while_a_compaction_takes_over() {
 #[tokio::test]
 async fn any_call_may_fail() {
     exhaust(&Api::start(), Kept::ByLease, &[Fate::FailsBefore, Fate::FailsAfter]).await;
+}
+
+#[tokio::test]
+async fn any_put_may_arrive_after_its_run_has_ended() {
+    exhaust(&Api::start(), Kept::ByLease, &[Fate::ArrivesLate]).await;
 }
 
 #[tokio::test]

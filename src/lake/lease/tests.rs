@@ -46,6 +46,15 @@ fn state(newest_secs: i64) -> Checkpoint {
     state
 }
 
+async fn sweep(lake: &Lake, known: &HashSet<Path>, lease: &Lease) -> Result<usize> {
+    lake.remove(lake.leftovers(known, true).await?, lease).await
+}
+
+fn landed(run: &RunId) -> Path {
+    let date = "2024-01-01".parse().unwrap();
+    layout::landing_object(Table::Tags, date, &layout::FlushId { run: run.clone(), number: 0 })
+}
+
 fn kind<T: std::fmt::Debug>(result: Result<T>) -> Kind {
     result.unwrap_err().kind()
 }
@@ -190,35 +199,44 @@ async fn on_a_local_disk_the_lock_dies_with_its_holder() {
 async fn what_dead_runs_left_is_swept_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let lake = Lake::open(folder.path().to_str().unwrap(), Duration::from_secs(60), CLOCK).unwrap();
-    let landed = |name: &str| Path::from(format!("_landing/tags/created_date=2024-01-01/{name}.parquet"));
-    for key in [landed("known"), landed("orphan"), layout::store_time(&run(1)), layout::run_report(&run(1))] {
-        lake.put(&key, b"x".to_vec()).await.unwrap();
+    let (known, orphan) = (landed(&run(1)), landed(&run(2)));
+    let others = Path::from("_landing/others/data.csv");
+    for key in [&known, &orphan, &others, &layout::store_time(&run(1)), &layout::run_report(&run(1))] {
+        lake.put(key, b"x".to_vec()).await.unwrap();
     }
     let at = |key: &str| folder.path().join(key);
-    for staged in ["_state/runs/r.json#1", "_landing/tags/created_date=2024-01-01/orphan.parquet#12"] {
+    std::fs::create_dir_all(at("messages/created_date=2024-01-01")).unwrap();
+    let staged = ["_state/runs/r.json#1", &format!("{orphan}#12"), "messages/created_date=2024-01-01/part-0.parquet#2"];
+    for staged in &staged[..2] {
         std::fs::write(at(staged), "cut").unwrap();
     }
-    std::fs::write(at("_state/runs/mine#1a"), "kept").unwrap();
+    std::fs::write(at("_state/runs/mine#1"), "kept").unwrap();
+    std::fs::write(at(staged[2]), "cut").unwrap();
+    assert!(lake.leftovers(&HashSet::from([known.clone()]), false).await.unwrap().staged_files() == 2);
 
-    let known = HashSet::from([landed("known")]);
+    let known = HashSet::from([known]);
     let lease = acquire(&lake, 1).await.unwrap();
-    assert_eq!(lake.sweep(&known, &lease).await.unwrap(), 2);
-    let mut left: Vec<_> = [layout::landing(), layout::state()]
-        .iter()
-        .flat_map(|top| {
-            let mut folders = vec![at(top.as_ref())];
-            let mut files = Vec::new();
-            while let Some(next) = folders.pop() {
-                for entry in std::fs::read_dir(next).unwrap().map(std::result::Result::unwrap) {
-                    if entry.path().is_dir() { folders.push(entry.path()) } else { files.push(entry.file_name()) }
-                }
-            }
-            files
-        })
-        .collect();
+    assert_eq!(sweep(&lake, &known, &lease).await.unwrap(), 5);
+    let mut folders = vec![folder.path().to_owned()];
+    let mut left = Vec::new();
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().map(std::result::Result::unwrap) {
+            if entry.path().is_dir() { folders.push(entry.path()) } else { left.push(entry.file_name()) }
+        }
+    }
     left.sort();
-    assert_eq!(left, ["00000000000000000001.json", "19700101T000000Z-000001.json", "known.parquet", "lock", "mine#1a"]);
-    assert_eq!(lake.sweep(&known, &lease).await.unwrap(), 0);
+    assert_eq!(
+        left,
+        [
+            "00000000000000000001.json",
+            "19700101T000000Z-000001-0000.parquet",
+            "19700101T000000Z-000001.json",
+            "data.csv",
+            "lock",
+            "mine#1",
+        ]
+    );
+    assert!(lake.leftovers(&known, true).await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,9 +245,9 @@ async fn who_was_taken_over_sweeps_nothing_of_the_other() {
     let first = acquire(&lake, 1).await.unwrap();
     pause(&first);
     let second = acquire(&lake, 2).await.unwrap();
-    let landed = Path::from("_landing/tags/created_date=2024-01-01/second.parquet");
+    let landed = landed(&run(2));
     lake.put(&landed, b"x".to_vec()).await.unwrap();
-    assert_eq!(kind(lake.sweep(&HashSet::new(), &first).await), Kind::Held);
+    assert_eq!(kind(sweep(&lake, &HashSet::new(), &first).await), Kind::Held);
     assert!(lake.get(&landed).await.unwrap().is_some());
-    assert_eq!(lake.sweep(&HashSet::from([landed]), &second).await.unwrap(), 0);
+    assert_eq!(sweep(&lake, &HashSet::from([landed]), &second).await.unwrap(), 0);
 }

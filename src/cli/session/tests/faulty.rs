@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub(super) enum Fate {
     EndsAfter,
     /// It never returns.
     Hangs,
+    /// It fails, and is carried out when everybody has given it up: [`Faulty::arrives`].
+    ArrivesLate,
     /// The process sleeps before it, until it is woken.
     SleepsBefore,
     /// The process sleeps right after it.
@@ -58,12 +60,16 @@ struct Plan {
     /// Whether the process has ended: nothing that it does reaches the store any more.
     ended: AtomicBool,
     asleep: watch::Sender<bool>,
+    late: Mutex<Option<Late>>,
 }
+
+/// A put that is still on its way.
+type Late = (Path, PutPayload, PutOptions);
 
 impl Faulty {
     pub(super) fn new(inner: Arc<InMemory>, at: usize, fate: Fate) -> Self {
         let (calls, ended, asleep) = (AtomicUsize::new(0), AtomicBool::new(false), watch::Sender::new(false));
-        let plan = Plan { at, fate, calls, ended, asleep };
+        let plan = Plan { at, fate, calls, ended, asleep, late: Mutex::new(None) };
         Faulty { parted: inner.clone(), inner, plan: Arc::new(plan), later: chrono::Duration::zero() }
     }
 
@@ -82,6 +88,14 @@ impl Faulty {
     /// Lets it go on.
     pub(super) fn wake(&self) {
         self.plan.asleep.send_replace(false);
+    }
+
+    /// Lets the put that failed arrive after all; false where it was no put.
+    pub(super) async fn arrives(&self) -> bool {
+        let Some((key, body, options)) = self.plan.late.lock().unwrap().take() else { return false };
+        // It may be refused: nobody hears of it.
+        let _ = self.inner.put_opts(&key, body, options).await;
+        true
     }
 
     /// How many calls there were.
@@ -103,7 +117,8 @@ impl Plan {
             return done;
         }
         match self.fate {
-            Fate::FailsBefore => Err(failure()),
+            // Of the calls that change something, the puts are told apart before they come here.
+            Fate::FailsBefore | Fate::ArrivesLate => Err(failure()),
             Fate::FailsAfter => call.await.and(Err(failure())),
             Fate::EndsBefore => {
                 self.ended.store(true, Ordering::SeqCst);
@@ -154,6 +169,9 @@ impl fmt::Display for Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, key: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if self.plan.fate == Fate::ArrivesLate && self.calls() + 1 == self.plan.at {
+            *self.plan.late.lock().unwrap() = Some((key.clone(), body.clone(), options.clone()));
+        }
         self.plan.on(self.inner.put_opts(key, body, options)).await
     }
 
