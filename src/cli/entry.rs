@@ -94,7 +94,7 @@ async fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
         tokio::select! {
             biased;
             () = context.shutdown.cancelled() => return Err(Error::new(Kind::Interrupted, "interrupted")),
-            found = verify::verify(&lake) => found?,
+            found = verify::verify(&lake, context.clock) => found?,
         }
     };
     if args.of.json {

@@ -51,8 +51,8 @@ pub(super) fn summary(report: &RunReport) {
     }
     if report.outside_window > 0 {
         let backfill = report.request.as_ref().is_some_and(|request| request.window.to.is_some());
-        let what = if backfill { "outside the range left out" } else { "that were not asked for" };
-        parts.push(format!("{} {what}", HumanCount(report.outside_window)));
+        let fate = if backfill { "left out" } else { "kept" };
+        parts.push(format!("{} outside the range {fate}", HumanCount(report.outside_window)));
     }
     if report.quarantined > 0 {
         parts.push(format!("{} set aside", HumanCount(report.quarantined)));

@@ -207,6 +207,7 @@ impl Session {
         if entries == 0 {
             return Ok(());
         }
+        self.report.quarantined = entries;
         let state = Checkpoint { set_aside: 0, ..self.ledger.state().clone() };
         self.ledger.commit(state, &self.report.run_id, self.context.clock.now()).await?;
         let entries = if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };

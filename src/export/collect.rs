@@ -87,7 +87,7 @@ pub(super) enum End {
     /// The walk is complete, or was cut short.
     Settled,
     /// The last page has come and is landed, but whether that is all depends on whether the API honours
-    /// `timestamp_filter`. The walk as it would be complete; as committed, it stands before that page.
+    /// `timestamp_filter`. The walk, which stands before that page until that is known.
     Unsettled(Walk),
 }
 
@@ -121,14 +121,11 @@ impl Collector {
             while added.is_ok() && !flush.done && !self.is_due(&flush, opened) {
                 // At a walk that was cut short, what is there is landed all the same.
                 let Some(step) = self.next_page(&mut pages, &flush, opened) else { break };
-                let before = step.next.is_none().then(|| self.walk.clone());
+                let last = step.next.is_none();
                 added = self.add(&mut flush, step);
-                match before.filter(|_| added.is_ok()) {
-                    Some(before) if self.lacks_verdict() => {
-                        flush.walk = before;
-                        end = End::Unsettled(self.walk.clone());
-                    }
-                    last => flush.done = last.is_some(),
+                match last && added.is_ok() {
+                    true if self.lacks_verdict() => end = End::Unsettled(self.walk.clone()),
+                    done => flush.done = done,
                 }
             }
             let empty = flush.page_count == 0;

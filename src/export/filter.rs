@@ -1,9 +1,9 @@
 //! Asks the API whether it bounds the time that `timestamp_filter` names.
 //!
 //! Conversations are known that changed long after they were created. The second in which one changed is asked for by
-//! `updated_at`: a server that honours the filter sends it, unless it changed again. Then the second in which it was
-//! created: a server that bounds `created_at` sends it there. After an increment in which nothing older came, no witness
-//! has changed again, or it would have come: there its absence says enough.
+//! `updated_at`: a server that honours the filter sends it, unless it changed again. After an increment in which nothing
+//! older came, no witness has changed again, or it would have come: there its absence says enough. Elsewhere the second in
+//! which it was created is asked for too: a server that bounds `created_at` sends it there.
 
 use chrono::{DateTime, Duration, Utc};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +18,8 @@ use crate::model::{Request, RunId, TimestampFilter, Window};
 /// How many pages of one second are looked at.
 const PAGES: usize = 4;
 
-/// Asks for the witnesses in `evidence` until one is there. Where none is, `absence_disproves` tells whether that says
-/// that the filter is ignored. `None` where it cannot be told.
+/// Asks for the witnesses in `evidence` until one is there. Where all are absent, `absence_disproves` tells whether that
+/// says that the filter is ignored. `None` where it cannot be told.
 ///
 /// # Errors
 /// Those of the client.
@@ -31,22 +31,26 @@ pub(super) async fn ask(
     run_id: &RunId,
     shutdown: &CancellationToken,
 ) -> Result<Option<Verdict>> {
-    let mut verdict = None;
+    let (mut absent, mut unclear) = (0, 0);
     for witness in &evidence.witnesses {
         let changed = Request { window: second_of(witness.changed_at), ..request.clone() };
         let there = is_there(client, &changed, witness, run_id, shutdown).await?;
         if there == Some(true) {
             return Ok(Some(Verdict::Honoured));
         }
+        if witness.said && absence_disproves {
+            match there {
+                Some(_) => absent += 1,
+                None => unclear += 1,
+            }
+            continue;
+        }
         let created = Request { window: second_of(witness.created_at), ..request.clone() };
         if is_there(client, &created, witness, run_id, shutdown).await? == Some(true) {
             return Ok(Some(Verdict::Ignored));
         }
-        if there == Some(false) && witness.said && absence_disproves {
-            verdict = Some(Verdict::Ignored);
-        }
     }
-    Ok(verdict)
+    Ok((absent > 0 && unclear == 0).then_some(Verdict::Ignored))
 }
 
 /// What a run fails with that depends on the filter.

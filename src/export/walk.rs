@@ -69,7 +69,8 @@ pub(super) async fn walk(
 /// largest page before it.
 fn is_full(rows: usize, request: &Request, largest: Option<usize>) -> bool {
     let asked = request.page_size.and_then(|size| usize::try_from(size).ok());
-    rows > 0 && (asked == Some(rows) || rows == USUAL_PAGE || largest.is_some_and(|largest| rows >= largest))
+    rows > 0
+        && (asked == Some(rows) || rows == USUAL_PAGE || largest.is_some_and(|largest| largest > 0 && rows >= largest))
 }
 
 /// A full page without a cursor is the true end, or one whose cursor has a name that is not known here.

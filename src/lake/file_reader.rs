@@ -43,6 +43,7 @@ struct Source {
     lake: Lake,
     key: Path,
     runtime: Handle,
+    size: u64,
     tail: Bytes,
     tail_start: u64,
 }
@@ -140,7 +141,7 @@ fn batch_rows(metadata: &ParquetMetaData) -> usize {
 impl Source {
     fn open(lake: &Lake, key: Path, size: u64, tail_bytes: u64, runtime: Handle) -> Result<Self> {
         let tail_start = size.saturating_sub(tail_bytes);
-        let mut source = Source { lake: lake.clone(), key, runtime, tail: Bytes::new(), tail_start };
+        let mut source = Source { lake: lake.clone(), key, runtime, size, tail: Bytes::new(), tail_start };
         source.tail = source.fetch(tail_start..size)?;
         Ok(source)
     }
@@ -151,13 +152,19 @@ impl Source {
     }
 
     fn fetch_all(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.runtime.block_on(self.lake.store.get_ranges(&self.key, ranges)).map_err(|error| match error {
-            // Who names a file knows that it was there.
-            object_store::Error::NotFound { .. } => {
-                Error::integrity(format!("{}/{} is not there any more", self.lake.url(), self.key)).with_hint(MEND)
+        let error = match self.runtime.block_on(self.lake.store.get_ranges(&self.key, ranges)) {
+            Ok(data) => return Ok(data),
+            Err(error) => error,
+        };
+        // Who opens a file knows that it was there, and how large it was.
+        let file = format!("{}/{}", self.lake.url(), self.key);
+        match self.runtime.block_on(self.lake.head(&self.key))? {
+            None => Err(Error::integrity(format!("{file} is not there any more")).with_hint(MEND)),
+            Some(now) if now.size != self.size => {
+                Err(Error::integrity(format!("{file} has {} bytes, not {}", now.size, self.size)).with_hint(MEND))
             }
-            error => self.lake.failed("read", &self.key, error),
-        })
+            Some(_) => Err(self.lake.failed("read", &self.key, error)),
+        }
     }
 
     /// The bytes of each range, from the tail where they are there.

@@ -172,6 +172,15 @@ impl Lease {
         Ok(Lease { before, held, _lock: lock, renewing })
     }
 
+    /// The run that has the lake, or had it when it died.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn holder(lake: &Lake) -> Result<Option<Holder>> {
+        let newest = Series::new(lake, layout::leases(), KEPT).newest::<Record>().await?;
+        Ok(newest.map(|(_, record)| record).filter(|record| record.ended.is_none()).map(|record| record.holder))
+    }
+
     /// How the run before this one went.
     pub fn before(&self) -> Before {
         self.before

@@ -61,7 +61,7 @@ pub struct RunReport {
     pub full_pages_without_cursor: u64,
     /// Copies that lay outside the range that was asked for; those of a backfill were left out.
     pub outside_window: u64,
-    /// What was set aside because it could not be read.
+    /// Entries that are no conversations and were set aside, those of earlier runs that could not tell included.
     pub quarantined: u64,
     /// The newest change that is now known to be in the lake.
     pub watermark: Option<DateTime<Utc>>,

@@ -11,6 +11,7 @@ mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
@@ -27,28 +28,31 @@ use ids::Place;
 /// How many dates are read at a time, each on a thread of its own.
 const DATES_AT_ONCE: usize = 2;
 
+/// How often, and how far apart, a date is looked at that is not as it should be while a run has the lake.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Checks a lake.
 ///
 /// # Errors
 /// Where there is none, or its store fails; what does not hold is no error here.
-pub async fn verify(lake: &Lake) -> Result<Verification> {
+pub async fn verify(lake: &Lake, clock: Clock) -> Result<Verification> {
     lake.existing().await?;
     let mut found = Verification::of(lake.url());
     let dates = dates(lake, &mut found).await?;
-    let reading = dates.iter().map(|date| {
-        let (lake, date, runtime) = (lake.clone(), *date, Handle::current());
-        async move {
-            let task = tokio::task::spawn_blocking(move || date::verify(&lake, date, &runtime));
-            let read = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))?;
-            read.map(|read| (date, read))
+    let mut doubtful = read(lake, dates.iter().copied().collect(), &mut found, false).await?;
+    for attempt in 1..=TRIES {
+        if doubtful.is_empty() {
+            break;
         }
-    });
-    let reading: Vec<_> = reading.collect();
-    let mut results = stream::iter(reading).buffer_unordered(DATES_AT_ONCE);
-    while let Some((date, of_date)) = results.try_next().await? {
-        found.add(date, of_date);
+        // The tables of a date are replaced one after the other: a run may be in the middle of it.
+        let busy = Lease::holder(lake).await?.is_some();
+        if busy {
+            clock.sleep(PAUSE).await;
+        }
+        let last = !busy || attempt == TRIES;
+        doubtful = read(lake, doubtful, &mut found, last).await?;
     }
-    drop(results);
     for (id, places) in across_dates(lake, &dates, &found).await? {
         let at: Vec<_> = places.iter().map(|place| place.date.to_string()).collect();
         let key = places.first().map(|place| layout::table_object(Table::Conversations, place.date));
@@ -66,7 +70,7 @@ pub async fn verify(lake: &Lake) -> Result<Verification> {
 /// # Errors
 /// As [`verify`], where another run has taken the lake, and `Interrupted`.
 pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock: Clock) -> Result<Verification> {
-    let found = verify(lake).await?;
+    let found = verify(lake, clock).await?;
     let given_up = match found.findings_of(Check::Landed) {
         0 => 0,
         _ => landing::give_up_damaged(lake, ledger, lease.run_id(), clock.now()).await?,
@@ -94,10 +98,34 @@ pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock:
     if (removed, given_up) == (0, 0) {
         return Ok(found);
     }
-    let mut found = verify(lake).await?;
+    let mut found = verify(lake, clock).await?;
     found.removed_copies = u64::try_from(removed).unwrap_or(u64::MAX);
     found.given_up_landings = given_up;
     Ok(found)
+}
+
+/// Reads the tables of `dates` and adds what is found there. Returns the dates where something does not hold instead,
+/// unless this is the `last` time that they are looked at.
+async fn read(lake: &Lake, dates: Vec<CreatedDate>, found: &mut Verification, last: bool) -> Result<Vec<CreatedDate>> {
+    let reading = dates.into_iter().map(|date| {
+        let (lake, runtime) = (lake.clone(), Handle::current());
+        async move {
+            let task = tokio::task::spawn_blocking(move || date::verify(&lake, date, &runtime));
+            let read = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))?;
+            read.map(|read| (date, read))
+        }
+    });
+    let reading: Vec<_> = reading.collect();
+    let mut results = stream::iter(reading).buffer_unordered(DATES_AT_ONCE);
+    let mut doubtful = Vec::new();
+    while let Some((date, of_date)) = results.try_next().await? {
+        if of_date.findings() == 0 || last {
+            found.add(date, of_date);
+        } else {
+            doubtful.push(date);
+        }
+    }
+    Ok(doubtful)
 }
 
 /// Every conversation that is under more than one date: its places, the newest copy's first.

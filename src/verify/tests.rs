@@ -1,7 +1,5 @@
 //! Every promise broken on purpose: the check that is for it finds it, and no other does.
 
-use std::time::Duration;
-
 use arrow_array::RecordBatch;
 use chrono::DateTime;
 use object_store::memory::InMemory;
@@ -80,12 +78,12 @@ fn broken(found: &Verification) -> Vec<(Check, u64)> {
 }
 
 async fn broken_in(lake: &Lake) -> Vec<(Check, u64)> {
-    broken(&verify(lake).await.unwrap())
+    broken(&verify(lake, Clock::system()).await.unwrap())
 }
 
 #[tokio::test]
 async fn a_sound_lake_is_counted() {
-    let found = verify(&sound().await).await.unwrap();
+    let found = verify(&sound().await, Clock::system()).await.unwrap();
     assert_eq!(broken(&found), []);
     assert_eq!((found.dates, found.files, found.landed_files, found.unnamed_files), (2, 8, 0, 0));
     assert_eq!(Table::ALL.map(|table| *found.rows.get(table)), [4, 8, 4, 4]);
@@ -102,7 +100,7 @@ async fn files_that_are_damaged_or_of_another_table() {
             1 => lake.put(&key, b"PAR1".to_vec()).await.unwrap(),
             _ => put_as(&lake, key, Table::Tags, rows(&[conversation("a", 1)]).get(Table::Tags)).await,
         }
-        let found = verify(&lake).await.unwrap();
+        let found = verify(&lake, Clock::system()).await.unwrap();
         // Two messages of each conversation are gone with it.
         assert_eq!(broken(&found), [(Check::Readable, 1)], "{damage}");
         assert!(found.checks[0].evidence[0].detail.contains("messages/created_date=2024-01-01/part-0.parquet"));
@@ -204,10 +202,10 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
         let state = Checkpoint { landed: vec![landed], ..Checkpoint::default() };
         Ledger::load(&lake).await.unwrap().commit(state, &run(7), DateTime::UNIX_EPOCH).await.unwrap();
     };
-    let found = verify(&lake).await.unwrap();
+    let found = verify(&lake, Clock::system()).await.unwrap();
     assert_eq!((broken(&found), found.unnamed_files), (vec![], 4), "of a run that has not committed yet");
     commit(extent).await;
-    let found = verify(&lake).await.unwrap();
+    let found = verify(&lake, Clock::system()).await.unwrap();
     assert_eq!((broken(&found), found.unnamed_files, found.landed_files, found.landed_rows), (vec![], 0, 4, 5));
 
     let mut wrong = extent;
@@ -257,7 +255,7 @@ async fn of_a_conversation_under_several_dates_the_newest_copy_stays() {
     put(&lake, 2, &rows_of(&run(2), 200, &late)).await;
     put(&lake, 3, &rows_of(&run(3), 50, &[numbers, vec![updated("three", 3, "2024-03-03T00:00:00Z")]].concat())).await;
 
-    let found = verify(&lake).await.unwrap();
+    let found = verify(&lake, Clock::system()).await.unwrap();
     assert_eq!(broken(&found), [(Check::UniqueAcrossDates, 4)]);
     let found = repaired(&lake).await;
     assert_eq!((broken(&found), found.removed_copies), (vec![], 5));

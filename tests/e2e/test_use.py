@@ -468,3 +468,46 @@ def test_what_a_kill_left_beside_a_table_is_swept(serve, command, lake):
     command("sync", api)
     assert sorted(path.name for path in folder.iterdir()) == ["notes#1", "part-0.parquet"]
     assert_exact(lake, [after])
+
+
+# -- what is somebody else's ------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_swept_but_what_this_program_made(simulate, command, lake):
+    others = [Path(lake, "_landing", "other-team", "data.csv"), Path(lake, "_landing", "tags", "created_date=2024-01-01", "x.parquet"),
+              Path(lake, "_state", "leases", "notes.txt"), Path(lake, "_state", "thesis#1")]
+    for file in others:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("theirs")
+    api = simulate("--conversations", 20)
+    command("sync", api, key="wrong", code=3)
+    command("sync", api)
+    command("sync", api)
+    assert all(file.read_text() == "theirs" for file in others)
+
+
+def test_a_lake_that_does_not_say_whose_it_is_takes_nobody_s(simulate, command, lake):
+    command("sync", simulate("--conversations", 20))
+    Path(lake, "_state", "lake.json").unlink()
+    done = command("sync", simulate("--conversations", 20, "--seed", 2), code=6)
+    assert "lake.json is missing" in done.stderr and len(read_table(lake, "conversations")) == 20
+
+
+def test_a_server_that_sends_the_key_back_as_anything_does_not_get_it_shown(serve, command, lake):
+    key = "very-secret-key"
+    stray = conversation(key, updated_at="2020-01-01T00:00:00Z")
+    api = serve(page(conversation("a", updated_at="2024-01-02T00:00:00Z")),
+                json.dumps({"conversations": [stray, {key: key}], "next_cursor": key, key: 1}))
+    command("sync", api, key=key)
+    done = command("sync", api, "-v", "--json", key=key, code=3)
+    reports = "".join(report.read_text() for report in Path(lake, "_state", "runs").iterdir())
+    assert key not in done.stdout + done.stderr + reports and "***" in done.stderr and "***" in reports
+    refused = command("sync", api, "--restart", "--on-bad-record", "fail", key=key, code=6)
+    assert key not in refused.stderr and "***" in refused.stderr
+
+
+@pytest.mark.parametrize("seconds", ["99999999999999999999999", "100000"])
+def test_a_wait_without_end_is_not_waited_for(serve, command, seconds):
+    api = serve((429, {"Retry-After": seconds}, "{}"))
+    done = command("sync", api, code=4)
+    assert len(api.asked) == 1 and "--max-retry-time" in done.stderr

@@ -101,3 +101,31 @@ def test_repair_waits_for_no_run(simulate, command, lake):
     command("verify")
     running.terminate()
     running.communicate(timeout=15)
+
+
+def test_what_is_landed_and_gone_holds_up_its_date_alone_and_can_be_given_up(serve, command, lake):
+    other = conversation("b", created_at="2024-01-02 10:00:00")
+    api = serve(page(conversation("a"), other), page(conversation("a")))
+    command("export", api)
+    [gone] = Path(lake, "_landing", "messages", "created_date=2024-01-01").iterdir()
+    gone.unlink()
+    done = command("compact", code=6)
+    assert "created_date=2024-01-01" in done.stderr and "verify --repair" in done.stderr
+    assert [row["conversation_id"] for row in read_table(lake, "conversations")] == ["b"]
+    assert findings(command("verify", None, "--json", code=6)) == {"landed": 1}
+    mended = command("verify", None, "--repair", "--json")
+    assert json.loads(mended.stdout)["given_up_landings"] == 1 and "2024-01-01" in mended.stderr
+    command("backfill", api, "--from", "2024-01-01", "--to", "2024-01-02", "--timestamp-filter", "created_at")
+    command("compact")
+    assert_exact(lake, [conversation("a"), other])
+    command("verify")
+
+
+def test_a_table_that_lacks_a_file_is_not_taken_for_an_empty_one(serve, command, lake):
+    before = conversation("a", tags=[{"name": "x", "level": 0}])
+    api = serve(page(before), page(conversation("b", updated_at="2024-01-05T00:00:00Z")))
+    command("sync", api)
+    Path(lake, "tags", "created_date=2024-01-01", "part-0.parquet").unlink()
+    done = command("sync", api, code=6)
+    assert "tags/created_date=2024-01-01/part-0.parquet is missing" in done.stderr
+    assert [row["conversation_id"] for row in read_table(lake, "conversations")] == ["a"], "it is as it was"

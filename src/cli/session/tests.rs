@@ -137,7 +137,7 @@ async fn assert_tables(store: &Arc<InMemory>, truth: &Conversations, case: &str)
     let found = truth::found(store.as_ref()).await;
     let differ: Vec<_> = truth.keys().chain(found.keys()).filter(|id| truth.get(*id) != found.get(*id)).collect();
     assert!(differ.is_empty(), "{case}: {differ:?}");
-    let verified = verify::verify(&Lake::on(sound(store), "memory", CALL_TIMEOUT)).await.unwrap();
+    let verified = verify::verify(&Lake::on(sound(store), "memory", CALL_TIMEOUT), Clock::system()).await.unwrap();
     assert_eq!(verified.findings(), 0, "{case}: {:?}", verified.checks);
     verified.unnamed_files
 }
