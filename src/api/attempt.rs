@@ -66,7 +66,7 @@ impl Endpoint {
             .with_hint("check that --base-url is the export API's own address");
         match fault {
             PageError::NotJson { .. } => Failure::Passing { error, retry_after: None },
-            PageError::NoConversations { .. } => Failure::Lasting(error),
+            PageError::StrangeCursor { .. } | PageError::NoConversations { .. } => Failure::Lasting(error),
         }
     }
 

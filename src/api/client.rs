@@ -54,7 +54,7 @@ pub struct Tally {
     pub requests: u64,
     /// Requests that were sent again.
     pub retries: u64,
-    /// When the last request was sent.
+    /// When the last request was sent, or answered where a connection had to be made for it first.
     pub last_request_at: Option<DateTime<Utc>>,
 }
 
@@ -149,6 +149,7 @@ impl Client {
             };
             if connects {
                 self.pacer.restart();
+                self.tally.last_request_at = Some(self.clock.now());
             }
             let (error, asked) = match tried {
                 Ok(fetched) => return Ok(fetched),

@@ -19,6 +19,12 @@ pub enum PageError {
         /// Where it stops being JSON.
         reason: serde_json::Error,
     },
+    /// An answer, but how it goes on cannot be told.
+    #[error("the response's cursor is neither text nor a number")]
+    StrangeCursor {
+        /// The cursor.
+        beginning: String,
+    },
     /// An answer, but not the export's.
     #[error("the response has no array `conversations`")]
     NoConversations {
@@ -31,7 +37,9 @@ impl PageError {
     /// How the body begins, on one line. It may quote the key.
     pub fn beginning(&self) -> &str {
         match self {
-            PageError::NotJson { beginning, .. } | PageError::NoConversations { beginning } => beginning,
+            PageError::NotJson { beginning, .. }
+            | PageError::StrangeCursor { beginning }
+            | PageError::NoConversations { beginning } => beginning,
         }
     }
 }
@@ -49,7 +57,8 @@ impl Page {
     /// Splits a response's body. Bytes that are not UTF-8 become U+FFFD, so that they cost nothing around them.
     ///
     /// # Errors
-    /// Where the body is no JSON object (cut short, or a gateway's page), or has no array `conversations`.
+    /// Where the body is no JSON object (cut short, or a gateway's page), has no array `conversations`, or a cursor of a
+    /// type that cannot be sent back.
     pub fn parse(body: Vec<u8>) -> Result<Self, PageError> {
         let text =
             String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
@@ -66,7 +75,11 @@ impl Page {
             start..start.saturating_add(part.len())
         };
         let conversations = list.iter().map(|raw| range(raw.get())).collect();
-        let next = (1..=CURSOR_NAMES.len()).find_map(|position| fields.known(position).and_then(Cursor::from_json));
+        let mut cursors = (1..=CURSOR_NAMES.len()).filter_map(|position| fields.known(position));
+        let next = cursors.clone().find_map(Cursor::from_json);
+        if let Some(strange) = cursors.find(|raw| next.is_none() && raw.get().starts_with(['{', '[', 't'])) {
+            return Err(PageError::StrangeCursor { beginning: beginning(strange.get()) });
+        }
         let others = fields.others.iter().map(|(name, _)| excerpt(name)).collect();
         Ok(Page { conversations, next, others, text })
     }
@@ -173,6 +186,11 @@ mod tests {
         assert!(fault(r#"{"data": []}"#).to_string().contains("no array `conversations`"));
         assert!(fault(r#"{"conversations": {}}"#).to_string().contains("no array `conversations`"));
         assert!(fault(&"x".repeat(1 << 20)).beginning().len() < 10_000);
+        for cursor in [r#"{"after":5}"#, "[1]", "true"] {
+            let page = |names: &str| format!(r#"{{"conversations": [], {names}}}"#);
+            assert_eq!(fault(&page(&format!(r#""next_cursor": {cursor}"#))).beginning(), cursor);
+            assert_eq!(next(&page(&format!(r#""next_page_cursor": {cursor}, "next_cursor": 7"#))).unwrap(), "7");
+        }
     }
 
     #[test]

@@ -85,7 +85,9 @@ pub(super) fn status(status: &Status) {
             let lag = std::time::Duration::from_secs(u64::try_from(lag).unwrap_or(0));
             line(&format!("watermark  {} ({} ago)", watermark.format("%Y-%m-%d %H:%M:%S UTC"), HumanDuration(lag)));
         }
-        _ if status.exported_at.is_some() => line("watermark  none: no conversation has been seen yet"),
+        _ if status.exported_at.is_some() => {
+            line("watermark  none: no conversation with a time that can be read has been seen yet")
+        }
         _ => line("watermark  none: no export has ended yet"),
     }
     if let Some(at) = status.exported_at {

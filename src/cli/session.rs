@@ -180,7 +180,8 @@ impl Session {
             result = Err(error);
         }
         let mut set_aside = false;
-        if result.is_ok() {
+        // It is the export's to tell, not that of a compaction in between.
+        if result.is_ok() && self.report.request.is_some() {
             result = self.tell_set_aside().await;
             set_aside = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
         }

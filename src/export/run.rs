@@ -182,7 +182,9 @@ impl Walks<'_> {
         match walked {
             Ok(()) => Ok(end),
             // It may be the cursor that an earlier run left which is refused.
-            Err(error) if error.kind() == Kind::Api && resumed => {
+            Err(error)
+                if error.kind() == Kind::Api && resumed && !error.hint().is_some_and(|h| h.contains("--restart")) =>
+            {
                 let hint = error.hint().map(|hint| format!("{hint}; or ")).unwrap_or_default();
                 Err(error.with_hint(format!("{hint}begin the interrupted walk anew with --restart")))
             }

@@ -94,7 +94,7 @@ fn stands_still(cursor: &Cursor, rows: usize) -> Error {
     match secs.and_then(|secs| DateTime::from_timestamp(secs, 0)) {
         Some(second) if rows > 0 => error
             .caused_by(Error::api(format!(
-                "more conversations changed in the second {second} than a page of {rows} holds"
+                "at least as many conversations changed in the second {second} as a page of {rows} holds"
             )))
             .with_hint("what came is landed; give --restart with a larger --page-size"),
         _ => error.with_hint("what came is landed; try --restart, or --restart with a larger --page-size"),

@@ -111,7 +111,12 @@ proptest! {
     #[test]
     fn a_page_that_is_not_garbled_is_never_refused(page in any_page()) {
         let entries = page["conversations"].as_array().unwrap().len();
-        let page = Page::parse(serde_json::to_vec(&page).unwrap()).unwrap();
+        let text = serde_json::to_vec(&page).unwrap();
+        if matches!(page["next_cursor"], Value::Array(_) | Value::Object(_) | Value::Bool(true)) {
+            prop_assert!(Page::parse(text).is_err(), "where it goes on cannot be told");
+            return Ok(());
+        }
+        let page = Page::parse(text).unwrap();
         prop_assert_eq!(page.len(), entries);
         nothing_is_lost(&page);
     }

@@ -1,0 +1,535 @@
+"""Runs that are killed, told to stop, held up, or not alone: nothing is lost, and nobody is disturbed."""
+
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import BINARY, KEY, environment, run
+from test_api_failures import Misbehaving, answer, conversation, good, hang, head, misbehave, retry_after
+from truth import TABLES, assert_exact, connect
+
+KILLING_SECS = 60
+TOLERANCE = 0.01
+RANGE = ["--from", "2024-02-01", "--to", "2024-02-20"]
+# What writes to a lake, and what more has to be given.
+FETCHING = {"sync": [], "export": [], "backfill": RANGE}
+WRITING = {**FETCHING, "compact": [], "verify": ["--repair"]}
+
+
+# -- runs that go on while a test looks -------------------------------------------------------------------------------
+
+
+def start(lake, url, *arguments, name="sync", pace=0, told=None):
+    """Begins a command; what it tells goes to the file `told`, or can be read when it has ended."""
+    api = ["--base-url", url, "--requests-per-second", pace] if name in FETCHING else []
+    return subprocess.Popen(
+        [BINARY, name, "--lake", lake, *map(str, [*api, *arguments])], stdout=subprocess.PIPE, text=True,
+        stderr=told.open("w") if told else subprocess.PIPE, env=environment(DECAGON_API_KEY=KEY),
+    )
+
+
+def until(condition, process=None, secs=20):
+    """Looks for something to come true, for as long as a process runs."""
+    deadline = time.monotonic() + secs
+    while not (found := condition()):
+        assert process is None or process.poll() is None, f"it has ended with {process.returncode}"
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.005)
+    return found
+
+
+def requests_of(api, count):
+    return lambda: api.gaps()[0] >= count
+
+
+def ended(process, code=0, secs=30):
+    """What a process told, once it has ended by itself."""
+    stdout, stderr = process.communicate(timeout=secs)
+    assert process.returncode == code, f"ended with {process.returncode}\n{stdout}\n{stderr}"
+    return SimpleNamespace(stdout=stdout, stderr=stderr)
+
+
+def killed(process):
+    """Kills a process; tells whether that was in time."""
+    process.kill()
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def begin(lake):
+    """Begins commands on the test's lake; none of them outlives the test."""
+    begun = []
+
+    def begin(api, *arguments, **options):
+        begun.append(start(lake, api.url, *arguments, **options))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        if process.poll() is None:
+            killed(process)
+
+
+def kept(lake):
+    """Every file of a lake but those that tell who has it."""
+    def is_kept(path):
+        return path.is_file() and path.parent.name != "leases" and path.name != "lock"
+
+    return {str(path.relative_to(lake)): path.read_bytes() for path in Path(lake).rglob("*") if is_kept(path)}
+
+
+def holder(lake):
+    """Who has the lake, or had it last."""
+    newest = max(Path(lake, "_state", "leases").glob("*.json"))
+    return json.loads(newest.read_text())
+
+
+def staged(lake):
+    """The files that were not in their place yet."""
+    return [path for path in Path(lake).rglob("*#*") if path.is_file()]
+
+
+# -- kills ------------------------------------------------------------------------------------------------------------
+
+
+def assert_no_copy_twice(lake, seen):
+    """The tables can be read, without a conversation twice, and without one less than `seen`; tells which they have."""
+    if not list(Path(lake, "conversations").glob("*/*.parquet")):
+        assert not seen
+        return seen
+    found = connect().execute(f"SELECT conversation_id FROM '{lake}/conversations/*/*.parquet'").fetchall()
+    now = {own_id for (own_id,) in found}
+    assert len(now) == len(found) and seen <= now
+    return now
+
+
+def test_killed_for_a_minute_it_is_always_continued(simulate, command, begin, lake):
+    seed = int(os.environ.get("KILLS_SEED", random.randrange(2**32)))
+    print(f"again: KILLS_SEED={seed}")
+    chance = random.Random(seed)
+    api = simulate("--conversations", 3_000, "--messages", 3)
+    # As long as a command takes in half of the cases, which is found out on the way.
+    usual = {"sync": 0.5, "compact": 0.1}
+    tally, seen, deadline = Counter(), set(), time.monotonic() + KILLING_SECS
+    while time.monotonic() < deadline:
+        if chance.random() < 0.2:
+            api.advance(hours=chance.choice([1, 5, 20]))
+        flush = ["--flush-conversations", chance.choice([50, 300, 1_000])]
+        name = "sync"
+        if chance.random() < 0.2:
+            api.advance(hours=12)
+            command("export", api, *flush)
+            name, flush = "compact", []
+        process = begin(api, *flush, name=name)
+        try:
+            process.wait(timeout=usual[name] * chance.uniform(0, 2))
+        except subprocess.TimeoutExpired:
+            pass
+        if killed(process):
+            tally[f"{name} killed"] += 1
+            tally["left something behind"] += bool(staged(lake))
+            usual[name] *= 1.1
+        else:
+            assert process.returncode == 0, process.args
+            tally[f"{name} ended"] += 1
+            usual[name] /= 1.1
+        seen = assert_no_copy_twice(lake, seen)
+    print(dict(tally), usual)
+    command("sync", api)
+    command("verify")
+    assert_exact(lake, api.conversations())
+
+    files = [path.relative_to(lake) for path in Path(lake).rglob("*") if path.is_file()]
+    assert {path.parts[0] for path in files} == {*TABLES, "_state"}, "nothing waits, and there is nothing else"
+    assert {path.name for path in files if path.parts[0] in TABLES} == {"part-0.parquet"}
+    assert not staged(lake)
+    kills = tally["sync killed"] + tally["compact killed"]
+    assert kills >= 30 and tally["compact killed"] >= 5
+    assert 0.3 < kills / (kills + tally["sync ended"] + tally["compact ended"]) < 0.7
+    assert tally["left something behind"] >= 1, "or there was nothing to sweep"
+
+
+# -- asked to stop ----------------------------------------------------------------------------------------------------
+
+
+FIRST = good("a", "b", cursor="1")
+# What the API does, when to stop: after so many requests or at what is told, and what is given besides.
+STUCK = {
+    "no answer at all": ([hang()], 1, []),
+    "no answer to the second page": ([FIRST, hang()], 2, []),
+    "a body that does not end": ([FIRST, hang(head("200 OK", "Content-Length: 999"), b'{"conversations": [')], 2, []),
+    "an error that does not end": ([FIRST, hang(head("503 Service Unavailable", "Content-Length: 999"), b"no")], 2, []),
+    "a long wait for the next try": ([FIRST, retry_after(600)], "trying again", []),
+    "a long wait for the turn": ([FIRST, hang()], 1, ["--requests-per-second", "0.001"]),
+}
+SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Runs that are stuck and were asked to stop, by name: all at once, and waited for where a test looks at them."""
+    servers, folder = [], tmp_path_factory.mktemp("lakes")
+
+    def go(name):
+        how, what = name.split(": ")
+        behaviours, moment, arguments = STUCK[what]
+        server, lake = Misbehaving(behaviours), folder / name.replace(" ", "-")
+        servers.append(server)
+        told = lake.with_suffix(".stderr")
+        process = start(lake, server.url, *arguments, told=told)
+        try:
+            until(lambda: len(server.times) >= moment if isinstance(moment, int) else moment in told.read_text())
+            began = time.monotonic()
+            process.send_signal(SIGNALS[how])
+            code = process.wait(timeout=30)
+            took = time.monotonic() - began
+        finally:
+            killed(process)
+        return SimpleNamespace(server=server, lake=lake, code=code, took=took, stderr=told.read_text())
+
+    names = [f"{how}: {what}" for how in SIGNALS for what in STUCK]
+    with ThreadPoolExecutor(max_workers=len(names)) as pool:
+        begun = {name: pool.submit(go, name) for name in names}
+        yield lambda name: begun[name].result()
+    for server in servers:
+        server.stop()
+
+
+@pytest.mark.parametrize("what", STUCK)
+@pytest.mark.parametrize("how", SIGNALS)
+def test_a_run_that_is_stuck_ends_in_time_and_lands_what_it_has(stopped, how, what):
+    it = stopped(f"{how}: {what}")
+    assert it.code == 130 and it.took < 10, it.stderr
+    assert it.took < 2 or "wait" not in what, "nothing was under way"
+    assert "stopping" in it.stderr and "interrupted" in it.stderr and "run the same command again" in it.stderr
+    status = json.loads(run("status", "--lake", it.lake, "--json", key=None).stdout)
+    landed = 0 if what == "no answer at all" else 2
+    assert status["landing"]["rows"]["conversations"] == landed and status["watermark"] is None
+    [report] = Path(it.lake, "_state", "runs").iterdir()
+    assert json.loads(report.read_text())["outcome"] == "interrupted"
+    assert not staged(it.lake) and holder(it.lake)["ended"], "the next one need not wait"
+
+    it.server.left = [good("c")]
+    before = len(it.server.times)
+    run("sync", "--lake", it.lake, "--base-url", it.server.url, "--requests-per-second", 1_000)
+    assert len(it.server.times) == before + 1 and ("cursor=1" in it.server.asked[-1]) == (landed > 0)
+    assert_exact(it.lake, map(conversation, "abc" if landed else "c"))
+
+
+@pytest.mark.parametrize("how", SIGNALS)
+def test_asked_twice_it_stops_at_once(misbehave, begin, lake, how):
+    api = misbehave([FIRST, hang()])
+    told = lake.with_suffix(".stderr")
+    process = begin(api, told=told)
+    until(lambda: len(api.times) == 2, process)
+    process.send_signal(SIGNALS[how])
+    until(lambda: "stopping" in told.read_text(), process)
+    began = time.monotonic()
+    process.send_signal(SIGNALS[how])
+    assert process.wait(timeout=20) == 130 and time.monotonic() - began < 1
+    api.left = [FIRST, good("c")]
+    run("sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", 0)
+    assert_exact(lake, map(conversation, "abc"))
+
+
+# -- two at once ------------------------------------------------------------------------------------------------------
+
+
+def assert_refused(command, lake, api, process, name="sync"):
+    """Each command that writes is refused with the name of the one that has the lake, and leaves nothing."""
+    first = holder(lake)
+    assert first["pid"] == process.pid and first["ended"] is None
+    since = f"{first['since'][:10]} {first['since'][11:19]} UTC"
+    who = f"`{name}` run {first['run_id']} (process {process.pid} on {socket.gethostname()}) since {since}"
+    for other, more in WRITING.items():
+        began = time.monotonic()
+        done = command(other, api if other in FETCHING else None, *more, "--json", code=7)
+        assert who in done.stderr and str(lake) in done.stderr and "one run at a time" in done.stderr
+        assert not done.stdout and time.monotonic() - began < 3, "at once"
+        assert holder(lake) == first
+    return first
+
+
+def test_while_one_run_writes_every_other_is_refused(simulate, command, begin, lake):
+    api = simulate("--conversations", 500)
+    first = begin(api, "--json", pace=2)
+    until(requests_of(api, 2), first)
+    held_by = assert_refused(command, lake, api, first)
+    status = json.loads(command("status", None, "--json").stdout)
+    assert status["lake"] == str(lake) and status["watermark"] is None
+    command("verify")
+    assert first.poll() is None, "or this shows nothing"
+
+    told = json.loads(ended(first).stdout)
+    assert told["run_id"] == held_by["run_id"]
+    assert api.gaps()[0] == told["requests"] == told["pages"] == 5, "nobody else has asked for anything"
+    assert min(api.gaps()[1]) >= 0.5 - TOLERANCE
+    assert [path.stem for path in Path(lake, "_state", "runs").iterdir()] == [told["run_id"]]
+    assert holder(lake)["ended"] and holder(lake)["run_id"] == told["run_id"]
+    assert_exact(lake, api.conversations())
+
+    for name, more in WRITING.items():
+        command(name, api if name in FETCHING else None, *more)
+    assert len(list(Path(lake, "_state", "runs").iterdir())) == 5
+    command("compact")
+    assert_exact(lake, api.conversations())
+
+
+@pytest.mark.parametrize("name", ["export", "backfill"])
+def test_each_command_holds_the_lake_under_its_own_name(simulate, command, begin, lake, name):
+    api = simulate("--conversations", 500)
+    first = begin(api, *WRITING[name], name=name, pace=2)
+    until(requests_of(api, 2), first)
+    assert_refused(command, lake, api, first, name=name)
+    assert first.poll() is None, "or this shows nothing"
+    ended(first)
+
+
+def test_of_many_that_start_together_one_works(simulate, begin, lake):
+    api = simulate("--conversations", 300)
+    codes = Counter()
+    processes = [begin(api, pace=1) for _ in range(8)]
+    for process in processes:
+        process.communicate(timeout=30)
+        codes[process.returncode] += 1
+    assert codes == {0: 1, 7: 7} and api.gaps()[0] == 3
+    assert_exact(lake, api.conversations())
+
+
+def test_who_has_the_lake_is_not_mistaken_for_who_had_it(simulate, command, lake):
+    """Between taking the lake and having written its name, a run has none."""
+    api = simulate("--conversations", 20)
+    command("sync", api)
+    with Path(lake, "_state", "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = command("sync", api, code=7)
+    assert "is held by" in done.stderr and holder(lake)["run_id"] not in done.stderr, "that one has ended"
+    command("sync", api)
+
+
+def test_after_a_kill_the_next_starts_at_once(simulate, command, begin, lake):
+    api = simulate("--conversations", 500)
+    for name in WRITING:
+        count = api.gaps()[0]
+        first = begin(api, *RANGE, "--restart", name="backfill", pace=2)
+        until(requests_of(api, count + 1), first)
+        assert holder(lake)["pid"] == first.pid and killed(first)
+        began = time.monotonic()
+        command(name, api if name in FETCHING else None, *WRITING[name])
+        assert time.monotonic() - began < 3, "the lock died with its holder"
+        api.advance(hours=5)
+    command("sync", api)
+    assert_exact(lake, api.conversations())
+
+
+def test_a_run_that_is_held_up_keeps_the_lake(simulate, command, begin, lake):
+    api = simulate("--conversations", 500)
+    first = begin(api, "--json", "--flush-conversations", 1, pace=2)
+    until(requests_of(api, 2), first)
+    first.send_signal(signal.SIGSTOP)
+    until(lambda: Path(f"/proc/{first.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+    asked, before = api.gaps()[0], kept(lake)
+    for _ in range(3):
+        assert_refused(command, lake, api, first)
+    assert api.gaps()[0] == asked <= 3 and kept(lake) == before, "and those that are refused leave nothing"
+    first.send_signal(signal.SIGCONT)
+    told = json.loads(ended(first).stdout)
+    assert told["outcome"] == "done" and told["pages"] == 5 == api.gaps()[0]
+    assert_exact(lake, api.conversations())
+
+
+# -- the pace of several runs -----------------------------------------------------------------------------------------
+
+
+def assert_paced(api, requests):
+    count, gaps = api.gaps()
+    assert count == requests and len(gaps) == requests - 1
+    assert min(gaps) >= 0.5 - TOLERANCE, gaps
+
+
+def test_one_run_after_the_other_keeps_the_pace(simulate, command, lake):
+    api = simulate("--conversations", 150, "--requests-per-second", 2)
+    requests = 0
+    for name in ("sync", "sync", "compact", "export", "compact", "backfill", "sync"):
+        api.advance(minutes=40)
+        paced = [*WRITING[name], *(["--requests-per-second", 2] if name in FETCHING else [])]
+        told = json.loads(command(name, api if name in FETCHING else None, *paced, "--json").stdout)
+        assert told["retries"] == 0
+        requests += told["requests"]
+    assert requests >= 6
+    assert_paced(api, requests)
+
+
+@pytest.mark.parametrize("between", [[], ["compact"]], ids=["at once", "after a compaction"])
+def test_the_pace_is_kept_after_a_kill_too(simulate, command, begin, lake, between):
+    api = simulate("--conversations", 300, "--requests-per-second", 2)
+    for requests in (1, 3):
+        process = begin(api, pace=2)
+        until(requests_of(api, requests), process)
+        assert killed(process) and api.gaps()[0] == requests
+        for name in between:
+            command(name)
+    told = json.loads(command("sync", api, "--requests-per-second", 2, "--json").stdout)
+    assert told["retries"] == 0
+    assert_paced(api, 3 + told["requests"])
+    assert_exact(lake, api.conversations())
+
+
+@pytest.mark.parametrize("how", SIGNALS)
+def test_the_pace_is_kept_after_a_run_that_was_asked_to_stop(simulate, command, begin, how):
+    api = simulate("--conversations", 300, "--requests-per-second", 2)
+    process = begin(api, pace=2)
+    until(requests_of(api, 2), process)
+    process.send_signal(SIGNALS[how])
+    ended(process, code=130)
+    told = json.loads(command("sync", api, "--requests-per-second", 2, "--json").stdout)
+    assert_paced(api, 2 + told["requests"])
+
+
+def test_the_pace_is_kept_after_a_run_that_was_refused(misbehave, lake):
+    api = misbehave([answer("401 Unauthorized", "{}"), answer("403 Forbidden", "{}"), good("a")])
+    for code in (3, 3, 0, 0):
+        run("sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", 2, code=code)
+    assert len(api.times) == 4 and min(api.gaps()) >= 0.5 - TOLERANCE, api.gaps()
+
+
+class Reluctant(Misbehaving):
+    """Accepts no connection before it is told to."""
+
+    def accept(self):
+        self.released.wait()
+        super().accept()
+
+    def connecting(self):
+        """How many connections to it have been asked for in vain."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(state == "02" and remote.endswith(f":{self.port:04X}") for _, _, remote, state, *_ in rows)
+
+
+@pytest.fixture
+def reluctant():
+    server = Reluctant([good("a")])
+    server.listener.listen(0)
+    yield server
+    server.stop()
+
+
+def test_the_pace_is_kept_after_a_run_that_was_long_in_connecting(reluctant, begin):
+    """The first request leaves as its turn comes, and arrives when there is a connection, a second later."""
+    api = reluctant
+    waiting = [socket.socket() for _ in range(3)]
+    for connection in waiting:
+        connection.setblocking(False)
+        connection.connect_ex(("127.0.0.1", api.port))
+    others = until(api.connecting)
+    began = time.monotonic()
+    process = begin(api, pace=2)
+    until(lambda: api.connecting() > others, process)
+    api.released.set()
+    ended(process)
+    assert api.times[0] - began > 0.7, "it took its time, or this shows nothing"
+    ended(begin(api, pace=2))
+    assert len(api.times) == 2 and min(api.gaps()) >= 0.5 - TOLERANCE, api.gaps()
+
+
+# -- wrong input ------------------------------------------------------------------------------------------------------
+
+
+def wrong_inputs(lake, api):
+    """Arguments that cannot be right, and whether a key is given."""
+    url = ["--base-url", api.url, "--requests-per-second", 0]
+    backwards = ["--from", "2024-02-20", "--to", "2024-02-01"]
+    return [
+        (["backfill", "--lake", lake, *url, *backwards], KEY, "--from"),
+        (["backfill", "--lake", lake, *url, "--from", "2024-02-01", "--to", "2024-02-01"], KEY, "--from"),
+        (["backfill", "--lake", lake, *url, *RANGE], None, "DECAGON_API_KEY"),
+        (["sync", "--lake", lake, *url], None, "DECAGON_API_KEY"),
+        (["export", "--lake", lake, *url], " ", "DECAGON_API_KEY"),
+        (["sync", "--lake", lake, *url, "--api-key-file", "no-such-file"], KEY, "no-such-file"),
+        (["sync", "--lake", lake, "--base-url", "http://192.0.2.1"], KEY, "--allow-http"),
+        (["sync", "--lake", lake, *url, "--user-filters", "[]"], KEY, "--user-filters"),
+    ]
+
+
+def test_wrong_input_makes_nothing(simulate, lake):
+    api = simulate("--conversations", 20)
+    for arguments, key, named in wrong_inputs(lake, api):
+        done = run(*arguments, key=key, code=2)
+        assert named in done.stderr and not done.stdout
+        assert not lake.exists()
+    lake.mkdir()
+    for arguments, key, _ in wrong_inputs(lake, api):
+        run(*arguments, key=key, code=2)
+        assert not list(lake.iterdir())
+    assert api.gaps()[0] == 0
+
+
+def test_wrong_input_changes_nothing(simulate, command, lake):
+    api, other = simulate("--conversations", 20), simulate("--conversations", 20, "--seed", 2)
+    command("sync", api)
+    everything = {path: path.read_bytes() for path in Path(lake).rglob("*") if path.is_file()}
+    for arguments, key, _ in wrong_inputs(lake, api):
+        run(*arguments, key=key, code=2)
+        assert everything == {path: path.read_bytes() for path in Path(lake).rglob("*") if path.is_file()}
+    before = kept(lake)
+    for name, more in FETCHING.items():
+        assert other.url in command(name, other, *more, code=2).stderr
+        assert "--user-filters" in command(name, api, *more, "--user-filters", "{}", code=2).stderr
+        assert kept(lake) == before
+    assert other.gaps()[0] == 0 and api.gaps()[0] == 1
+    assert holder(lake)["ended"]
+
+
+def test_wrong_input_does_not_disturb_a_run_under_way(simulate, command, begin, lake):
+    api, other = simulate("--conversations", 500), simulate("--conversations", 20, "--seed", 2)
+    first = begin(api, "--json", pace=2)
+    until(requests_of(api, 2), first)
+    held_by = holder(lake)
+    for arguments, key, named in wrong_inputs(lake, api):
+        assert named in run(*arguments, key=key, code=2).stderr, "its own fault comes first"
+    for name, more in FETCHING.items():
+        command(name, other, *more, code=7)
+    assert holder(lake) == held_by and first.poll() is None
+    told = json.loads(ended(first).stdout)
+    assert told["outcome"] == "done" and api.gaps()[0] == 5 and other.gaps()[0] == 0
+    assert_exact(lake, api.conversations())
+
+
+# -- a lake of a newer version ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last_run", ["ended", "was killed"])
+def test_a_lake_of_a_newer_version_is_left_alone(simulate, command, begin, lake, last_run):
+    api = simulate("--conversations", 400)
+    command("export", api)
+    if last_run == "was killed":
+        process = begin(api, "--restart", pace=2)
+        until(requests_of(api, 5), process)
+        assert killed(process)
+    description = json.loads(Path(lake, "_state", "lake.json").read_text())
+    assert description["format_version"] < 99
+    Path(lake, "_state", "lake.json").write_text(json.dumps({**description, "format_version": 99}))
+    # What a newer version may have a use for.
+    landed = next(Path(lake, "_landing", "messages").rglob("*.parquet"))
+    shutil.copy(landed, landed.with_name("20990101T000000Z-000000-0000.parquet"))
+    shutil.copy(landed, landed.with_name(f"{landed.name}#1"))
+    Path(lake, "_state", "lake.json#1").write_text("{}")
+    before, asked = kept(lake), api.gaps()[0]
+    for name, more in [*WRITING.items(), ("status", []), ("verify", [])]:
+        for _ in range(2):
+            done = command(name, api if name in FETCHING else None, *more, "--json", code=2)
+            assert "newer" in done.stderr and "99" in done.stderr and str(lake) in done.stderr and not done.stdout
+            assert kept(lake) == before
+    assert api.gaps()[0] == asked
