@@ -34,6 +34,8 @@ const RENEWAL: Duration = Duration::from_secs(6);
 const EXPIRY: Duration = Duration::from_secs(20);
 /// How often a name that may be that of a dead run is looked at.
 const WATCH: Duration = Duration::from_secs(1);
+/// How long a disk may take to lock a file.
+const LOCKING: Duration = Duration::from_secs(60);
 /// How many records are kept.
 const KEPT: u64 = 2;
 
@@ -129,8 +131,9 @@ impl Lease {
     pub async fn acquire(lake: &Lake, holder: Holder, clock: Clock, shutdown: &CancellationToken) -> Result<Self> {
         let series = Series::new(lake, layout::leases(), KEPT);
         let locking = lake.clone();
-        let lock = tokio::task::spawn_blocking(move || lock_file(&locking)).await;
-        let lock = match lock.map_err(|error| Error::bug("the locking failed").caused_by(error))?? {
+        let locked = clock.within(LOCKING, tokio::task::spawn_blocking(move || lock_file(&locking))).await;
+        let locked = locked.ok_or_else(|| Error::store(format!("the disk of {} does not answer", lake.url())))?;
+        let lock = match locked.map_err(|error| Error::bug("the locking failed").caused_by(error))?? {
             Lock::None => None,
             Lock::Taken(file) => Some(file),
             Lock::OfAnother => {

@@ -38,6 +38,15 @@ struct Api {
 
 impl Api {
     fn start() -> Self {
+        Self::with(false)
+    }
+
+    /// One that bounds `created_at`, whatever it is asked for.
+    fn ignoring_the_filter() -> Self {
+        Self::with(true)
+    }
+
+    fn with(ignores_filter: bool) -> Self {
         let (sender, receiver) = std::sync::mpsc::channel();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -50,7 +59,7 @@ impl Api {
                     cursor_name: CursorName::NextCursor,
                     default_filter: TimestampFilter::CreatedAt,
                     updated_at: true,
-                    ignores_filter: false,
+                    ignores_filter,
                 };
                 let settings = Settings {
                     port: 0,
@@ -116,6 +125,7 @@ async fn sync<S: ObjectStore + MultipartStore>(api: &Api, store: S, kept: &Kept)
     let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url)?;
     args.fetch.api.page_size = Some(9);
     args.fetch.flush.flush_conversations = 18;
+    args.on_ignored_filter = OnIgnoredFilter::Full;
     fetch_into(lake(store, kept), SYNC, &Ask::Changes(&args), &context()).await
 }
 
@@ -310,6 +320,12 @@ async fn any_call_may_be_the_last_of_its_process_on_a_local_disk() {
     let folder = tempfile::tempdir().unwrap();
     let kept = Kept::ByLock(folder.path().to_owned());
     exhaust(&Api::start(), kept, &[Fate::EndsBefore, Fate::EndsAfter]).await;
+}
+
+/// The second sync has an increment, a probe and a walk over everything.
+#[tokio::test]
+async fn any_call_may_be_the_last_of_its_process_where_the_api_ignores_the_filter() {
+    exhaust(&Api::ignoring_the_filter(), Kept::ByLease, &[Fate::EndsAfter, Fate::FailsAfter]).await;
 }
 
 #[tokio::test]
