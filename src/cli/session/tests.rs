@@ -285,7 +285,7 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
         }
     }
     println!(
-        "{} calls of a first sync and {} of a second, each {fates:?}: {runs} runs, {fenced} fenced",
+        "{meanwhile:?}: {} calls of a first sync and {} of a second, each {fates:?}: {runs} runs, {fenced} fenced",
         calls[0], calls[1]
     );
 }
