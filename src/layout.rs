@@ -50,6 +50,11 @@ pub fn table_object(table: Table, date: CreatedDate) -> Path {
     Path::from(format!("{}/{PARTITION}={date}/part-0.parquet", table.name()))
 }
 
+/// The date of a table's object, from its key; `None` for other keys.
+pub fn table_object_date(table: Table, key: &Path) -> Option<CreatedDate> {
+    date_of(key).filter(|date| table_object(table, *date) == *key)
+}
+
 /// The folder of one table.
 pub fn table_folder(table: Table) -> Path {
     Path::from(table.name())

@@ -132,11 +132,8 @@ async fn table_status(lake: &Lake, table: Table) -> Result<TableStatus> {
     let objects: Vec<_> = lake.list(layout::table_folder(table)).try_collect().await?;
     let runtime = Handle::current();
     let counted = objects.into_iter().filter_map(|object| {
-        let date = layout::date_of(&object.location)?;
-        // A desktop's own files, say.
-        if object.location != layout::table_object(table, date) {
-            return None;
-        }
+        // There may be others: a desktop's own files, say.
+        let date = layout::table_object_date(table, &object.location)?;
         let (lake, runtime) = (lake.clone(), runtime.clone());
         Some(async move {
             let size = object.size;

@@ -42,7 +42,7 @@ pub fn remove_conversations(
     runtime: &Handle,
 ) -> Result<Compacted> {
     let tables = DateTables { lake, lease, date, runtime };
-    let found = tables.find()?;
+    let found = runtime.block_on(lake.table_objects(date))?;
     let inputs = Files::of_tables(lake, date, &found, runtime)?.into_iter().map(|files| Without { files, unwanted });
     tables.replace(&found, inputs.collect())
 }
@@ -50,25 +50,12 @@ pub fn remove_conversations(
 impl DateTables<'_> {
     /// Brings what is landed, oldest first, into the tables.
     pub(super) fn compact(&self, landed: &[(FlushId, Extent)]) -> Result<Compacted> {
-        let found = self.find()?;
+        let found = self.runtime.block_on(self.lake.table_objects(self.date))?;
         let mut inputs: Vec<_> = Files::of_tables(self.lake, self.date, &found, self.runtime)?.into_iter().collect();
         for (flush, extent) in landed {
             inputs.push(Files::of_flush(self.lake, self.date, flush, extent, self.runtime));
         }
         self.replace(&found, inputs)
-    }
-
-    /// What is there.
-    fn find(&self) -> Result<PerTable<Option<ObjectMeta>>> {
-        let head = |table| {
-            let (lake, key) = (self.lake, layout::table_object(table, self.date));
-            async move { lake.head(&key).await }
-        };
-        let [conversations, messages, tags, logs] = Table::ALL.map(head);
-        let found = async { tokio::join!(conversations, messages, tags, logs) };
-        let (conversations, messages, tags, logs) = self.runtime.block_on(found);
-        let mut found = [conversations?, messages?, tags?, logs?].into_iter();
-        Ok(PerTable::from_fn(|_| found.next().flatten()))
     }
 
     /// Replaces what was `found` by what `inputs` come to, the children first.

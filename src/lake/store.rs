@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::PartedStore;
 use crate::error::{Error, Result};
+use crate::layout;
+use crate::model::{CreatedDate, PerTable, Table};
 
 /// An opened lake.
 #[derive(Debug, Clone)]
@@ -119,6 +122,16 @@ impl Lake {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed("look at", key, error)),
         }
+    }
+
+    /// What the store knows of the four table objects of a date.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn table_objects(&self, date: CreatedDate) -> Result<PerTable<Option<ObjectMeta>>> {
+        let keys = Table::ALL.map(|table| layout::table_object(table, date));
+        let mut found = try_join_all(keys.iter().map(|key| self.head(key))).await?.into_iter();
+        Ok(PerTable::from_fn(|_| found.next().flatten()))
     }
 
     /// Every object under a folder.

@@ -18,23 +18,20 @@ const TRIES: usize = 4;
 /// # Errors
 /// Where the store fails.
 pub(super) fn verify(lake: &Lake, date: CreatedDate, runtime: &Handle) -> Result<Verification> {
-    let mut objects = find(lake, date, runtime)?;
+    let find = || runtime.block_on(lake.table_objects(date));
+    let mut objects = find()?;
     for _ in 1..TRIES {
         let found = read(lake, date, &objects, runtime);
         if found.as_ref().is_ok_and(|found| found.findings() == 0) {
             return found;
         }
-        let now = find(lake, date, runtime)?;
+        let now = find()?;
         if now == objects {
             return found;
         }
         objects = now;
     }
     read(lake, date, &objects, runtime)
-}
-
-fn find(lake: &Lake, date: CreatedDate, runtime: &Handle) -> Result<PerTable<Option<ObjectMeta>>> {
-    PerTable::try_from_fn(|table| runtime.block_on(lake.head(&layout::table_object(table, date))))
 }
 
 fn read(

@@ -117,8 +117,6 @@ pub struct Verification {
     /// Every check.
     pub checks: Vec<Checked>,
     #[serde(skip)]
-    seen: BTreeSet<CreatedDate>,
-    #[serde(skip)]
     unreadable: BTreeSet<CreatedDate>,
 }
 
@@ -137,7 +135,6 @@ impl Verification {
             removed_copies: 0,
             given_up_landings: 0,
             checks: Check::ALL.map(|check| Checked { check, findings: 0, evidence: Vec::new() }).into(),
-            seen: BTreeSet::new(),
             unreadable: BTreeSet::new(),
         }
     }
@@ -174,13 +171,6 @@ impl Verification {
         Ok(())
     }
 
-    /// Adds what was found at one date.
-    pub(super) fn add(&mut self, date: CreatedDate, other: Verification) {
-        self.seen.insert(date);
-        self.dates += 1;
-        self.merge(other);
-    }
-
     /// Adds what was found elsewhere.
     pub(super) fn merge(&mut self, other: Verification) {
         self.unreadable.extend(other.unreadable);
@@ -206,11 +196,6 @@ impl Verification {
     pub(super) fn count_rows(&mut self, table: Table, rows: u64) {
         let sum = self.rows.get_mut(table);
         *sum = sum.saturating_add(rows);
-    }
-
-    /// The dates that were read.
-    pub(super) fn dates(&self) -> &BTreeSet<CreatedDate> {
-        &self.seen
     }
 
     /// Whether every file of a date could be read.

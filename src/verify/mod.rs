@@ -37,6 +37,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Where there is none, or its store fails; what does not hold is no error here.
 pub async fn verify(lake: &Lake, clock: Clock) -> Result<Verification> {
+    check(lake, clock).await.map(|(found, _)| found)
+}
+
+/// Every conversation that is under more than one date: its places, the newest copy's first.
+type Doubles = Vec<(String, Vec<Place>)>;
+
+async fn check(lake: &Lake, clock: Clock) -> Result<(Verification, Doubles)> {
     lake.existing().await?;
     let mut found = Verification::of(lake.url());
     let dates = dates(lake, &mut found).await?;
@@ -53,7 +60,8 @@ pub async fn verify(lake: &Lake, clock: Clock) -> Result<Verification> {
         let last = !busy || attempt == TRIES;
         doubtful = read(lake, doubtful, &mut found, last).await?;
     }
-    for (id, places) in across_dates(lake, &dates, &found).await? {
+    let doubles = across_dates(lake, &dates, &found).await?;
+    for (id, places) in &doubles {
         let at: Vec<_> = places.iter().map(|place| place.date.to_string()).collect();
         let key = places.first().map(|place| layout::table_object(Table::Conversations, place.date));
         found.note(Check::UniqueAcrossDates, key.as_ref(), || {
@@ -61,7 +69,7 @@ pub async fn verify(lake: &Lake, clock: Clock) -> Result<Verification> {
         });
     }
     landing::verify(lake, &mut found).await?;
-    Ok(found)
+    Ok((found, doubles))
 }
 
 /// Checks a lake and mends what can be mended: of every conversation that is under more than one date, all but the newest
@@ -70,13 +78,13 @@ pub async fn verify(lake: &Lake, clock: Clock) -> Result<Verification> {
 /// # Errors
 /// As [`verify`], where another run has taken the lake, and `Interrupted`.
 pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock: Clock) -> Result<Verification> {
-    let found = verify(lake, clock).await?;
+    let (found, doubles) = check(lake, clock).await?;
     let given_up = match found.findings_of(Check::Landed) {
         0 => 0,
         _ => landing::give_up_damaged(lake, ledger, lease.run_id(), clock.now()).await?,
     };
     let mut unwanted: BTreeMap<CreatedDate, BTreeSet<String>> = BTreeMap::new();
-    for (id, places) in across_dates(lake, found.dates(), &found).await? {
+    for (id, places) in doubles {
         let Some(newest) = places.first() else { continue };
         for older in places.iter().filter(|place| place.date != newest.date) {
             unwanted.entry(older.date).or_default().insert(id.clone());
@@ -120,7 +128,8 @@ async fn read(lake: &Lake, dates: Vec<CreatedDate>, found: &mut Verification, la
     let mut doubtful = Vec::new();
     while let Some((date, of_date)) = results.try_next().await? {
         if of_date.findings() == 0 || last {
-            found.add(date, of_date);
+            found.dates += 1;
+            found.merge(of_date);
         } else {
             doubtful.push(date);
         }
@@ -128,12 +137,7 @@ async fn read(lake: &Lake, dates: Vec<CreatedDate>, found: &mut Verification, la
     Ok(doubtful)
 }
 
-/// Every conversation that is under more than one date: its places, the newest copy's first.
-async fn across_dates(
-    lake: &Lake,
-    dates: &BTreeSet<CreatedDate>,
-    found: &Verification,
-) -> Result<Vec<(String, Vec<Place>)>> {
+async fn across_dates(lake: &Lake, dates: &BTreeSet<CreatedDate>, found: &Verification) -> Result<Doubles> {
     let (lake, runtime, rows) = (lake.clone(), Handle::current(), *found.rows.get(Table::Conversations));
     let dates: Vec<_> = dates.iter().copied().filter(|date| found.is_readable(*date)).collect();
     tokio::task::spawn_blocking(move || ids::across_dates(&lake, &dates, rows, &runtime))
@@ -148,7 +152,7 @@ async fn dates(lake: &Lake, found: &mut Verification) -> Result<BTreeSet<Created
         let mut objects = lake.list(layout::table_folder(table));
         while let Some(object) = objects.try_next().await? {
             let key = object.location;
-            match layout::date_of(&key).filter(|date| layout::table_object(table, *date) == key) {
+            match layout::table_object_date(table, &key) {
                 Some(date) => {
                     dates.insert(date);
                 }
