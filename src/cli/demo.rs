@@ -15,15 +15,13 @@ use super::{examples, output};
 use crate::api::ApiKey;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lake::Lake;
+use crate::lake::{Lake, StoreOptions};
 use crate::layout;
 use crate::model::{Table, TimestampFilter};
 use crate::simulate::{CursorName, Disputed, Settings, Simulator, World};
 use crate::status;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// How long one call to this machine's disk may take.
-const STORE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the simulator of the demo and its client agree on.
 pub(super) const KEY: &str = "demo-key";
 
@@ -79,7 +77,7 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
 
 /// The demo's lake, without what an earlier demo left there. Nothing else is ever removed.
 async fn fresh_lake(path: &Path, clock: Clock) -> Result<Lake> {
-    let lake = Lake::open(&path.display().to_string(), STORE_TIMEOUT, clock)?;
+    let lake = Lake::open(&path.display().to_string(), &StoreOptions::default(), clock)?;
     let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
     if occupied && lake.get(&layout::demo_mark()).await?.is_none() {
         return Err(Error::usage(format!("--lake {} has something in it that no demo made", path.display()))

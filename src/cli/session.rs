@@ -186,6 +186,7 @@ impl Session {
             set_aside = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
         }
         self.report.end(&result, set_aside, self.context.clock.now());
+        self.report.store_calls = self.lake.calls();
         self.report.error.iter_mut().for_each(|line| *line = logging::without_secrets(line));
         if self.admitted
             && let Err(error) = self.report.save(&self.lake).await

@@ -2,11 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
@@ -16,28 +12,38 @@ use url::Url;
 
 use super::Lake;
 use super::bounded::{Bounded, Limit};
+use super::cloud::StoreOptions;
+use super::diagnose::Backend;
 use super::parts::PartedStore;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
 /// What an address may look like.
-const FORMS: &str = "give a path, file://, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
+const FORMS: &str = "give a path, file://, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, \
+    abfss://container@account.dfs.core.windows.net/prefix or https://account.blob.core.windows.net/container/prefix; \
+    for a store of your own, s3://bucket/prefix with --store-endpoint";
+
+/// What an address names: where in which store.
+struct Place<'a> {
+    url: &'a str,
+    backend: Backend,
+    prefix: Path,
+}
 
 impl Lake {
-    /// Opens the lake at a path or URL, which need not exist yet. Local folders are made when something is written. No
-    /// call to the store takes longer than `call_timeout`, its own retries included.
+    /// Opens the lake at a path or URL, which need not exist yet. Local folders are made when something is written.
     ///
     /// # Errors
     /// Where the URL is not one of a store, or its configuration is incomplete.
-    pub fn open(address: &str, call_timeout: Duration, clock: Clock) -> Result<Self> {
-        let limit = Limit { each: call_timeout, clock };
+    pub fn open(address: &str, options: &StoreOptions, clock: Clock) -> Result<Self> {
+        let limit = Limit::new(options.call_timeout, options.concurrency, clock);
         let local = match Url::parse(address) {
             Ok(url) if url.scheme() == "file" => Some(
                 url.to_file_path()
                     .map_err(|()| Error::usage(format!("--lake {address} is not a path on this machine")))?,
             ),
             // A one-letter scheme is a drive.
-            Ok(url) if url.scheme().len() > 1 => return Self::open_url(address, &url, limit),
+            Ok(url) if url.scheme().len() > 1 => return Self::open_url(address, &url, options, limit),
             _ => Some(PathBuf::from(address)),
         };
         let Some(path) = local.filter(|path| !path.as_os_str().is_empty()) else {
@@ -49,24 +55,30 @@ impl Lake {
             .map_err(|error| Error::usage(format!("--lake {address} cannot be used as a path")).caused_by(error))?;
         // Commits promise durability, so writes are synced.
         let store = LocalFileSystem::new().with_automatic_cleanup(true).with_fsync(true);
-        let store = Arc::new(Bounded::new(PrefixStore::new(store, root), limit));
-        Ok(Lake { url: path.display().to_string(), store, parted: None, folder: Some(path) })
+        let store = Arc::new(Bounded::new(PrefixStore::new(store, root), limit.clone()));
+        let (url, needs_lock) = (path.display().to_string(), options.needs_lock);
+        Ok(Lake { url, backend: Backend::Local, store, parted: None, folder: Some(path), limit, needs_lock })
     }
 
-    fn open_url(address: &str, url: &Url, limit: Limit) -> Result<Self> {
+    fn open_url(address: &str, url: &Url, options: &StoreOptions, limit: Limit) -> Result<Self> {
+        if url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+            // What follows would be shown in logs and reports.
+            return Err(Error::usage(format!("--lake {}://{}… has more in it than a place", url.scheme(), host(url)))
+                .with_hint("give credentials in the environment: AWS_…, GOOGLE_…, or AZURE_STORAGE_SAS_TOKEN"));
+        }
         let wrong = |error| Error::usage(format!("cannot use --lake {address}")).caused_by(error).with_hint(FORMS);
         let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| wrong(error.into()))?;
-        let place = (address.trim_end_matches('/'), prefix, limit);
+        let place = |backend| Place { url: address.trim_end_matches('/'), backend, prefix };
+        let needs_lock = options.needs_lock;
         match scheme {
             ObjectStoreScheme::AmazonS3 => {
-                AmazonS3Builder::from_env().with_url(address).build().map(|store| Self::in_store(store, place))
+                options.s3(address, host(url)).map(|store| Self::in_store(store, place(Backend::S3), limit, needs_lock))
             }
-            ObjectStoreScheme::GoogleCloudStorage => GoogleCloudStorageBuilder::from_env()
-                .with_url(address)
-                .build()
-                .map(|store| Self::in_store(store, place)),
+            ObjectStoreScheme::GoogleCloudStorage => {
+                options.gcs(address).map(|store| Self::in_store(store, place(Backend::Gcs), limit, needs_lock))
+            }
             ObjectStoreScheme::MicrosoftAzure => {
-                MicrosoftAzureBuilder::from_env().with_url(address).build().map(|store| Self::in_store(store, place))
+                options.azure(address).map(|store| Self::in_store(store, place(Backend::Azure), limit, needs_lock))
             }
             ObjectStoreScheme::Memory => {
                 return Err(Error::usage(format!("--lake {address} would be gone when the run ends")).with_hint(FORMS));
@@ -77,17 +89,23 @@ impl Lake {
     }
 
     /// A lake in an object store, below a prefix.
-    fn in_store<S: ObjectStore + MultipartStore>(store: S, (url, prefix, limit): (&str, Path, Limit)) -> Self {
+    fn in_store<S: ObjectStore + MultipartStore>(
+        store: S,
+        Place { url, backend, prefix }: Place<'_>,
+        limit: Limit,
+        needs_lock: bool,
+    ) -> Self {
         let store = Arc::new(store);
-        let parted = PartedStore { store: Arc::clone(&store) as _, prefix: prefix.clone(), limit };
-        let store = Arc::new(Bounded::new(PrefixStore::new(store, prefix), limit));
-        Lake { url: url.to_owned(), store, parted: Some(parted), folder: None }
+        let parted = PartedStore { store: Arc::clone(&store) as _, prefix: prefix.clone(), limit: limit.clone() };
+        let store = Arc::new(Bounded::new(PrefixStore::new(store, prefix), limit.clone()));
+        Lake { url: url.to_owned(), backend, store, parted: Some(parted), folder: None, limit, needs_lock }
     }
 
     /// A lake on any store, whose calls may take `call_timeout`: for tests.
     #[cfg(test)]
-    pub(crate) fn on<S: ObjectStore + MultipartStore>(store: S, url: &str, call_timeout: Duration) -> Self {
-        Self::in_store(store, (url, Path::default(), Limit { each: call_timeout, clock: Clock::system() }))
+    pub(crate) fn on<S: ObjectStore + MultipartStore>(store: S, url: &str, call_timeout: std::time::Duration) -> Self {
+        let place = Place { url, backend: Backend::S3, prefix: Path::default() };
+        Self::in_store(store, place, Limit::new(call_timeout, 16, Clock::system()), true)
     }
 
     /// The same, but runs are kept apart by a lock in `folder`.
@@ -95,9 +113,52 @@ impl Lake {
     pub(crate) fn on_locked<S: ObjectStore + MultipartStore>(
         store: S,
         url: &str,
-        call_timeout: Duration,
+        call_timeout: std::time::Duration,
         folder: PathBuf,
     ) -> Self {
         Lake { folder: Some(folder), parted: None, ..Self::on(store, url, call_timeout) }
+    }
+}
+
+/// The host of a URL, which is the bucket of an s3:// one.
+fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(address: &str) -> Result<Lake> {
+        Lake::open(address, &StoreOptions::default(), Clock::system())
+    }
+
+    #[test]
+    fn every_form_of_an_address_has_its_store() {
+        for (address, backend) in [
+            ("some/folder", Backend::Local),
+            ("file:///some/folder", Backend::Local),
+            ("s3://bucket/some/prefix/", Backend::S3),
+            ("s3a://bucket", Backend::S3),
+            ("https://bucket.s3.eu-west-1.amazonaws.com/prefix", Backend::S3),
+            ("https://account.r2.cloudflarestorage.com/bucket/prefix", Backend::S3),
+            ("gs://bucket/prefix", Backend::Gcs),
+            ("abfss://container@account.dfs.core.windows.net/prefix", Backend::Azure),
+            ("https://account.blob.core.windows.net/container/prefix", Backend::Azure),
+        ] {
+            let lake = open(address).unwrap_or_else(|error| panic!("{address}: {error:?}"));
+            assert_eq!(lake.backend, backend, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_store_or_more_than_a_place_is_refused_without_showing_it() {
+        for address in ["", "memory:///x", "ftp://host/x", "https://minio.example/bucket", "s3:///x"] {
+            assert_eq!(open(address).unwrap_err().kind().exit_code(), 2, "{address}");
+        }
+        for address in ["s3://key:secret@bucket/x", "https://a.blob.core.windows.net/c?sig=secret", "gs://b/x#secret"] {
+            let told = format!("{:?}", open(address).unwrap_err());
+            assert!(!told.contains("secret"), "{told}");
+        }
     }
 }

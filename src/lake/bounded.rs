@@ -1,9 +1,11 @@
-//! A store whose every call ends in time, whatever the disk or the network does.
+//! A store whose every call ends in time, whatever the disk or the network does, and which gets no more than so many at
+//! a time.
 //!
 //! Must not know: what is stored.
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +17,9 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
+use tokio::sync::Semaphore;
 
+use super::calls::{Call, Counter};
 use crate::clock::Clock;
 
 /// A store that gives up a call, or the wait for the next item of a stream, after a time.
@@ -25,11 +29,13 @@ pub(super) struct Bounded<S> {
     limit: Limit,
 }
 
-/// How long a call may take.
-#[derive(Debug, Clone, Copy)]
+/// How long a call may take and how many may be under way, and how many there were.
+#[derive(Debug, Clone)]
 pub(super) struct Limit {
-    pub(super) each: Duration,
-    pub(super) clock: Clock,
+    each: Duration,
+    at_once: Arc<Semaphore>,
+    calls: Arc<Counter>,
+    clock: Clock,
 }
 
 impl<S> Bounded<S> {
@@ -39,21 +45,48 @@ impl<S> Bounded<S> {
 }
 
 impl Limit {
-    /// Waits for `call`, but no longer than it may take.
-    pub(super) async fn on<T>(self, call: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) fn new(each: Duration, at_once: usize, clock: Clock) -> Self {
+        let at_once = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
+        Limit { each, at_once, calls: Arc::default(), clock }
+    }
+
+    pub(super) fn calls(&self) -> &Counter {
+        &self.calls
+    }
+
+    /// Makes `call` when it is its turn, but waits no longer than it may take.
+    pub(super) async fn on<T>(&self, kind: Call, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.calls.add(kind);
+        self.in_turn(call).await
+    }
+
+    async fn in_turn<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        // It is never closed; every holder lets go in time.
+        let _turn = self.at_once.acquire().await;
         self.clock.within(self.each, call).await.unwrap_or_else(|| {
             let source = format!("no answer within {} s (see --store-timeout)", self.each.as_secs_f32()).into();
             Err(Error::Generic { store: "lake", source })
         })
     }
 
-    fn on_each<T: Send + 'static>(self, items: BoxStream<'static, Result<T>>) -> BoxStream<'static, Result<T>> {
-        let next = move |mut items: BoxStream<'static, Result<T>>| async move {
-            let item = self.on(async { items.next().await.transpose() }).await.transpose()?;
-            Some((item, items))
-        };
+    fn on_each<T: Send + 'static>(
+        &self,
+        items: BoxStream<'static, Result<T>>,
+        note: impl Fn(&Self, u64) + Send + 'static,
+    ) -> BoxStream<'static, Result<T>> {
+        let limit = self.clone();
         // Not asked again after the wait for an item was given up, unless the caller wants to.
-        stream::unfold(items, next).boxed()
+        stream::unfold((limit, note, items, 0_u64), |(limit, note, mut items, number)| async move {
+            let item = limit.in_turn(async { items.next().await.transpose() }).await.transpose()?;
+            note(&limit, number);
+            Some((item, (limit, note, items, number.saturating_add(1))))
+        })
+        .boxed()
+    }
+
+    fn listing<T: Send + 'static>(&self, entries: BoxStream<'static, Result<T>>) -> BoxStream<'static, Result<T>> {
+        self.calls.add(Call::List);
+        self.on_each(entries, |limit, entry| limit.calls.add_listed(entry))
     }
 }
 
@@ -67,49 +100,50 @@ impl<S: ObjectStore> fmt::Display for Bounded<S> {
 #[deny(clippy::missing_trait_methods, reason = "a call that is not bounded would be missed")]
 impl<S: ObjectStore> ObjectStore for Bounded<S> {
     async fn put_opts(&self, key: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.limit.on(self.inner.put_opts(key, body, options)).await
+        self.limit.on(Call::Put, self.inner.put_opts(key, body, options)).await
     }
 
     async fn put_multipart_opts(&self, key: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let upload = self.limit.on(self.inner.put_multipart_opts(key, options)).await?;
-        Ok(Box::new(BoundedUpload { inner: upload, limit: self.limit }))
+        let upload = self.limit.on(Call::Multipart, self.inner.put_multipart_opts(key, options)).await?;
+        Ok(Box::new(BoundedUpload { inner: upload, limit: self.limit.clone() }))
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
-        let found = self.limit.on(self.inner.get_opts(key, options)).await?;
+        let kind = if options.head { Call::Head } else { Call::Get };
+        let found = self.limit.on(kind, self.inner.get_opts(key, options)).await?;
         // A file on this machine's disks is read chunk by chunk too: whatever hangs there hangs for a time only.
         let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
         let extensions = found.extensions.clone();
-        let payload = GetResultPayload::Stream(self.limit.on_each(found.into_stream()));
+        let payload = GetResultPayload::Stream(self.limit.on_each(found.into_stream(), |_, _| {}));
         Ok(GetResult { payload, meta, range, attributes, extensions })
     }
 
     async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.limit.on(self.inner.get_ranges(key, ranges)).await
+        self.limit.on(Call::Get, self.inner.get_ranges(key, ranges)).await
     }
 
     fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.limit.on_each(self.inner.delete_stream(keys))
+        self.limit.on_each(self.inner.delete_stream(keys), |limit, _| limit.calls.add(Call::Delete))
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.limit.on_each(self.inner.list(prefix))
+        self.limit.listing(self.inner.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.limit.on_each(self.inner.list_with_offset(prefix, offset))
+        self.limit.listing(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.limit.on(self.inner.list_with_delimiter(prefix)).await
+        self.limit.on(Call::List, self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.limit.on(self.inner.copy_opts(from, to, options)).await
+        self.limit.on(Call::Copy, self.inner.copy_opts(from, to, options)).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.limit.on(self.inner.rename_opts(from, to, options)).await
+        self.limit.on(Call::Copy, self.inner.rename_opts(from, to, options)).await
     }
 }
 
@@ -122,14 +156,15 @@ struct BoundedUpload {
 #[async_trait]
 impl MultipartUpload for BoundedUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        Box::pin(self.limit.on(self.inner.put_part(data)))
+        let (limit, part) = (self.limit.clone(), self.inner.put_part(data));
+        Box::pin(async move { limit.on(Call::Part, part).await })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        self.limit.on(self.inner.complete()).await
+        self.limit.on(Call::Multipart, self.inner.complete()).await
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.limit.on(self.inner.abort()).await
+        self.limit.on(Call::Multipart, self.inner.abort()).await
     }
 }

@@ -167,7 +167,7 @@ impl Lease {
             lost: AtomicBool::new(false),
             stop: shutdown.child_token(),
         });
-        held.append(&mut *held.newest.lock().await, None).await?;
+        held.take(&mut *held.newest.lock().await).await?;
         let renewing = CancellationToken::new();
         if !held.locked {
             tokio::spawn(renew(Arc::clone(&held), renewing.clone()));
@@ -208,7 +208,7 @@ impl Lease {
         if newest.released {
             return Err(Error::bug("something was to be written after the run had ended"));
         }
-        if self.held.locked { Ok(()) } else { self.held.append(&mut newest, None).await }
+        if self.held.locked { Ok(()) } else { self.held.append(&mut newest, None).await.map(drop) }
     }
 
     /// Lets the next run have the lake.
@@ -238,7 +238,24 @@ impl Held {
         self.lost.load(Ordering::Relaxed)
     }
 
-    async fn append(&self, newest: &mut Newest, ended: Option<Ended>) -> Result<()> {
+    /// Appends the first record, and makes sure that it keeps others out.
+    async fn take(&self, newest: &mut Newest) -> Result<()> {
+        let record = self.append(newest, None).await?;
+        if self.locked || !self.lake.needs_lock {
+            return Ok(());
+        }
+        let key = self.series.key(newest.number);
+        let proven = self.lake.prove_conditions(&key, &record).await;
+        if proven.is_err()
+            && let Err(error) = self.lake.delete(vec![key]).await
+        {
+            tracing::debug!("{}", error.chain().join(": "));
+        }
+        proven
+    }
+
+    /// Appends a record, and returns it as it was written.
+    async fn append(&self, newest: &mut Newest, ended: Option<Ended>) -> Result<Vec<u8>> {
         let record = Record { holder: self.holder.clone(), written_at: self.clock.now(), ended };
         let body = to_json(&record)?;
         let mut number = newest.number.saturating_add(1);
@@ -246,7 +263,7 @@ impl Held {
         if !appended && let Some((own, _)) = self.newest().await?.filter(|(_, by)| by.run_id == self.holder.run_id) {
             // An append of its own got through, though its answer was lost.
             number = own.saturating_add(1);
-            appended = self.series.append(number, body).await?;
+            appended = self.series.append(number, body.clone()).await?;
         }
         if !appended {
             self.lost.store(true, Ordering::Relaxed);
@@ -254,7 +271,7 @@ impl Held {
             return Err(self.taken_over().await);
         }
         newest.number = number;
-        Ok(())
+        Ok(body)
     }
 
     async fn newest(&self) -> Result<Option<(u64, Holder)>> {
@@ -344,7 +361,8 @@ fn lock_file(lake: &Lake) -> Result<Lock> {
     let failed = |error: std::io::Error| {
         Error::store(format!("cannot lock {}", path.display()))
             .caused_by(error)
-            .with_hint("check the disk's space and permissions; a lake needs a file system that knows locks")
+            .with_hint("check the disk's space and permissions; where the file system knows no locks, see to it yourself that one run \
+                    writes at a time and give --unsafe-no-lock")
     };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -353,6 +371,7 @@ fn lock_file(lake: &Lake) -> Result<Lock> {
     match file.try_lock() {
         Ok(()) => Ok(Lock::Taken(file)),
         Err(TryLockError::WouldBlock) => Ok(Lock::OfAnother),
+        Err(TryLockError::Error(_)) if !lake.needs_lock => Ok(Lock::None),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }

@@ -5,7 +5,11 @@
 
 mod address;
 mod bounded;
+mod calls;
 mod checkpoint;
+mod cloud;
+mod conditions;
+mod diagnose;
 mod evidence;
 mod file_reader;
 mod file_writer;
@@ -18,7 +22,9 @@ mod store;
 mod sweep;
 mod upload;
 
+pub use calls::StoreCalls;
 pub use checkpoint::{Checkpoint, Extent, Incremental, Landed, LandedObject, Ledger, Purpose, Walk};
+pub use cloud::{S3Addressing, StoreOptions};
 pub use evidence::{Evidence, Observed, Verdict, Witness};
 pub use file_reader::FileReader;
 pub use file_writer::{Lifetime, encode, table_writer};

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Lake;
 use super::bounded::Limit;
+use super::calls::Call;
 use super::store::to_json;
 use crate::error::Result;
 use crate::layout;
@@ -51,7 +52,7 @@ impl PartedStore {
     }
 
     async fn abort(&self, key: &Path, id: &MultipartId) -> StoreResult<()> {
-        match self.limit.on(self.store.abort_multipart(&self.path(key), id)).await {
+        match self.limit.on(Call::Multipart, self.store.abort_multipart(&self.path(key), id)).await {
             // It has ended already.
             Err(StoreError::NotFound { .. }) => Ok(()),
             aborted => aborted,
@@ -69,7 +70,9 @@ impl Lake {
         let Some(parted) = &self.parted else {
             return self.store.put_multipart(key).await.map_err(failed);
         };
-        let upload_id = parted.limit.on(parted.store.create_multipart(&parted.path(key))).await.map_err(failed)?;
+        let path = parted.path(key);
+        let begun = parted.limit.on(Call::Multipart, parted.store.create_multipart(&path)).await;
+        let upload_id = begun.map_err(failed)?;
         let record = layout::upload_record(run, key);
         let body = to_json(&Record { key: key.to_string(), upload_id: upload_id.clone() })?;
         if let Err(error) = self.put(&record, body).await {
@@ -130,7 +133,7 @@ impl MultipartUpload for Upload {
         let (parted, path, id) = (self.parted.clone(), self.parted.path(&self.key), self.upload_id.clone());
         let arrived = Arc::clone(&self.arrived);
         Box::pin(async move {
-            let part = parted.limit.on(parted.store.put_part(&path, &id, number, data)).await?;
+            let part = parted.limit.on(Call::Part, parted.store.put_part(&path, &id, number, data)).await?;
             if let Some(place) = arrived.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
                 *place = Some(part);
             }
@@ -143,7 +146,8 @@ impl MultipartUpload for Upload {
         let parts =
             parts.ok_or_else(|| StoreError::Generic { store: "lake", source: "a part has not arrived".into() })?;
         let path = self.parted.path(&self.key);
-        let done = self.parted.limit.on(self.parted.store.complete_multipart(&path, &self.upload_id, parts)).await?;
+        let completed = self.parted.store.complete_multipart(&path, &self.upload_id, parts);
+        let done = self.parted.limit.on(Call::Multipart, completed).await?;
         self.off_record().await?;
         Ok(done)
     }

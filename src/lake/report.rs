@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::calls::StoreCalls;
 use super::store::{Lake, to_json};
 use crate::error::{Error, Kind, Result};
 use crate::layout;
@@ -75,6 +76,8 @@ pub struct RunReport {
     pub table_rows: PerTable<u64>,
     /// Bytes of the tables that were written anew.
     pub table_bytes: PerTable<u64>,
+    /// Calls to the store, up to the writing of this report.
+    pub store_calls: StoreCalls,
 }
 
 impl RunReport {
@@ -106,6 +109,7 @@ impl RunReport {
             duplicates_resolved: 0,
             table_rows: PerTable::default(),
             table_bytes: PerTable::default(),
+            store_calls: StoreCalls::default(),
         }
     }
 

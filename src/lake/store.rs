@@ -11,26 +11,41 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use serde::{Deserialize, Serialize};
 
+use super::bounded::Limit;
+use super::calls::StoreCalls;
+use super::diagnose::{Backend, Told, answer_is_lost, bucket_is_missing, is_unknown_to_store, remedy};
 use super::parts::PartedStore;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Table};
 
+/// How often a conditional put is sent whose answer was lost.
+const PUT_TRIES: usize = 3;
+
 /// An opened lake.
 #[derive(Debug, Clone)]
 pub struct Lake {
     pub(super) url: String,
+    pub(super) backend: Backend,
     pub(super) store: Arc<dyn ObjectStore>,
     /// The same store, for uploads in parts; none on local disks.
     pub(super) parted: Option<PartedStore>,
     /// Where it is, if on a local disk.
     pub(super) folder: Option<PathBuf>,
+    pub(super) limit: Limit,
+    /// Whether it is refused where its store cannot keep two runs apart; else its puts go without conditions.
+    pub(super) needs_lock: bool,
 }
 
 impl Lake {
     /// Where the lake is, as people write it in queries.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The calls made to the store since it was opened.
+    pub fn calls(&self) -> StoreCalls {
+        self.limit.calls().so_far()
     }
 
     /// Where an object is on this machine's disks; `None` for a lake in an object store.
@@ -42,7 +57,7 @@ impl Lake {
     /// others out.
     fn in_place_of(&self, found: Option<&ObjectMeta>) -> PutMode {
         match found {
-            _ if self.folder.is_some() => PutMode::Overwrite,
+            _ if self.folder.is_some() || !self.needs_lock => PutMode::Overwrite,
             None => PutMode::Create,
             Some(ObjectMeta { e_tag, version, .. }) => {
                 PutMode::Update(UpdateVersion { e_tag: e_tag.clone(), version: version.clone() })
@@ -62,25 +77,12 @@ impl Lake {
     ///
     /// # Errors
     /// Where the store fails, and kind `Held` where another run has written it since.
-    pub(super) async fn replace(
-        &self,
-        key: &Path,
-        found: Option<&ObjectMeta>,
-        body: impl Into<PutPayload>,
-    ) -> Result<()> {
-        let put = self.store.put_opts(key, body.into(), self.in_place_of(found).into()).await;
-        put.map(drop).map_err(|error| self.not_replaced(key, error))
-    }
-
-    /// A failure of the store to put an object in the place of another.
-    pub(super) fn not_replaced(&self, key: &Path, error: object_store::Error) -> Error {
-        match error {
-            object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. } => {
-                Error::held(format!("another run has replaced {}/{key}", self.url))
-                    .with_hint("let one run at a time write to a lake; run this again")
-            }
-            error => self.failed("write", key, error),
+    pub(super) async fn replace(&self, key: &Path, found: Option<&ObjectMeta>, body: impl Into<Bytes>) -> Result<()> {
+        if self.put_if(key, body.into(), self.in_place_of(found)).await? {
+            return Ok(());
         }
+        Err(Error::held(format!("another run has replaced {}/{key}", self.url))
+            .with_hint("let one run at a time write to a lake; run this again"))
     }
 
     /// Writes an object that must not exist yet. Returns false where another one does; where it is this very one, the
@@ -88,14 +90,37 @@ impl Lake {
     ///
     /// # Errors
     /// Where the store fails; the object may have been written all the same.
-    pub async fn create(&self, key: &Path, body: Vec<u8>) -> Result<bool> {
-        let body = Bytes::from(body);
-        match self.store.put_opts(key, body.clone().into(), PutMode::Create.into()).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Ok(self.get(key).await?.is_some_and(|there| there == body))
+    pub async fn create(&self, key: &Path, body: impl Into<Bytes>) -> Result<bool> {
+        if self.needs_lock {
+            return self.put_if(key, body.into(), PutMode::Create).await;
+        }
+        match self.get(key).await? {
+            Some(there) => Ok(there == body.into()),
+            None => self.put_if(key, body.into(), PutMode::Overwrite).await,
+        }
+    }
+
+    /// Puts an object on a condition; returns whether it is there now.
+    ///
+    /// An answer that was lost leaves open whether the put got through. It is sent again then: what is refused because
+    /// the very same is there has got through.
+    async fn put_if(&self, key: &Path, body: Bytes, mode: PutMode) -> Result<bool> {
+        let mut tries = 1..=PUT_TRIES;
+        loop {
+            tries.next();
+            match self.store.put_opts(key, body.clone().into(), mode.clone().into()).await {
+                Ok(_) => return Ok(true),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                    return Ok(self.get(key).await?.is_some_and(|there| there == body));
+                }
+                Err(error) if answer_is_lost(&error) && !tries.is_empty() => {
+                    tracing::debug!("the answer to a put of {key} was lost; putting it again");
+                }
+                Err(error) if mode != PutMode::Overwrite && is_unknown_to_store(&error) => {
+                    return Err(self.lacks_conditions("does not know them").caused_by(Told::briefly(&error)));
+                }
+                Err(error) => return Err(self.failed("write", key, error)),
             }
-            Err(error) => Err(self.failed("write", key, error)),
         }
     }
 
@@ -107,7 +132,7 @@ impl Lake {
         let failed = |error| self.failed("read", key, error);
         match self.store.get(key).await {
             Ok(found) => found.bytes().await.map(Some).map_err(failed),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error @ object_store::Error::NotFound { .. }) if !bucket_is_missing(&error) => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }
@@ -168,9 +193,12 @@ impl Lake {
     /// A failure of the store at one key.
     pub(super) fn failed(&self, verb: &str, key: &Path, error: object_store::Error) -> Error {
         let place = if key.as_ref().is_empty() { self.url.clone() } else { format!("{}/{key}", self.url) };
-        Error::store(format!("cannot {verb} {place}")).caused_by(error).with_hint(
-            "nothing that was landed is lost; check the store's space and permissions and run the command again",
-        )
+        tracing::debug!("{error}");
+        let hint = remedy(self.backend, &error).unwrap_or_else(|| {
+            "nothing that was landed is lost; check the store's space and permissions and run the command again"
+                .to_owned()
+        });
+        Error::store(format!("cannot {verb} {place}")).caused_by(Told::briefly(&error)).with_hint(hint)
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::error::Kind;
+use crate::lake::StoreOptions;
 use crate::lake::{Checkpoint, Ledger, Purpose, Upload, Walk};
 use crate::model::{CreatedDate, Request, Table, Window};
 
@@ -182,7 +183,7 @@ async fn what_is_left_in_the_store_does_not_grow() {
 #[tokio::test]
 async fn on_a_local_disk_the_lock_dies_with_its_holder() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Lake::open(folder.path().to_str().unwrap(), Duration::from_secs(60), CLOCK).unwrap();
+    let open = || Lake::open(folder.path().to_str().unwrap(), &StoreOptions::default(), CLOCK).unwrap();
     let lake = open();
     let first = acquire(&lake, 1).await.unwrap();
     let error = acquire(&open(), 2).await.unwrap_err();
@@ -198,7 +199,7 @@ async fn on_a_local_disk_the_lock_dies_with_its_holder() {
 #[tokio::test]
 async fn what_dead_runs_left_is_swept_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
-    let lake = Lake::open(folder.path().to_str().unwrap(), Duration::from_secs(60), CLOCK).unwrap();
+    let lake = Lake::open(folder.path().to_str().unwrap(), &StoreOptions::default(), CLOCK).unwrap();
     let (known, orphan) = (landed(&run(1)), landed(&run(2)));
     let others = Path::from("_landing/others/data.csv");
     for key in [&known, &orphan, &others, &layout::store_time(&run(1)), &layout::run_report(&run(1))] {

@@ -1,0 +1,155 @@
+//! The object stores of the clouds, and of what speaks as they do, set up from their own environment.
+//!
+//! Credentials are found as `object_store` finds them: the environment, then workload identity, then that of the machine
+//! (AWS profiles it does not read). Must not know: what is stored.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::{ClientConfigKey, Result, RetryConfig};
+use url::Url;
+
+/// How to reach a lake's store, and how hard to try.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Where the store is, if not where the cloud's own is.
+    pub endpoint: Option<Url>,
+    /// How buckets are addressed on S3; as `object_store` does where not told.
+    pub s3_addressing: Option<S3Addressing>,
+    /// The longest time one call may take, its retries included.
+    pub call_timeout: Duration,
+    /// The longest time one request of a call may take.
+    pub request_timeout: Duration,
+    /// How often a request is sent again.
+    pub retries: usize,
+    /// How many calls may be under way.
+    pub concurrency: usize,
+    /// Whether a lake is refused whose store cannot keep two runs apart.
+    pub needs_lock: bool,
+}
+
+/// How a bucket stands in the address of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum S3Addressing {
+    /// https://endpoint/bucket/key, which every store knows
+    Path,
+    /// https://bucket.endpoint/key
+    Virtual,
+}
+
+/// A whole conversation with a store is retried for this long: signatures hold no longer.
+const LONGEST_RETRYING: Duration = Duration::from_secs(180);
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions {
+            endpoint: None,
+            s3_addressing: None,
+            call_timeout: Duration::from_secs(300),
+            request_timeout: Duration::from_secs(60),
+            retries: 10,
+            concurrency: 16,
+            needs_lock: true,
+        }
+    }
+}
+
+impl StoreOptions {
+    fn retry(&self) -> RetryConfig {
+        RetryConfig {
+            max_retries: self.retries,
+            retry_timeout: self.call_timeout.min(LONGEST_RETRYING),
+            ..RetryConfig::default()
+        }
+    }
+
+    /// What every kind of client is told, `found` being the endpoint in its environment. Whoever writes down an endpoint
+    /// without TLS means it.
+    fn client(&self, found: Option<String>) -> Vec<(ClientConfigKey, String)> {
+        let endpoint = self.endpoint.as_ref().map(Url::to_string).or(found);
+        let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let mut settings = vec![
+            (ClientConfigKey::Timeout, format!("{} ms", self.request_timeout.as_millis())),
+            (ClientConfigKey::UserAgent, concat!("decagon-lake/", env!("CARGO_PKG_VERSION")).to_owned()),
+        ];
+        settings.extend(plain.then(|| (ClientConfigKey::AllowHttp, "true".to_owned())));
+        settings
+    }
+
+    /// The endpoint without a slash at its end.
+    fn endpoint(&self) -> Option<String> {
+        self.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned())
+    }
+
+    /// # Errors
+    /// Where a setting, here or in the environment, is not one.
+    pub(super) fn s3(&self, address: &str, bucket: &str) -> Result<AmazonS3> {
+        let mut builder = AmazonS3Builder::from_env().with_url(address).with_retry(self.retry());
+        let found = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
+        let found = found.iter().find_map(|key| builder.get_config_value(key));
+        for (key, value) in self.client(found.clone()) {
+            builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+        }
+        let style = AmazonS3ConfigKey::VirtualHostedStyleRequest;
+        if let Some(addressing) = self.s3_addressing {
+            builder = builder.with_config(style, (addressing == S3Addressing::Virtual).to_string());
+        }
+        let endpoint = match self.s3_addressing {
+            // The client takes the endpoint for the bucket's own.
+            Some(S3Addressing::Virtual) => self.endpoint().or(found).and_then(|endpoint| bucket_in(&endpoint, bucket)),
+            _ => self.endpoint(),
+        };
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
+        }
+        builder.build()
+    }
+
+    /// # Errors
+    /// As [`StoreOptions::s3`].
+    pub(super) fn gcs(&self, address: &str) -> Result<GoogleCloudStorage> {
+        let mut builder = GoogleCloudStorageBuilder::from_env().with_url(address).with_retry(self.retry());
+        for (key, value) in self.client(builder.get_config_value(&GoogleConfigKey::BaseUrl)) {
+            builder = builder.with_config(GoogleConfigKey::Client(key), value);
+        }
+        if let Some(endpoint) = self.endpoint() {
+            builder = builder.with_base_url(&endpoint);
+        }
+        builder.build()
+    }
+
+    /// # Errors
+    /// As [`StoreOptions::s3`].
+    pub(super) fn azure(&self, address: &str) -> Result<MicrosoftAzure> {
+        let mut builder = MicrosoftAzureBuilder::from_env().with_url(address).with_retry(self.retry());
+        for (key, value) in self.client(builder.get_config_value(&AzureConfigKey::Endpoint)) {
+            builder = builder.with_config(AzureConfigKey::Client(key), value);
+        }
+        if let Some(endpoint) = self.endpoint() {
+            builder = builder.with_endpoint(endpoint);
+        }
+        builder.build()
+    }
+}
+
+/// An endpoint with the bucket in its host.
+fn bucket_in(endpoint: &str, bucket: &str) -> Option<String> {
+    let (scheme, host) = endpoint.trim_end_matches('/').split_once("://")?;
+    let own = host.starts_with(&format!("{bucket}."));
+    Some(if own { format!("{scheme}://{host}") } else { format!("{scheme}://{bucket}.{host}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_stands_in_the_host_once() {
+        let expected = Some("https://data.store.example:9000".to_owned());
+        assert_eq!(bucket_in("https://store.example:9000/", "data"), expected);
+        assert_eq!(bucket_in("https://data.store.example:9000", "data"), expected);
+    }
+}
