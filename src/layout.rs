@@ -9,6 +9,7 @@
 //! _state/leases/<20 digits>.json                              who writes to the lake; the highest number counts
 //! _state/leases/<run>.now                                     what time it is at the store, for a moment
 //! _state/leases/<run>-<key>.upload                            a large object that a run is uploading, while it is
+//! _state/check/<run>-<name>                                    what a check tries, while it does
 //! _state/lock                                                 locked by who writes, on local disks
 //! _state/runs/<run>.json                                      run reports
 //! _state/quarantine/<run>-<nnnn>.jsonl                        what could not be read
@@ -119,6 +120,21 @@ pub fn store_time(run: &RunId) -> Path {
 /// Whether a key is that of a [`store_time`].
 pub fn is_store_time(key: &Path) -> bool {
     key.filename().and_then(|name| name.strip_suffix(".now")).is_some_and(RunId::is_one)
+}
+
+/// The folder of what checks try.
+pub fn probes() -> Path {
+    Path::from(format!("{STATE}/check"))
+}
+
+/// What one check tries.
+pub fn probe(run: &RunId, name: &str) -> Path {
+    Path::from(format!("{}/{run}-{name}", probes()))
+}
+
+/// Whether a key is that of something that the check `run` tries.
+pub fn is_probe_of(run: &RunId, key: &Path) -> bool {
+    key.prefix_matches(&probes()) && key.filename().is_some_and(|name| name.starts_with(run.as_str()))
 }
 
 /// That a run has an upload in parts to `key` under way.

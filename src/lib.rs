@@ -1,6 +1,7 @@
 //! Exports the conversations of a Decagon account into a data lake of Parquet tables.
 
 pub mod api;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod compact;

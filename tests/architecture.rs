@@ -12,7 +12,7 @@ const ORDER: [&[&str]; 8] = [
     &["model"],
     &["api", "flatten", "layout", "merge"],
     &["lake"],
-    &["export", "compact", "status", "simulate"],
+    &["check", "compact", "export", "simulate", "status"],
     &["verify"],
     &["cli"],
     &["main"],

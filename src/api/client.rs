@@ -113,6 +113,16 @@ impl Client {
         self.pacer.follow((self.clock.now() - last_request_at).to_std().unwrap_or_default());
     }
 
+    /// Waits until another request may be sent, by whoever it is.
+    pub async fn rest(&mut self, shutdown: &CancellationToken) {
+        if self.tally.requests > 0 {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.pacer.turn() => {}
+            }
+        }
+    }
+
     /// What was asked for so far.
     pub fn tally(&self) -> Tally {
         self.tally

@@ -28,8 +28,9 @@ const EXAMPLES: &str = "\
 Try it without an account:
   decagon-lake demo
 
-Export an account into a folder, then again every hour (cron, Airflow, …):
-  export DECAGON_API_KEY=…  DECAGON_LAKE=/data/decagon
+Export an account into a folder or bucket, then again every hour (cron, Airflow, …):
+  export DECAGON_API_KEY=…  DECAGON_LAKE=s3://bucket/decagon
+  decagon-lake check
   decagon-lake sync
 
 Fetch a range of time again:
@@ -88,6 +89,8 @@ pub(super) enum Command {
     Status(LakeArgs),
     /// Check what the lake promises, and mend what can be mended
     Verify(VerifyArgs),
+    /// Try whatever a run needs of the lake's store and of the API: what one runs first
+    Check(CheckArgs),
     /// Serve a simulated export API on this machine
     Simulate(SimulateArgs),
     /// See all of it work, on simulated conversations
@@ -290,6 +293,15 @@ pub(super) struct VerifyArgs {
     /// Where a conversation is under two dates, keep the newest copy alone
     #[arg(long, env = "DECAGON_REPAIR", value_parser = BoolishValueParser::new())]
     pub(super) repair: bool,
+}
+
+/// `check`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    pub(super) of: LakeArgs,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
 }
 
 /// The simulated conversations.

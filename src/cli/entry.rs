@@ -8,13 +8,17 @@ use clap::Parser;
 use indicatif::MultiProgress;
 use tracing::Level;
 
-use super::args::{Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, WorldArgs};
+use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, WorldArgs};
 use super::session::{self, Context};
 use super::{demo, logging, output, shutdown};
+use crate::api::Client;
+use crate::check::Came;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
+use crate::lake::Lake;
+use crate::model::RunId;
 use crate::simulate::{Disputed, Settings, Simulator, World, WorldSettings};
-use crate::{status, verify};
+use crate::{check, status, verify};
 
 /// How many threads do what must not block the async ones. Of the program's own tasks at most four hold one at a time
 /// (three stages of an export, two dates of a compaction or verification, four footers of a status); the rest is for
@@ -23,6 +27,9 @@ const BLOCKING_THREADS: usize = 6;
 
 /// How long threads may take to end once all is said and done.
 const THREADS_MAY_TAKE: Duration = Duration::from_secs(1);
+
+/// How often a check tries again what fails.
+const CHECK_RETRIES: usize = 2;
 
 /// The fastest a simulation goes: a year in half a minute.
 const FASTEST: f64 = 1e6;
@@ -65,6 +72,7 @@ fn run(cli: &Cli, bars: MultiProgress) -> Result<()> {
             Command::Compact(args) => session::compact(args, &context).await.map(drop),
             Command::Status(args) => show_status(args, &context).await,
             Command::Verify(args) => verify(args, &context).await,
+            Command::Check(args) => check(args, &context).await,
             Command::Simulate(args) => simulate(args, &context).await,
             Command::Demo(args) => demo::demo(args, &context).await,
         }
@@ -109,6 +117,36 @@ async fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
             Err(Error::integrity(format!("{findings} findings: the lake {} is not what it promises", found.lake))
                 .with_hint(output::remedy(&found)))
         }
+    }
+}
+
+async fn check(args: &CheckArgs, context: &Context) -> Result<()> {
+    // Whoever checks sits there and waits.
+    let mut options = args.of.store.options();
+    options.retries = options.retries.min(CHECK_RETRIES);
+    let lake = Lake::open(&args.of.lake, &options, context.clock)?;
+    let client = session::client_options(&args.api).and_then(|mut options| {
+        options.retry.max_tries = options.retry.max_tries.min(CHECK_RETRIES + 1);
+        Client::new(options, context.clock)
+    });
+    let run = RunId::new(context.clock.now(), fastrand::u32(..));
+    let tried = check::check(&lake, client, run, &context.shutdown).await?;
+    if args.of.json {
+        let json = serde_json::to_string(&tried);
+        let json = json.map_err(|error| Error::bug("cannot write what was checked").caused_by(error))?;
+        output::line(&logging::without_secrets(&json));
+    } else {
+        output::checked(&lake, &args.api.base_url, &tried);
+    }
+    let failed = || {
+        tried.iter().filter_map(|tried| match &tried.came {
+            Came::Failed { kind, .. } => Some(*kind),
+            _ => None,
+        })
+    };
+    match failed().next() {
+        None => Ok(()),
+        Some(kind) => Err(Error::new(kind, format!("{} of {} checks failed", failed().count(), tried.len()))),
     }
 }
 

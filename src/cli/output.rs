@@ -4,10 +4,13 @@ use std::io::Write;
 
 use chrono::SecondsFormat;
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
+use url::Url;
 
 use super::args::LogFormat;
+use super::logging::without_secrets;
+use crate::check::{Came, Tried};
 use crate::error::Error;
-use crate::lake::{Outcome, RunReport, Verdict};
+use crate::lake::{Lake, Outcome, RunReport, Verdict};
 use crate::model::{Table, Window};
 use crate::status::Status;
 use crate::verify::{Check, Finding, Verification};
@@ -139,6 +142,25 @@ pub(super) fn status(status: &Status) {
         let (rows, bytes, dates) =
             (HumanCount(of.rows).to_string(), DecimalBytes(of.bytes).to_string(), HumanCount(of.dates).to_string());
         line(&format!("{:<14} {rows:>14} {bytes:>12} {dates:>7}  {range}", table.name()));
+    }
+}
+
+/// Tells what was checked, for people: a line each, and what to do where it fails.
+pub(super) fn checked(lake: &Lake, api: &Url, tried: &[Tried]) {
+    line(&format!("lake     {}", lake.url()));
+    line(&format!("api      {}", api.as_str().trim_end_matches('/')));
+    for Tried { what, came } in tried {
+        let told = what.told();
+        match came {
+            Came::Ok => line(&format!("ok       {told}")),
+            Came::Skipped { why } => line(&format!("skipped  {told}: {why}")),
+            Came::Failed { error, hint, .. } => {
+                line(&without_secrets(&format!("FAILED   {told}: {}", error.join(": "))));
+                if let Some(hint) = hint {
+                    line(&without_secrets(&format!("         {hint}")));
+                }
+            }
+        }
     }
 }
 

@@ -309,7 +309,7 @@ pub(super) async fn repair(args: &VerifyArgs, context: &Context) -> Result<Verif
     repaired
 }
 
-fn client_options(args: &ApiArgs) -> Result<Options> {
+pub(super) fn client_options(args: &ApiArgs) -> Result<Options> {
     let key = api_key(args)?;
     logging::hide(&key);
     Ok(Options {

@@ -79,6 +79,15 @@ pub struct Ended {
     pub last_request_at: Option<DateTime<Utc>>,
 }
 
+/// What can be seen of who has a lake.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The run that has it, or had it when it died.
+    pub holder: Option<Holder>,
+    /// When the last run that ended as runs do asked the API for something.
+    pub last_request_at: Option<DateTime<Utc>>,
+}
+
 /// How the run before this one went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
@@ -175,13 +184,19 @@ impl Lease {
         Ok(Lease { before, held, _lock: lock, renewing })
     }
 
-    /// The run that has the lake, or had it when it died.
+    /// What can be seen of who has the lake, without taking it.
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn holder(lake: &Lake) -> Result<Option<Holder>> {
+    pub async fn seen(lake: &Lake) -> Result<Seen> {
         let newest = Series::new(lake, layout::leases(), KEPT).newest::<Record>().await?;
-        Ok(newest.map(|(_, record)| record).filter(|record| record.ended.is_none()).map(|record| record.holder))
+        Ok(match newest {
+            None => Seen::default(),
+            Some((_, Record { holder, ended: None, .. })) => Seen { holder: Some(holder), last_request_at: None },
+            Some((_, Record { ended: Some(ended), .. })) => {
+                Seen { holder: None, last_request_at: ended.last_request_at }
+            }
+        })
     }
 
     /// How the run before this one went.

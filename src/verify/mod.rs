@@ -53,7 +53,7 @@ async fn check(lake: &Lake, clock: Clock) -> Result<(Verification, Doubles)> {
             break;
         }
         // The tables of a date are replaced one after the other: a run may be in the middle of it.
-        let busy = Lease::holder(lake).await?.is_some();
+        let busy = Lease::seen(lake).await?.holder.is_some();
         if busy {
             clock.sleep(PAUSE).await;
         }

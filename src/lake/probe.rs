@@ -1,0 +1,204 @@
+//! Tries on a lake's own store whatever a run needs of it, on objects that nothing else looks at.
+//!
+//! Promises: what is tried is removed again, and nothing else is touched. Must not know: how it is told.
+
+use std::fs::{File, TryLockError};
+
+use bytes::Bytes;
+use chrono::Duration;
+use futures::TryStreamExt;
+use futures::future::join_all;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
+use serde::Serialize;
+
+use super::Lake;
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::model::RunId;
+
+/// The smallest part that S3 takes, but for the last.
+const PART_BYTES: usize = 5 << 20;
+/// How many writers race for one object, and how often.
+const RACERS: usize = 8;
+const RACES: usize = 3;
+/// How old an object is that a killed check has left.
+const LEFT_AFTER: Duration = Duration::hours(1);
+
+/// What a run needs of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// Objects are listed.
+    List,
+    /// An object is written.
+    Put,
+    /// It reads back.
+    Read,
+    /// A range of it does.
+    ReadRange,
+    /// Of two writers the second is refused.
+    KeepApart,
+    /// A large object is written in parts, and not seen before the last.
+    Parts,
+    /// Objects are deleted.
+    Delete,
+}
+
+impl Capability {
+    /// All of them, in the order in which they have to be tried.
+    pub const ALL: [Capability; 7] = [
+        Capability::List,
+        Capability::Put,
+        Capability::Read,
+        Capability::ReadRange,
+        Capability::KeepApart,
+        Capability::Parts,
+        Capability::Delete,
+    ];
+}
+
+/// A store being tried.
+#[derive(Debug)]
+pub struct Probe<'a> {
+    lake: &'a Lake,
+    run: RunId,
+    /// Whether the lake's folder was there before.
+    had_folder: bool,
+}
+
+impl<'a> Probe<'a> {
+    /// Begins a trial of the lake's store.
+    pub fn new(lake: &'a Lake, run: RunId) -> Self {
+        let had_folder = lake.folder.as_ref().is_some_and(|folder| folder.exists());
+        Probe { lake, run, had_folder }
+    }
+
+    /// Tries one capability; those before it must hold.
+    ///
+    /// # Errors
+    /// Where the store fails, or does not do what it says.
+    pub async fn of(&self, capability: Capability) -> Result<()> {
+        match capability {
+            Capability::List => self.listed().await.map(drop),
+            Capability::Put => self.lake.put(&self.key("object"), body()).await,
+            Capability::Read => self.read().await,
+            Capability::ReadRange => self.read_range().await,
+            Capability::KeepApart => self.keep_apart().await,
+            Capability::Parts => self.parts().await,
+            Capability::Delete => self.delete().await,
+        }
+    }
+
+    /// Removes what the trial has left, as far as the store lets it.
+    pub async fn clean(self) {
+        // What fails here has been told already.
+        let _ = self.delete().await;
+        if let Some(folder) = self.lake.folder.as_ref().filter(|_| self.had_folder) {
+            // Folders that are empty go with their last object.
+            let _ = std::fs::create_dir_all(folder);
+        }
+    }
+
+    fn key(&self, name: &str) -> Path {
+        layout::probe(&self.run, name)
+    }
+
+    async fn listed(&self) -> Result<Vec<ObjectMeta>> {
+        self.lake.list(layout::probes()).try_collect().await
+    }
+
+    async fn read(&self) -> Result<()> {
+        let there = self.lake.get(&self.key("object")).await?;
+        holds(there.as_ref() == Some(&body()), "what was written does not read back")
+    }
+
+    async fn read_range(&self) -> Result<()> {
+        let key = self.key("object");
+        let range = self.lake.store.get_range(&key, 100..200).await;
+        let range = range.map_err(|error| self.lake.failed("read a range of", &key, error))?;
+        holds(range == body().slice(100..200), "a range of an object is not what was asked for")
+    }
+
+    /// On local disks a locked file keeps runs apart, elsewhere the conditions of puts.
+    async fn keep_apart(&self) -> Result<()> {
+        let key = self.key("object");
+        if let Some(path) = self.lake.local_path(&key) {
+            let failed = |error: std::io::Error| {
+                Error::store(format!("cannot lock {}", path.display()))
+                    .caused_by(error)
+                    .with_hint("a lake needs a file system that knows locks, or --unsafe-no-lock")
+            };
+            let first = File::open(&path).map_err(failed)?;
+            match first.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+                Err(TryLockError::WouldBlock) => return Err(Error::bug("somebody else locked a file of this check")),
+            }
+            let second = File::open(&path).map_err(failed)?;
+            let refused = matches!(second.try_lock(), Err(TryLockError::WouldBlock));
+            return holds(refused, "a file that is locked can be locked by another");
+        }
+        self.lake.prove_conditions(&key, &body()).await?;
+        let found = self.lake.head(&key).await?;
+        self.lake.replace(&key, found.as_ref(), body()).await?;
+        for race in 0..RACES {
+            let key = self.key(&format!("race-{race}"));
+            let writers = (0..RACERS).map(|racer| self.lake.create(&key, format!("writer {racer}")));
+            let won = join_all(writers).await.into_iter().collect::<Result<Vec<_>>>()?;
+            let winners = won.iter().filter(|won| **won).count();
+            if winners != 1 {
+                let fault = format!("lets {winners} of {RACERS} writers make the same object");
+                return Err(self.lake.lacks_conditions(&fault));
+            }
+        }
+        Ok(())
+    }
+
+    async fn parts(&self) -> Result<()> {
+        let key = self.key("parts");
+        let failed = |error| self.lake.failed("write in parts", &key, error);
+        let parts = [Bytes::from(vec![b'a'; PART_BYTES]), body()];
+        for complete in [false, true] {
+            let mut upload = self.lake.store.put_multipart(&key).await.map_err(failed)?;
+            let mut sent = Ok(());
+            for part in &parts {
+                sent = sent.and(upload.put_part(PutPayload::from(part.clone())).await);
+            }
+            let seen = self.lake.head(&key).await?.is_some();
+            if sent.is_err() || !complete {
+                upload.abort().await.map_err(failed)?;
+                sent.map_err(failed)?;
+            } else {
+                upload.complete().await.map_err(failed)?;
+            }
+            holds(!seen, "an object is seen before its last part")?;
+        }
+        let border = PART_BYTES as u64 - 10..PART_BYTES as u64 + 10;
+        let there = self.lake.store.get_range(&key, border).await.map_err(failed)?;
+        holds(there == [&[b'a'; 10][..], &body()[..10]].concat(), "an object in parts does not read back")
+    }
+
+    /// Deletes what this check has written, and what one has left that was killed long ago.
+    async fn delete(&self) -> Result<()> {
+        let objects = self.listed().await?;
+        let own = |object: &ObjectMeta| layout::is_probe_of(&self.run, &object.location);
+        let newest = objects.iter().map(|object| object.last_modified).max();
+        let old = |object: &ObjectMeta| newest.is_some_and(|now| now - object.last_modified > LEFT_AFTER);
+        let keys = objects.iter().filter(|object| own(object) || old(object)).map(|object| object.location.clone());
+        self.lake.delete(keys.collect()).await?;
+        holds(!self.listed().await?.iter().any(own), "what was deleted is still listed")
+    }
+}
+
+fn body() -> Bytes {
+    (0..1_000_u32).map(|place| u8::try_from(place % 251).unwrap_or_default()).collect()
+}
+
+fn holds(condition: bool, fault: &str) -> Result<()> {
+    if condition {
+        Ok(())
+    } else {
+        Err(Error::store(fault).with_hint("this store cannot hold a lake; use another one"))
+    }
+}
