@@ -16,6 +16,18 @@ pub(super) enum Backend {
 /// Where machines of AWS and Azure ask for the credentials of their own identity.
 const INSTANCE_METADATA: &str = "169.254.169.254";
 
+/// How a refusal stands in the text of a failure.
+const REFUSALS: [&str; 2] = ["401 Unauthorized", "403 Forbidden"];
+/// What it says where it is the credentials that are wrong: S3, Azure and its emulator, GCS.
+const FORGERIES: [&str; 6] = [
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AuthenticationFailed",
+    "AuthorizationFailure",
+    "InvalidAuthentication",
+    "401 Unauthorized",
+];
+
 /// A store's failure, told in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -84,11 +96,13 @@ pub(super) fn remedy(backend: Backend, error: &object_store::Error) -> Option<St
     {
         return Some("the bucket is in another region: set AWS_REGION to the bucket's own".to_owned());
     }
-    match error {
-        PermissionDenied { .. } | Unauthenticated { .. } => Some(refused(backend, &text)),
-        _ if transport(error).is_some() => Some(unreachable(backend).to_owned()),
-        _ => None,
+    // Of a listing that is refused the kind is not told.
+    let is_refused = matches!(error, PermissionDenied { .. } | Unauthenticated { .. })
+        || REFUSALS.iter().any(|status| text.contains(status));
+    if is_refused {
+        return Some(refused(backend, &text));
     }
+    transport(error).is_some().then(|| unreachable(backend).to_owned())
 }
 
 fn missing_bucket(backend: Backend) -> &'static str {
@@ -99,8 +113,7 @@ fn missing_bucket(backend: Backend) -> &'static str {
 }
 
 fn refused(backend: Backend, text: &str) -> String {
-    let forged = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed", "InvalidAuthentication"];
-    if forged.iter().any(|code| text.contains(code)) || text.contains("401 Unauthorized") {
+    if FORGERIES.iter().any(|code| text.contains(code)) {
         return format!("the credentials are wrong: {}", keys(backend));
     }
     match backend {

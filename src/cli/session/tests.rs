@@ -18,6 +18,7 @@ use faulty::{Fate, Faulty};
 use truth::{Conversations, expected};
 
 mod faulty;
+mod scenarios;
 mod truth;
 
 const SEED: u64 = 17;

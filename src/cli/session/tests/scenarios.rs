@@ -1,0 +1,150 @@
+//! The scenarios of the conformance suite (tests/e2e/test_stores.py) in memory, which no two processes share: there the
+//! real binary runs them on the other stores.
+
+use super::*;
+use crate::cli::args::{BackfillArgs, ExportArgs};
+use crate::cli::demo::sync_args;
+
+/// A lake in memory, and the API.
+struct Place {
+    api: Api,
+    store: Arc<InMemory>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let api = Api::start();
+        api.time.set(Duration::ZERO);
+        Place { api, store: Arc::new(InMemory::new()) }
+    }
+
+    fn args(&self) -> ExportArgs {
+        let mut args = sync_args(std::path::Path::new("unused"), &self.api.url).unwrap();
+        args.fetch.api.page_size = Some(5);
+        args.fetch.flush.flush_conversations = 10;
+        args
+    }
+
+    fn lake(&self) -> Lake {
+        lake(sound(&self.store), &Kept::ByLease)
+    }
+
+    async fn fetch(&self, command: &'static str) -> Result<RunReport> {
+        fetch_into(self.lake(), command, &Ask::Changes(&self.args()), &context()).await
+    }
+
+    async fn compact(&self) -> RunReport {
+        compact_in(self.lake(), false, &context()).await.unwrap()
+    }
+
+    async fn tables(&self) -> std::collections::BTreeMap<String, bytes::Bytes> {
+        let objects: Vec<_> = self.store.list(None).try_collect().await.unwrap();
+        let mut tables = std::collections::BTreeMap::new();
+        for key in objects.into_iter().map(|object| object.location) {
+            if !key.as_ref().starts_with('_') {
+                let body = object_store::ObjectStoreExt::get(self.store.as_ref(), &key).await.unwrap();
+                tables.insert(key.to_string(), body.bytes().await.unwrap());
+            }
+        }
+        tables
+    }
+
+    async fn assert_exact(&self, later: usize) {
+        assert_exact(&self.store, &self.api.truth[later], "in memory").await;
+    }
+}
+
+#[tokio::test]
+async fn fresh_sync_and_increments() {
+    let place = Place::new();
+    for (later, passed) in [(0, Duration::ZERO), (1, LATER), (1, LATER)] {
+        place.api.time.set(passed);
+        place.fetch(SYNC).await.unwrap();
+        place.assert_exact(later).await;
+    }
+}
+
+#[tokio::test]
+async fn backfill_then_sync() {
+    let place = Place::new();
+    let from = DateTime::from_timestamp(1_709_251_200 - 86_400, 0).unwrap();
+    let ExportArgs { fetch, .. } = place.args();
+    let args = BackfillArgs { from, to: from + LATER, timestamp_filter: TimestampFilter::UpdatedAt, fetch };
+    fetch_into(place.lake(), "backfill", &Ask::Range(&args), &context()).await.unwrap();
+    place.compact().await;
+    let (from, to) = (from.timestamp_micros(), (from + LATER).timestamp_micros());
+    let inside = place.api.truth[0].clone().into_iter().filter(|(_, (at, ..))| (from..to).contains(at));
+    let inside: Conversations = inside.collect();
+    assert!(!inside.is_empty() && inside.len() < place.api.truth[0].len());
+    assert_exact(&place.store, &inside, "after the backfill").await;
+    place.fetch(SYNC).await.unwrap();
+    place.assert_exact(0).await;
+}
+
+#[tokio::test]
+async fn compaction_touches_only_what_is_landed() {
+    let place = Place::new();
+    place.fetch("export").await.unwrap();
+    assert!(place.tables().await.is_empty());
+    place.compact().await;
+    place.assert_exact(0).await;
+    let before = place.tables().await;
+    place.compact().await;
+    assert_eq!(place.tables().await, before);
+    place.api.time.set(LATER);
+    let compacted = place.fetch(SYNC).await.unwrap().compacted_dates;
+    for (key, body) in place.tables().await {
+        let touched = compacted.iter().any(|date| key.contains(&format!("={date}/")));
+        assert_eq!(touched, before.get(&key) != Some(&body), "{key}");
+    }
+    place.assert_exact(1).await;
+}
+
+#[tokio::test]
+async fn crash_and_continue() {
+    let place = Place::new();
+    let dying = Faulty::new(Arc::clone(&place.store), 40, Fate::EndsAfter);
+    let lake = lake(dying, &Kept::ByLease);
+    fetch_into(lake, SYNC, &Ask::Changes(&place.args()), &context()).await.unwrap_err();
+    sync(&place.api, Faulty::an_hour_later(Arc::clone(&place.store)), &Kept::ByLease).await.unwrap();
+    place.assert_exact(0).await;
+}
+
+#[tokio::test]
+async fn two_at_once() {
+    let place = Place::new();
+    let slow = Faulty::new(Arc::clone(&place.store), 40, Fate::SleepsBefore);
+    let first_lake = lake(slow.clone(), &Kept::ByLease);
+    let (args, own) = (place.args(), context());
+    let asked = Ask::Changes(&args);
+    let mut first = std::pin::pin!(fetch_into(first_lake, SYNC, &asked, &own));
+    tokio::select! {
+        _ = &mut first => panic!("it was to fall asleep"),
+        () = slow.falls_asleep() => {}
+    }
+    // The holder shows no sign of life, but it is not given up before its time.
+    let soon = context();
+    let second = async {
+        let lake = lake(sound(&place.store), &Kept::ByLease);
+        fetch_into(lake, SYNC, &Ask::Changes(&place.args()), &soon).await
+    };
+    let woken = async {
+        soon.clock.sleep(Duration::from_millis(1_500)).await;
+        slow.wake();
+        first.await
+    };
+    let (second, first) = tokio::join!(second, woken);
+    assert_eq!(second.unwrap_err().kind(), Kind::Held);
+    first.unwrap();
+    place.assert_exact(0).await;
+}
+
+#[tokio::test]
+async fn verify_finds_what_is_gone() {
+    let place = Place::new();
+    place.fetch(SYNC).await.unwrap();
+    let gone = place.tables().await.into_keys().find(|key| key.starts_with("messages/")).unwrap();
+    object_store::ObjectStoreExt::delete(place.store.as_ref(), &gone.into()).await.unwrap();
+    let found = verify::verify(&place.lake(), Clock::system()).await.unwrap();
+    assert!(found.findings() > 0);
+}
