@@ -34,9 +34,9 @@ pub struct StoreOptions {
 /// How a bucket stands in the address of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum S3Addressing {
-    /// https://endpoint/bucket/key, which every store knows
+    /// As the first part of the path, which every store knows
     Path,
-    /// https://bucket.endpoint/key
+    /// As the first part of the host
     Virtual,
 }
 

@@ -17,27 +17,42 @@ fn stale() -> PutMode {
     PutMode::Update(UpdateVersion { e_tag: Some(format!("\"{:032}\"", 0)), version: Some("1".to_owned()) })
 }
 
+/// What became of a put whose condition does not hold.
+enum Fate {
+    Refused,
+    Put,
+}
+
 impl Lake {
-    /// Makes sure that the store refuses to put `body` over itself at `key` on conditions that do not hold.
+    /// Makes sure that the store refuses to put `body` over itself at `key` on conditions that do not hold. Returns false
+    /// where somebody has removed it in the meantime; it may be there again then.
     ///
     /// # Errors
-    /// Kind `Store` where it does not, or fails.
-    pub(super) async fn prove_conditions(&self, key: &Path, body: &[u8]) -> Result<()> {
-        for (mode, fault) in [
-            (PutMode::Create, "puts an object over one where there must be none"),
-            (stale(), "puts an object in the place of another one than it was told to"),
-        ] {
-            let body = Bytes::copy_from_slice(body);
-            match self.store.put_opts(key, body.into(), mode.into()).await {
-                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
-                Ok(_) => return Err(self.lacks_conditions(fault)),
-                Err(error) if is_unknown_to_store(&error) => {
-                    return Err(self.lacks_conditions("does not know them").caused_by(Told::briefly(&error)));
-                }
-                Err(error) => return Err(self.failed("write", key, error)),
-            }
+    /// Kind `Store` where the store does not refuse it, or fails.
+    pub(super) async fn prove_conditions(&self, key: &Path, body: &[u8]) -> Result<bool> {
+        if let Fate::Put = self.put_against(key, body, PutMode::Create).await? {
+            return match self.put_against(key, body, PutMode::Create).await? {
+                Fate::Refused => Ok(false),
+                Fate::Put => Err(self.lacks_conditions("puts an object over one where there must be none")),
+            };
         }
-        Ok(())
+        match self.put_against(key, body, stale()).await? {
+            Fate::Refused => Ok(true),
+            Fate::Put => Err(self.lacks_conditions("puts an object in the place of another one than it was told to")),
+        }
+    }
+
+    async fn put_against(&self, key: &Path, body: &[u8], mode: PutMode) -> Result<Fate> {
+        match self.store.put_opts(key, Bytes::copy_from_slice(body).into(), mode.into()).await {
+            Ok(_) => Ok(Fate::Put),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(Fate::Refused)
+            }
+            Err(error) if is_unknown_to_store(&error) => {
+                Err(self.lacks_conditions("does not know them").caused_by(Told::briefly(&error)))
+            }
+            Err(error) => Err(self.failed("write", key, error)),
+        }
     }
 
     /// A store that cannot keep two runs apart.

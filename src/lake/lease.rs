@@ -260,10 +260,12 @@ impl Held {
             return Ok(());
         }
         let key = self.series.key(newest.number);
-        let proven = self.lake.prove_conditions(&key, &record).await;
-        if proven.is_err()
-            && let Err(error) = self.lake.delete(vec![key]).await
-        {
+        let proven = match self.lake.prove_conditions(&key, &record).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => Err(self.taken_over().await),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = self.lake.delete(vec![key]).await {
             tracing::debug!("{}", error.chain().join(": "));
         }
         proven

@@ -141,7 +141,7 @@ impl<'a> Probe<'a> {
             let refused = matches!(second.try_lock(), Err(TryLockError::WouldBlock));
             return holds(refused, "a file that is locked can be locked by another");
         }
-        self.lake.prove_conditions(&key, &body()).await?;
+        holds(self.lake.prove_conditions(&key, &body()).await?, "an object that was written is gone")?;
         let found = self.lake.head(&key).await?;
         self.lake.replace(&key, found.as_ref(), body()).await?;
         for race in 0..RACES {
@@ -178,7 +178,8 @@ impl<'a> Probe<'a> {
         }
         let border = PART_BYTES as u64 - 10..PART_BYTES as u64 + 10;
         let there = self.lake.store.get_range(&key, border).await.map_err(failed)?;
-        holds(there == [&[b'a'; 10][..], &body()[..10]].concat(), "an object in parts does not read back")
+        let expected: Vec<u8> = [b'a'; 10].into_iter().chain(body().into_iter().take(10)).collect();
+        holds(there == expected, "an object in parts does not read back")
     }
 
     /// Deletes what this check has written, and what one has left that was killed long ago.

@@ -5,6 +5,7 @@ src/cli/session/tests/scenarios.rs.
 """
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -427,6 +428,23 @@ def test_wrong_credentials_are_named_with_what_to_set(place, simulate):
     place.environment[name] = "d3Jvbmc="
     done = place.command("check", simulate(*SMALL), code=5)
     assert done.stdout.count("FAILED") == 2 and name in done.stdout and "d3Jvbmc=" not in done.stdout + done.stderr
+
+
+def test_check_as_the_readme_has_it_for_each_cloud(server, simulate):
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = [block for block in blocks if "check --lake" in block]
+    assert len(blocks) == 4
+    api = simulate(*SMALL)
+    for name, block in zip(["moto", "seaweedfs", "gcs", "azurite"], blocks):
+        store = server(name)
+        env = {**store.environment, "DECAGON_API_KEY": KEY, "DECAGON_BASE_URL": api.url,
+               "PATH": f"{BINARY.parent}:{os.environ['PATH']}"}
+        if "--store-endpoint" in block:
+            del env["AWS_ENDPOINT_URL"]
+        script = block.replace("//bucket/", "//data/").replace("//container/", "//data/").replace(
+            "https://minio.example:9000", getattr(store, "url")).replace("=account", "=devstoreaccount1")
+        done = subprocess.run(["bash", "-euc", script], env=environment(**env), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and done.stdout.count("\nok  ") == 8, (name, done.stdout, done.stderr)
 
 
 def test_what_else_check_tells(simulate, tmp_path, lake):

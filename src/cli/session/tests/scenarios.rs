@@ -95,7 +95,8 @@ async fn compaction_touches_only_what_is_landed() {
     let compacted = place.fetch(SYNC).await.unwrap().compacted_dates;
     for (key, body) in place.tables().await {
         let touched = compacted.iter().any(|date| key.contains(&format!("={date}/")));
-        assert_eq!(touched, before.get(&key) != Some(&body), "{key}");
+        let same = before.get(&key) == Some(&body);
+        assert!(if key.starts_with("conversations/") { touched != same } else { touched || same }, "{key}");
     }
     place.assert_exact(1).await;
 }
@@ -114,7 +115,7 @@ async fn crash_and_continue() {
 async fn two_at_once() {
     let place = Place::new();
     let slow = Faulty::new(Arc::clone(&place.store), 40, Fate::SleepsBefore);
-    let first_lake = lake(slow.clone(), &Kept::ByLease);
+    let first_lake = Lake::on(slow.clone(), "memory", Duration::from_secs(60));
     let (args, own) = (place.args(), context());
     let asked = Ask::Changes(&args);
     let mut first = std::pin::pin!(fetch_into(first_lake, SYNC, &asked, &own));
