@@ -168,3 +168,37 @@ impl MultipartUpload for BoundedUpload {
         self.limit.on(Call::Multipart, self.inner.abort()).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_more_calls_are_under_way_than_may_be_and_each_is_counted() {
+        let limit = Limit::new(Duration::from_secs(60), 3, Clock::system());
+        let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let call = || async {
+            most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+            }
+            under_way.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        };
+        join_all((0..20).map(|_| limit.on(Call::Get, call()))).await.into_iter().collect::<Result<Vec<_>>>().unwrap();
+        assert_eq!((most.into_inner(), limit.calls().so_far().get), (3, 20));
+    }
+
+    #[tokio::test]
+    async fn a_listing_is_counted_by_its_pages() {
+        let limit = Limit::new(Duration::from_secs(60), 1, Clock::system());
+        let entries = |count: u64| limit.listing(stream::iter((0..count).map(Ok)).boxed()).count();
+        assert_eq!((entries(0).await, limit.calls().so_far().list), (0, 1));
+        assert_eq!((entries(1_000).await, limit.calls().so_far().list), (1_000, 2));
+        assert_eq!((entries(1_001).await, limit.calls().so_far().list), (1_001, 4));
+    }
+}
