@@ -6,34 +6,34 @@ use serde::{Serialize, Serializer};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Client;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::{Capability, Lake, Lease, Probe};
 use crate::model::{Request, RunId, Window};
 
-/// One thing that was tried.
+/// One thing that was checked.
 #[derive(Debug, Serialize)]
-pub struct Tried {
+pub struct Checked {
     /// What.
-    #[serde(serialize_with = "by_name")]
-    pub what: What,
+    #[serde(rename = "check", serialize_with = "by_name")]
+    pub item: Item,
     /// What came of it.
     #[serde(flatten)]
-    pub came: Came,
+    pub outcome: Outcome,
 }
 
-/// What can be tried.
+/// What can be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum Item {
     /// Something of the store.
     Store(Capability),
     /// That the API accepts the key.
     Api,
 }
 
-/// What came of a trial.
+/// What came of a check.
 #[derive(Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Came {
+pub enum Outcome {
     /// It works.
     Ok,
     /// It does not.
@@ -44,61 +44,61 @@ pub enum Came {
         hint: Option<String>,
         /// What the process ends with.
         #[serde(skip)]
-        kind: crate::error::Kind,
+        kind: Kind,
     },
-    /// It was not tried.
+    /// It was not checked.
     Skipped {
         /// Why.
         why: String,
     },
 }
 
-impl What {
+impl Item {
     /// The name, for programs.
     pub fn name(self) -> &'static str {
         match self {
-            What::Store(Capability::List) => "list",
-            What::Store(Capability::Put) => "put",
-            What::Store(Capability::Read) => "read",
-            What::Store(Capability::ReadRange) => "read_range",
-            What::Store(Capability::KeepApart) => "keep_apart",
-            What::Store(Capability::Parts) => "parts",
-            What::Store(Capability::Delete) => "delete",
-            What::Api => "api",
+            Item::Store(Capability::List) => "list",
+            Item::Store(Capability::Put) => "put",
+            Item::Store(Capability::Read) => "read",
+            Item::Store(Capability::ReadRange) => "read_range",
+            Item::Store(Capability::KeepApart) => "keep_apart",
+            Item::Store(Capability::Parts) => "parts",
+            Item::Store(Capability::Delete) => "delete",
+            Item::Api => "api",
         }
     }
 
     /// What it shows, for people.
     pub fn told(self) -> &'static str {
         match self {
-            What::Store(Capability::List) => "objects can be listed",
-            What::Store(Capability::Put) => "an object can be written",
-            What::Store(Capability::Read) => "it reads back",
-            What::Store(Capability::ReadRange) => "a range of it does",
-            What::Store(Capability::KeepApart) => "of two writers at once the second is refused",
-            What::Store(Capability::Parts) => "a large object can be written in parts",
-            What::Store(Capability::Delete) => "objects can be deleted",
-            What::Api => "the API accepts the key",
+            Item::Store(Capability::List) => "objects can be listed",
+            Item::Store(Capability::Put) => "an object can be written",
+            Item::Store(Capability::Read) => "it reads back",
+            Item::Store(Capability::ReadRange) => "a range of it does",
+            Item::Store(Capability::KeepApart) => "of two writers at once the second is refused",
+            Item::Store(Capability::Parts) => "a large object can be written in parts",
+            Item::Store(Capability::Delete) => "objects can be deleted",
+            Item::Api => "the API accepts the key",
         }
     }
 }
 
-fn by_name<S: Serializer>(what: &What, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(what.name())
+fn by_name<S: Serializer>(item: &Item, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(item.name())
 }
 
-impl From<Result<()>> for Came {
+impl From<Result<()>> for Outcome {
     fn from(result: Result<()>) -> Self {
         match result {
-            Ok(()) => Came::Ok,
+            Ok(()) => Outcome::Ok,
             Err(error) => {
-                Came::Failed { error: error.chain(), hint: error.hint().map(str::to_owned), kind: error.kind() }
+                Outcome::Failed { error: error.chain(), hint: error.hint().map(str::to_owned), kind: error.kind() }
             }
         }
     }
 }
 
-/// Tries everything. A `client` that could not be set up is told as a failure of the API.
+/// Checks everything. A `client` that could not be set up is told as a failure of the API.
 ///
 /// # Errors
 /// Kind `Interrupted` alone; what does not work is no error here.
@@ -107,46 +107,46 @@ pub async fn check(
     client: Result<Client>,
     run: RunId,
     shutdown: &CancellationToken,
-) -> Result<Vec<Tried>> {
-    let mut tried = Vec::new();
+) -> Result<Vec<Checked>> {
+    let mut checked = Vec::new();
     let probe = Probe::new(lake, run);
-    tokio::select! {
-        biased;
-        () = shutdown.cancelled() => {}
-        () = try_store(&probe, &mut tried) => {}
-    }
+    try_store(&probe, &mut checked, shutdown).await;
     probe.clean().await;
     if shutdown.is_cancelled() {
-        return Err(Error::new(crate::error::Kind::Interrupted, "interrupted"));
+        return Err(Error::new(Kind::Interrupted, "interrupted"));
     }
-    tried.push(Tried { what: What::Api, came: try_api(lake, client, shutdown).await });
-    Ok(tried)
+    checked.push(Checked { item: Item::Api, outcome: try_api(lake, client, shutdown).await });
+    Ok(checked)
 }
 
-async fn try_store(probe: &Probe<'_>, tried: &mut Vec<Tried>) {
+async fn try_store(probe: &Probe<'_>, checked: &mut Vec<Checked>, shutdown: &CancellationToken) {
     let mut written = true;
     for capability in Capability::ALL {
+        // Not in the middle of one: an upload that is not ended would be left behind.
+        if shutdown.is_cancelled() {
+            return;
+        }
         let needs_object = !matches!(capability, Capability::List | Capability::Put);
-        let came = match needs_object && !written {
-            true => Came::Skipped { why: "nothing could be written".to_owned() },
-            false => Came::from(probe.of(capability).await),
+        let outcome = match needs_object && !written {
+            true => Outcome::Skipped { why: "nothing could be written".to_owned() },
+            false => Outcome::from(probe.of(capability).await),
         };
         if capability == Capability::Put {
-            written = matches!(came, Came::Ok);
+            written = matches!(outcome, Outcome::Ok);
         }
-        tried.push(Tried { what: What::Store(capability), came });
+        checked.push(Checked { item: Item::Store(capability), outcome });
     }
 }
 
-async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationToken) -> Came {
+async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationToken) -> Outcome {
     let mut client = match client {
         Ok(client) => client,
-        Err(error) => return Came::from(Err(error)),
+        Err(error) => return Outcome::from(Err(error)),
     };
     // A store that fails has been told.
     let seen = Lease::seen(lake).await.unwrap_or_default();
     if let Some(holder) = seen.holder {
-        return Came::Skipped { why: format!("it allows one run at a time, and {holder} may be asking it") };
+        return Outcome::Skipped { why: format!("it allows one run at a time, and {holder} may be asking it") };
     }
     if let Some(last_request_at) = seen.last_request_at {
         client.follow(last_request_at);
@@ -155,5 +155,5 @@ async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationTok
     let fetched = client.fetch(&request, None, shutdown).await.map(drop);
     // The run that may follow does not know of this request.
     client.rest(shutdown).await;
-    Came::from(fetched)
+    Outcome::from(fetched)
 }

@@ -198,14 +198,15 @@ pub(super) struct FlushArgs {
 /// What `export`, `sync` and `backfill` have in common.
 #[derive(Debug, Clone, Args)]
 pub(super) struct FetchArgs {
-    #[command(flatten)]
-    pub(super) to: LakeArgs,
     /// Do not go on where an earlier run of this command was interrupted, but begin anew
     #[arg(long, env = "DECAGON_RESTART", value_parser = BoolishValueParser::new())]
     pub(super) restart: bool,
     /// What to do with an entry of the export that is no conversation
     #[arg(long, env = "DECAGON_ON_BAD_RECORD", value_enum, default_value_t = OnBadRecord::Quarantine)]
     pub(super) on_bad_record: OnBadRecord,
+    // What follows has headings of its own, which last.
+    #[command(flatten)]
+    pub(super) to: LakeArgs,
     #[command(flatten)]
     pub(super) api: ApiArgs,
     #[command(flatten)]
@@ -245,11 +246,11 @@ pub(super) struct BackfillArgs {
 /// `verify`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct VerifyArgs {
-    #[command(flatten)]
-    pub(super) of: LakeArgs,
     /// Where a conversation is under two dates, keep the newest copy alone
     #[arg(long, env = "DECAGON_REPAIR", value_parser = BoolishValueParser::new())]
     pub(super) repair: bool,
+    #[command(flatten)]
+    pub(super) of: LakeArgs,
 }
 
 /// `check`.

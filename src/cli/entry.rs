@@ -12,7 +12,7 @@ use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, W
 use super::session::{self, Context};
 use super::{demo, logging, output, shutdown};
 use crate::api::Client;
-use crate::check::Came;
+use crate::check::Outcome;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::lake::Lake;
@@ -130,23 +130,23 @@ async fn check(args: &CheckArgs, context: &Context) -> Result<()> {
         Client::new(options, context.clock)
     });
     let run = RunId::new(context.clock.now(), fastrand::u32(..));
-    let tried = check::check(&lake, client, run, &context.shutdown).await?;
+    let checked = check::check(&lake, client, run, &context.shutdown).await?;
     if args.of.json {
-        let json = serde_json::to_string(&tried);
+        let json = serde_json::to_string(&checked);
         let json = json.map_err(|error| Error::bug("cannot write what was checked").caused_by(error))?;
         output::line(&logging::without_secrets(&json));
     } else {
-        output::checked(&lake, &args.api.base_url, &tried);
+        output::checked(&lake, &args.api.base_url, &checked);
     }
     let failed = || {
-        tried.iter().filter_map(|tried| match &tried.came {
-            Came::Failed { kind, .. } => Some(*kind),
+        checked.iter().filter_map(|checked| match &checked.outcome {
+            Outcome::Failed { kind, .. } => Some(*kind),
             _ => None,
         })
     };
     match failed().next() {
         None => Ok(()),
-        Some(kind) => Err(Error::new(kind, format!("{} of {} checks failed", failed().count(), tried.len()))),
+        Some(kind) => Err(Error::new(kind, format!("{} of {} checks failed", failed().count(), checked.len()))),
     }
 }
 

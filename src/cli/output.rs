@@ -8,7 +8,7 @@ use url::Url;
 
 use super::args::LogFormat;
 use super::logging::without_secrets;
-use crate::check::{Came, Tried};
+use crate::check::{self, Checked};
 use crate::error::Error;
 use crate::lake::{Lake, Outcome, RunReport, Verdict};
 use crate::model::{Table, Window};
@@ -146,15 +146,15 @@ pub(super) fn status(status: &Status) {
 }
 
 /// Tells what was checked, for people: a line each, and what to do where it fails.
-pub(super) fn checked(lake: &Lake, api: &Url, tried: &[Tried]) {
+pub(super) fn checked(lake: &Lake, api: &Url, all: &[Checked]) {
     line(&format!("lake     {}", lake.url()));
     line(&format!("api      {}", api.as_str().trim_end_matches('/')));
-    for Tried { what, came } in tried {
-        let told = what.told();
-        match came {
-            Came::Ok => line(&format!("ok       {told}")),
-            Came::Skipped { why } => line(&format!("skipped  {told}: {why}")),
-            Came::Failed { error, hint, .. } => {
+    for Checked { item, outcome } in all {
+        let told = item.told();
+        match outcome {
+            check::Outcome::Ok => line(&format!("ok       {told}")),
+            check::Outcome::Skipped { why } => line(&format!("skipped  {told}: {why}")),
+            check::Outcome::Failed { error, hint, .. } => {
                 line(&without_secrets(&format!("FAILED   {told}: {}", error.join(": "))));
                 if let Some(hint) = hint {
                     line(&without_secrets(&format!("         {hint}")));
