@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::{ClientConfigKey, Result, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, Result, RetryConfig};
 use url::Url;
 
 /// How to reach a lake's store, and how hard to try.
@@ -59,11 +59,11 @@ impl Default for StoreOptions {
 
 impl StoreOptions {
     fn retry(&self) -> RetryConfig {
-        RetryConfig {
-            max_retries: self.retries,
-            retry_timeout: self.call_timeout.min(LONGEST_RETRYING),
-            ..RetryConfig::default()
-        }
+        // The pauses are drawn between the first and `base` times the one before: with the client's own 2 they hardly grow,
+        // and ten of them are over in seconds. These take about a minute, in which a server comes back.
+        let backoff = BackoffConfig { init_backoff: Duration::from_millis(200), base: 3.0, ..BackoffConfig::default() };
+        let retry_timeout = self.call_timeout.min(LONGEST_RETRYING);
+        RetryConfig { backoff, max_retries: self.retries, retry_timeout }
     }
 
     /// What every kind of client is told, `found` being the endpoint in its environment. Whoever writes down an endpoint
