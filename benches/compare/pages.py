@@ -1,11 +1,11 @@
 """Makes the pages that everyone reads: raw responses of the export API, decided by a seed.
 
-One folder per set of pages: `pages.jsonl` has a response a line, byte for byte as it is served; `conversations.jsonl` has
-the same conversations in the same order, one a line, for tools that read that faster; `pages.json` says what they hold.
+One folder per set of pages: `pages.jsonl` has a response a line, byte for byte as it is served and as the peers read
+it; `pages.json` says what they hold.
 
-The texts are made of a vocabulary whose words are as unequally frequent as a language's, with order numbers, line breaks,
-quotes, umlauts and emoji among them, and of sentences that are said often; no text comes twice. They compress about as
-chats do, four to one. A fifth of the
+The texts are made of a vocabulary whose words are as unequally frequent as a language's, with order numbers, line
+breaks, quotes, umlauts and emoji among them, and of sentences that are said often; no text comes twice. They compress
+about as chats do, four to one. A fifth of the
 conversations comes a second time, later in the walk, with a newer `updated_at`, more messages and perhaps a rating; one
 in fifty of those within the same microsecond, so that only the order of the copies tells which is the newest.
 """
@@ -17,7 +17,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import accumulate
 from pathlib import Path
 
-VERSION = 3  # Of what is made from a seed: one more whenever this file makes something else.
+VERSION = 4  # Of what is made from a seed: one more whenever this file makes something else.
 CONVERSATIONS = 60_000  # At scale 1.
 PAGE = 100
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
@@ -27,9 +27,9 @@ FREQUENT = """the to a and I you my is it for of in on your we have that this no
 are will as thank from been do if so no what how when our there has account hello email help payment would card refund
 again delivery still number day get just change received out about after also any subscription invoice back today need
 sorry which charged password they two item bank time login twice shipping address month check cancel yes send know
-error problem tried more address wrong money already customer agent app plan price week here works happened later support
-before since until tomorrow yesterday tracking parcel shipped reset update thanks café naïve Straße warten größer número
-"quoted" “really” 👋🏽 🙏 …""".split()
+error problem tried more address wrong money already customer agent app plan price week here works happened later
+support before since until tomorrow yesterday tracking parcel shipped reset update thanks café naïve Straße warten
+größer número "quoted" “really” 👋🏽 🙏 …""".split()
 TAGS = ["Greeting", "Billing", "Refund", "Shipping", "Login", "Cancellation", "Bug report", "Praise"]
 RESOLUTIONS = ["The agent answered the question.", "The customer was handed over.", "A refund was issued."]
 
@@ -37,7 +37,8 @@ RESOLUTIONS = ["The agent answered the question.", "The customer was handed over
 def vocabulary(size=1_500):
     """Words, the frequent ones first and the rest made of syllables, and their cumulated frequencies."""
     rng = random.Random(1)
-    onsets, nuclei, codas = "b c d f g l m n p r s t v st tr pl".split(), "a e i o u ea ou".split(), "n r s t l ck nd".split()
+    onsets, nuclei = "b c d f g l m n p r s t v st tr pl".split(), "a e i o u ea ou".split()
+    codas = "n r s t l ck nd".split()
     words = dict.fromkeys(FREQUENT)
     while len(words) < size:
         syllables = (rng.choice(onsets) + rng.choice(nuclei) for _ in range(rng.choice((1, 2, 2, 3))))
@@ -73,11 +74,11 @@ def instant(micros):
 class Conversation:
     """One conversation: when it happens, and how it looks in each of its copies."""
 
-    def __init__(self, seed, number, step):
+    def __init__(self, seed, number, step, messages):
         rng = random.Random(seed << 40 | number)
         at = number * step + rng.randrange(step)
         self.number, self.seed, self.messages = number, rng.getrandbits(64), [at]
-        for _ in range(rng.randrange(15)):
+        for _ in range(rng.randrange(2 * messages - 1)):
             at += rng.randrange(2_000_000, 180_000_000)
             self.messages.append(at)
         self.shown, self.updated = [len(self.messages)], [at]
@@ -159,13 +160,15 @@ def metadata(rng):
     ))()
 
 
-def make(folder, count, days=120, seed=7, changes="near"):
+def make(folder, count, days=120, seed=7, changes="near", messages=8):
     """Makes the pages of `count` conversations over `days` in `folder`, unless they are there; returns what they hold.
 
-    `changes` says where second copies come: "near", where their `updated_at` puts them in an export that is ordered by
-    it (an hour to three days after the first ones), or "end", after all first ones.
+    `messages` are on average in a first copy. `changes` says where second copies come: "near", where their `updated_at`
+    puts them in an export that is ordered by it (an hour to three days after the first ones); "end", after all first
+    ones; "later", not in these pages, but those of a hundredth of the last day in `increment.jsonl`, a page by itself.
     """
-    folder, told = Path(folder), {"version": VERSION, "count": count, "days": days, "seed": seed, "changes": changes}
+    folder = Path(folder)
+    told = {"version": VERSION, "count": count, "days": days, "seed": seed, "changes": changes, "average": messages}
     try:
         known = json.loads((folder / "pages.json").read_text())
         if {name: known.get(name) for name in told} == told:
@@ -174,24 +177,32 @@ def make(folder, count, days=120, seed=7, changes="near"):
         pass
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    step = days * DAY // count
-    conversations = [Conversation(seed, number, step) for number in range(count)]
-    copies = [(updated, number, copy) for number, conversation in enumerate(conversations)
-              for copy, updated in enumerate(conversation.updated)]
+
+    def conversation(number):
+        return Conversation(seed, number, days * DAY // count, messages)
+
+    copies = [(updated, number, copy) for number in range(count)
+              for copy, updated in enumerate(conversation(number).updated)]
     copies.sort(key=lambda place: (place[2] if changes == "end" else 0, *place))
-    pages = [copies[first:first + PAGE] for first in range(0, len(copies), PAGE)]
-    sent = 0
-    with open(folder / "pages.jsonl", "wb") as whole, open(folder / "conversations.jsonl", "wb") as single:
-        for number, page in enumerate(pages):
-            lines = [conversations[of].render(copy).encode() for _, of, copy in page]
-            cursor = f'"{number + 1}"' if number + 1 < len(pages) else "null"
-            body = b'{"conversations": [' + b",".join(lines) + f'], "next_cursor": {cursor}}}'.encode()
-            sent += len(body)
-            whole.write(body + b"\n")
-            single.writelines(line + b"\n" for line in lines)
-    told.update(
-        pages=len(pages), copies=len(copies), bytes=sent,
-        messages=sum(conversations[of].shown[copy] for _, of, copy in copies),
-    )
+    if changes == "later":
+        again = [place for place in copies if place[2] == 1 and place[1] >= count - count // days]
+        copies = [place for place in copies if place[2] == 0]
+        write(folder / "increment.jsonl", conversation, again[-max(1, round(count / days / 100)):])
+    told.update(copies=len(copies), **write(folder / "pages.jsonl", conversation, copies))
     (folder / "pages.json").write_text(json.dumps(told))
     return told
+
+
+def write(path, conversation, copies):
+    """Writes the copies in pages, a response a line; returns how much that was."""
+    sent = messages = 0
+    pages = range(0, len(copies), PAGE)
+    with open(path, "wb") as file:
+        for first in pages:
+            page = [(conversation(number), copy) for _, number, copy in copies[first:first + PAGE]]
+            messages += sum(one.shown[copy] for one, copy in page)
+            rows = ",".join(one.render(copy) for one, copy in page)
+            cursor = f'"{first // PAGE + 1}"' if first + PAGE < len(copies) else "null"
+            body = f'{{"conversations": [{rows}], "next_cursor": {cursor}}}\n'
+            sent += file.write(body.encode()) - 1
+    return {"pages": len(pages), "bytes": sent, "messages": messages}

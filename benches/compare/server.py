@@ -4,9 +4,10 @@ Each response is a header made before the first request and a stretch of the fil
 cache (`sendfile`): nothing is parsed, made or copied here. A page's cursor is its number. `GET /_requests` tells when
 the requests for pages came (seconds) and the CPU time that the server has used.
 
-    python server.py PAGES.jsonl [COUNT]     serves the first COUNT pages; prints its address, ends with its stdin
+    python server.py PAGES.jsonl [--first N] [--increment PAGES.jsonl]     prints its address; ends with its stdin
 """
 
+import argparse
 import json
 import mmap
 import os
@@ -21,11 +22,11 @@ JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d
 
 
 class Pages:
-    """The responses: (header, where the body begins in the file, its length)."""
+    """The responses of one walk: (header, where the body begins in the file, its length)."""
 
     def __init__(self, path, count=None):
         self.file = open(path, "rb")
-        self.requests, self.responses, begin = [], [], 0
+        self.responses, begin = [], 0
         with mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ) as lines:
             while begin < len(lines) and len(self.responses) != count:
                 end = lines.find(b"\n", begin)
@@ -37,17 +38,28 @@ class Pages:
         last = re.sub(rb'"next_cursor": "\d+"\}$', b'"next_cursor": null}', last)
         self.responses[-1] = (JSON % len(last) + last, 0, 0)
 
+    def send(self, connection, cursor):
+        header, offset, left = self.responses[cursor]
+        connection.sendall(header, socket.MSG_MORE if left else 0)
+        while left:
+            sent = os.sendfile(connection.fileno(), self.file.fileno(), offset, left)
+            offset, left = offset + sent, left - sent
+
+
+class Server:
+    """Answers requests: of the whole history, or (those with a lower bound) of what changed."""
+
+    def __init__(self, pages, increment=None):
+        self.pages, self.increment, self.requests = pages, increment, []
+
     def answer(self, connection, request):
         if b"/conversation/export" not in request:
             body = json.dumps({"requests": self.requests, "cpu_secs": time.process_time()}).encode()
             return connection.sendall(JSON % len(body) + body)
         self.requests.append(time.monotonic())
         cursor = CURSOR.search(request)
-        header, offset, left = self.responses[int(cursor[1]) if cursor else 0]
-        connection.sendall(header, socket.MSG_MORE if left else 0)
-        while left:
-            sent = os.sendfile(connection.fileno(), self.file.fileno(), offset, left)
-            offset, left = offset + sent, left - sent
+        pages = self.increment if self.increment and b"min_timestamp=" in request else self.pages
+        pages.send(connection, int(cursor[1]) if cursor else 0)
 
     def converse(self, connection):
         """Answers one connection's requests; a request fits one read."""
@@ -61,13 +73,18 @@ class Pages:
 
 
 def main():
-    pages = Pages(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pages")
+    parser.add_argument("--first", type=int)
+    parser.add_argument("--increment")
+    options = parser.parse_args()
+    server = Server(Pages(options.pages, options.first), options.increment and Pages(options.increment))
     listener = socket.create_server(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=pages.converse, args=(connection,), daemon=True).start()
+        threading.Thread(target=server.converse, args=(connection,), daemon=True).start()
 
 
 if __name__ == "__main__":

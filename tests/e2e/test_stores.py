@@ -295,17 +295,17 @@ def test_a_store_that_goes_and_comes_back(tmp_path, simulate):
         deaths = []
 
         def die(*_):
-            if proxy.total in (25, 70, 140, 230):
+            if proxy.total in (25, 90, 170):
                 deaths.append(proxy.total)
                 seaweed.kill()
                 threading.Thread(target=seaweed.start).start()
 
         proxy.before = die
-        done = json.loads(
-            place.command("sync", api, "--json", "--page-size", 50, "--flush-conversations", 150).stdout
-        )
+        # SeaweedFS itself may take half a minute until it reads again what it had before.
+        small = ["--page-size", 50, "--flush-conversations", 150, "--store-retries", 30]
+        done = json.loads(place.command("sync", api, "--json", *small).stdout)
         proxy.before = None
-        assert len(deaths) == 4 and done["outcome"] == "done"
+        assert len(deaths) == 3 and done["outcome"] == "done"
         place.assert_exact(api.conversations())
         api.advance(hours=20)
         place.command("sync", api)

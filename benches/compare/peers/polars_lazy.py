@@ -2,8 +2,8 @@
 
     python polars_lazy.py PAGES.jsonl OUT
 
-Measured and slower: one lazy plan from the scan to all four sinks (twice the time: it reads the pages more than once);
-a window or a semi-join to find the newest copies; a conversation a line in place of a page; times as times in the schema.
+Measured and slower: one lazy plan from the scan to all four sinks (twice the time); times as times in the schema. No
+faster: a semi-join to find the newest copies; a conversation a line in place of a page; the streaming engine.
 """
 
 import sys
