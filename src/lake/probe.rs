@@ -11,7 +11,6 @@ use futures::TryStreamExt;
 use futures::future::join_all;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
-use serde::Serialize;
 
 use super::Lake;
 use crate::error::{Error, Result};
@@ -27,8 +26,7 @@ const RACES: usize = 3;
 const LEFT_AFTER: Duration = Duration::hours(1);
 
 /// What a run needs of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capability {
     /// Objects are listed.
     List,

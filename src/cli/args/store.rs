@@ -27,7 +27,8 @@ pub(in crate::cli) struct StoreArgs {
     #[arg(long, env = "DECAGON_STORE_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "1m",
         value_parser = humantime::parse_duration, hide_short_help = true)]
     pub(in crate::cli) store_request_timeout: Duration,
-    /// How often a request that the store fails or throttles is sent again, with longer and longer pauses: ten take about a minute
+    /// How often a request that the store fails or throttles is sent again, with longer and longer pauses: ten take about
+    /// a minute
     #[arg(long, env = "DECAGON_STORE_RETRIES", value_name = "N", hide_short_help = true, default_value_t = 10,
         value_parser = clap::value_parser!(u16))]
     pub(in crate::cli) store_retries: u16,
