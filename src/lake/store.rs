@@ -13,14 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::Limit;
 use super::calls::StoreCalls;
-use super::diagnose::{Backend, Told, answer_is_lost, bucket_is_missing, is_unknown_to_store, remedy};
+use super::conditions::Fate;
+use super::diagnose::{Backend, Told, bucket_is_missing, remedy};
 use super::parts::PartedStore;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Table};
-
-/// How often a conditional put is sent whose answer was lost.
-const PUT_TRIES: usize = 3;
 
 /// An opened lake.
 #[derive(Debug, Clone)]
@@ -100,27 +98,12 @@ impl Lake {
         }
     }
 
-    /// Puts an object on a condition; returns whether it is there now.
-    ///
-    /// An answer that was lost leaves open whether the put got through. It is sent again then: what is refused because
-    /// the very same is there has got through.
+    /// Puts an object on a condition; returns whether it is there now. What is refused because the very same is there has
+    /// got through, but its answer was lost.
     async fn put_if(&self, key: &Path, body: Bytes, mode: PutMode) -> Result<bool> {
-        let mut tries = 1..=PUT_TRIES;
-        loop {
-            tries.next();
-            match self.store.put_opts(key, body.clone().into(), mode.clone().into()).await {
-                Ok(_) => return Ok(true),
-                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                    return Ok(self.get(key).await?.is_some_and(|there| there == body));
-                }
-                Err(error) if answer_is_lost(&error) && !tries.is_empty() => {
-                    tracing::debug!("the answer to a put of {key} was lost; putting it again");
-                }
-                Err(error) if mode != PutMode::Overwrite && is_unknown_to_store(&error) => {
-                    return Err(self.lacks_conditions("does not know them").caused_by(Told::briefly(&error)));
-                }
-                Err(error) => return Err(self.failed("write", key, error)),
-            }
+        match self.put_on(key, body.clone(), mode).await? {
+            Fate::Put => Ok(true),
+            Fate::Refused => Ok(self.get(key).await?.is_some_and(|there| there == body)),
         }
     }
 
