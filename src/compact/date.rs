@@ -1,14 +1,24 @@
-//! One date: merges its table objects with what is landed for it, and replaces them.
+//! One date: merges its table objects with what is landed for it, and replaces them. Where there are no tables yet and
+//! one flush alone has landed, what is newest in that one becomes the tables as it is.
 
+use std::io::Write;
+
+use futures::future::try_join_all;
 use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
 use super::inputs::{Files, Without};
 use crate::error::{Error, Result};
-use crate::lake::{Extent, Lake, Lease, Lifetime, Upload, table_writer};
+use crate::lake::{Adopted, Extent, Lake, Lease, Lifetime, Upload, adopt, table_writer};
 use crate::layout::{self, FlushId};
 use crate::merge::{Copies, Merged, merge};
 use crate::model::{CreatedDate, PerTable, Table};
+
+/// The order in which a date's tables are replaced: who sees a conversation, sees its children too.
+const IN_TURN: [Table; 4] = [Table::Messages, Table::Tags, Table::AuditLogs, Table::Conversations];
+
+/// Up to this size, landing objects are read whole to become tables.
+const ADOPTED_BYTES: u64 = 32 << 20;
 
 /// What became of a date.
 #[derive(Debug, Clone, Copy)]
@@ -51,41 +61,81 @@ impl DateTables<'_> {
     /// Brings what is landed, oldest first, into the tables.
     pub(super) fn compact(&self, landed: &[(FlushId, Extent)]) -> Result<Compacted> {
         let found = self.runtime.block_on(self.lake.table_objects(self.date))?;
-        let mut inputs: Vec<_> = Files::of_tables(self.lake, self.date, &found, self.runtime)?.into_iter().collect();
+        let tables = Files::of_tables(self.lake, self.date, &found, self.runtime)?;
+        if let ([(flush, extent)], None) = (landed, &tables)
+            && let Some(compacted) = self.adopt(&found, flush, extent)?
+        {
+            return Ok(compacted);
+        }
+        let mut inputs: Vec<_> = tables.into_iter().collect();
         for (flush, extent) in landed {
-            inputs.push(Files::of_flush(self.lake, self.date, flush, extent, self.runtime));
+            inputs.extend(Files::of_flush(self.lake, self.date, flush, extent, self.runtime)?);
         }
         self.replace(&found, inputs)
     }
 
+    /// Makes tables of the newest copies of the one flush that there is, without decoding them; `None` where that cannot
+    /// be done.
+    fn adopt(
+        &self,
+        found: &PerTable<Option<ObjectMeta>>,
+        flush: &FlushId,
+        landed: &Extent,
+    ) -> Result<Option<Compacted>> {
+        if Table::ALL.iter().map(|table| *landed.bytes.get(*table)).fold(0, u64::saturating_add) > ADOPTED_BYTES {
+            return Ok(None);
+        }
+        let fetch = |table| {
+            let key = layout::landing_object(table, self.date, flush);
+            async move { Ok::<_, Error>((table, self.lake.get(&key).await?)) }
+        };
+        let mut adopted = PerTable::from_fn(|_| None);
+        for (table, body) in self.runtime.block_on(try_join_all(Table::ALL.map(fetch)))? {
+            let whole = body.filter(|body| u64::try_from(body.len()).ok() == Some(*landed.bytes.get(table)));
+            let Some(file) = whole.map(|body| adopt(table, &body)).transpose()?.flatten() else { return Ok(None) };
+            *adopted.get_mut(table) = Some(file);
+        }
+        let mut extent = Extent::default();
+        for table in IN_TURN {
+            let Some(Adopted { body, rows }) = adopted.get_mut(table).take() else { continue };
+            let mut upload = self.upload(table, found)?;
+            upload.write_all(&body).map_err(self.failed(table))?;
+            *extent.rows.get_mut(table) = rows;
+            *extent.bytes.get_mut(table) = upload.finish(self.lease)?;
+        }
+        let copies = *landed.rows.get(Table::Conversations);
+        let duplicates = copies.saturating_sub(*extent.rows.get(Table::Conversations));
+        Ok(Some(Compacted { copies, duplicates, extent }))
+    }
+
     /// Replaces what was `found` by what `inputs` come to, the children first.
     fn replace<C: Copies>(&self, found: &PerTable<Option<ObjectMeta>>, inputs: Vec<C>) -> Result<Compacted> {
-        let key = |table| layout::table_object(table, self.date);
-        for table in Table::ALL {
-            self.lake.sweep_beside(&key(table))?;
-        }
         let mut writers = PerTable::try_from_fn(|table| {
-            let upload =
-                Upload::begin(self.lake, self.lease, key(table), found.get(table).clone(), self.runtime.clone());
-            table_writer(table, Lifetime::Lasting, upload).map(Some)
+            table_writer(table, Lifetime::Lasting, self.upload(table, found)?).map(Some)
         })?;
-        let failed = |table: Table| {
-            let key = key(table);
-            move |error: parquet::errors::ParquetError| {
-                Error::store(format!("cannot write {}/{key}", self.lake.url())).caused_by(error)
-            }
-        };
         let Merged { copies, duplicates, rows } = merge(inputs, |table, batch| match writers.get_mut(table) {
-            Some(writer) => writer.write(&batch).map_err(failed(table)),
+            Some(writer) => writer.write(&batch).map_err(self.failed(table)),
             None => Err(Error::bug("a table was closed before its last row")),
         })?;
 
         let mut bytes = PerTable::default();
-        for table in Table::CHILDREN.into_iter().chain([Table::Conversations]) {
+        for table in IN_TURN {
             if let Some(writer) = writers.get_mut(table).take() {
-                *bytes.get_mut(table) = writer.into_inner().map_err(failed(table))?.finish(self.lease)?;
+                *bytes.get_mut(table) = writer.into_inner().map_err(self.failed(table))?.finish(self.lease)?;
             }
         }
         Ok(Compacted { copies, duplicates, extent: Extent { rows, bytes } })
+    }
+
+    /// Begins a table's object in the place of what was `found`.
+    fn upload(&self, table: Table, found: &PerTable<Option<ObjectMeta>>) -> Result<Upload> {
+        let key = layout::table_object(table, self.date);
+        self.lake.sweep_beside(&key)?;
+        Ok(Upload::begin(self.lake, self.lease, key, found.get(table).clone(), self.runtime.clone()))
+    }
+
+    fn failed<E: std::error::Error + Send + Sync + 'static>(&self, table: Table) -> impl FnOnce(E) -> Error + use<E> {
+        let place = format!("{}/{}", self.lake.url(), layout::table_object(table, self.date));
+        move |error| Error::store(format!("cannot write {place}")).caused_by(error)
     }
 }

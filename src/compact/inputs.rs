@@ -1,4 +1,5 @@
-//! The inputs of one date's merge: its table objects, and the landing objects of one flush after the other.
+//! The inputs of one date's merge: its table objects, and the landing objects of one flush after the other, the newest
+//! copies that it brought and the older ones apart.
 
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
@@ -12,7 +13,7 @@ use crate::layout::{self, FlushId};
 use crate::merge::Copies;
 use crate::model::{CreatedDate, PerTable, Table, column, texts};
 
-/// The files of one input, each opened when its first row is wanted.
+/// The files of one input.
 pub(super) struct Files {
     lake: Lake,
     runtime: Handle,
@@ -54,12 +55,31 @@ impl Files {
     }
 
     /// The landing objects of one flush and date.
-    pub(super) fn of_flush(lake: &Lake, date: CreatedDate, flush: &FlushId, extent: &Extent, runtime: &Handle) -> Self {
-        let tables = PerTable::from_fn(|table| match extent.rows.get(table) {
-            0 => File::Ended,
-            _ => File::Closed { key: layout::landing_object(table, date, flush), bytes: *extent.bytes.get(table) },
-        });
-        Files { lake: lake.clone(), runtime: runtime.clone(), tables }
+    ///
+    /// # Errors
+    /// Kind `Integrity` where one is missing or damaged, kind `Store` where it cannot be fetched.
+    pub(super) fn of_flush(
+        lake: &Lake,
+        date: CreatedDate,
+        flush: &FlushId,
+        extent: &Extent,
+        runtime: &Handle,
+    ) -> Result<Vec<Self>> {
+        let mut older = PerTable::from_fn(|_| File::Ended);
+        let newest = PerTable::try_from_fn(|table| {
+            if *extent.rows.get(table) == 0 {
+                return Ok(File::Ended);
+            }
+            let (key, bytes) = (layout::landing_object(table, date, flush), *extent.bytes.get(table));
+            let (first, rest) = FileReader::open_landed(lake, table, key, bytes, runtime.clone())?;
+            if let Some(rest) = rest {
+                *older.get_mut(table) = File::Open(Box::new(rest));
+            }
+            Ok::<_, Error>(File::Open(Box::new(first)))
+        })?;
+        let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables };
+        let has_older = matches!(older.get(Table::Conversations), File::Open(_));
+        Ok(std::iter::once(newest).chain(has_older.then_some(older)).map(files).collect())
     }
 }
 

@@ -1,7 +1,9 @@
-//! Makes the landing objects of a flush: for each date one Parquet file per table, sorted as the tables are. No I/O.
+//! Makes the landing objects of a flush: for each date one Parquet file per table, the newest copies first, sorted as
+//! the tables are. No I/O.
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use object_store::path::Path;
 
 use super::collect::FlatPage;
@@ -9,7 +11,7 @@ use super::inspect::ids;
 use crate::error::Result;
 use crate::lake::{self, Lifetime};
 use crate::layout::{self, FlushId};
-use crate::merge::{Gather, Rows};
+use crate::merge::{Gather, Rows, Version};
 use crate::model::{CreatedDate, Table};
 
 /// A landing object, ready to be uploaded.
@@ -35,18 +37,11 @@ pub(super) fn encode(
     let copies = sorted(pages)?;
     for of_date in copies.chunk_by(|a, b| a.date == b.date) {
         let Some(date) = of_date.first().map(|copy| copy.date) else { continue };
+        let (newest, older) = apart(of_date);
         for table in Table::ALL {
-            let mut gather = Gather::new(table);
-            let mut batches = Vec::new();
-            for copy in of_date {
-                gather.push(&copy.rows(table));
-                if gather.is_full() {
-                    batches.extend(gather.take()?);
-                }
-            }
-            batches.extend(gather.take()?);
-            let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-            let body = lake::encode(table, lifetime(date), &batches)?;
+            let (newest, older) = (gathered(&newest, table)?, gathered(&older, table)?);
+            let rows = newest.iter().chain(&older).map(|batch| batch.num_rows() as u64).sum();
+            let body = lake::encode(table, lifetime(date), &newest, &older)?;
             let key = layout::landing_object(table, date, flush);
             if !emit(Object { table, date, key, rows, body }) {
                 return Ok(());
@@ -54,6 +49,37 @@ pub(super) fn encode(
         }
     }
     Ok(())
+}
+
+/// The newest copy of each conversation, and the others; `copies` are in the order of the ids, and so are both.
+fn apart<'a, 'p>(copies: &'a [Observed<'p>]) -> (Vec<&'a Observed<'p>>, Vec<&'a Observed<'p>>) {
+    let (mut newest, mut older) = (Vec::with_capacity(copies.len()), Vec::new());
+    for of_id in copies.chunk_by(|a, b| a.id == b.id) {
+        let mut of_id: Vec<_> = of_id.iter().collect();
+        if of_id.len() > 1 {
+            // Their order in the file is that of their places in the run all the same.
+            let place = (0..of_id.len()).max_by_key(|place| of_id.get(*place).map(|copy| copy.version()));
+            newest.extend(place.map(|place| of_id.remove(place)));
+            older.append(&mut of_id);
+        } else {
+            newest.append(&mut of_id);
+        }
+    }
+    (newest, older)
+}
+
+/// The rows of `copies` in `table`.
+fn gathered(copies: &[&Observed<'_>], table: Table) -> Result<Vec<RecordBatch>> {
+    let mut gather = Gather::new(table);
+    let mut batches = Vec::new();
+    for copy in copies {
+        gather.push(&copy.rows(table));
+        if gather.is_full() {
+            batches.extend(gather.take()?);
+        }
+    }
+    batches.extend(gather.take()?);
+    Ok(batches)
 }
 
 /// One copy of a conversation and its place in the order of the tables.
@@ -65,6 +91,13 @@ struct Observed<'a> {
 }
 
 impl Observed<'_> {
+    fn version(&self) -> Option<Version> {
+        let batch = |table| self.page.batch.tables.get(table).as_ref();
+        let children =
+            [Table::Messages, Table::AuditLogs].map(|table| (batch(table), self.page.batch.children(table, self.row)));
+        Version::of(batch(Table::Conversations), self.row, children)
+    }
+
     fn rows(&self, table: Table) -> Rows {
         let range = match table {
             Table::Conversations => self.row..self.row + 1,

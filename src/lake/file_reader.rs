@@ -17,6 +17,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
 use tokio::runtime::Handle;
 
 use super::Lake;
+use super::file_writer::newest_row_groups;
 use crate::error::{Error, Result};
 use crate::model::Table;
 
@@ -32,13 +33,21 @@ const MEND: &str = "restore it from a backup; where it lies in _landing, `verify
 /// The most rows of a batch.
 const BATCH_ROWS: u64 = 4_096;
 
-/// One Parquet file of a table, being read.
+/// One Parquet file of a table, or a part of one, being read.
 pub struct FileReader {
     source: Source,
     decoder: ParquetPushDecoder,
 }
 
+/// A file whose footer was read.
+struct File {
+    source: Source,
+    metadata: Arc<ParquetMetaData>,
+    arrow: ArrowReaderMetadata,
+}
+
 /// Where a file's bytes come from.
+#[derive(Clone)]
 struct Source {
     lake: Lake,
     key: Path,
@@ -69,25 +78,27 @@ impl FileReader {
         columns: Option<&[&str]>,
         runtime: Handle,
     ) -> Result<Self> {
-        let source = Source::open(lake, key, size, TAIL_BYTES, runtime)?;
-        let metadata = source.metadata(size)?;
-        let damaged = |error| source.damaged(error);
-        let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), ArrowReaderOptions::new()).map_err(damaged)?;
-        if let Some(fault) = differs(&table.schema(), found.schema()) {
-            return Err(damaged(ParquetError::ArrowError(fault)));
-        }
-        let options = ArrowReaderOptions::new().with_schema(table.schema());
-        let arrow = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?;
-        let wanted = match columns {
-            None => ProjectionMask::all(),
-            Some(columns) => ProjectionMask::columns(arrow.parquet_schema(), columns.iter().copied()),
-        };
-        let decoder = ParquetPushDecoderBuilder::new_with_metadata(arrow)
-            .with_projection(wanted)
-            .with_batch_size(batch_rows(&metadata))
-            .build()
-            .map_err(damaged)?;
-        Ok(FileReader { source, decoder })
+        let file = File::open(lake, table, key, size, runtime)?;
+        let groups = 0..file.metadata.num_row_groups();
+        file.reader(columns, groups)
+    }
+
+    /// Opens a landing object: the newest copy of each conversation and, where there are any, the older ones.
+    ///
+    /// # Errors
+    /// As [`FileReader::open`].
+    pub fn open_landed(
+        lake: &Lake,
+        table: Table,
+        key: Path,
+        size: u64,
+        runtime: Handle,
+    ) -> Result<(Self, Option<Self>)> {
+        let file = File::open(lake, table, key, size, runtime)?;
+        let all = file.metadata.num_row_groups();
+        let newest = newest_row_groups(&file.metadata).unwrap_or(all);
+        let older = (newest < all).then(|| file.reader(None, newest..all)).transpose()?;
+        Ok((file.reader(None, 0..newest)?, older))
     }
 
     /// How many rows the file at `key` has, going by its footer alone.
@@ -114,6 +125,35 @@ impl FileReader {
                 }
             }
         }
+    }
+}
+
+impl File {
+    fn open(lake: &Lake, table: Table, key: Path, size: u64, runtime: Handle) -> Result<Self> {
+        let source = Source::open(lake, key, size, TAIL_BYTES, runtime)?;
+        let metadata = source.metadata(size)?;
+        let damaged = |error| source.damaged(error);
+        let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), ArrowReaderOptions::new()).map_err(damaged)?;
+        if let Some(fault) = differs(&table.schema(), found.schema()) {
+            return Err(damaged(ParquetError::ArrowError(fault)));
+        }
+        let options = ArrowReaderOptions::new().with_schema(table.schema());
+        let arrow = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?;
+        Ok(File { source, metadata, arrow })
+    }
+
+    fn reader(&self, columns: Option<&[&str]>, groups: Range<usize>) -> Result<FileReader> {
+        let wanted = match columns {
+            None => ProjectionMask::all(),
+            Some(columns) => ProjectionMask::columns(self.arrow.parquet_schema(), columns.iter().copied()),
+        };
+        let decoder = ParquetPushDecoderBuilder::new_with_metadata(self.arrow.clone())
+            .with_projection(wanted)
+            .with_batch_size(batch_rows(&self.metadata))
+            .with_row_groups(groups.collect())
+            .build()
+            .map_err(|error| self.source.damaged(error))?;
+        Ok(FileReader { source: self.source.clone(), decoder })
     }
 }
 

@@ -1,4 +1,7 @@
 //! Writes the Parquet files of a lake: landing objects and table objects, which look the same.
+//!
+//! A landing object has each conversation's newest copy first and the older ones behind it, in row groups of their own,
+//! each part sorted as tables are. So the first part can become a table's object as it is: see `adopt`.
 
 use std::io::Write;
 
@@ -6,6 +9,7 @@ use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
@@ -16,8 +20,13 @@ use crate::model::{Column, Kind, Source, Table};
 const MAX_ROW_GROUP_ROWS: usize = 64 << 10;
 /// The most bytes of a row group, which is what a reader and the writer hold in memory at a time.
 const MAX_ROW_GROUP_BYTES: usize = 32 << 20;
+/// What every file says of its writer.
+pub(super) const CREATED_BY: &str = concat!("decagon-lake ", env!("CARGO_PKG_VERSION"));
 /// Columns whose text hardly ever repeats: a dictionary would cost time and space.
 const FREE_TEXT: [&str; 5] = ["text", "summary", "resolution", "customer_feedback", "notes"];
+
+/// The key under which a landing object's footer says how many row groups, from the first, hold the newest copies.
+const NEWEST_ROW_GROUPS: &str = "decagon_lake.newest_row_groups";
 
 /// How long a file is meant to stay, which decides how it is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,31 +47,40 @@ pub fn table_writer<W: Write + Send>(table: Table, lifetime: Lifetime, target: W
         .map_err(|error| Error::bug("cannot set up a Parquet file").caused_by(error))
 }
 
-/// A whole Parquet file of `table` in memory.
+/// A whole landing object of `table` in memory: the rows of each conversation's `newest` copy, and those of `older` ones.
 ///
 /// # Errors
 /// Where the batches do not fit the table, which is a bug.
-pub fn encode<'a>(
-    table: Table,
-    lifetime: Lifetime,
-    batches: impl IntoIterator<Item = &'a RecordBatch>,
-) -> Result<Vec<u8>> {
+pub fn encode(table: Table, lifetime: Lifetime, newest: &[RecordBatch], older: &[RecordBatch]) -> Result<Vec<u8>> {
     let failed = |error: ParquetError| Error::bug(format!("cannot encode rows of {}", table.name())).caused_by(error);
     let mut writer = table_writer(table, lifetime, Vec::new())?;
-    for batch in batches {
+    for batch in newest {
         writer.write(batch).map_err(failed)?;
     }
+    writer.flush().map_err(failed)?;
+    let newest_row_groups = writer.flushed_row_groups().len();
+    for batch in older {
+        writer.write(batch).map_err(failed)?;
+    }
+    writer.append_key_value_metadata(KeyValue::new(NEWEST_ROW_GROUPS.to_owned(), newest_row_groups.to_string()));
     writer.into_inner().map_err(failed)
 }
 
-fn properties(table: Table, lifetime: Lifetime) -> Result<WriterProperties> {
+/// How many row groups of a landing object hold the newest copies; `None` where it does not say.
+pub(super) fn newest_row_groups(metadata: &ParquetMetaData) -> Option<usize> {
+    let told = metadata.file_metadata().key_value_metadata()?.iter().find(|told| told.key == NEWEST_ROW_GROUPS)?;
+    let count = told.value.as_ref()?.parse().ok()?;
+    (count <= metadata.num_row_groups()).then_some(count)
+}
+
+pub(super) fn properties(table: Table, lifetime: Lifetime) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(3).map_err(|error| Error::bug("unknown zstd level").caused_by(error))?;
     let compression = match lifetime {
         Lifetime::Lasting => Compression::ZSTD(level),
         Lifetime::Passing => Compression::SNAPPY,
     };
     let mut properties = WriterProperties::builder()
-        .set_created_by(concat!("decagon-lake ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_created_by(CREATED_BY.to_owned())
         .set_compression(compression)
         .set_max_row_group_row_count(Some(MAX_ROW_GROUP_ROWS))
         .set_max_row_group_bytes(Some(MAX_ROW_GROUP_BYTES));

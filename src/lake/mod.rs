@@ -4,6 +4,7 @@
 //! of local disks: locks, and files that were not in their place yet. Must not know: the API.
 
 mod address;
+mod adopt;
 mod bounded;
 mod calls;
 mod checkpoint;
@@ -23,6 +24,7 @@ mod store;
 mod sweep;
 mod upload;
 
+pub use adopt::{Adopted, adopt};
 pub use calls::StoreCalls;
 pub use checkpoint::{Checkpoint, Extent, Incremental, Landed, LandedObject, Ledger, Purpose, Walk};
 pub use cloud::{S3Addressing, StoreOptions};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 
 use super::gather::{Gather, Rows};
-use super::version::{Version, changed_at, time};
+use super::version::Version;
 use crate::error::{Error, Result};
 use crate::model::{PerTable, Table, big_ints, column, texts};
 
@@ -106,13 +106,8 @@ fn newest(mut copies: Vec<Observed>) -> Option<(Observed, u64)> {
 
 fn version(copy: &Observed) -> Option<Version> {
     let Rows { batch, range } = copy.get(Table::Conversations).first()?;
-    let row = range.start;
     let children = [Table::Messages, Table::AuditLogs].into_iter().flat_map(|table| copy.get(table));
-    Some(Version {
-        changed_at: changed_at(batch, row, children.map(|rows| (rows.batch.as_ref(), rows.range.clone()))),
-        exported_at: time(batch, column::EXPORTED_AT, row),
-        seq: big_ints(batch, column::SEQ)?.value(row),
-    })
+    Version::of(batch, range.start, children.map(|rows| (rows.batch.as_ref(), rows.range.clone())))
 }
 
 /// One input and where the merge stands in each of its tables.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use arrow_array::{Array, RecordBatch};
 
-use crate::model::{column, times};
+use crate::model::{big_ints, column, times};
 
 /// The order of the copies of one conversation: when it changed, then when the copy was fetched, then its place in the
 /// run. Whether a late rating or tag moves `updated_at` is not documented, so of two copies with the same one, the one
@@ -17,6 +17,22 @@ pub struct Version {
     pub exported_at: Option<i64>,
     /// `_seq`.
     pub seq: i64,
+}
+
+impl Version {
+    /// The version of the copy whose conversation is in `row` of `conversations`, and its messages and audit logs in
+    /// `children`; `None` where the rows are not of the tables.
+    pub fn of<'a>(
+        conversations: &RecordBatch,
+        row: usize,
+        children: impl IntoIterator<Item = (&'a RecordBatch, Range<usize>)>,
+    ) -> Option<Self> {
+        Some(Version {
+            changed_at: changed_at(conversations, row, children),
+            exported_at: time(conversations, column::EXPORTED_AT, row),
+            seq: big_ints(conversations, column::SEQ)?.value(row),
+        })
+    }
 }
 
 /// When the copy in `row` of `conversations` last changed, in microseconds: its `updated_at` or, where it has none, its

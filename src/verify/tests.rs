@@ -60,7 +60,7 @@ async fn put(lake: &Lake, day: u32, tables: &Tables) {
 }
 
 async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: &RecordBatch) {
-    lake.put(&key, encode(table, Lifetime::Lasting, [rows]).unwrap()).await.unwrap();
+    lake.put(&key, encode(table, Lifetime::Lasting, std::slice::from_ref(rows), &[]).unwrap()).await.unwrap();
 }
 
 /// A lake with two sound days.
@@ -192,7 +192,7 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
     let landed = rows(&[conversation("a", 1)]);
     let mut extent = Extent::default();
     for table in Table::ALL {
-        let body = encode(table, Lifetime::Passing, [landed.get(table)]).unwrap();
+        let body = encode(table, Lifetime::Passing, std::slice::from_ref(landed.get(table)), &[]).unwrap();
         *extent.rows.get_mut(table) = landed.get(table).num_rows() as u64;
         *extent.bytes.get_mut(table) = body.len() as u64;
         lake.put(&layout::landing_object(table, date(1), &flush), body).await.unwrap();
@@ -214,7 +214,9 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
     commit(wrong).await;
     lake.delete(vec![layout::landing_object(Table::AuditLogs, date(1), &flush)]).await.unwrap();
     let strange = rows(&[conversation("a", 2)]);
-    let body = encode(Table::Conversations, Lifetime::Passing, [strange.get(Table::Conversations)]).unwrap();
+    let body =
+        encode(Table::Conversations, Lifetime::Passing, std::slice::from_ref(strange.get(Table::Conversations)), &[])
+            .unwrap();
     *wrong.bytes.get_mut(Table::Conversations) = body.len() as u64;
     lake.put(&layout::landing_object(Table::Conversations, date(1), &flush), body).await.unwrap();
     commit(wrong).await;

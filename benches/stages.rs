@@ -1,0 +1,126 @@
+//! How fast the pure stages are, in bytes of the API's JSON a second: `cargo bench`.
+//!
+//! One page's worth of the simulator's conversations goes through each stage alone, on one thread: split into raw
+//! conversations (`parse`), made rows (`flatten`), made the Parquet files of the four tables (`encode`), and merged with
+//! a second copy of itself (`merge`). Whole runs, and other tools beside them, are in `benches/compare`.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::hint::black_box;
+
+use arrow_array::RecordBatch;
+use chrono::{DateTime, TimeZone, Utc};
+use decagon_lake::api::Page;
+use decagon_lake::clock::Clock;
+use decagon_lake::error::Result;
+use decagon_lake::flatten::{Batch, Origin, flatten};
+use decagon_lake::lake::{self, Lifetime};
+use decagon_lake::merge::{Copies, merge};
+use decagon_lake::model::{PerTable, RunId, Table, TimestampFilter};
+use decagon_lake::simulate::{CursorName, Disputed, Settings, Simulator, World, WorldSettings};
+use divan::Bencher;
+use divan::counter::BytesCount;
+
+/// A page of one day of a busy account.
+const CONVERSATIONS: u32 = 2_000;
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench]
+fn parse(bencher: Bencher) {
+    let body = body();
+    bencher.counter(BytesCount::new(body.len())).with_inputs(|| body.clone()).bench_local_values(Page::parse);
+}
+
+#[divan::bench]
+fn flatten_rows(bencher: Bencher) {
+    let page = page();
+    bencher.counter(BytesCount::new(page.bytes())).bench_local(|| rows(black_box(&page), 1));
+}
+
+#[divan::bench(args = [Lifetime::Lasting, Lifetime::Passing])]
+fn encode(bencher: Bencher, lifetime: Lifetime) {
+    let page = page();
+    let batch = rows(&page, 1);
+    bencher.counter(BytesCount::new(page.bytes())).bench_local(|| {
+        Table::ALL
+            .map(|table| lake::encode(table, lifetime, std::slice::from_ref(batch.tables.get(table).as_ref()), &[]))
+    });
+}
+
+/// Both inputs count: so many bytes of JSON have come twice.
+#[divan::bench]
+fn merge_two(bencher: Bencher) {
+    let page = page();
+    let inputs = [rows(&page, 1), rows(&page, 2)];
+    bencher
+        .counter(BytesCount::new(2 * page.bytes()))
+        .with_inputs(|| inputs.iter().map(Pieces::of).collect::<Vec<_>>())
+        .bench_local_values(|inputs| {
+            merge(inputs, |_, batch| {
+                black_box(batch);
+                Ok(())
+            })
+        });
+}
+
+/// The rows of one batch in pieces as a file's reader hands them out.
+struct Pieces(PerTable<VecDeque<RecordBatch>>);
+
+impl Pieces {
+    fn of(batch: &Batch) -> Self {
+        const ROWS: usize = 4_096;
+        Pieces(PerTable::from_fn(|table| {
+            let rows = batch.tables.get(table);
+            let starts = (0..rows.num_rows()).step_by(ROWS);
+            starts.map(|start| rows.slice(start, ROWS.min(rows.num_rows() - start))).collect()
+        }))
+    }
+}
+
+impl Copies for Pieces {
+    fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
+        Ok(self.0.get_mut(table).pop_front())
+    }
+}
+
+fn rows(page: &Page, run: u32) -> Batch {
+    let run_id = RunId::new(DateTime::UNIX_EPOCH, run);
+    let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
+    flatten(page.conversations(), &origin).expect("what the simulator sends can be read")
+}
+
+fn page() -> Page {
+    Page::parse(body()).expect("the simulator's conversations make a page")
+}
+
+/// A response with the conversations of the simulated day, in the order of their ids, as the merge takes them.
+fn body() -> Vec<u8> {
+    let mut conversations = simulated().expect("the simulator listens on loopback");
+    conversations.sort_unstable();
+    format!(r#"{{"conversations":[{}],"next_page_cursor":"1704067200"}}"#, conversations.join(",")).into_bytes()
+}
+
+fn simulated() -> std::result::Result<Vec<String>, Box<dyn Error>> {
+    let now = Utc.timestamp_opt(1_717_200_000, 0).single().ok_or("no such time")?;
+    let world = World::new(WorldSettings { seed: 1, conversations: CONVERSATIONS, days: 1, messages: 10, now });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let settings = Settings {
+        port: 0,
+        key: "key".to_owned(),
+        requests_per_second: 0.0,
+        speed: 0.0,
+        fault_every: 0,
+        not_entitled: false,
+        disputed: Disputed {
+            cursor_name: CursorName::NextPageCursor,
+            default_filter: TimestampFilter::UpdatedAt,
+            updated_at: true,
+            ignores_filter: false,
+        },
+    };
+    let simulator = runtime.block_on(Simulator::bind(world, settings, Clock::system()))?;
+    Ok(simulator.time().conversations().map(|line| line.trim_end().to_owned()).collect())
+}
