@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::model::{Cursor, Fields, elements};
+use crate::model::{Array, Cursor, Elements, Objects, elements};
 
 /// The names that the next page's cursor has been seen under: in the doc's prose, in its example program and on live
 /// accounts, and in its example response (an integer). The first that is not null, empty or 0 counts.
@@ -63,24 +63,32 @@ impl Page {
         let text =
             String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         let [a, b, c] = CURSOR_NAMES;
-        let fields = Fields::split(&text, &["conversations", a, b, c])
-            .map_err(|reason| PageError::NotJson { beginning: beginning(&text), reason })?;
-        let list = fields
-            .known(0)
-            .and_then(elements)
-            .ok_or_else(|| PageError::NoConversations { beginning: beginning(&text) })?;
+        let names = [a, b, c, "conversations"];
+        let (mut responses, mut arrays) = (Objects::new(&names), [Array::of_values()]);
+        let at_once = responses.split_with_arrays(&text, &mut arrays);
+        if at_once.is_err() {
+            // There is something strange about it; what, can be told step by step.
+            responses.split(&text).map_err(|reason| PageError::NotJson { beginning: beginning(&text), reason })?;
+        }
+        let fields = responses.get(0).ok_or_else(|| PageError::NoConversations { beginning: beginning(&text) })?;
+        let [array] = arrays;
+        let list = match array.elements {
+            Elements::Raw(values) if array.found => Some(values),
+            _ => fields.known(CURSOR_NAMES.len()).and_then(elements),
+        };
+        let list = list.ok_or_else(|| PageError::NoConversations { beginning: beginning(&text) })?;
         let begin = text.as_ptr().addr();
         let range = |part: &str| {
             let start = part.as_ptr().addr().saturating_sub(begin);
             start..start.saturating_add(part.len())
         };
         let conversations = list.iter().map(|raw| range(raw.get())).collect();
-        let mut cursors = (1..=CURSOR_NAMES.len()).filter_map(|position| fields.known(position));
+        let mut cursors = (0..CURSOR_NAMES.len()).filter_map(|position| fields.known(position));
         let next = cursors.clone().find_map(Cursor::from_json);
         if let Some(strange) = cursors.find(|raw| next.is_none() && raw.get().starts_with(['{', '[', 't'])) {
             return Err(PageError::StrangeCursor { beginning: beginning(strange.get()) });
         }
-        let others = fields.others.iter().map(|(name, _)| excerpt(name)).collect();
+        let others = fields.others.iter().map(|(name, _)| excerpt(&format!("\"{name}\""))).collect();
         Ok(Page { conversations, next, others, text })
     }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::row::{Context, TAG_ID, TableBuilder, Value, field_names};
 use crate::error::Result;
-use crate::model::{Fields, PerTable, RunId, Table, column, elements};
+use crate::model::{Array, Elements, Objects, PerTable, RunId, Table, column, elements};
 
 /// Where a page's copies come from.
 #[derive(Debug, Clone, Copy)]
@@ -59,11 +59,7 @@ pub struct Reject {
 /// # Errors
 /// Never because of what the API sent; only where the builders and the schemas disagree, which is a bug.
 pub fn flatten<'a>(conversations: impl IntoIterator<Item = &'a str>, origin: &Origin<'_>) -> Result<Batch> {
-    let mut builder = BatchBuilder {
-        tables: PerTable::from_fn(TableBuilder::new),
-        child_ends: PerTable::from_fn(|_| Vec::new()),
-        rejects: Vec::new(),
-    };
+    let mut builder = BatchBuilder::new();
     for (seq, raw) in (origin.first_seq..).zip(conversations) {
         if let Err(reason) = builder.append(raw, origin, seq) {
             builder.rejects.push(Reject { raw: raw.to_owned(), reason, seq });
@@ -76,35 +72,57 @@ pub fn flatten<'a>(conversations: impl IntoIterator<Item = &'a str>, origin: &Or
     })
 }
 
-/// The fields of a conversation that are looked for: the columns first, then the three arrays, then the id.
+/// The fields of a conversation that are looked for: the columns first, then the id, then the three arrays.
 static NAMES: LazyLock<Names> = LazyLock::new(|| {
     let mut names = field_names(Table::Conversations);
-    let arrays = names.len();
-    names.extend(Table::CHILDREN.map(Table::name));
     let id = names.len();
     names.push(column::CONVERSATION_ID);
-    Names { names, arrays, id }
+    let arrays = names.len();
+    names.extend(Table::CHILDREN.map(Table::name));
+    Names { names, id, arrays }
 });
 
 struct Names {
     names: Vec<&'static str>,
-    arrays: usize,
     id: usize,
+    arrays: usize,
 }
 
 static CHILD_NAMES: LazyLock<PerTable<Vec<&'static str>>> = LazyLock::new(|| PerTable::from_fn(field_names));
 
-struct BatchBuilder {
+struct BatchBuilder<'a> {
+    /// The conversation at hand, and its arrays in the order of [`Table::CHILDREN`].
+    conversation: Objects<'static, 'a>,
+    arrays: [Array<'static, 'a>; 3],
     tables: PerTable<TableBuilder>,
     child_ends: PerTable<Vec<usize>>,
     rejects: Vec<Reject>,
 }
 
-impl BatchBuilder {
+impl<'a> BatchBuilder<'a> {
+    fn new() -> Self {
+        BatchBuilder {
+            conversation: Objects::new(&NAMES.names),
+            arrays: Table::CHILDREN.map(|table| match table {
+                // They may be bare ids.
+                Table::Tags => Array::of_values(),
+                _ => Array::of_objects(CHILD_NAMES.get(table)),
+            }),
+            tables: PerTable::from_fn(TableBuilder::new),
+            child_ends: PerTable::from_fn(|_| Vec::new()),
+            rejects: Vec::new(),
+        }
+    }
+
     /// Appends a conversation and its children; fails before the first row where it has no id.
-    fn append(&mut self, json: &str, origin: &Origin<'_>, seq: i64) -> Result<(), String> {
+    fn append(&mut self, json: &'a str, origin: &Origin<'_>, seq: i64) -> Result<(), String> {
         let names = &*NAMES;
-        let fields = Fields::split(json, &names.names).map_err(|_| "not a JSON object".to_owned())?;
+        let BatchBuilder { conversation, arrays, tables, child_ends, .. } = self;
+        conversation.clear();
+        if conversation.split_with_arrays(json, arrays).is_err() {
+            conversation.split(json).map_err(|_| "not a JSON object".to_owned())?;
+        }
+        let fields = conversation.get(0).ok_or("not a JSON object")?;
         let id_json = fields.known(names.id).ok_or("no conversation_id")?;
         let (conversation_id, id_is_exact) = identity(id_json).ok_or("conversation_id is not a usable id")?;
 
@@ -120,35 +138,45 @@ impl BatchBuilder {
             run_id: origin.run_id.as_str(),
             seq,
         };
-        for (position, table) in (names.arrays..).zip(Table::CHILDREN) {
-            if let Some(raw) = fields.known(position) {
-                match elements(raw) {
-                    Some(elements) => self.append_children(table, &elements, &mut context),
+        for ((position, array), table) in (names.arrays..).zip(&*arrays).zip(Table::CHILDREN) {
+            let rows = tables.get_mut(table);
+            let begin = rows.len();
+            match (&array.elements, fields.known(position)) {
+                // It was left as it came: there is something strange about this conversation.
+                (_, Some(raw)) => match elements(raw) {
+                    Some(values) => append_values(rows, table, &values, &mut context),
                     None => unplaced.push((table.name(), raw)),
+                },
+                (Elements::Raw(values), None) => append_values(rows, table, values, &mut context),
+                (Elements::Objects(objects), None) => {
+                    for (index, object) in (0..).zip(objects.iter()) {
+                        context.index = index;
+                        rows.append(&context, &Value::Object(object, &[]));
+                    }
                 }
             }
-            let end = self.tables.get(table).len();
-            self.child_ends.get_mut(table).push(end);
+            if table == Table::Messages {
+                context.message_count = i64::try_from(rows.len().saturating_sub(begin)).unwrap_or(i64::MAX);
+            }
+            child_ends.get_mut(table).push(rows.len());
         }
-        self.tables.get_mut(Table::Conversations).append(&context, &Value::Object(&fields, &unplaced));
+        tables.get_mut(Table::Conversations).append(&context, &Value::Object(fields, &unplaced));
         Ok(())
     }
+}
 
-    fn append_children(&mut self, table: Table, elements: &[&RawValue], context: &mut Context<'_>) {
-        let names = CHILD_NAMES.get(table);
-        let rows = self.tables.get_mut(table);
-        for (index, element) in (0..).zip(elements) {
-            context.index = index;
-            match Fields::split(element.get(), names) {
-                Ok(fields) => rows.append(context, &Value::Object(&fields, &[])),
-                Err(_) if table == Table::Tags && is_bare_id(element) => {
-                    rows.append(context, &Value::Single(TAG_ID, element));
-                }
-                Err(_) => rows.append(context, &Value::Other(element)),
+/// Appends the elements of an array that may hold anything.
+fn append_values(rows: &mut TableBuilder, table: Table, values: &[&RawValue], context: &mut Context<'_>) {
+    let mut object = Objects::new(CHILD_NAMES.get(table));
+    for (index, value) in (0..).zip(values) {
+        context.index = index;
+        object.clear();
+        match object.split(value.get()).ok().and_then(|()| object.get(0)) {
+            Some(fields) => rows.append(context, &Value::Object(fields, &[])),
+            None if table == Table::Tags && is_bare_id(value) => {
+                rows.append(context, &Value::Single(TAG_ID, value));
             }
-        }
-        if table == Table::Messages {
-            context.message_count = i64::try_from(elements.len()).unwrap_or(i64::MAX);
+            None => rows.append(context, &Value::Other(value)),
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::column::ColumnBuilder;
 use crate::error::Result;
-use crate::model::{Column, Fields, Source, Table};
+use crate::model::{Column, Object, Source, Table};
 
 /// What the program itself adds to a row.
 #[derive(Debug, Clone, Copy)]
@@ -19,20 +19,20 @@ pub(super) struct Context<'a> {
 }
 
 /// The API's side of a row: an object taken apart, or a value that is no object.
-pub(super) enum Value<'a> {
+pub(super) enum Value<'o, 'a> {
     /// An object: its fields (the table's [`field_names`] first), and known fields that fit no table.
-    Object(&'a Fields<'a>, &'a [(&'static str, &'a RawValue)]),
+    Object(Object<'o, 'a>, &'o [(&'static str, &'a RawValue)]),
     /// Anything else, kept whole in `extra`.
     Other(&'a RawValue),
     /// A value that is that of the one field at this position: a bare tag id.
     Single(usize, &'a RawValue),
 }
 
-impl<'a> Value<'a> {
+impl<'a> Value<'_, 'a> {
     /// The value of the field at `position` among the table's [`field_names`].
     fn field(&self, position: usize) -> Option<&'a RawValue> {
         match self {
-            Value::Object(fields, _) => fields.known(position),
+            Value::Object(object, _) => object.known(position),
             Value::Single(own, raw) => (*own == position).then_some(*raw),
             Value::Other(_) => None,
         }
@@ -42,9 +42,8 @@ impl<'a> Value<'a> {
     fn begin_extra(&self, extra: &mut String) {
         extra.clear();
         match self {
-            Value::Object(fields, unplaced) => {
-                fields.others.iter().for_each(|(quoted, raw)| push_extra(extra, quoted, raw));
-                unplaced.iter().for_each(|(name, raw)| push_extra(extra, &quoted(name), raw));
+            Value::Object(object, unplaced) => {
+                object.others.iter().chain(*unplaced).for_each(|(name, raw)| push_extra(extra, name, raw));
             }
             Value::Other(raw) => extra.push_str(raw.get()),
             Value::Single(..) => {}
@@ -54,7 +53,7 @@ impl<'a> Value<'a> {
     /// Writes to `extra` the value of a field that its column could not hold.
     fn keep(&self, extra: &mut String, name: &str, raw: &RawValue) {
         match self {
-            Value::Object(..) => push_extra(extra, &quoted(name), raw),
+            Value::Object(..) => push_extra(extra, name, raw),
             Value::Single(..) | Value::Other(_) => extra.push_str(raw.get()),
         }
     }
@@ -88,7 +87,7 @@ impl TableBuilder {
     }
 
     /// Appends one row.
-    pub(super) fn append(&mut self, context: &Context<'_>, value: &Value<'_>) {
+    pub(super) fn append(&mut self, context: &Context<'_>, value: &Value<'_, '_>) {
         let TableBuilder { table, columns, extra } = self;
         value.begin_extra(extra);
         let mut position = 0;
@@ -136,25 +135,22 @@ impl TableBuilder {
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
-}
-
 /// Adds a field to the object in `extra`, its name and value as they came.
-fn push_extra(extra: &mut String, quoted_name: &str, value: &RawValue) {
+fn push_extra(extra: &mut String, name: &str, value: &RawValue) {
     extra.push(if extra.is_empty() { '{' } else { ',' });
-    extra.push_str(quoted_name);
-    extra.push(':');
+    extra.push('"');
+    extra.push_str(name);
+    extra.push_str("\":");
     extra.push_str(value.get());
 }
 
 /// Ends the object in `extra`. A tag that is an object with nothing but an id gets `{}`, or it would look like a bare
 /// id.
-fn close_extra(extra: &mut String, table: Table, value: &Value<'_>, fields_set: usize) {
-    let Value::Object(fields, _) = value else { return };
+fn close_extra(extra: &mut String, table: Table, value: &Value<'_, '_>, fields_set: usize) {
+    let Value::Object(object, _) = value else { return };
     if !extra.is_empty() {
         extra.push('}');
-    } else if table == Table::Tags && fields_set == 1 && fields.known(TAG_ID).is_some() {
+    } else if table == Table::Tags && fields_set == 1 && object.known(TAG_ID).is_some() {
         extra.push_str("{}");
     }
 }

@@ -10,7 +10,7 @@ mod window;
 
 pub use cursor::Cursor;
 pub use ids::{CreatedDate, RunId};
-pub use object::{Fields, elements};
+pub use object::{Array, Elements, Object, Objects, elements};
 pub use table::{Column, Kind, PerTable, Source, Table, column};
 pub use time::{ApiTime, EpochSecs, from_micros, parse_api_time, parse_user_time};
 pub use typed::{big_ints, ints, texts, times};

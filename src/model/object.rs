@@ -1,76 +1,261 @@
-//! Takes a JSON object or array apart into the raw text of its parts, without looking inside them.
+//! Takes JSON objects and arrays apart into the raw text of their parts, without looking inside them.
 //!
 //! Promises: nothing is unescaped, reordered or rounded, so what is not understood can be kept as it came; depth costs
-//! no stack. Must not know: what the fields mean.
+//! no stack; the text is read once. Must not know: what the fields mean.
 
-use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The most names a caller may ask for at once.
-const MAX_NAMES: usize = 24;
-
-/// An object's fields: those that were asked for by name, and the others.
+/// One object taken apart: the fields that were asked for by name, and the others.
 ///
 /// Of a name that comes twice the last one counts, as in the JSON libraries people use.
-#[derive(Debug)]
-pub struct Fields<'a> {
-    known: [Option<&'a RawValue>; MAX_NAMES],
-    /// The fields nobody asked for, in order: the name with its quotes and escapes, and the value.
-    pub others: Vec<(&'a str, &'a RawValue)>,
+#[derive(Debug, Clone, Copy)]
+pub struct Object<'o, 'a> {
+    known: &'o [Option<&'a RawValue>],
+    /// The fields nobody asked for, in order: the name as it came, between its quotes, and the value.
+    pub others: &'o [(&'a str, &'a RawValue)],
 }
 
-impl<'a> Fields<'a> {
-    /// Splits the object `json`, looking for `names` (24 at most).
-    ///
-    /// # Errors
-    /// Where `json` is not a JSON object.
-    pub fn split(json: &'a str, names: &[&str]) -> Result<Self, serde_json::Error> {
-        let mut reader = serde_json::Deserializer::from_str(json);
-        let fields = reader.deserialize_map(Splitter { names })?;
-        reader.end()?;
-        Ok(fields)
-    }
-
+impl<'a> Object<'_, 'a> {
     /// The value of the name at `position` in the names asked for; `None` where it is missing or null.
     pub fn known(&self, position: usize) -> Option<&'a RawValue> {
         self.known.get(position).copied().flatten().filter(|raw| raw.get() != "null")
     }
 }
 
-struct Splitter<'n> {
+/// Objects that were all taken apart for the same names. Memory that was used once is used again.
+#[derive(Debug)]
+pub struct Objects<'n, 'a> {
     names: &'n [&'n str],
+    /// As many as there are names for each object.
+    known: Vec<Option<&'a RawValue>>,
+    others: Vec<(&'a str, &'a RawValue)>,
+    /// Where the others of each object end.
+    ends: Vec<usize>,
 }
 
-impl<'de> Visitor<'de> for Splitter<'_> {
-    type Value = Fields<'de>;
+impl<'n, 'a> Objects<'n, 'a> {
+    /// None yet; `names` are those to look for.
+    pub fn new(names: &'n [&'n str]) -> Self {
+        Objects { names, known: Vec::new(), others: Vec::new(), ends: Vec::new() }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The object in this place.
+    pub fn get(&self, place: usize) -> Option<Object<'_, 'a>> {
+        let width = self.names.len();
+        let end = *self.ends.get(place)?;
+        let begin = place.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let known = self.known.get(place.checked_mul(width)?..place.checked_add(1)?.checked_mul(width)?)?;
+        Some(Object { known, others: self.others.get(begin..end)? })
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Object<'_, 'a>> {
+        (0..self.len()).filter_map(|place| self.get(place))
+    }
+
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.known.clear();
+        self.others.clear();
+        self.ends.clear();
+    }
+
+    /// Takes the object `json` apart and adds it.
+    ///
+    /// # Errors
+    /// Where `json` is not a JSON object; nothing is added then.
+    pub fn split(&mut self, json: &'a str) -> Result<(), serde_json::Error> {
+        // A name with escapes cannot be borrowed as text, only as it came.
+        self.read(json, true, &mut []).or_else(|_| self.read(json, false, &mut []))
+    }
+
+    /// Takes the object `json` apart and adds it; the arrays that are the values of the last names go to `arrays`, in the
+    /// names' order, each element taken apart in the same pass.
+    ///
+    /// # Errors
+    /// Where that is not possible: `json` is not a JSON object, one of its names has escapes, or one of `arrays` is
+    /// something else than an array, or holds something else than it is for. Nothing is added then.
+    pub fn split_with_arrays(&mut self, json: &'a str, arrays: &mut [Array<'n, 'a>]) -> Result<(), serde_json::Error> {
+        self.read(json, true, arrays)
+    }
+
+    fn read(
+        &mut self,
+        json: &'a str,
+        plain_names: bool,
+        arrays: &mut [Array<'n, 'a>],
+    ) -> Result<(), serde_json::Error> {
+        arrays.iter_mut().for_each(Array::clear);
+        let (known, others) = (self.known.len(), self.others.len());
+        let mut reader = serde_json::Deserializer::from_str(json);
+        let read = reader.deserialize_map(Splitter { objects: self, plain_names, arrays }).and_then(|()| reader.end());
+        if read.is_err() {
+            self.known.truncate(known);
+            self.others.truncate(others);
+            self.ends.truncate(known.checked_div(self.names.len()).unwrap_or(0));
+            arrays.iter_mut().for_each(Array::clear);
+        }
+        read
+    }
+}
+
+/// The elements of an array.
+#[derive(Debug)]
+pub struct Array<'n, 'a> {
+    /// Whether there was one: neither missing nor null.
+    pub found: bool,
+    /// What it holds.
+    pub elements: Elements<'n, 'a>,
+}
+
+/// What an array holds.
+#[derive(Debug)]
+pub enum Elements<'n, 'a> {
+    /// Anything, as it came.
+    Raw(Vec<&'a RawValue>),
+    /// Objects.
+    Objects(Objects<'n, 'a>),
+}
+
+impl<'n> Array<'n, '_> {
+    /// An array of anything.
+    pub fn of_values() -> Self {
+        Array { found: false, elements: Elements::Raw(Vec::new()) }
+    }
+
+    /// An array of objects that have fields of these names.
+    pub fn of_objects(names: &'n [&'n str]) -> Self {
+        Array { found: false, elements: Elements::Objects(Objects::new(names)) }
+    }
+
+    fn clear(&mut self) {
+        self.found = false;
+        match &mut self.elements {
+            Elements::Raw(values) => values.clear(),
+            Elements::Objects(objects) => objects.clear(),
+        }
+    }
+}
+
+/// Reads an object's fields into the last of `objects`, and into `arrays`.
+struct Splitter<'s, 'n, 'a> {
+    objects: &'s mut Objects<'n, 'a>,
+    plain_names: bool,
+    arrays: &'s mut [Array<'n, 'a>],
+}
+
+impl<'a> Visitor<'a> for Splitter<'_, '_, 'a> {
+    type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-        let mut fields = Fields { known: [None; MAX_NAMES], others: Vec::new() };
-        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            match position(name.get(), self.names) {
-                Some(position) => {
-                    let slot = fields.known.get_mut(position).ok_or_else(|| A::Error::custom("too many names"))?;
-                    *slot = Some(value);
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let Splitter { objects, plain_names, arrays } = self;
+        let Objects { names, known, others, ends } = objects;
+        let (begin, first_array) = (known.len(), names.len().saturating_sub(arrays.len()));
+        known.resize(begin.saturating_add(names.len()), None);
+        loop {
+            let name = match plain_names {
+                true => map.next_key::<&str>()?,
+                false => map.next_key::<&RawValue>()?.map(|quoted| inside(quoted.get())),
+            };
+            let Some(name) = name else { break };
+            let Some(position) = position(name, names) else {
+                others.push((name, map.next_value()?));
+                continue;
+            };
+            match position.checked_sub(first_array).and_then(|place| arrays.get_mut(place)) {
+                Some(array) => map.next_value_seed(array)?,
+                None => {
+                    let value = map.next_value()?;
+                    if let Some(slot) = known.get_mut(begin.saturating_add(position)) {
+                        *slot = Some(value);
+                    }
                 }
-                None => fields.others.push((name.get(), value)),
             }
         }
-        Ok(fields)
+        ends.push(others.len());
+        Ok(())
     }
 }
 
-/// Finds a field name, given with its quotes, among `names`.
-fn position(quoted: &str, names: &[&str]) -> Option<usize> {
-    let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        let name: String = serde_json::from_str(quoted).ok()?;
-        return names.iter().position(|known| *known == name);
+impl<'a> DeserializeSeed<'a> for &mut Array<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.clear();
+        deserializer.deserialize_option(self)
     }
-    names.iter().position(|known| *known == inner)
+}
+
+impl<'a> Visitor<'a> for &mut Array<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array or null")
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.found = true;
+        deserializer.deserialize_seq(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<(), A::Error> {
+        match &mut self.elements {
+            Elements::Raw(values) => {
+                while let Some(value) = seq.next_element()? {
+                    values.push(value);
+                }
+            }
+            Elements::Objects(objects) => while seq.next_element_seed(Element(objects))?.is_some() {},
+        }
+        Ok(())
+    }
+}
+
+/// One more object of an array.
+struct Element<'s, 'n, 'a>(&'s mut Objects<'n, 'a>);
+
+impl<'a> DeserializeSeed<'a> for Element<'_, '_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(Splitter { objects: self.0, plain_names: true, arrays: &mut [] })
+    }
+}
+
+/// What stands between the quotes of a JSON string.
+fn inside(quoted: &str) -> &str {
+    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted)
+}
+
+/// Finds a field's name, as it came, among `names`.
+fn position(name: &str, names: &[&str]) -> Option<usize> {
+    if let Some(position) = names.iter().position(|known| *known == name) {
+        return Some(position);
+    }
+    if !name.contains('\\') {
+        return None;
+    }
+    let plain: String = serde_json::from_str(&format!("\"{name}\"")).ok()?;
+    names.iter().position(|known| *known == plain)
 }
 
 /// The raw elements of the array `json`; `None` where it is no array.
@@ -84,26 +269,103 @@ pub fn elements(json: &RawValue) -> Option<Vec<&RawValue>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn splits_without_touching_the_parts() {
         let json = r#"{"a": 1.50, "b\u0061": [1, {"x": "\ud800"}], "a": null, "é\n": "z", "ba": 2}"#;
-        let fields = Fields::split(json, &["a", "ba"]).unwrap();
-        assert!(fields.known(0).is_none());
-        assert_eq!(fields.known(1).unwrap().get(), "2");
-        assert_eq!(fields.others.iter().map(|(k, v)| (*k, v.get())).collect::<Vec<_>>(), [(r#""é\n""#, "\"z\"")]);
+        let mut objects = Objects::new(&["a", "ba"]);
+        objects.split(json).unwrap();
+        let object = objects.get(0).unwrap();
+        assert!(object.known(0).is_none());
+        assert_eq!(object.known(1).unwrap().get(), "2");
+        assert_eq!(object.others.iter().map(|(k, v)| (*k, v.get())).collect::<Vec<_>>(), [(r"é\n", "\"z\"")]);
     }
 
     #[test]
     fn refuses_what_is_no_object() {
-        for json in ["", "[]", "null", "\"a\"", "{\"a\":}", "{} {}", "{\"a\":1"] {
-            assert!(Fields::split(json, &["a"]).is_err(), "{json}");
+        let mut objects = Objects::new(&["a"]);
+        objects.split(r#"{"a": 7, "b": 8}"#).unwrap();
+        for json in ["", "[]", "null", "\"a\"", "{\"a\":}", "{} {}", "{\"a\":1", "{\"b\":1,\"a\""] {
+            assert!(objects.split(json).is_err(), "{json}");
         }
+        assert_eq!(objects.len(), 1);
+        objects.split("{}").unwrap();
+        let told: Vec<_> =
+            objects.iter().map(|object| (object.known(0).map(RawValue::get), object.others.len())).collect();
+        assert_eq!(told, [(Some("7"), 1), (None, 0)], "what was refused has left nothing behind");
     }
 
     #[test]
     fn depth_is_no_danger() {
         let json = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
-        assert_eq!(Fields::split(&json, &["a"]).unwrap().known(0).unwrap().get().len(), 400_000);
+        let mut objects = Objects::new(&["a"]);
+        objects.split(&json).unwrap();
+        assert_eq!(objects.get(0).unwrap().known(0).unwrap().get().len(), 400_000);
+    }
+
+    /// JSON that looks like what an API sends, most of the time.
+    fn json() -> impl Strategy<Value = String> {
+        let name =
+            || prop_oneof![Just(r#""a""#), Just(r#""list""#), Just(r#""x""#), Just(r#""\u0061""#), Just(r#""é""#)];
+        let scalar = prop_oneof![
+            Just("null".to_owned()),
+            Just("1.50".to_owned()),
+            Just(r#""t \" []""#.to_owned()),
+            Just("true".to_owned())
+        ];
+        let value = scalar.prop_recursive(3, 24, 4, move |inner| {
+            let field = (name(), inner.clone()).prop_map(|(name, value)| format!("{name}: {value}"));
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(|values| format!("[{}]", values.join(" ,"))),
+                prop::collection::vec(field, 0..4).prop_map(|fields| format!("{{ {} }}", fields.join(",")))
+            ]
+        });
+        prop::collection::vec((name(), value), 0..5).prop_map(|fields| {
+            let fields: Vec<_> = fields.into_iter().map(|(name, value)| format!("{name}:{value}")).collect();
+            format!("{{{}}}", fields.join(", "))
+        })
+    }
+
+    fn told<'a>(object: &Object<'_, 'a>) -> (Option<&'a str>, Vec<(&'a str, &'a str)>) {
+        let others = object.others.iter().map(|(name, value)| (*name, value.get())).collect();
+        (object.known(0).map(RawValue::get), others)
+    }
+
+    proptest! {
+        /// Whatever is taken apart in one pass comes out as it does step by step.
+        #[test]
+        fn one_pass_finds_what_one_step_after_the_other_does(json in json()) {
+            let names = ["a", "list"];
+            let mut stepwise = Objects::new(&names);
+            stepwise.split(&json).unwrap();
+            let object = stepwise.get(0).unwrap();
+            let raw = object.known(1).map(|list| elements(list).ok_or(()));
+            for of_objects in [false, true] {
+                let mut at_once = Objects::new(&names);
+                let mut arrays = [if of_objects { Array::of_objects(&names[..1]) } else { Array::of_values() }];
+                if at_once.split_with_arrays(&json, &mut arrays).is_err() {
+                    prop_assert!(at_once.is_empty() && !arrays[0].found);
+                    continue;
+                }
+                prop_assert_eq!(told(&at_once.get(0).unwrap()), told(&object));
+                let elements = raw.clone().transpose().expect("only arrays get here").unwrap_or_default();
+                prop_assert_eq!(arrays[0].found, raw.is_some());
+                match &arrays[0].elements {
+                    Elements::Raw(values) => {
+                        let texts = |values: &[&RawValue]| values.iter().map(|value| value.get().to_owned()).collect::<Vec<_>>();
+                        prop_assert_eq!(texts(values), texts(&elements));
+                    }
+                    Elements::Objects(objects) => {
+                        let mut stepwise = Objects::new(&names[..1]);
+                        for element in elements {
+                            stepwise.split(element.get()).unwrap();
+                        }
+                        let all = |objects: &Objects<'_, '_>| objects.iter().map(|o| format!("{:?}", told(&o))).collect::<Vec<_>>();
+                        prop_assert_eq!(all(objects), all(&stepwise));
+                    }
+                }
+            }
+        }
     }
 }
