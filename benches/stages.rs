@@ -4,6 +4,8 @@
 //! conversations (`parse`), made rows (`flatten`), made the Parquet files of the four tables (`encode`), and merged with
 //! a second copy of itself (`merge`). Whole runs, and other tools beside them, are in `benches/compare`.
 
+#![expect(clippy::expect_used, reason = "what goes wrong here is for who runs it to see")]
+
 use std::collections::VecDeque;
 use std::error::Error;
 use std::hint::black_box;

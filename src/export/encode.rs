@@ -2,13 +2,14 @@
 //! the tables are. No I/O.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::RecordBatch;
 use object_store::path::Path;
 
 use super::collect::FlatPage;
 use super::inspect::ids;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lake::{self, Lifetime};
 use crate::layout::{self, FlushId};
 use crate::merge::{Gather, Rows, Version};
@@ -23,49 +24,72 @@ pub(super) struct Object {
     pub(super) body: Vec<u8>,
 }
 
+/// How many objects are encoded at a time, each on a thread of its own.
+const ENCODERS: usize = 2;
+
 /// Encodes `pages` and passes one object after the other to `emit`, until that returns false. `lifetime` tells how long
-/// the objects of a date are meant to stay.
+/// the objects of a date are meant to stay. Runs on a blocking thread, and on more of them.
 ///
 /// # Errors
 /// Only on a bug.
 pub(super) fn encode(
     pages: &[FlatPage],
     flush: &FlushId,
-    lifetime: impl Fn(CreatedDate) -> Lifetime,
-    mut emit: impl FnMut(Object) -> bool,
+    lifetime: impl Fn(CreatedDate) -> Lifetime + Sync,
+    emit: impl Fn(Object) -> bool + Sync,
 ) -> Result<()> {
     let copies = sorted(pages)?;
-    for of_date in copies.chunk_by(|a, b| a.date == b.date) {
-        let Some(date) = of_date.first().map(|copy| copy.date) else { continue };
-        let (newest, older) = apart(of_date);
-        for table in Table::ALL {
-            let (newest, older) = (gathered(&newest, table)?, gathered(&older, table)?);
-            let rows = newest.iter().chain(&older).map(|batch| batch.num_rows() as u64).sum();
-            let body = lake::encode(table, lifetime(date), &newest, &older)?;
-            let key = layout::landing_object(table, date, flush);
-            if !emit(Object { table, date, key, rows, body }) {
-                return Ok(());
+    let dates: Vec<_> = copies.chunk_by(|a, b| a.date == b.date).map(OfDate::of).collect();
+    let objects: Vec<_> = dates.iter().flat_map(|of_date| Table::ALL.map(|table| (of_date, table))).collect();
+    let next = AtomicUsize::new(0);
+    let encode_some = || {
+        while let Some((of_date, table)) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let Some(date) = of_date.newest.first().map(|copy| copy.date) else { continue };
+            if !emit(of_date.encode(*table, date, flush, lifetime(date))?) {
+                break;
             }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..ENCODERS).map(|_| scope.spawn(encode_some)).collect();
+        let own = encode_some();
+        let results =
+            others.into_iter().map(|other| other.join().unwrap_or_else(|_| Err(Error::bug("an encoder failed"))));
+        results.fold(own, Result::and)
+    })
 }
 
-/// The newest copy of each conversation, and the others; `copies` are in the order of the ids, and so are both.
-fn apart<'a, 'p>(copies: &'a [Observed<'p>]) -> (Vec<&'a Observed<'p>>, Vec<&'a Observed<'p>>) {
-    let (mut newest, mut older) = (Vec::with_capacity(copies.len()), Vec::new());
-    for of_id in copies.chunk_by(|a, b| a.id == b.id) {
-        let mut of_id: Vec<_> = of_id.iter().collect();
-        if of_id.len() > 1 {
-            // Their order in the file is that of their places in the run all the same.
-            let place = (0..of_id.len()).max_by_key(|place| of_id.get(*place).map(|copy| copy.version()));
-            newest.extend(place.map(|place| of_id.remove(place)));
-            older.append(&mut of_id);
-        } else {
-            newest.append(&mut of_id);
+/// The copies of one date: the newest of each conversation, and the others, both in the order of the ids.
+struct OfDate<'a, 'p> {
+    newest: Vec<&'a Observed<'p>>,
+    older: Vec<&'a Observed<'p>>,
+}
+
+impl<'a, 'p> OfDate<'a, 'p> {
+    /// Of `copies` in the order of the ids.
+    fn of(copies: &'a [Observed<'p>]) -> Self {
+        let (mut newest, mut older) = (Vec::with_capacity(copies.len()), Vec::new());
+        for of_id in copies.chunk_by(|a, b| a.id == b.id) {
+            let mut of_id: Vec<_> = of_id.iter().collect();
+            if of_id.len() > 1 {
+                // Their order in the file is that of their places in the run all the same.
+                let place = (0..of_id.len()).max_by_key(|place| of_id.get(*place).map(|copy| copy.version()));
+                newest.extend(place.map(|place| of_id.remove(place)));
+                older.append(&mut of_id);
+            } else {
+                newest.append(&mut of_id);
+            }
         }
+        OfDate { newest, older }
     }
-    (newest, older)
+
+    fn encode(&self, table: Table, date: CreatedDate, flush: &FlushId, lifetime: Lifetime) -> Result<Object> {
+        let (newest, older) = (gathered(&self.newest, table)?, gathered(&self.older, table)?);
+        let rows = newest.iter().chain(&older).map(|batch| batch.num_rows() as u64).sum();
+        let body = lake::encode(table, lifetime, &newest, &older)?;
+        Ok(Object { table, date, key: layout::landing_object(table, date, flush), rows, body })
+    }
 }
 
 /// The rows of `copies` in `table`.

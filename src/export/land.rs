@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{Days, NaiveDate};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -19,6 +20,8 @@ use crate::model::{CreatedDate, RunId, Table};
 
 /// How many objects are uploaded at a time.
 const UPLOADS: usize = 16;
+/// For how many days most conversations go on changing after they began.
+const STILL_CHANGING: Days = Days::new(3);
 /// How many encoded objects wait for an upload.
 const WAITING: usize = 4;
 
@@ -51,7 +54,7 @@ impl Lander<'_> {
         if !flush.bad_records.is_empty() {
             self.lake.put(&layout::quarantine(&id), quarantine_lines(&flush.bad_records, &id.run)?).await?;
         }
-        let merged_soon = MergedSoon::of(self.ledger.state(), self.purpose);
+        let merged_soon = MergedSoon::of(self.ledger.state(), self.purpose, &flush);
         let dates = upload(self.lake, flush.pages, id.clone(), merged_soon).await?;
         let landed = Landed { flush: id, dates };
 
@@ -115,24 +118,32 @@ async fn upload(
     Ok(dates)
 }
 
-/// Which dates have something else already, so that what is landed for them will be merged with it.
+/// Which dates have something else already, or will soon, so that what is landed for them will be merged with it. A
+/// guess: a listing of the tables would cost more than a wrong one.
 struct MergedSoon {
-    /// The tables are not empty, and a listing would cost more than a guess.
+    /// The tables are not empty.
     all: bool,
+    /// What has landed before.
     dates: BTreeSet<CreatedDate>,
+    /// The walk goes on, and what is of this date or a later one is likely to come again with it.
+    from: Option<NaiveDate>,
 }
 
 impl MergedSoon {
-    fn of(state: &Checkpoint, purpose: Purpose) -> Self {
+    fn of(state: &Checkpoint, purpose: Purpose, flush: &Flush) -> Self {
         let first_walk = state.watermark().is_none();
+        let dates = flush.pages.iter().flat_map(|page| &page.kept).filter_map(|(date, _)| date.date());
+        let newest = dates.max().filter(|_| !flush.done);
         MergedSoon {
             all: purpose == Purpose::Backfill || !first_walk,
             dates: state.landed.iter().flat_map(|landed| landed.dates.keys().copied()).collect(),
+            from: newest.and_then(|newest| newest.checked_sub_days(STILL_CHANGING)),
         }
     }
 
     fn lifetime(&self, date: CreatedDate) -> Lifetime {
-        if self.all || self.dates.contains(&date) { Lifetime::Passing } else { Lifetime::Lasting }
+        let still_changing = date.date().zip(self.from).is_some_and(|(date, from)| date >= from);
+        if self.all || still_changing || self.dates.contains(&date) { Lifetime::Passing } else { Lifetime::Lasting }
     }
 }
 

@@ -7,10 +7,11 @@ use std::io::Write;
 
 use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use crate::error::{Error, Result};
@@ -43,7 +44,10 @@ pub enum Lifetime {
 /// # Errors
 /// Where the schema cannot be written, which is a bug.
 pub fn table_writer<W: Write + Send>(table: Table, lifetime: Lifetime, target: W) -> Result<ArrowWriter<W>> {
-    ArrowWriter::try_new(target, table.schema(), Some(properties(table, lifetime)?))
+    // Without the Arrow schema, which says nothing that Parquet's own does not: 1.5 kB of each file.
+    let options =
+        ArrowWriterOptions::new().with_properties(properties(table, lifetime)?).with_skip_arrow_metadata(true);
+    ArrowWriter::try_new_with_options(target, table.schema(), options)
         .map_err(|error| Error::bug("cannot set up a Parquet file").caused_by(error))
 }
 
@@ -87,11 +91,20 @@ pub(super) fn properties(table: Table, lifetime: Lifetime) -> Result<WriterPrope
     for column in table.columns() {
         if let Some(encoding) = plain_encoding(table, column) {
             let path = ColumnPath::from(column.name);
-            properties =
-                properties.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, encoding);
+            properties = properties
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_encoding(path.clone(), encoding);
+            if is_never_compared(column) {
+                properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+            }
         }
     }
     Ok(properties.build())
+}
+
+/// Whether no query can skip anything because of the column's least and greatest values: free text and JSON.
+fn is_never_compared(column: &Column) -> bool {
+    column.kind == Kind::Json || FREE_TEXT.contains(&column.name)
 }
 
 /// The encoding of a column that a dictionary does not suit.

@@ -27,6 +27,8 @@ pub struct Rows {
 pub struct Gather {
     table: Table,
     batches: Vec<Arc<RecordBatch>>,
+    /// How many bytes a row of each batch takes, about.
+    row_bytes: Vec<usize>,
     /// Runs of rows: the batch's position in `batches`, and the range.
     runs: Vec<(usize, Range<usize>)>,
     rows: usize,
@@ -36,7 +38,7 @@ pub struct Gather {
 impl Gather {
     /// Gathers rows of `table`.
     pub fn new(table: Table) -> Self {
-        Gather { table, batches: Vec::new(), runs: Vec::new(), rows: 0, bytes: 0 }
+        Gather { table, batches: Vec::new(), row_bytes: Vec::new(), runs: Vec::new(), rows: 0, bytes: 0 }
     }
 
     /// Adds a run of rows.
@@ -48,6 +50,7 @@ impl Gather {
         let known = self.batches.iter().rposition(|known| Arc::ptr_eq(known, batch));
         let position = known.unwrap_or_else(|| {
             self.batches.push(Arc::clone(batch));
+            self.row_bytes.push(batch.get_array_memory_size() / batch.num_rows().max(1));
             self.batches.len() - 1
         });
         match self.runs.last_mut() {
@@ -55,8 +58,8 @@ impl Gather {
             _ => self.runs.push((position, range.clone())),
         }
         self.rows += range.len();
-        let bytes_per_row = batch.get_array_memory_size() / batch.num_rows().max(1);
-        self.bytes = self.bytes.saturating_add(bytes_per_row.saturating_mul(range.len()));
+        let row_bytes = self.row_bytes.get(position).copied().unwrap_or(0);
+        self.bytes = self.bytes.saturating_add(row_bytes.saturating_mul(range.len()));
     }
 
     /// Whether there are enough rows for a batch.
@@ -70,6 +73,7 @@ impl Gather {
     /// Where the batches are not of the table's schema, which is a bug.
     pub fn take(&mut self) -> Result<Option<RecordBatch>> {
         let (batches, runs) = (std::mem::take(&mut self.batches), std::mem::take(&mut self.runs));
+        self.row_bytes.clear();
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
         if let ([batch], [(_, range)]) = (batches.as_slice(), runs.as_slice()) {
