@@ -82,7 +82,7 @@ impl DateTables<'_> {
         flush: &FlushId,
         landed: &Extent,
     ) -> Result<Option<Compacted>> {
-        if Table::ALL.iter().map(|table| *landed.bytes.get(*table)).fold(0, u64::saturating_add) > ADOPTED_BYTES {
+        if landed.bytes.total() > ADOPTED_BYTES {
             return Ok(None);
         }
         let fetch = |table| {
@@ -95,36 +95,44 @@ impl DateTables<'_> {
             let Some(file) = whole.map(|body| adopt(table, &body)).transpose()?.flatten() else { return Ok(None) };
             *adopted.get_mut(table) = Some(file);
         }
-        let mut extent = Extent::default();
-        for table in IN_TURN {
-            let Some(Adopted { body, rows }) = adopted.get_mut(table).take() else { continue };
+        let mut rows = PerTable::default();
+        let uploads = PerTable::try_from_fn(|table| {
             let mut upload = self.upload(table, found)?;
-            upload.write_all(&body).map_err(self.failed(table))?;
-            *extent.rows.get_mut(table) = rows;
-            *extent.bytes.get_mut(table) = upload.finish(self.lease)?;
-        }
+            if let Some(adopted) = adopted.get(table) {
+                *rows.get_mut(table) = adopted.rows;
+                upload.write_all(&adopted.body).map_err(self.failed(table))?;
+            }
+            Ok::<_, Error>(upload)
+        })?;
         let copies = *landed.rows.get(Table::Conversations);
-        let duplicates = copies.saturating_sub(*extent.rows.get(Table::Conversations));
-        Ok(Some(Compacted { copies, duplicates, extent }))
+        let duplicates = copies.saturating_sub(*rows.get(Table::Conversations));
+        Ok(Some(Compacted { copies, duplicates, extent: Extent { rows, bytes: self.finish(uploads)? } }))
     }
 
     /// Replaces what was `found` by what `inputs` come to, the children first.
     fn replace<C: Copies>(&self, found: &PerTable<Option<ObjectMeta>>, inputs: Vec<C>) -> Result<Compacted> {
-        let mut writers = PerTable::try_from_fn(|table| {
-            table_writer(table, Lifetime::Lasting, self.upload(table, found)?).map(Some)
-        })?;
-        let Merged { copies, duplicates, rows } = merge(inputs, |table, batch| match writers.get_mut(table) {
-            Some(writer) => writer.write(&batch).map_err(self.failed(table)),
-            None => Err(Error::bug("a table was closed before its last row")),
-        })?;
+        let mut writers =
+            PerTable::try_from_fn(|table| table_writer(table, Lifetime::Lasting, self.upload(table, found)?))?;
+        let Merged { copies, duplicates, rows } =
+            merge(inputs, |table, batch| writers.get_mut(table).write(&batch).map_err(self.failed(table)))?;
+        let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(self.failed(table)))?;
+        Ok(Compacted { copies, duplicates, extent: Extent { rows, bytes: self.finish(uploads)? } })
+    }
 
+    /// Ends the objects of the tables, in turn; returns their sizes.
+    fn finish(&self, uploads: PerTable<Upload>) -> Result<PerTable<u64>> {
+        // The one that goes up in parts may be refused at its end, which must not come after the others are replaced.
+        if Table::ALL.iter().any(|table| uploads.get(*table).is_in_parts()) {
+            self.runtime.block_on(self.lease.prove())?;
+        }
+        let mut uploads = uploads.try_map(|_, upload| Ok::<_, Error>(Some(upload)))?;
         let mut bytes = PerTable::default();
         for table in IN_TURN {
-            if let Some(writer) = writers.get_mut(table).take() {
-                *bytes.get_mut(table) = writer.into_inner().map_err(self.failed(table))?.finish(self.lease)?;
+            if let Some(upload) = uploads.get_mut(table).take() {
+                *bytes.get_mut(table) = upload.finish(self.lease)?;
             }
         }
-        Ok(Compacted { copies, duplicates, extent: Extent { rows, bytes } })
+        Ok(bytes)
     }
 
     /// Begins a table's object in the place of what was `found`.

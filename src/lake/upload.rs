@@ -49,6 +49,11 @@ impl Upload {
         Upload { lake: lake.clone(), key, found, run, runtime, waiting: Vec::new(), parts: None, bytes: 0 }
     }
 
+    /// Whether it is so large that it goes up in parts.
+    pub fn is_in_parts(&self) -> bool {
+        self.parts.is_some()
+    }
+
     /// Ends the object and returns its size in bytes.
     ///
     /// # Errors

@@ -258,6 +258,19 @@ impl<T> PerTable<T> {
         })
     }
 
+    /// Makes another one of each, or stops at the first failure.
+    ///
+    /// # Errors
+    /// What `make` failed with.
+    pub fn try_map<U, E>(self, mut make: impl FnMut(Table, T) -> Result<U, E>) -> Result<PerTable<U>, E> {
+        Ok(PerTable {
+            conversations: make(Table::Conversations, self.conversations)?,
+            messages: make(Table::Messages, self.messages)?,
+            tags: make(Table::Tags, self.tags)?,
+            audit_logs: make(Table::AuditLogs, self.audit_logs)?,
+        })
+    }
+
     /// The one of `table`.
     pub fn get(&self, table: Table) -> &T {
         match table {
