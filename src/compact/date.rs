@@ -5,11 +5,12 @@ use std::io::Write;
 
 use futures::future::try_join_all;
 use object_store::ObjectMeta;
+use object_store::path::Path;
 use tokio::runtime::Handle;
 
 use super::inputs::{Files, Without};
 use crate::error::{Error, Result};
-use crate::lake::{Adopted, Extent, Lake, Lease, Lifetime, Upload, adopt, table_writer};
+use crate::lake::{Extent, Lake, Lease, Lifetime, TableWriter, Upload, adopt};
 use crate::layout::{self, FlushId};
 use crate::merge::{Copies, Merged, merge};
 use crate::model::{CreatedDate, PerTable, Table};
@@ -74,6 +75,16 @@ impl DateTables<'_> {
         self.replace(&found, inputs)
     }
 
+    /// Brings what is landed, oldest first, together under another flush, the newest copies alone.
+    pub(super) fn bring_together(&self, landed: &[(FlushId, Extent)], flush: &FlushId) -> Result<Compacted> {
+        let mut inputs = Vec::new();
+        for (flush, extent) in landed {
+            inputs.extend(Files::of_flush(self.lake, self.date, flush, extent, self.runtime)?);
+        }
+        let begin = |table| self.upload(layout::landing_object(table, self.date, flush), None);
+        self.write(inputs, Lifetime::Passing, PerTable::try_from_fn(begin)?)
+    }
+
     /// Makes tables of the newest copies of the one flush that there is, without decoding them; `None` where that cannot
     /// be done.
     fn adopt(
@@ -97,7 +108,7 @@ impl DateTables<'_> {
         }
         let mut rows = PerTable::default();
         let uploads = PerTable::try_from_fn(|table| {
-            let mut upload = self.upload(table, found)?;
+            let mut upload = self.table_upload(table, found)?;
             if let Some(adopted) = adopted.get(table) {
                 *rows.get_mut(table) = adopted.rows;
                 upload.write_all(&adopted.body).map_err(self.failed(table))?;
@@ -111,8 +122,13 @@ impl DateTables<'_> {
 
     /// Replaces what was `found` by what `inputs` come to, the children first.
     fn replace<C: Copies>(&self, found: &PerTable<Option<ObjectMeta>>, inputs: Vec<C>) -> Result<Compacted> {
-        let mut writers =
-            PerTable::try_from_fn(|table| table_writer(table, Lifetime::Lasting, self.upload(table, found)?))?;
+        let uploads = PerTable::try_from_fn(|table| self.table_upload(table, found))?;
+        self.write(inputs, Lifetime::Lasting, uploads)
+    }
+
+    /// Writes what `inputs` come to.
+    fn write<C: Copies>(&self, inputs: Vec<C>, lifetime: Lifetime, uploads: PerTable<Upload>) -> Result<Compacted> {
+        let mut writers = uploads.try_map(|table, upload| TableWriter::begin(table, lifetime, upload))?;
         let Merged { copies, duplicates, rows } =
             merge(inputs, |table, batch| writers.get_mut(table).write(&batch).map_err(self.failed(table)))?;
         let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(self.failed(table)))?;
@@ -136,10 +152,13 @@ impl DateTables<'_> {
     }
 
     /// Begins a table's object in the place of what was `found`.
-    fn upload(&self, table: Table, found: &PerTable<Option<ObjectMeta>>) -> Result<Upload> {
-        let key = layout::table_object(table, self.date);
+    fn table_upload(&self, table: Table, found: &PerTable<Option<ObjectMeta>>) -> Result<Upload> {
+        self.upload(layout::table_object(table, self.date), found.get(table).clone())
+    }
+
+    fn upload(&self, key: Path, found: Option<ObjectMeta>) -> Result<Upload> {
         self.lake.sweep_beside(&key)?;
-        Ok(Upload::begin(self.lake, self.lease, key, found.get(table).clone(), self.runtime.clone()))
+        Ok(Upload::begin(self.lake, self.lease, key, found, self.runtime.clone()))
     }
 
     fn failed<E: std::error::Error + Send + Sync + 'static>(&self, table: Table) -> impl FnOnce(E) -> Error + use<E> {

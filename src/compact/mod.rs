@@ -2,11 +2,13 @@
 //!
 //! Promises: a date's table objects are replaced one put each, the conversations last; only then does a checkpoint
 //! forget what was landed for that date, and only then are the landing objects deleted. So it can die anywhere and be
-//! repeated. Dates with nothing landed are not touched. When it ends, however it ends, nothing of it is under way.
+//! repeated. A date with more landed than one merge takes is first brought together in landing, with such commits too.
+//! Dates with nothing landed are not touched. When it ends, however it ends, nothing of it is under way.
 
 mod date;
 mod inputs;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
@@ -15,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Lake, Lease, Ledger, RunReport};
+use crate::lake::{Extent, Lake, Landed, Lease, Ledger, RunReport};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Table};
 pub use date::{Compacted, remove_conversations};
@@ -24,8 +26,11 @@ use date::DateTables;
 
 /// How many dates are compacted at a time, each on a thread of its own.
 const DATES_AT_ONCE: usize = 2;
-/// After how many dates a checkpoint is written.
-const DATES_PER_COMMIT: usize = 128;
+/// After how many jobs a checkpoint is written.
+const JOBS_PER_COMMIT: usize = 128;
+/// The landing of how many flushes is merged at a time, which is what a merge needs memory for: some 5 MB each. Of a date
+/// that has more, so many at a time are brought together first.
+const MAX_FAN_IN: usize = if cfg!(test) { 3 } else { 16 };
 
 /// What a compaction works with.
 pub struct Compaction<'a> {
@@ -43,8 +48,37 @@ pub struct Compaction<'a> {
     pub shutdown: &'a CancellationToken,
 }
 
-/// What waits for compaction at one date.
-type Waiting = (CreatedDate, Vec<FlushId>);
+/// What is to be done at one date.
+struct Job {
+    date: CreatedDate,
+    /// What is landed for it, oldest first, or a part of that.
+    landed: Vec<(FlushId, Extent)>,
+    /// Under which flush it is brought together; `None` where it goes into the tables.
+    together: Option<FlushId>,
+}
+
+/// A job that was done, and what its objects hold.
+type Done = (Job, Extent);
+
+/// How a compaction goes.
+struct Course {
+    /// Once one date has failed because of the store, no other is begun.
+    stop: CancellationToken,
+    /// The first failure.
+    failure: Option<Error>,
+    /// Dates that failed.
+    given_up: BTreeSet<CreatedDate>,
+}
+
+impl Course {
+    fn fails(&mut self, error: Error) {
+        // One date's damage must not keep the others from the tables; a store that fails will fail for all.
+        if error.kind() != Kind::Integrity {
+            self.stop.cancel();
+        }
+        self.failure.get_or_insert(error);
+    }
+}
 
 impl Compaction<'_> {
     /// Compacts every date that has something landed.
@@ -52,80 +86,129 @@ impl Compaction<'_> {
     /// # Errors
     /// Of the store, or `Interrupted`; dates that were done before are committed all the same.
     pub async fn run(mut self) -> Result<()> {
-        let landed = self.ledger.state().landed_by_date();
-        // Once one date has failed because of the store, no other is begun.
-        let stop = self.shutdown.child_token();
-        let tasks = landed.into_iter().map(|(date, inputs)| {
-            let landed: Vec<_> = inputs.into_iter().map(|(flush, extent)| (flush.clone(), extent)).collect();
-            let (lake, lease) = (self.lake.clone(), Arc::clone(self.lease));
-            async move {
-                let flushes = landed.iter().map(|(flush, _)| flush.clone()).collect();
-                let runtime = Handle::current();
-                let task = tokio::task::spawn_blocking(move || {
-                    DateTables { lake: &lake, lease: &lease, date, runtime: &runtime }.compact(&landed)
-                });
-                let compacted = task.await.map_err(|error| Error::bug("the merge failed").caused_by(error))??;
-                Ok::<_, Error>(((date, flushes), compacted))
+        let mut course = Course { stop: self.shutdown.child_token(), failure: None, given_up: BTreeSet::new() };
+        let mut next_flush = self.ledger.state().next_flush_of(&self.report.run_id);
+        while !course.stop.is_cancelled() {
+            let crowded = self.crowded(&course, &mut next_flush);
+            if crowded.is_empty() {
+                break;
             }
-        });
-        let tasks: Vec<_> = tasks.collect();
-        let stopped = stop.clone();
+            self.carry_out(crowded, &mut course).await;
+        }
+        let landed = self.landed(&course);
+        let jobs = landed.into_iter().map(|(date, landed)| Job { date, landed, together: None }).collect();
+        self.carry_out(jobs, &mut course).await;
+        self.report.compacted_dates.sort_unstable();
+        match course.failure {
+            Some(error) => Err(error),
+            None if self.shutdown.is_cancelled() => Err(Error::interrupted()),
+            None => Ok(()),
+        }
+    }
+
+    /// What is landed, by date, where nothing has failed yet.
+    fn landed(&self, course: &Course) -> Vec<(CreatedDate, Vec<(FlushId, Extent)>)> {
+        let by_date = self.ledger.state().landed_by_date().into_iter();
+        by_date
+            .filter(|(date, _)| !course.given_up.contains(date))
+            .map(|(date, landed)| (date, landed.into_iter().map(|(flush, extent)| (flush.clone(), extent)).collect()))
+            .collect()
+    }
+
+    /// The jobs that bring together what is landed for dates that have more than one merge takes.
+    fn crowded(&self, course: &Course, next_flush: &mut u32) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for (date, landed) in self.landed(course) {
+            let parts = if landed.len() > MAX_FAN_IN { landed.chunks(MAX_FAN_IN) } else { [].chunks(1) };
+            for part in parts.filter(|part| part.len() > 1) {
+                let flush = FlushId { run: self.report.run_id.clone(), number: *next_flush };
+                *next_flush = next_flush.saturating_add(1);
+                jobs.push(Job { date, landed: part.to_vec(), together: Some(flush) });
+            }
+        }
+        jobs
+    }
+
+    /// Does the jobs and commits what came of them.
+    async fn carry_out(&mut self, jobs: Vec<Job>, course: &mut Course) {
+        let tasks: Vec<_> = jobs.into_iter().map(|job| self.task(job)).collect();
+        let stopped = course.stop.clone();
         let mut results = stream::iter(tasks)
             .take_while(move |_| std::future::ready(!stopped.is_cancelled()))
             .buffer_unordered(DATES_AT_ONCE);
 
-        let mut waiting: Vec<Waiting> = Vec::new();
-        let mut failure: Option<Error> = None;
-        while let Some(result) = results.next().await {
+        let mut waiting: Vec<Done> = Vec::new();
+        while let Some((job, result)) = results.next().await {
             match result {
-                Ok((done, compacted)) => {
-                    self.note(done.0, &compacted);
-                    waiting.push(done);
+                Ok(compacted) => {
+                    self.note(&job, &compacted);
+                    waiting.push((job, compacted.extent));
                 }
                 Err(error) => {
-                    // One date's damage must not keep the others from the tables; a store that fails will fail for all.
-                    if error.kind() != Kind::Integrity {
-                        stop.cancel();
-                    }
-                    failure.get_or_insert(error);
+                    course.given_up.insert(job.date);
+                    course.fails(error);
                 }
             }
-            if waiting.len() >= DATES_PER_COMMIT
+            if waiting.len() >= JOBS_PER_COMMIT
                 && let Err(error) = self.commit(std::mem::take(&mut waiting)).await
             {
-                stop.cancel();
-                failure.get_or_insert(error);
+                course.fails(error);
             }
         }
         drop(results);
-        let committed = self.commit(waiting).await;
-        self.report.compacted_dates.sort_unstable();
-        match failure {
-            Some(error) => Err(error),
-            None if self.shutdown.is_cancelled() => committed.and(Err(Error::interrupted())),
-            None => committed,
+        if let Err(error) = self.commit(waiting).await {
+            course.fails(error);
         }
     }
 
-    fn note(&mut self, date: CreatedDate, compacted: &Compacted) {
+    /// Does one job, on a blocking thread.
+    fn task(&self, job: Job) -> impl Future<Output = (Job, Result<Compacted>)> + use<> {
+        let (lake, lease) = (self.lake.clone(), Arc::clone(self.lease));
+        async move {
+            let (date, landed, together) = (job.date, job.landed.clone(), job.together.clone());
+            let runtime = Handle::current();
+            let task = tokio::task::spawn_blocking(move || {
+                let tables = DateTables { lake: &lake, lease: &lease, date, runtime: &runtime };
+                match together {
+                    None => tables.compact(&landed),
+                    Some(flush) => tables.bring_together(&landed, &flush),
+                }
+            });
+            let failed = |error| Err(Error::bug("the merge failed").caused_by(error));
+            (job, task.await.unwrap_or_else(failed))
+        }
+    }
+
+    fn note(&mut self, job: &Job, compacted: &Compacted) {
         let report = &mut *self.report;
-        report.compacted_dates.push(date);
-        report.compacted_copies += compacted.copies;
         report.duplicates_resolved += compacted.duplicates;
+        if job.together.is_some() {
+            // The others are read again.
+            report.compacted_copies += compacted.duplicates;
+            return;
+        }
+        report.compacted_dates.push(job.date);
+        report.compacted_copies += compacted.copies;
         report.table_rows.add(&compacted.extent.rows);
         report.table_bytes.add(&compacted.extent.bytes);
     }
 
-    /// Forgets what was landed for dates that are in the tables now, then deletes it.
-    async fn commit(&mut self, done: Vec<Waiting>) -> Result<()> {
+    /// Forgets what was landed, as it is in the tables or elsewhere now, then deletes it.
+    async fn commit(&mut self, done: Vec<Done>) -> Result<()> {
         let mut state = self.ledger.state().clone();
-        for (date, _) in &done {
-            state.clear_landed(*date);
+        let mut gone = Vec::new();
+        for (Job { date, landed, together }, extent) in done {
+            let flushes: Vec<_> = landed.into_iter().map(|(flush, _)| flush).collect();
+            match together {
+                None => state.clear_landed(date),
+                Some(flush) => {
+                    state.replace_landed(date, &flushes, Landed { flush, dates: [(date, extent)].into() });
+                }
+            }
+            let keys = |flush| Table::ALL.map(|table| layout::landing_object(table, date, flush));
+            gone.extend(flushes.iter().flat_map(keys));
         }
         self.ledger.commit(state, &self.report.run_id, self.clock.now()).await?;
-        let keys = done.iter().flat_map(|(date, flushes)| {
-            flushes.iter().flat_map(move |flush| Table::ALL.map(|table| layout::landing_object(table, *date, flush)))
-        });
-        self.lake.delete(keys.collect()).await
+        self.lake.delete(gone).await
     }
 }

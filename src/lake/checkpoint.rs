@@ -208,6 +208,22 @@ impl Checkpoint {
         self.landed.retain(|landed| !landed.dates.is_empty());
     }
 
+    /// Puts `by` in the place of what these flushes, one after the other, have landed for a date.
+    pub fn replace_landed(&mut self, date: CreatedDate, flushes: &[FlushId], by: Landed) {
+        let oldest = self.landed.iter().position(|landed| flushes.contains(&landed.flush));
+        for landed in self.landed.iter_mut().filter(|landed| flushes.contains(&landed.flush)) {
+            landed.dates.remove(&date);
+        }
+        self.landed.insert(oldest.unwrap_or(self.landed.len()), by);
+        self.landed.retain(|landed| !landed.dates.is_empty());
+    }
+
+    /// The number of the next flush of `run`, as far as its flushes are still landed.
+    pub fn next_flush_of(&self, run: &RunId) -> u32 {
+        let own = self.landed.iter().filter(|landed| landed.flush.run == *run);
+        own.map(|landed| landed.flush.number.saturating_add(1)).max().unwrap_or(0)
+    }
+
     /// Forgets what is landed for a date, because it is in the tables now.
     pub fn clear_landed(&mut self, date: CreatedDate) {
         for landed in &mut self.landed {

@@ -25,13 +25,15 @@ use crate::model::Table;
 const TAIL_BYTES: u64 = 256 << 10;
 /// How much of a file's end holds its footer, most of the time; a second request gets the rest of a larger one.
 const FOOTER_BYTES: u64 = 16 << 10;
+/// How much of a larger file is fetched at a time, at least.
+const WINDOW_BYTES: u64 = 1 << 20;
 /// How much a batch may hold, about.
-const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_BYTES: u64 = 1 << 20;
 /// What can be done about a file that is damaged or missing.
 const MEND: &str = "restore it from a backup; where it lies in _landing, `verify --repair` gives it up, and \
     `backfill --timestamp-filter created_at` fetches its date again";
-/// The most rows of a batch.
-const BATCH_ROWS: u64 = 4_096;
+/// The most rows of a batch. A merge has batches of all its inputs in memory, and hands on what it gathered from them.
+const BATCH_ROWS: u64 = 1_024;
 
 /// One Parquet file of a table, or a part of one, being read.
 pub struct FileReader {
@@ -53,8 +55,9 @@ struct Source {
     key: Path,
     runtime: Handle,
     size: u64,
-    tail: Bytes,
-    tail_start: u64,
+    /// A part of the file that is at hand, and where it begins.
+    window: Bytes,
+    window_start: u64,
 }
 
 impl FileReader {
@@ -130,7 +133,7 @@ impl FileReader {
 
 impl File {
     fn open(lake: &Lake, table: Table, key: Path, size: u64, runtime: Handle) -> Result<Self> {
-        let source = Source::open(lake, key, size, TAIL_BYTES, runtime)?;
+        let mut source = Source::open(lake, key, size, TAIL_BYTES, runtime)?;
         let metadata = source.metadata(size)?;
         let damaged = |error| source.damaged(error);
         let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), ArrowReaderOptions::new()).map_err(damaged)?;
@@ -139,6 +142,7 @@ impl File {
         }
         let options = ArrowReaderOptions::new().with_schema(table.schema());
         let arrow = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?;
+        source.forget_tail();
         Ok(File { source, metadata, arrow })
     }
 
@@ -180,10 +184,17 @@ fn batch_rows(metadata: &ParquetMetaData) -> usize {
 
 impl Source {
     fn open(lake: &Lake, key: Path, size: u64, tail_bytes: u64, runtime: Handle) -> Result<Self> {
-        let tail_start = size.saturating_sub(tail_bytes);
-        let mut source = Source { lake: lake.clone(), key, runtime, size, tail: Bytes::new(), tail_start };
-        source.tail = source.fetch(tail_start..size)?;
+        let window_start = size.saturating_sub(tail_bytes);
+        let mut source = Source { lake: lake.clone(), key, runtime, size, window: Bytes::new(), window_start };
+        source.window = source.fetch(window_start..size)?;
         Ok(source)
+    }
+
+    /// Lets go of the end of a file, which was needed for its footer; all of a small one stays.
+    fn forget_tail(&mut self) {
+        if self.window_start > 0 {
+            self.window = Bytes::new();
+        }
     }
 
     fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
@@ -207,33 +218,50 @@ impl Source {
         }
     }
 
-    /// The bytes of each range, from the tail where they are there.
-    fn ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        if ranges.iter().all(|range| range.start >= self.tail_start) {
-            return ranges.iter().map(|range| self.in_tail(range)).collect();
-        }
-        self.fetch_all(ranges)
-    }
-
-    fn in_tail(&self, range: &Range<u64>) -> Result<Bytes> {
-        let place = |at: u64| usize::try_from(at.saturating_sub(self.tail_start)).unwrap_or(usize::MAX);
-        let (start, end) = (place(range.start), place(range.end));
-        if start > end || end > self.tail.len() {
+    /// The bytes of each range. Where they lie together, which they do where all columns are read, they are fetched at
+    /// once, and what comes next in the file with them.
+    fn ranges(&mut self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
+        let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
+        if end > self.size {
             return Err(self.damaged(ParquetError::EOF("a part lies past the end of the file".to_owned())));
         }
-        Ok(self.tail.slice(start..end))
+        if !self.has(start..end) {
+            let wanted = ranges.iter().map(|range| range.end.saturating_sub(range.start)).fold(0, u64::saturating_add);
+            if wanted < end.saturating_sub(start) / 2 {
+                return self.fetch_all(ranges);
+            }
+            // The one before it goes first.
+            self.window = Bytes::new();
+            self.window = self.fetch(start..end.max(start.saturating_add(WINDOW_BYTES)).min(self.size))?;
+            self.window_start = start;
+        }
+        ranges.iter().map(|range| self.in_window(range)).collect()
     }
 
-    fn metadata(&self, size: u64) -> Result<Arc<ParquetMetaData>> {
-        let damaged = |error| self.damaged(error);
-        let mut decoder = ParquetMetaDataPushDecoder::try_new(size).map_err(damaged)?;
+    /// Whether this part of the file is at hand.
+    fn has(&self, part: Range<u64>) -> bool {
+        let end = u64::try_from(self.window.len()).ok().and_then(|len| self.window_start.checked_add(len));
+        part.start >= self.window_start && end.is_some_and(|end| part.end <= end)
+    }
+
+    fn in_window(&self, range: &Range<u64>) -> Result<Bytes> {
+        let place = |at: u64| at.checked_sub(self.window_start).and_then(|at| usize::try_from(at).ok());
+        match (place(range.start), place(range.end)) {
+            (Some(start), Some(end)) if start <= end && end <= self.window.len() => Ok(self.window.slice(start..end)),
+            _ => Err(self.damaged(ParquetError::EOF("a part is not there".to_owned()))),
+        }
+    }
+
+    fn metadata(&mut self, size: u64) -> Result<Arc<ParquetMetaData>> {
+        let mut decoder = ParquetMetaDataPushDecoder::try_new(size).map_err(|error| self.damaged(error))?;
         loop {
-            match decoder.try_decode().map_err(damaged)? {
+            match decoder.try_decode().map_err(|error| self.damaged(error))? {
                 DecodeResult::Data(metadata) => return Ok(Arc::new(metadata)),
-                DecodeResult::Finished => return Err(damaged(ParquetError::EOF("no footer".to_owned()))),
+                DecodeResult::Finished => return Err(self.damaged(ParquetError::EOF("no footer".to_owned()))),
                 DecodeResult::NeedsData(ranges) => {
                     let data = self.ranges(&ranges)?;
-                    decoder.push_ranges(ranges, data).map_err(damaged)?;
+                    decoder.push_ranges(ranges, data).map_err(|error| self.damaged(error))?;
                 }
             }
         }

@@ -21,6 +21,10 @@ use crate::model::{Column, Kind, Source, Table};
 const MAX_ROW_GROUP_ROWS: usize = 64 << 10;
 /// The most bytes of a row group, which is what a reader and the writer hold in memory at a time.
 const MAX_ROW_GROUP_BYTES: usize = 32 << 20;
+/// The same of what is merged soon: a merge has a row group of each of its inputs in memory.
+const PASSING_ROW_GROUP_BYTES: usize = 512 << 10;
+/// How many rows are written at a time before a row group of that size may end.
+const PASSING_ROWS_AT_ONCE: usize = 1 << 10;
 /// What every file says of its writer.
 pub(super) const CREATED_BY: &str = concat!("decagon-lake ", env!("CARGO_PKG_VERSION"));
 /// Columns whose text hardly ever repeats: a dictionary would cost time and space.
@@ -39,16 +43,49 @@ pub enum Lifetime {
     Passing,
 }
 
-/// A Parquet writer of `table` onto `target`.
-///
-/// # Errors
-/// Where the schema cannot be written, which is a bug.
-pub fn table_writer<W: Write + Send>(table: Table, lifetime: Lifetime, target: W) -> Result<ArrowWriter<W>> {
-    // Without the Arrow schema, which says nothing that Parquet's own does not: 1.5 kB of each file.
-    let options =
-        ArrowWriterOptions::new().with_properties(properties(table, lifetime)?).with_skip_arrow_metadata(true);
-    ArrowWriter::try_new_with_options(target, table.schema(), options)
-        .map_err(|error| Error::bug("cannot set up a Parquet file").caused_by(error))
+/// A Parquet file of a table, being written.
+pub struct TableWriter<W: Write + Send> {
+    writer: ArrowWriter<W>,
+    most_rows_at_once: usize,
+}
+
+impl<W: Write + Send> TableWriter<W> {
+    /// Begins a file of `table` onto `target`.
+    ///
+    /// # Errors
+    /// Where the schema cannot be written, which is a bug.
+    pub fn begin(table: Table, lifetime: Lifetime, target: W) -> Result<Self> {
+        // Without the Arrow schema, which says nothing that Parquet's own does not: 1.5 kB of each file.
+        let options =
+            ArrowWriterOptions::new().with_properties(properties(table, lifetime)?).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(target, table.schema(), options)
+            .map_err(|error| Error::bug("cannot set up a Parquet file").caused_by(error))?;
+        let most_rows_at_once = match lifetime {
+            Lifetime::Lasting => usize::MAX,
+            Lifetime::Passing => PASSING_ROWS_AT_ONCE,
+        };
+        Ok(TableWriter { writer, most_rows_at_once })
+    }
+
+    /// Writes the rows of `batch`.
+    ///
+    /// # Errors
+    /// Where they are not of the table, or the target fails.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
+        let rows = batch.num_rows();
+        for start in (0..rows).step_by(self.most_rows_at_once.max(1)) {
+            self.writer.write(&batch.slice(start, self.most_rows_at_once.min(rows - start)))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// Where the target fails.
+    pub fn into_inner(self) -> Result<W, ParquetError> {
+        self.writer.into_inner()
+    }
 }
 
 /// A whole landing object of `table` in memory: the rows of each conversation's `newest` copy, and those of `older` ones.
@@ -57,17 +94,13 @@ pub fn table_writer<W: Write + Send>(table: Table, lifetime: Lifetime, target: W
 /// Where the batches do not fit the table, which is a bug.
 pub fn encode(table: Table, lifetime: Lifetime, newest: &[RecordBatch], older: &[RecordBatch]) -> Result<Vec<u8>> {
     let failed = |error: ParquetError| Error::bug(format!("cannot encode rows of {}", table.name())).caused_by(error);
-    let mut writer = table_writer(table, lifetime, Vec::new())?;
-    for batch in newest {
-        writer.write(batch).map_err(failed)?;
-    }
-    writer.flush().map_err(failed)?;
-    let newest_row_groups = writer.flushed_row_groups().len();
-    for batch in older {
-        writer.write(batch).map_err(failed)?;
-    }
-    writer.append_key_value_metadata(KeyValue::new(NEWEST_ROW_GROUPS.to_owned(), newest_row_groups.to_string()));
-    writer.into_inner().map_err(failed)
+    let mut file = TableWriter::begin(table, lifetime, Vec::new())?;
+    newest.iter().try_for_each(|batch| file.write(batch)).map_err(failed)?;
+    file.writer.flush().map_err(failed)?;
+    let newest_row_groups = file.writer.flushed_row_groups().len();
+    older.iter().try_for_each(|batch| file.write(batch)).map_err(failed)?;
+    file.writer.append_key_value_metadata(KeyValue::new(NEWEST_ROW_GROUPS.to_owned(), newest_row_groups.to_string()));
+    file.into_inner().map_err(failed)
 }
 
 /// How many row groups of a landing object hold the newest copies; `None` where it does not say.
@@ -79,15 +112,15 @@ pub(super) fn newest_row_groups(metadata: &ParquetMetaData) -> Option<usize> {
 
 pub(super) fn properties(table: Table, lifetime: Lifetime) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(3).map_err(|error| Error::bug("unknown zstd level").caused_by(error))?;
-    let compression = match lifetime {
-        Lifetime::Lasting => Compression::ZSTD(level),
-        Lifetime::Passing => Compression::SNAPPY,
+    let (compression, max_row_group_bytes) = match lifetime {
+        Lifetime::Lasting => (Compression::ZSTD(level), MAX_ROW_GROUP_BYTES),
+        Lifetime::Passing => (Compression::SNAPPY, PASSING_ROW_GROUP_BYTES),
     };
     let mut properties = WriterProperties::builder()
         .set_created_by(CREATED_BY.to_owned())
         .set_compression(compression)
         .set_max_row_group_row_count(Some(MAX_ROW_GROUP_ROWS))
-        .set_max_row_group_bytes(Some(MAX_ROW_GROUP_BYTES));
+        .set_max_row_group_bytes(Some(max_row_group_bytes));
     for column in table.columns() {
         if let Some(encoding) = plain_encoding(table, column) {
             let path = ColumnPath::from(column.name);

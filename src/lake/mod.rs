@@ -30,7 +30,7 @@ pub use checkpoint::{Checkpoint, Extent, Incremental, Landed, LandedObject, Ledg
 pub use cloud::{S3Addressing, StoreOptions};
 pub use evidence::{Evidence, Observed, Verdict, Witness};
 pub use file_reader::FileReader;
-pub use file_writer::{Lifetime, encode, table_writer};
+pub use file_writer::{Lifetime, TableWriter, encode};
 pub use identity::LakeFile;
 pub use lease::{Before, Ended, Holder, Lease, Seen};
 pub use probe::{Capability, Probe};

@@ -120,6 +120,19 @@ def test_landing_is_never_a_file_a_page(simulate, command, lake):
     assert_exact(lake, api.conversations())
 
 
+def test_a_date_that_lands_more_often_than_one_merge_takes(simulate, command, lake):
+    api = simulate("--conversations", 90, "--days", 1, "--messages", 4)
+    landed = [report(command("export", api, "--json", "--page-size", 2, "--flush-conversations", 1))]
+    api.advance(hours=6)
+    landed.append(report(command("export", api, "--json", "--page-size", 2, "--flush-conversations", 1)))
+    assert len({key.rsplit("/", 1)[1] for key in files(lake, "_landing")}) > 3 * 16
+    done = report(command("compact", "--json"))
+    assert_exact(lake, api.conversations())
+    assert done["compacted_copies"] == sum(run["landed_rows"]["conversations"] for run in landed)
+    assert done["duplicates_resolved"] == done["compacted_copies"] - done["table_rows"]["conversations"] > 0
+    assert not files(lake, "_landing")
+
+
 @pytest.mark.parametrize("limit", [["--flush-conversations", 150], ["--flush-bytes", "200KiB"], ["--flush-interval", "0s"]])
 def test_many_small_landings_come_to_the_same(simulate, command, lake, limit):
     api = simulate(*SMALL)

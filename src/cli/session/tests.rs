@@ -334,3 +334,49 @@ async fn any_call_may_hang() {
     let folder = tempfile::tempdir().unwrap();
     exhaust(&Api::start(), Kept::ByLock(folder.path().to_owned()), &[Fate::Hangs]).await;
 }
+
+/// A compaction of more flushes than one merge takes, so that it brings them together first.
+#[tokio::test]
+async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
+    let (api, kept) = (Api::start(), Kept::ByLease);
+    api.time.set(Duration::ZERO);
+    let made = Arc::new(InMemory::new());
+    let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url).unwrap();
+    args.fetch.api.page_size = Some(3);
+    args.fetch.flush.flush_conversations = 3;
+    fetch_into(lake(sound(&made), &kept), "export", &Ask::Changes(&args), &context()).await.unwrap();
+
+    let mut longest = 0;
+    for fate in [Fate::EndsBefore, Fate::EndsAfter, Fate::FailsAfter, Fate::SleepsAfter] {
+        for at in 1.. {
+            let case = format!("seed {SEED}, crowded compaction, call {at} {fate:?}");
+            let store = Arc::new(made.fork());
+            let faulty = Faulty::new(store.clone(), at, fate);
+            let context = context();
+            let mut first = std::pin::pin!(compact_in(lake(faulty.clone(), &kept), false, &context));
+            let result = tokio::select! {
+                result = &mut first => Some(result),
+                () = faulty.falls_asleep() => None,
+            };
+            if faulty.calls() < at {
+                let report = result.unwrap().unwrap();
+                assert_eq!((report.compacted_dates.len(), report.compacted_copies), (2, 24), "{case}");
+                longest = longest.max(at);
+                break;
+            }
+            if let Some(Err(error)) = &result {
+                assert!(matches!(error.kind(), Kind::Store | Kind::Held), "{case}: {}", error.chain().join(": "));
+            }
+            let later = lake(Faulty::an_hour_later(store.clone()), &kept);
+            compact_in(later, false, &context).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+            if result.is_none() {
+                faulty.wake();
+                if let Err(error) = first.await {
+                    assert_eq!(error.kind(), Kind::Held, "{case}: {}", error.chain().join(": "));
+                }
+            }
+            assert_tables(&store, &api.truth[0], &case).await;
+        }
+    }
+    println!("{longest} calls of a crowded compaction");
+}
