@@ -182,12 +182,12 @@ pub(super) struct FlushArgs {
         long,
         env = "DECAGON_FLUSH_CONVERSATIONS",
         value_name = "N",
-        default_value_t = 8_000,
+        default_value_t = 16_000,
         hide_short_help = true
     )]
     pub(super) flush_conversations: u64,
     /// Land after this much JSON, which is about what it takes in memory
-    #[arg(long, env = "DECAGON_FLUSH_BYTES", value_name = "SIZE", default_value = "16MiB", hide_short_help = true)]
+    #[arg(long, env = "DECAGON_FLUSH_BYTES", value_name = "SIZE", default_value = "32MiB", hide_short_help = true)]
     pub(super) flush_bytes: ByteSize,
     /// Land after this much time
     #[arg(long, env = "DECAGON_FLUSH_INTERVAL", value_name = "DURATION", default_value = "5m",

@@ -17,8 +17,10 @@ use parquet::schema::types::ColumnPath;
 use crate::error::{Error, Result};
 use crate::model::{Column, Kind, Source, Table};
 
-/// The most rows of a row group. A lookup of one conversation by id reads one row group of each table.
-const MAX_ROW_GROUP_ROWS: usize = 64 << 10;
+/// The most rows of a row group. A lookup of one conversation by id reads one row group of each table. In a date of
+/// 100,000 conversations and 1,000,000 messages, DuckDB finds one's messages in 7 ms (0.8 MB read), with groups of 64 Ki
+/// rows in 11 ms (2.2 MB), of 256 Ki in 33 ms (6.9 MB). Smaller ones bring 1 ms more for 1 % of the bytes.
+const MAX_ROW_GROUP_ROWS: usize = 16 << 10;
 /// The most bytes of a row group, which is what a reader and the writer hold in memory at a time.
 const MAX_ROW_GROUP_BYTES: usize = 32 << 20;
 /// The same of what is merged soon: a merge has a row group of each of its inputs in memory.
@@ -27,7 +29,7 @@ const PASSING_ROW_GROUP_BYTES: usize = 512 << 10;
 const PASSING_ROWS_AT_ONCE: usize = 1 << 10;
 /// What every file says of its writer.
 pub(super) const CREATED_BY: &str = concat!("decagon-lake ", env!("CARGO_PKG_VERSION"));
-/// Columns whose text hardly ever repeats: a dictionary would cost time and space.
+/// Columns whose text hardly ever repeats: a dictionary would cost time, and 7 % of the bytes of a lake.
 const FREE_TEXT: [&str; 5] = ["text", "summary", "resolution", "customer_feedback", "notes"];
 
 /// The key under which a landing object's footer says how many row groups, from the first, hold the newest copies.
@@ -110,6 +112,11 @@ pub(super) fn newest_row_groups(metadata: &ParquetMetaData) -> Option<usize> {
     (count <= metadata.num_row_groups()).then_some(count)
 }
 
+/// How the files of `table` are written.
+///
+/// Measured on the same pages: zstd 1 makes the tables 13 % larger than zstd 3 and a sync 9 % cheaper, zstd 4 makes them
+/// 1 % smaller and it 10 % dearer. Without the least and greatest ids of row groups and pages, a lookup reads twice as
+/// much. A Bloom filter on the ids, which are sorted, finds nothing sooner.
 pub(super) fn properties(table: Table, lifetime: Lifetime) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(3).map_err(|error| Error::bug("unknown zstd level").caused_by(error))?;
     let (compression, max_row_group_bytes) = match lifetime {
