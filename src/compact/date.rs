@@ -69,20 +69,23 @@ impl DateTables<'_> {
             return Ok(compacted);
         }
         let mut inputs: Vec<_> = tables.into_iter().collect();
-        for (flush, extent) in landed {
-            inputs.extend(Files::of_flush(self.lake, self.date, flush, extent, self.runtime)?);
-        }
+        inputs.append(&mut self.landed(landed)?);
         self.replace(&found, inputs)
     }
 
     /// Brings what is landed, oldest first, together under another flush, the newest copies alone.
     pub(super) fn bring_together(&self, landed: &[(FlushId, Extent)], flush: &FlushId) -> Result<Compacted> {
+        let begin = |table| self.upload(layout::landing_object(table, self.date, flush), None);
+        self.write(self.landed(landed)?, Lifetime::Passing, PerTable::try_from_fn(begin)?)
+    }
+
+    /// What these flushes have landed, as inputs of a merge.
+    fn landed(&self, landed: &[(FlushId, Extent)]) -> Result<Vec<Files>> {
         let mut inputs = Vec::new();
         for (flush, extent) in landed {
-            inputs.extend(Files::of_flush(self.lake, self.date, flush, extent, self.runtime)?);
+            inputs.append(&mut Files::of_flush(self.lake, self.date, flush, extent, self.runtime)?);
         }
-        let begin = |table| self.upload(layout::landing_object(table, self.date, flush), None);
-        self.write(inputs, Lifetime::Passing, PerTable::try_from_fn(begin)?)
+        Ok(inputs)
     }
 
     /// Makes tables of the newest copies of the one flush that there is, without decoding them; `None` where that cannot

@@ -126,7 +126,7 @@ def test_a_date_that_lands_more_often_than_one_merge_takes(simulate, command, la
     api.advance(hours=6)
     landed.append(report(command("export", api, "--json", "--page-size", 2, "--flush-conversations", 1)))
     assert len({key.rsplit("/", 1)[1] for key in files(lake, "_landing")}) > 3 * 16
-    done = report(command("compact", "--json"))
+    done = report(command("compact", None, "--json"))
     assert_exact(lake, api.conversations())
     assert done["compacted_copies"] == sum(run["landed_rows"]["conversations"] for run in landed)
     assert done["duplicates_resolved"] == done["compacted_copies"] - done["table_rows"]["conversations"] > 0
