@@ -1,8 +1,8 @@
 //! How fast the pure stages are, in bytes of the API's JSON a second: `cargo bench`.
 //!
 //! One page's worth of the simulator's conversations goes through each stage alone, on one thread: split into raw
-//! conversations (`parse`), made rows (`flatten`), made the Parquet files of the four tables (`encode`), and merged with
-//! a second copy of itself (`merge`). Whole runs, and other tools beside them, are in `benches/compare`.
+//! conversations (`parse`), made rows (`flatten_rows`), made the Parquet files of the four tables (`encode`), and merged
+//! with a second copy of itself (`merge_two`). Whole runs, and other tools beside them, are in `benches/compare`.
 
 #![expect(clippy::expect_used, reason = "what goes wrong here is for who runs it to see")]
 

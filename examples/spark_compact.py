@@ -17,7 +17,7 @@ INDEXES = {"conversations": None, "messages": "message_index", "tags": "tag_inde
 
 
 def hadoop_files(spark, folder):
-    """The files of a folder and a way to read one, wherever Hadoop finds it."""
+    """The files of a folder, wherever Hadoop finds it; none where there is no such folder."""
     path = spark.sparkContext._jvm.org.apache.hadoop.fs.Path(folder)
     files = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
     return [status.getPath().toString() for status in files.listStatus(path)] if files.exists(path) else []

@@ -65,11 +65,9 @@ impl Page {
         let [a, b, c] = CURSOR_NAMES;
         let names = [a, b, c, "conversations"];
         let (mut responses, mut arrays) = (Objects::new(&names), [Array::of_values()]);
-        let at_once = responses.split_with_arrays(&text, &mut arrays);
-        if at_once.is_err() {
-            // There is something strange about it; what, can be told step by step.
-            responses.split(&text).map_err(|reason| PageError::NotJson { beginning: beginning(&text), reason })?;
-        }
+        responses
+            .split_with_arrays(&text, &mut arrays)
+            .map_err(|reason| PageError::NotJson { beginning: beginning(&text), reason })?;
         let fields = responses.get(0).ok_or_else(|| PageError::NoConversations { beginning: beginning(&text) })?;
         let [array] = arrays;
         let list = match array.elements {

@@ -15,9 +15,6 @@ use crate::layout::{self, FlushId};
 use crate::merge::{Copies, Merged, merge};
 use crate::model::{CreatedDate, PerTable, Table};
 
-/// The order in which a date's tables are replaced: who sees a conversation, sees its children too.
-const IN_TURN: [Table; 4] = [Table::Messages, Table::Tags, Table::AuditLogs, Table::Conversations];
-
 /// Up to this size, landing objects are read whole to become tables.
 const ADOPTED_BYTES: u64 = 32 << 20;
 
@@ -75,8 +72,9 @@ impl DateTables<'_> {
 
     /// Brings what is landed, oldest first, together under another flush, the newest copies alone.
     pub(super) fn bring_together(&self, landed: &[(FlushId, Extent)], flush: &FlushId) -> Result<Compacted> {
-        let begin = |table| self.upload(layout::landing_object(table, self.date, flush), None);
-        self.write(self.landed(landed)?, Lifetime::Passing, PerTable::try_from_fn(begin)?)
+        let key = |table| layout::landing_object(table, self.date, flush);
+        let uploads = self.begin(key, &PerTable::default())?;
+        self.write(self.landed(landed)?, Lifetime::Passing, key, uploads)
     }
 
     /// What these flushes have landed, as inputs of a merge.
@@ -110,11 +108,10 @@ impl DateTables<'_> {
             *adopted.get_mut(table) = Some(file);
         }
         let mut rows = PerTable::default();
-        let uploads = PerTable::try_from_fn(|table| {
-            let mut upload = self.table_upload(table, found)?;
+        let uploads = self.begin(self.table_key(), found)?.try_map(|table, mut upload| {
             if let Some(adopted) = adopted.get(table) {
                 *rows.get_mut(table) = adopted.rows;
-                upload.write_all(&adopted.body).map_err(self.failed(table))?;
+                upload.write_all(&adopted.body).map_err(|error| self.failed(&self.table_key()(table), error))?;
             }
             Ok::<_, Error>(upload)
         })?;
@@ -125,16 +122,22 @@ impl DateTables<'_> {
 
     /// Replaces what was `found` by what `inputs` come to, the children first.
     fn replace<C: Copies>(&self, found: &PerTable<Option<ObjectMeta>>, inputs: Vec<C>) -> Result<Compacted> {
-        let uploads = PerTable::try_from_fn(|table| self.table_upload(table, found))?;
-        self.write(inputs, Lifetime::Lasting, uploads)
+        self.write(inputs, Lifetime::Lasting, self.table_key(), self.begin(self.table_key(), found)?)
     }
 
-    /// Writes what `inputs` come to.
-    fn write<C: Copies>(&self, inputs: Vec<C>, lifetime: Lifetime, uploads: PerTable<Upload>) -> Result<Compacted> {
+    /// Writes what `inputs` come to into the objects at `key`, which were begun.
+    fn write<C: Copies>(
+        &self,
+        inputs: Vec<C>,
+        lifetime: Lifetime,
+        key: impl Fn(Table) -> Path,
+        uploads: PerTable<Upload>,
+    ) -> Result<Compacted> {
+        let failed = |table: Table, error| self.failed(&key(table), error);
         let mut writers = uploads.try_map(|table, upload| TableWriter::begin(table, lifetime, upload))?;
         let Merged { copies, duplicates, rows } =
-            merge(inputs, |table, batch| writers.get_mut(table).write(&batch).map_err(self.failed(table)))?;
-        let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(self.failed(table)))?;
+            merge(inputs, |table, batch| writers.get_mut(table).write(&batch).map_err(|error| failed(table, error)))?;
+        let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(|error| failed(table, error)))?;
         Ok(Compacted { copies, duplicates, extent: Extent { rows, bytes: self.finish(uploads)? } })
     }
 
@@ -146,7 +149,8 @@ impl DateTables<'_> {
         }
         let mut uploads = uploads.try_map(|_, upload| Ok::<_, Error>(Some(upload)))?;
         let mut bytes = PerTable::default();
-        for table in IN_TURN {
+        // Who sees a conversation, sees its children too.
+        for table in Table::CHILDREN.into_iter().chain([Table::Conversations]) {
             if let Some(upload) = uploads.get_mut(table).take() {
                 *bytes.get_mut(table) = upload.finish(self.lease)?;
             }
@@ -154,18 +158,21 @@ impl DateTables<'_> {
         Ok(bytes)
     }
 
-    /// Begins a table's object in the place of what was `found`.
-    fn table_upload(&self, table: Table, found: &PerTable<Option<ObjectMeta>>) -> Result<Upload> {
-        self.upload(layout::table_object(table, self.date), found.get(table).clone())
+    /// Begins the objects at `key` in the place of what was `found` there.
+    fn begin(&self, key: impl Fn(Table) -> Path, found: &PerTable<Option<ObjectMeta>>) -> Result<PerTable<Upload>> {
+        PerTable::try_from_fn(|table| {
+            let (key, found) = (key(table), found.get(table).clone());
+            self.lake.sweep_beside(&key)?;
+            Ok(Upload::begin(self.lake, self.lease, key, found, self.runtime.clone()))
+        })
     }
 
-    fn upload(&self, key: Path, found: Option<ObjectMeta>) -> Result<Upload> {
-        self.lake.sweep_beside(&key)?;
-        Ok(Upload::begin(self.lake, self.lease, key, found, self.runtime.clone()))
+    fn table_key(&self) -> impl Fn(Table) -> Path + use<> {
+        let date = self.date;
+        move |table| layout::table_object(table, date)
     }
 
-    fn failed<E: std::error::Error + Send + Sync + 'static>(&self, table: Table) -> impl FnOnce(E) -> Error + use<E> {
-        let place = format!("{}/{}", self.lake.url(), layout::table_object(table, self.date));
-        move |error| Error::store(format!("cannot write {place}")).caused_by(error)
+    fn failed(&self, key: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::store(format!("cannot write {}/{key}", self.lake.url())).caused_by(error)
     }
 }

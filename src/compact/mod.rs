@@ -118,9 +118,8 @@ impl Compaction<'_> {
     /// The jobs that bring together what is landed for dates that have more than one merge takes.
     fn crowded(&self, course: &Course, next_flush: &mut u32) -> Vec<Job> {
         let mut jobs = Vec::new();
-        for (date, landed) in self.landed(course) {
-            let parts = if landed.len() > MAX_FAN_IN { landed.chunks(MAX_FAN_IN) } else { [].chunks(1) };
-            for part in parts.filter(|part| part.len() > 1) {
+        for (date, landed) in self.landed(course).into_iter().filter(|(_, landed)| landed.len() > MAX_FAN_IN) {
+            for part in landed.chunks(MAX_FAN_IN).filter(|part| part.len() > 1) {
                 let flush = FlushId { run: self.report.run_id.clone(), number: *next_flush };
                 *next_flush = next_flush.saturating_add(1);
                 jobs.push(Job { date, landed: part.to_vec(), together: Some(flush) });

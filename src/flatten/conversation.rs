@@ -119,9 +119,7 @@ impl<'a> BatchBuilder<'a> {
         let names = &*NAMES;
         let BatchBuilder { conversation, arrays, tables, child_ends, .. } = self;
         conversation.clear();
-        if conversation.split_with_arrays(json, arrays).is_err() {
-            conversation.split(json).map_err(|_| "not a JSON object".to_owned())?;
-        }
+        conversation.split_with_arrays(json, arrays).map_err(|_| "not a JSON object".to_owned())?;
         let fields = conversation.get(0).ok_or("not a JSON object")?;
         let id_json = fields.known(names.id).ok_or("no conversation_id")?;
         let (conversation_id, id_is_exact) = identity(id_json).ok_or("conversation_id is not a usable id")?;

@@ -75,7 +75,7 @@ impl<W: Write + Send> TableWriter<W> {
     /// Where they are not of the table, or the target fails.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
         let rows = batch.num_rows();
-        for start in (0..rows).step_by(self.most_rows_at_once.max(1)) {
+        for start in (0..rows).step_by(self.most_rows_at_once) {
             self.writer.write(&batch.slice(start, self.most_rows_at_once.min(rows - start)))?;
         }
         Ok(())

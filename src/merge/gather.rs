@@ -26,9 +26,8 @@ pub struct Rows {
 #[derive(Debug)]
 pub struct Gather {
     table: Table,
-    batches: Vec<Arc<RecordBatch>>,
-    /// How many bytes a row of each batch takes, about.
-    row_bytes: Vec<usize>,
+    /// The batches, and how many bytes a row of each takes, about.
+    batches: Vec<(Arc<RecordBatch>, usize)>,
     /// Runs of rows: the batch's position in `batches`, and the range.
     runs: Vec<(usize, Range<usize>)>,
     rows: usize,
@@ -38,7 +37,7 @@ pub struct Gather {
 impl Gather {
     /// Gathers rows of `table`.
     pub fn new(table: Table) -> Self {
-        Gather { table, batches: Vec::new(), row_bytes: Vec::new(), runs: Vec::new(), rows: 0, bytes: 0 }
+        Gather { table, batches: Vec::new(), runs: Vec::new(), rows: 0, bytes: 0 }
     }
 
     /// Adds a run of rows.
@@ -47,10 +46,9 @@ impl Gather {
         if range.is_empty() {
             return;
         }
-        let known = self.batches.iter().rposition(|known| Arc::ptr_eq(known, batch));
+        let known = self.batches.iter().rposition(|(known, _)| Arc::ptr_eq(known, batch));
         let position = known.unwrap_or_else(|| {
-            self.batches.push(Arc::clone(batch));
-            self.row_bytes.push(batch.get_array_memory_size() / batch.num_rows().max(1));
+            self.batches.push((Arc::clone(batch), batch.get_array_memory_size() / batch.num_rows().max(1)));
             self.batches.len() - 1
         });
         match self.runs.last_mut() {
@@ -58,7 +56,7 @@ impl Gather {
             _ => self.runs.push((position, range.clone())),
         }
         self.rows += range.len();
-        let row_bytes = self.row_bytes.get(position).copied().unwrap_or(0);
+        let row_bytes = self.batches.get(position).map_or(0, |(_, row_bytes)| *row_bytes);
         self.bytes = self.bytes.saturating_add(row_bytes.saturating_mul(range.len()));
     }
 
@@ -73,10 +71,9 @@ impl Gather {
     /// Where the batches are not of the table's schema, which is a bug.
     pub fn take(&mut self) -> Result<Option<RecordBatch>> {
         let (batches, runs) = (std::mem::take(&mut self.batches), std::mem::take(&mut self.runs));
-        self.row_bytes.clear();
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
-        if let ([batch], [(_, range)]) = (batches.as_slice(), runs.as_slice()) {
+        if let ([(batch, _)], [(_, range)]) = (batches.as_slice(), runs.as_slice()) {
             return Ok(Some(batch.slice(range.start, range.len())));
         }
         if rows == 0 {
@@ -90,12 +87,12 @@ impl Gather {
 }
 
 fn gather_column(
-    batches: &[Arc<RecordBatch>],
+    batches: &[(Arc<RecordBatch>, usize)],
     column: usize,
     runs: &[(usize, Range<usize>)],
     rows: usize,
 ) -> Result<ArrayRef> {
-    let sources: Vec<_> = batches.iter().map(|batch| batch.column(column).to_data()).collect();
+    let sources: Vec<_> = batches.iter().map(|(batch, _)| batch.column(column).to_data()).collect();
     let mut target = MutableArrayData::try_new(sources.iter().collect(), false, rows)?;
     for (source, range) in runs {
         target.try_extend(*source, range.start, range.end)?;
