@@ -39,13 +39,12 @@ pub(super) fn encode(
     emit: impl Fn(Object) -> bool + Sync,
 ) -> Result<()> {
     let copies = sorted(pages)?;
-    let dates: Vec<_> = copies.chunk_by(|a, b| a.date == b.date).map(OfDate::of).collect();
+    let dates: Vec<_> = copies.chunk_by(|a, b| a.date == b.date).filter_map(OfDate::of).collect();
     let objects: Vec<_> = dates.iter().flat_map(|of_date| Table::ALL.map(|table| (of_date, table))).collect();
     let next = AtomicUsize::new(0);
     let encode_some = || {
         while let Some((of_date, table)) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let Some(date) = of_date.newest.first().map(|copy| copy.date) else { continue };
-            if !emit(of_date.encode(*table, date, flush, lifetime(date))?) {
+            if !emit(of_date.encode(*table, flush, lifetime(of_date.date))?) {
                 break;
             }
         }
@@ -62,29 +61,32 @@ pub(super) fn encode(
 
 /// The copies of one date: the newest of each conversation, and the others, both in the order of the ids.
 struct OfDate<'a, 'p> {
+    date: CreatedDate,
     newest: Vec<&'a Observed<'p>>,
     older: Vec<&'a Observed<'p>>,
 }
 
 impl<'a, 'p> OfDate<'a, 'p> {
-    /// Of `copies` in the order of the ids.
-    fn of(copies: &'a [Observed<'p>]) -> Self {
+    /// Of `copies` in the order of the ids; `None` where there are none.
+    fn of(copies: &'a [Observed<'p>]) -> Option<Self> {
+        let date = copies.first()?.date;
         let (mut newest, mut older) = (Vec::with_capacity(copies.len()), Vec::new());
         for of_id in copies.chunk_by(|a, b| a.id == b.id) {
-            let mut of_id: Vec<_> = of_id.iter().collect();
-            if of_id.len() > 1 {
-                // Their order in the file is that of their places in the run all the same.
-                let place = (0..of_id.len()).max_by_key(|place| of_id.get(*place).map(|copy| copy.version()));
-                newest.extend(place.map(|place| of_id.remove(place)));
-                older.append(&mut of_id);
-            } else {
-                newest.append(&mut of_id);
+            if let [only] = of_id {
+                newest.push(only);
+                continue;
+            }
+            let place = (0..of_id.len()).max_by_key(|place| of_id.get(*place).map(Observed::version));
+            // The older ones keep the order of their places in the run.
+            for (number, copy) in of_id.iter().enumerate() {
+                if Some(number) == place { newest.push(copy) } else { older.push(copy) }
             }
         }
-        OfDate { newest, older }
+        Some(OfDate { date, newest, older })
     }
 
-    fn encode(&self, table: Table, date: CreatedDate, flush: &FlushId, lifetime: Lifetime) -> Result<Object> {
+    fn encode(&self, table: Table, flush: &FlushId, lifetime: Lifetime) -> Result<Object> {
+        let date = self.date;
         let (newest, older) = (gathered(&self.newest, table)?, gathered(&self.older, table)?);
         let rows = newest.iter().chain(&older).map(|batch| batch.num_rows() as u64).sum();
         let body = lake::encode(table, lifetime, &newest, &older)?;

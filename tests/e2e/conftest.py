@@ -35,6 +35,11 @@ def run(*arguments, code=0, key=KEY, cwd=None, **env):
     return done
 
 
+def page(*conversations, cursor=None, name="next_cursor"):
+    """A response of the export."""
+    return json.dumps({"conversations": conversations, name: cursor})
+
+
 class Simulator:
     """A running `decagon-lake simulate`, whose time stands still until it is told to pass."""
 

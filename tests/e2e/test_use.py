@@ -8,16 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import BINARY, KEY, environment, run
+from conftest import BINARY, KEY, environment, page, run
 from truth import assert_exact, instant, read_table
 
 
 def conversation(own_id, **fields):
     return {"conversation_id": own_id, "created_at": "2024-01-01 10:00:00", "messages": [], **fields}
-
-
-def page(*conversations, cursor=None):
-    return json.dumps({"conversations": conversations, "next_cursor": cursor})
 
 
 # -- wrong input ------------------------------------------------------------------------------------------------------

@@ -4,16 +4,12 @@ import json
 import subprocess
 from pathlib import Path
 
-from conftest import BINARY, KEY, environment
+from conftest import BINARY, KEY, environment, page
 from truth import assert_exact, read_table
 
 
 def conversation(own_id, **fields):
     return {"conversation_id": own_id, "created_at": "2024-01-01 10:00:00", "messages": [{"text": "hi"}], **fields}
-
-
-def page(*conversations):
-    return json.dumps({"conversations": conversations, "next_cursor": None})
 
 
 def findings(done):
