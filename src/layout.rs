@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! conversations/created_date=2024-01-01/part-0.parquet        what people query (so messages/, tags/, audit_logs/)
+//! conversations/created_date=2024-01-01/part-<run>-<nnnn>.parquet       the same in a Delta table, whose log names it
+//! conversations/_delta_log/…                                  that log
 //! _landing/conversations/created_date=2024-01-01/<run>-<nnnn>.parquet   copies as observed, until compacted
 //! _state/lake.json                                            what this lake is
 //! _state/demo.json                                            that a demo made it, and may remove it
@@ -29,7 +31,7 @@ const LANDING: &str = "_landing";
 /// How the names of records of uploads end.
 const UPLOAD: &str = ".upload";
 /// How Hive, Spark and DuckDB find the partition in a key.
-const PARTITION: &str = "created_date";
+pub const PARTITION: &str = "created_date";
 
 /// Which landing objects of a run belong together: one flush, all its dates and tables.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,6 +51,16 @@ impl std::fmt::Display for FlushId {
 /// The object of one table and date.
 pub fn table_object(table: Table, date: CreatedDate) -> Path {
     Path::from(format!("{}/{PARTITION}={date}/part-0.parquet", table.name()))
+}
+
+/// An object of one table and date in a Delta table; a name is used once.
+pub fn delta_object(table: Table, date: CreatedDate, file: &FlushId) -> Path {
+    Path::from(format!("{}/{PARTITION}={date}/part-{file}.parquet", table.name()))
+}
+
+/// The folder of a Delta table's log.
+pub fn delta_log(table: Table) -> Path {
+    Path::from(format!("{}/_delta_log", table.name()))
 }
 
 /// The date of a table's object, from its key; `None` for other keys.

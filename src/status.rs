@@ -6,8 +6,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::lake::{Extent, FileReader, Lake, Ledger, Verdict, Walk};
-use crate::layout;
+use crate::lake::{Extent, FileReader, Format, Lake, Ledger, Tables, Verdict, Walk};
 use crate::model::{CreatedDate, PerTable, Table, Window};
 
 /// How many files are looked at at a time, each holding a blocking thread.
@@ -20,6 +19,8 @@ pub struct Status {
     pub lake: String,
     /// The API whose conversations it holds.
     pub base_url: String,
+    /// How its tables are kept.
+    pub format: Format,
     /// The newest change that is known to be in the lake; none before the first export has ended.
     pub watermark: Option<DateTime<Utc>>,
     /// How long ago that was, in seconds.
@@ -100,13 +101,14 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         landing.objects += Table::ALL.len() as u64;
         landing.extent.add(extent);
     }
-    let mut tables = PerTable::default();
+    let (of, mut tables) = (Tables::of(lake, &file), PerTable::default());
     for table in Table::ALL {
-        *tables.get_mut(table) = table_status(lake, table).await?;
+        *tables.get_mut(table) = table_status(lake, &of, table).await?;
     }
     Ok(Status {
         lake: lake.url().to_owned(),
         base_url: file.base_url,
+        format: file.format,
         watermark,
         exported_at: incremental.and_then(|incremental| incremental.exported_at),
         lag_secs: watermark.map(|watermark| (now - watermark).num_seconds()),
@@ -128,21 +130,20 @@ fn unfinished_walk(command: &'static str, walk: &Walk) -> Unfinished {
     }
 }
 
-async fn table_status(lake: &Lake, table: Table) -> Result<TableStatus> {
-    let objects: Vec<_> = lake.list(layout::table_folder(table)).try_collect().await?;
+async fn table_status(lake: &Lake, tables: &Tables, table: Table) -> Result<TableStatus> {
+    // There may be others: a desktop's own files, say.
+    let (objects, _) = tables.objects(table).await?;
     let runtime = Handle::current();
-    let counted = objects.into_iter().filter_map(|object| {
-        // There may be others: a desktop's own files, say.
-        let date = layout::table_object_date(table, &object.location)?;
+    let counted = objects.into_iter().map(|(date, object)| {
         let (lake, runtime) = (lake.clone(), runtime.clone());
-        Some(async move {
+        async move {
             let size = object.size;
             let count = move || FileReader::count_rows(&lake, object.location, size, runtime);
             let rows = tokio::task::spawn_blocking(count)
                 .await
                 .map_err(|error| Error::bug("the reader failed").caused_by(error))??;
             Ok::<_, Error>((date, rows, size))
-        })
+        }
     });
     let mut counted = stream::iter(counted).buffer_unordered(FILES_AT_ONCE);
     let mut status = TableStatus::default();

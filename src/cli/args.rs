@@ -15,7 +15,7 @@ use crate::api::{ApiKey, DEFAULT_BASE_URL};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::export::{OnBadRecord, OnIgnoredFilter};
-use crate::lake::Lake;
+use crate::lake::{Format, Lake};
 use crate::model::{TimestampFilter, parse_user_time};
 use crate::simulate::CursorName;
 
@@ -82,13 +82,13 @@ pub(super) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Export what changed, then compact: what a schedule runs
-    Sync(ExportArgs),
+    Sync(SyncArgs),
     /// Fetch what changed since the last export (the first time: everything) and land it
     Export(ExportArgs),
     /// Fetch a range of time and land it, leaving the incremental export alone
     Backfill(BackfillArgs),
     /// Bring what is landed into the tables, one row per conversation
-    Compact(LakeArgs),
+    Compact(CompactArgs),
     /// Tell what the lake holds and how far it has come
     Status(LakeArgs),
     /// Check what the lake promises, and mend what can be mended
@@ -204,6 +204,9 @@ pub(super) struct FetchArgs {
     /// What to do with an entry of the export that is no conversation
     #[arg(long, env = "DECAGON_ON_BAD_RECORD", value_enum, default_value_t = OnBadRecord::Quarantine)]
     pub(super) on_bad_record: OnBadRecord,
+    /// How the tables are kept, which is decided when a lake is made [default: parquet]
+    #[arg(long, env = "DECAGON_FORMAT", value_enum)]
+    pub(super) format: Option<Format>,
     // What follows has headings of its own, which last.
     #[command(flatten)]
     pub(super) to: LakeArgs,
@@ -213,7 +216,34 @@ pub(super) struct FetchArgs {
     pub(super) flush: FlushArgs,
 }
 
-/// `export` and `sync`.
+/// What a compaction leaves to others.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RetainArgs {
+    /// For how long Delta tables keep what was replaced: for readers under way, and for time travel
+    #[arg(long, env = "DECAGON_RETAIN", value_name = "DURATION", default_value = "7d",
+        value_parser = humantime::parse_duration)]
+    pub(super) retain: Duration,
+}
+
+/// `compact`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct CompactArgs {
+    #[command(flatten)]
+    pub(super) keep: RetainArgs,
+    #[command(flatten)]
+    pub(super) of: LakeArgs,
+}
+
+/// `sync`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SyncArgs {
+    #[command(flatten)]
+    pub(super) keep: RetainArgs,
+    #[command(flatten)]
+    pub(super) export: ExportArgs,
+}
+
+/// `export`, and what `sync` does first.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ExportArgs {
     /// Fetch what changed up to this long before the newest known change again, in case the API was late

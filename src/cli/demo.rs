@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use indicatif::{DecimalBytes, HumanCount};
 use tokio_util::sync::CancellationToken;
 
-use super::args::{Cli, Command, DemoArgs, ExportArgs};
+use super::args::{Cli, Command, DemoArgs, SyncArgs};
 use super::entry::world_settings;
 use super::session::{self, Context};
 use super::{examples, output};
@@ -93,14 +93,14 @@ async fn fresh_lake(path: &Path, clock: Clock) -> Result<Lake> {
 
 /// The arguments of a sync with every default, but for the lake and the API. The environment is that of the user's real
 /// account, and has no say here.
-pub(super) fn sync_args(lake: &Path, base_url: &str) -> Result<ExportArgs> {
+pub(super) fn sync_args(lake: &Path, base_url: &str) -> Result<SyncArgs> {
     let lake = lake.display().to_string();
     let typed = ["decagon-lake", "sync", "--lake", &lake, "--base-url", base_url, "--requests-per-second", "0"];
     let command = Cli::command().mut_subcommands(|command| command.mut_args(|flag| flag.env(None::<&str>)));
     let read = command.try_get_matches_from(typed).and_then(|matches| Cli::from_arg_matches(&matches));
     match read.map(|cli| cli.command) {
         Ok(Command::Sync(mut args)) => {
-            args.fetch.api.key = Some(ApiKey::new(KEY, "the demo")?);
+            args.export.fetch.api.key = Some(ApiKey::new(KEY, "the demo")?);
             Ok(args)
         }
         Ok(_) => Err(Error::bug("`sync` was read as another command")),

@@ -32,6 +32,8 @@ pub(super) fn without_secrets(text: &str) -> String {
 pub(super) fn start(format: LogFormat, level: Level, bars: &MultiProgress) {
     // The libraries' own chatter is for their developers.
     let filter = Targets::new().with_default(LevelFilter::WARN).with_target("decagon_lake", level);
+    // What fails there is returned, and told by who asked for it.
+    let filter = filter.with_target("delta_kernel", LevelFilter::OFF);
     // But for why a store lets one wait: it is sending a request again.
     let filter = if level == Level::DEBUG { filter.with_target("object_store", Level::INFO) } else { filter };
     let terminal = std::io::stderr().is_terminal();

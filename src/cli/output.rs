@@ -83,6 +83,7 @@ pub(super) fn summary(report: &RunReport) {
 pub(super) fn status(status: &Status) {
     line(&format!("lake       {}", status.lake));
     line(&format!("api        {}", status.base_url));
+    line(&format!("format     {}", status.format.name()));
     match (status.watermark, status.lag_secs) {
         (Some(watermark), Some(lag)) => {
             let lag = std::time::Duration::from_secs(u64::try_from(lag).unwrap_or(0));

@@ -1,25 +1,23 @@
 //! One run of a command that writes: the lake, the API, the report, and what is told at the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use indicatif::MultiProgress;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{ApiArgs, BackfillArgs, ExportArgs, FetchArgs, FlushArgs, LakeArgs, VerifyArgs};
+use super::args::{ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, SyncArgs, VerifyArgs};
 use super::{logging, output, progress};
 use crate::api::{ApiKey, Client, Options, RetryPolicy};
 use crate::clock::Clock;
 use crate::compact::Compaction;
 use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, FlushPolicy, OnIgnoredFilter, Planned, Progress, Run};
-use crate::lake::{Before, Checkpoint, Ended, Holder, Lake, Lease, Ledger, RunReport};
+use crate::lake::{Before, Checkpoint, Ended, Holder, Lake, Lease, Ledger, RunReport, Tables, Wanted};
 use crate::model::{RunId, Window};
 use crate::verify::{self, Verification};
-
-/// The command that compacts what it has exported.
-const SYNC: &str = "sync";
 
 /// The environment variable that holds the API key. Never a flag: it would show in the list of processes.
 const API_KEY: &str = "DECAGON_API_KEY";
@@ -130,10 +128,10 @@ impl Session {
     /// Fetches and lands what is asked for.
     async fn export(&mut self, ask: &Ask<'_>, client: &mut Client) -> Result<()> {
         let context = &self.context;
-        let FetchArgs { api, flush, on_bad_record, .. } = ask.fetch();
+        let FetchArgs { api, flush, on_bad_record, format, .. } = ask.fetch();
         let base_url = api.base_url.as_str().trim_end_matches('/');
-        let filters = api.user_filters.as_ref();
-        self.lake.claim(base_url, filters, self.ledger.is_new(), context.clock.now()).await?;
+        let wanted = Wanted { base_url, user_filters: api.user_filters.as_ref(), format: *format };
+        self.lake.claim(wanted, self.ledger.is_new(), context.clock.now()).await?;
         self.admitted = true;
         self.sweep().await?;
         let context = &self.context;
@@ -164,10 +162,12 @@ impl Session {
         result
     }
 
-    async fn compact(&mut self) -> Result<()> {
+    /// Compacts what is landed; Delta tables `retain` what was replaced for so long.
+    async fn compact(&mut self, retain: Duration) -> Result<()> {
         let Session { context, lake, lease, ledger, report, .. } = self;
-        let shutdown = lease.stop().clone();
-        Compaction { lake, lease, ledger, report, clock: context.clock, shutdown: &shutdown }.run().await
+        let (clock, shutdown) = (context.clock, lease.stop().clone());
+        let tables = &Tables::of(lake, &lake.existing().await?);
+        Compaction { lake, tables, lease, ledger, report, retain, clock, shutdown: &shutdown }.run().await
     }
 
     /// Leaves the report in the lake, lets go of it, and tells how the run went.
@@ -252,47 +252,59 @@ async fn release(lease: &Lease, last_request_at: Option<DateTime<Utc>>) {
 
 /// `export`.
 pub(super) async fn export(args: &ExportArgs, context: &Context) -> Result<RunReport> {
-    fetch("export", &Ask::Changes(args), context).await
+    fetch("export", &Ask::Changes(args), None, context).await
 }
 
 /// `backfill`.
 pub(super) async fn backfill(args: &BackfillArgs, context: &Context) -> Result<RunReport> {
-    fetch("backfill", &Ask::Range(args), context).await
+    fetch("backfill", &Ask::Range(args), None, context).await
 }
 
 /// `sync`: export, then compact.
-pub(super) async fn sync(args: &ExportArgs, context: &Context) -> Result<RunReport> {
-    fetch(SYNC, &Ask::Changes(args), context).await
+pub(super) async fn sync(args: &SyncArgs, context: &Context) -> Result<RunReport> {
+    fetch("sync", &Ask::Changes(&args.export), Some(args.keep.retain), context).await
 }
 
-async fn fetch(command: &'static str, ask: &Ask<'_>, context: &Context) -> Result<RunReport> {
-    fetch_into(ask.fetch().to.open(context.clock)?, command, ask, context).await
+async fn fetch(
+    command: &'static str,
+    ask: &Ask<'_>,
+    retain: Option<Duration>,
+    context: &Context,
+) -> Result<RunReport> {
+    fetch_into(ask.fetch().to.open(context.clock)?, command, ask, retain, context).await
 }
 
-async fn fetch_into(lake: Lake, command: &'static str, ask: &Ask<'_>, context: &Context) -> Result<RunReport> {
+/// Fetches, and compacts what was landed where it is known for how long to `retain` what that replaces.
+async fn fetch_into(
+    lake: Lake,
+    command: &'static str,
+    ask: &Ask<'_>,
+    retain: Option<Duration>,
+    context: &Context,
+) -> Result<RunReport> {
     // Everything that the user may have got wrong is looked at before the lake is touched.
     ask.check()?;
     let mut client = Client::new(client_options(&ask.fetch().api)?, context.clock)?;
     let mut session = Session::open(context, command, lake).await?;
     let exported = session.export(ask, &mut client).await;
-    let result = match exported {
-        Ok(()) if command == SYNC => session.compact().await,
-        exported => exported,
+    let result = match (exported, retain) {
+        (Ok(()), Some(retain)) => session.compact(retain).await,
+        (exported, _) => exported,
     };
     session.end(result, ask.fetch().to.json).await
 }
 
 /// `compact`.
-pub(super) async fn compact(args: &LakeArgs, context: &Context) -> Result<RunReport> {
-    compact_in(args.open(context.clock)?, args.json, context).await
+pub(super) async fn compact(args: &CompactArgs, context: &Context) -> Result<RunReport> {
+    compact_in(args.of.open(context.clock)?, args.of.json, args.keep.retain, context).await
 }
 
-async fn compact_in(lake: Lake, json: bool, context: &Context) -> Result<RunReport> {
+async fn compact_in(lake: Lake, json: bool, retain: Duration, context: &Context) -> Result<RunReport> {
     lake.existing().await?;
     let mut session = Session::open(context, "compact", lake).await?;
     session.admitted = true;
     let result = match session.sweep().await {
-        Ok(()) => session.compact().await,
+        Ok(()) => session.compact(retain).await,
         swept => swept,
     };
     session.end(result, json).await

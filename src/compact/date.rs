@@ -1,4 +1,4 @@
-//! One date: merges its table objects with what is landed for it, and replaces them. Where there are no tables yet and
+//! One date: merges its table objects with what is landed for it, and writes those that take their place. Where there are no tables yet and
 //! one flush alone has landed, what is newest in that one becomes the tables as it is.
 
 use std::io::Write;
@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::inputs::{Files, Without};
 use crate::error::{Error, Result};
-use crate::lake::{Extent, Lake, Lease, Lifetime, TableWriter, Upload, adopt};
+use crate::lake::{Extent, Lake, Lease, Lifetime, TableWriter, Tables, Upload, adopt};
 use crate::layout::{self, FlushId};
 use crate::merge::{Copies, Merged, merge};
 use crate::model::{CreatedDate, PerTable, Table};
@@ -19,47 +19,37 @@ use crate::model::{CreatedDate, PerTable, Table};
 const ADOPTED_BYTES: u64 = 32 << 20;
 
 /// What became of a date.
-#[derive(Debug, Clone, Copy)]
-pub struct Compacted {
+#[derive(Debug, Clone)]
+pub(super) struct Compacted {
     /// Copies of conversations read.
-    pub copies: u64,
+    pub(super) copies: u64,
     /// Copies that a newer one replaced.
-    pub duplicates: u64,
-    /// What its tables hold now.
-    pub extent: Extent,
+    pub(super) duplicates: u64,
+    /// What the new objects hold.
+    pub(super) extent: Extent,
+    /// The keys of the objects that they take the place of.
+    pub(super) replaces: PerTable<Option<String>>,
 }
 
-/// The tables of one date, to be replaced by who holds the lake.
+/// The tables of one date, to be replaced by who holds the lake. Its functions must not be called on an async thread.
 pub(super) struct DateTables<'a> {
     pub(super) lake: &'a Lake,
+    pub(super) tables: &'a Tables,
     pub(super) lease: &'a Lease,
     pub(super) date: CreatedDate,
+    /// What the new objects are called by.
+    pub(super) file: &'a FlushId,
     pub(super) runtime: &'a Handle,
 }
 
-/// Replaces the tables of `date` by themselves without the conversations that `unwanted` names. Must not be called on an
-/// async thread.
-///
-/// # Errors
-/// Of the store; `Held` where another run has the lake; `Integrity` where a table is damaged.
-pub fn remove_conversations(
-    lake: &Lake,
-    lease: &Lease,
-    date: CreatedDate,
-    unwanted: &(dyn Fn(&str) -> bool + Sync),
-    runtime: &Handle,
-) -> Result<Compacted> {
-    let tables = DateTables { lake, lease, date, runtime };
-    let found = runtime.block_on(lake.table_objects(date))?;
-    let inputs = Files::of_tables(lake, date, &found, runtime)?.into_iter().map(|files| Without { files, unwanted });
-    tables.replace(&found, inputs.collect())
-}
+/// The objects that a date has.
+type Found = PerTable<Option<ObjectMeta>>;
 
 impl DateTables<'_> {
     /// Brings what is landed, oldest first, into the tables.
     pub(super) fn compact(&self, landed: &[(FlushId, Extent)]) -> Result<Compacted> {
-        let found = self.runtime.block_on(self.lake.table_objects(self.date))?;
-        let tables = Files::of_tables(self.lake, self.date, &found, self.runtime)?;
+        let found = self.tables.of_date(self.date, self.runtime)?;
+        let tables = self.files(&found)?;
         if let ([(flush, extent)], None) = (landed, &tables)
             && let Some(compacted) = self.adopt(&found, flush, extent)?
         {
@@ -70,9 +60,21 @@ impl DateTables<'_> {
         self.replace(&found, inputs)
     }
 
+    /// Takes the conversations that `unwanted` names out of the tables.
+    pub(super) fn remove(&self, unwanted: &(dyn Fn(&str) -> bool + Sync)) -> Result<Compacted> {
+        let found = self.tables.of_date(self.date, self.runtime)?;
+        let inputs = self.files(&found)?.into_iter().map(|files| Without { files, unwanted });
+        self.replace(&found, inputs.collect())
+    }
+
+    /// What is in the tables, as an input of a merge.
+    fn files(&self, found: &Found) -> Result<Option<Files>> {
+        Files::of_tables(self.lake, self.tables.are_delta(), self.date, found, self.runtime)
+    }
+
     /// Brings what is landed, oldest first, together under another flush, the newest copies alone.
-    pub(super) fn bring_together(&self, landed: &[(FlushId, Extent)], flush: &FlushId) -> Result<Compacted> {
-        let key = |table| layout::landing_object(table, self.date, flush);
+    pub(super) fn bring_together(&self, landed: &[(FlushId, Extent)]) -> Result<Compacted> {
+        let key = |table| layout::landing_object(table, self.date, self.file);
         let uploads = self.begin(key, &PerTable::default())?;
         self.write(self.landed(landed)?, Lifetime::Passing, key, uploads)
     }
@@ -88,12 +90,7 @@ impl DateTables<'_> {
 
     /// Makes tables of the newest copies of the one flush that there is, without decoding them; `None` where that cannot
     /// be done.
-    fn adopt(
-        &self,
-        found: &PerTable<Option<ObjectMeta>>,
-        flush: &FlushId,
-        landed: &Extent,
-    ) -> Result<Option<Compacted>> {
+    fn adopt(&self, found: &Found, flush: &FlushId, landed: &Extent) -> Result<Option<Compacted>> {
         if landed.bytes.total() > ADOPTED_BYTES {
             return Ok(None);
         }
@@ -108,21 +105,29 @@ impl DateTables<'_> {
             *adopted.get_mut(table) = Some(file);
         }
         let mut rows = PerTable::default();
-        let uploads = self.begin(self.table_key(), found)?.try_map(|table, mut upload| {
+        let uploads = self.begin(self.new_key(), &self.in_place_of(found))?.try_map(|table, mut upload| {
             if let Some(adopted) = adopted.get(table) {
                 *rows.get_mut(table) = adopted.rows;
-                upload.write_all(&adopted.body).map_err(|error| self.failed(&self.table_key()(table), error))?;
+                upload.write_all(&adopted.body).map_err(|error| self.failed(&self.new_key()(table), error))?;
             }
             Ok::<_, Error>(upload)
         })?;
         let copies = *landed.rows.get(Table::Conversations);
         let duplicates = copies.saturating_sub(*rows.get(Table::Conversations));
-        Ok(Some(Compacted { copies, duplicates, extent: Extent { rows, bytes: self.finish(uploads)? } }))
+        let extent = Extent { rows, bytes: self.finish(uploads)? };
+        Ok(Some(Compacted { copies, duplicates, extent, replaces: keys(found) }))
     }
 
     /// Replaces what was `found` by what `inputs` come to, the children first.
-    fn replace<C: Copies>(&self, found: &PerTable<Option<ObjectMeta>>, inputs: Vec<C>) -> Result<Compacted> {
-        self.write(inputs, Lifetime::Lasting, self.table_key(), self.begin(self.table_key(), found)?)
+    fn replace<C: Copies>(&self, found: &Found, inputs: Vec<C>) -> Result<Compacted> {
+        let uploads = self.begin(self.new_key(), &self.in_place_of(found))?;
+        let written = self.write(inputs, Lifetime::Lasting, self.new_key(), uploads)?;
+        Ok(Compacted { replaces: keys(found), ..written })
+    }
+
+    /// What is under the names of the new objects: what they replace, unless a name is used once.
+    fn in_place_of(&self, found: &Found) -> Found {
+        if self.tables.are_delta() { Found::default() } else { found.clone() }
     }
 
     /// Writes what `inputs` come to into the objects at `key`, which were begun.
@@ -138,7 +143,8 @@ impl DateTables<'_> {
         let Merged { copies, duplicates, rows } =
             merge(inputs, |table, batch| writers.get_mut(table).write(&batch).map_err(|error| failed(table, error)))?;
         let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(|error| failed(table, error)))?;
-        Ok(Compacted { copies, duplicates, extent: Extent { rows, bytes: self.finish(uploads)? } })
+        let extent = Extent { rows, bytes: self.finish(uploads)? };
+        Ok(Compacted { copies, duplicates, extent, replaces: PerTable::default() })
     }
 
     /// Ends the objects of the tables, in turn; returns their sizes.
@@ -159,7 +165,7 @@ impl DateTables<'_> {
     }
 
     /// Begins the objects at `key` in the place of what was `found` there.
-    fn begin(&self, key: impl Fn(Table) -> Path, found: &PerTable<Option<ObjectMeta>>) -> Result<PerTable<Upload>> {
+    fn begin(&self, key: impl Fn(Table) -> Path, found: &Found) -> Result<PerTable<Upload>> {
         PerTable::try_from_fn(|table| {
             let (key, found) = (key(table), found.get(table).clone());
             self.lake.sweep_beside(&key)?;
@@ -167,12 +173,15 @@ impl DateTables<'_> {
         })
     }
 
-    fn table_key(&self) -> impl Fn(Table) -> Path + use<> {
-        let date = self.date;
-        move |table| layout::table_object(table, date)
+    fn new_key(&self) -> impl Fn(Table) -> Path {
+        |table| self.tables.new_object(table, self.date, self.file)
     }
 
     fn failed(&self, key: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
         Error::store(format!("cannot write {}/{key}", self.lake.url())).caused_by(error)
     }
+}
+
+fn keys(found: &Found) -> PerTable<Option<String>> {
+    PerTable::from_fn(|table| found.get(table).as_ref().map(|object| object.location.to_string()))
 }

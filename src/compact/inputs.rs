@@ -18,6 +18,8 @@ pub(super) struct Files {
     lake: Lake,
     runtime: Handle,
     tables: PerTable<File>,
+    /// The id that each was read up to, where another program may have written them in another order.
+    last_ids: Option<PerTable<String>>,
 }
 
 enum File {
@@ -28,12 +30,13 @@ enum File {
 
 impl Files {
     /// The table objects of a date, as they were found; `None` where there are none. The conversations are written last,
-    /// so where they are, the others are too.
+    /// so where they are, the others are too, unless another program has written to Delta tables.
     ///
     /// # Errors
     /// Kind `Integrity` where one is missing all the same.
     pub(super) fn of_tables(
         lake: &Lake,
+        are_delta: bool,
         date: CreatedDate,
         found: &PerTable<Option<ObjectMeta>>,
         runtime: &Handle,
@@ -41,17 +44,19 @@ impl Files {
         if found.get(Table::Conversations).is_none() {
             return Ok(None);
         }
-        let tables = PerTable::try_from_fn(|table| {
-            let key = layout::table_object(table, date);
-            match found.get(table) {
-                Some(object) => Ok(File::Closed { key, bytes: object.size }),
-                None => Err(Error::integrity(format!("{}/{key} is missing", lake.url())).with_hint(
+        let tables = PerTable::try_from_fn(|table| match found.get(table) {
+            Some(object) => Ok(File::Closed { key: object.location.clone(), bytes: object.size }),
+            None if are_delta => Ok(File::Ended),
+            None => {
+                let key = layout::table_object(table, date);
+                Err(Error::integrity(format!("{}/{key} is missing", lake.url())).with_hint(
                     "restore it from a backup, or delete its date from all four tables and fetch it again with \
                      `backfill --timestamp-filter created_at`",
-                )),
+                ))
             }
         })?;
-        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables }))
+        let last_ids = are_delta.then(PerTable::default);
+        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, last_ids }))
     }
 
     /// The landing objects of one flush and date.
@@ -77,7 +82,7 @@ impl Files {
             }
             Ok::<_, Error>(File::Open(Box::new(first)))
         })?;
-        let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables };
+        let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables, last_ids: None };
         let has_older = matches!(older.get(Table::Conversations), File::Open(_));
         Ok(std::iter::once(newest).chain(has_older.then_some(older)).map(files).collect())
     }
@@ -92,11 +97,27 @@ impl Copies for Files {
         }
         let File::Open(reader) = file else { return Ok(None) };
         let batch = reader.next_batch()?;
-        if batch.is_none() {
-            *file = File::Ended;
+        match (&batch, &mut self.last_ids) {
+            (None, _) => *file = File::Ended,
+            (Some(batch), Some(last_ids)) => check_order(table, batch, last_ids.get_mut(table))?,
+            (Some(_), None) => {}
         }
         Ok(batch)
     }
+}
+
+/// Makes sure that the rows are sorted by their conversations, `last_id` being that of the row before.
+fn check_order(table: Table, batch: &RecordBatch, last_id: &mut String) -> Result<()> {
+    for id in texts(batch, column::CONVERSATION_ID).into_iter().flatten().flatten() {
+        if id < last_id.as_str() {
+            return Err(Error::integrity(format!("a file of {} is not sorted by {}", table.name(), column::CONVERSATION_ID))
+                .with_hint("another program has written it anew: bring the Delta table back to a version from before"));
+        }
+        if id != last_id.as_str() {
+            id.clone_into(last_id);
+        }
+    }
+    Ok(())
 }
 
 /// An input without some of its conversations; their children then belong to none, and the merge passes over them.

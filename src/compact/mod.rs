@@ -1,28 +1,33 @@
 //! Brings what is landed into the tables, date by date: what `compact` does.
 //!
-//! Promises: a date's table objects are replaced one put each, the conversations last; only then does a checkpoint
-//! forget what was landed for that date, and only then are the landing objects deleted. So it can die anywhere and be
-//! repeated. A date with more landed than one merge takes is first brought together in landing, with such commits too.
+//! Promises: a date's table objects are replaced (plain ones by one put each, those of Delta tables by one commit of each
+//! table), the conversations last; only then does a checkpoint forget what was landed for that date, and only then are the
+//! landing objects deleted. So it can die anywhere and be repeated. A date with more landed than one merge takes is first brought together in landing, with such commits too.
 //! Dates with nothing landed are not touched. When it ends, however it ends, nothing of it is under way.
 
 mod date;
 mod inputs;
+mod publish;
+mod remove;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Extent, Lake, Landed, Lease, Ledger, RunReport};
+use crate::lake::{Extent, Lake, Landed, Lease, Ledger, Replacement, RunReport, Tables};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Table};
-pub use date::{Compacted, remove_conversations};
+pub use remove::remove_conversations;
 
-use date::DateTables;
+use date::{Compacted, DateTables};
+use publish::Publisher;
 
 /// How many dates are compacted at a time, each on a thread of its own.
 const DATES_AT_ONCE: usize = 2;
@@ -31,17 +36,23 @@ const JOBS_PER_COMMIT: usize = 128;
 /// The landing of how many flushes is merged at a time, which is what a merge needs memory for: some 5 MB each. Of a date
 /// that has more, so many at a time are brought together first.
 const MAX_FAN_IN: usize = if cfg!(test) { 3 } else { 16 };
+/// How often, at most, it is looked for objects that Delta tables have no use for any more.
+const VACUUM_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
 /// What a compaction works with.
 pub struct Compaction<'a> {
     /// The lake.
     pub lake: &'a Lake,
+    /// Its tables.
+    pub tables: &'a Tables,
     /// The right to write to it.
     pub lease: &'a Arc<Lease>,
     /// Its commits.
     pub ledger: &'a mut Ledger,
     /// What the run leaves behind for people.
     pub report: &'a mut RunReport,
+    /// For how long Delta tables keep the objects that were replaced.
+    pub retain: Duration,
     /// What time it is.
     pub clock: Clock,
     /// When it has to stop.
@@ -53,12 +64,14 @@ struct Job {
     date: CreatedDate,
     /// What is landed for it, oldest first, or a part of that.
     landed: Vec<(FlushId, Extent)>,
-    /// Under which flush it is brought together; `None` where it goes into the tables.
-    together: Option<FlushId>,
+    /// What the new objects are called by.
+    file: FlushId,
+    /// Whether it is brought together in landing; else it goes into the tables.
+    together: bool,
 }
 
-/// A job that was done, and what its objects hold.
-type Done = (Job, Extent);
+/// A job that was done, and what came of it.
+type Done = (Job, Compacted);
 
 /// How a compaction goes.
 struct Course {
@@ -86,24 +99,51 @@ impl Compaction<'_> {
     /// # Errors
     /// Of the store, or `Interrupted`; dates that were done before are committed all the same.
     pub async fn run(mut self) -> Result<()> {
+        self.publisher().go_on().await?;
         let mut course = Course { stop: self.shutdown.child_token(), failure: None, given_up: BTreeSet::new() };
-        let mut next_flush = self.ledger.state().next_flush_of(&self.report.run_id);
+        let mut next_file = self.ledger.state().next_flush_of(&self.report.run_id);
         while !course.stop.is_cancelled() {
-            let crowded = self.crowded(&course, &mut next_flush);
+            let crowded = self.crowded(&course, &mut next_file);
             if crowded.is_empty() {
                 break;
             }
             self.carry_out(crowded, &mut course).await;
         }
-        let landed = self.landed(&course);
-        let jobs = landed.into_iter().map(|(date, landed)| Job { date, landed, together: None }).collect();
+        let landed = self.landed(&course).into_iter();
+        let jobs =
+            landed.map(|(date, landed)| Job { date, landed, file: self.file(&mut next_file), together: false }).collect();
         self.carry_out(jobs, &mut course).await;
         self.report.compacted_dates.sort_unstable();
         match course.failure {
             Some(error) => Err(error),
             None if self.shutdown.is_cancelled() => Err(Error::interrupted()),
-            None => Ok(()),
+            None => self.vacuum().await,
         }
+    }
+
+    fn file(&self, next: &mut u32) -> FlushId {
+        let file = FlushId { run: self.report.run_id.clone(), number: *next };
+        *next = next.saturating_add(1);
+        file
+    }
+
+    fn publisher(&mut self) -> Publisher<'_> {
+        let Compaction { lake, tables, ledger, report, clock, .. } = self;
+        Publisher { lake, tables, ledger, run: &report.run_id, clock: *clock }
+    }
+
+    /// Removes the objects that Delta tables have no use for any more, once a day.
+    async fn vacuum(mut self) -> Result<()> {
+        let now = self.clock.now();
+        let every = chrono::Duration::from_std(self.retain.min(VACUUM_EVERY)).unwrap_or_default();
+        let done = self.ledger.state().vacuumed_at;
+        if !self.tables.are_delta() || done.is_some_and(|done| now.signed_duration_since(done) < every) {
+            return Ok(());
+        }
+        self.report.vacuumed_objects = self.tables.vacuum(self.retain, self.lease, now).await?;
+        let mut state = self.ledger.state().clone();
+        state.vacuumed_at = Some(now);
+        self.publisher().commit(state).await
     }
 
     /// What is landed, by date, where nothing has failed yet.
@@ -116,13 +156,11 @@ impl Compaction<'_> {
     }
 
     /// The jobs that bring together what is landed for dates that have more than one merge takes.
-    fn crowded(&self, course: &Course, next_flush: &mut u32) -> Vec<Job> {
+    fn crowded(&self, course: &Course, next_file: &mut u32) -> Vec<Job> {
         let mut jobs = Vec::new();
         for (date, landed) in self.landed(course).into_iter().filter(|(_, landed)| landed.len() > MAX_FAN_IN) {
             for part in landed.chunks(MAX_FAN_IN).filter(|part| part.len() > 1) {
-                let flush = FlushId { run: self.report.run_id.clone(), number: *next_flush };
-                *next_flush = next_flush.saturating_add(1);
-                jobs.push(Job { date, landed: part.to_vec(), together: Some(flush) });
+                jobs.push(Job { date, landed: part.to_vec(), file: self.file(next_file), together: true });
             }
         }
         jobs
@@ -137,11 +175,18 @@ impl Compaction<'_> {
             .buffer_unordered(DATES_AT_ONCE);
 
         let mut waiting: Vec<Done> = Vec::new();
-        while let Some((job, result)) = results.next().await {
+        while let Some(result) = results.next().await {
+            let (job, result) = match result {
+                Ok(done) => done,
+                Err(error) => {
+                    course.fails(Error::bug("the merge failed").caused_by(error));
+                    continue;
+                }
+            };
             match result {
                 Ok(compacted) => {
                     self.note(&job, &compacted);
-                    waiting.push((job, compacted.extent));
+                    waiting.push((job, compacted));
                 }
                 Err(error) => {
                     course.given_up.insert(job.date);
@@ -161,27 +206,25 @@ impl Compaction<'_> {
     }
 
     /// Does one job, on a blocking thread.
-    fn task(&self, job: Job) -> impl Future<Output = (Job, Result<Compacted>)> + use<> {
-        let (lake, lease) = (self.lake.clone(), Arc::clone(self.lease));
+    fn task(&self, job: Job) -> impl Future<Output = Result<(Job, Result<Compacted>), JoinError>> + use<> {
+        let (lake, tables, lease) = (self.lake.clone(), self.tables.clone(), Arc::clone(self.lease));
         async move {
-            let (date, landed, together) = (job.date, job.landed.clone(), job.together.clone());
             let runtime = Handle::current();
             let task = tokio::task::spawn_blocking(move || {
-                let tables = DateTables { lake: &lake, lease: &lease, date, runtime: &runtime };
-                match together {
-                    None => tables.compact(&landed),
-                    Some(flush) => tables.bring_together(&landed, &flush),
-                }
+                let Job { date, landed, file, together } = &job;
+                let tables =
+                    DateTables { lake: &lake, tables: &tables, lease: &lease, date: *date, file, runtime: &runtime };
+                let result = if *together { tables.bring_together(landed) } else { tables.compact(landed) };
+                (job, result)
             });
-            let failed = |error| Err(Error::bug("the merge failed").caused_by(error));
-            (job, task.await.unwrap_or_else(failed))
+            task.await
         }
     }
 
     fn note(&mut self, job: &Job, compacted: &Compacted) {
         let report = &mut *self.report;
         report.duplicates_resolved += compacted.duplicates;
-        if job.together.is_some() {
+        if job.together {
             // The others are read again.
             report.compacted_copies += compacted.duplicates;
             return;
@@ -192,22 +235,20 @@ impl Compaction<'_> {
         report.table_bytes.add(&compacted.extent.bytes);
     }
 
-    /// Forgets what was landed, as it is in the tables or elsewhere now, then deletes it.
+    /// Makes what was done visible, and forgets what was landed, as it is in the tables or elsewhere now.
     async fn commit(&mut self, done: Vec<Done>) -> Result<()> {
-        let mut state = self.ledger.state().clone();
-        let mut gone = Vec::new();
-        for (Job { date, landed, together }, extent) in done {
-            let flushes: Vec<_> = landed.into_iter().map(|(flush, _)| flush).collect();
-            match together {
-                None => state.clear_landed(date),
-                Some(flush) => {
-                    state.replace_landed(date, &flushes, Landed { flush, dates: [(date, extent)].into() });
-                }
+        let (mut state, written_at) = (self.ledger.state().clone(), self.clock.now());
+        let (mut gone, mut dates) = (Vec::new(), BTreeMap::new());
+        for (Job { date, landed, file, together }, Compacted { extent, replaces, .. }) in done {
+            let landed: Vec<_> = landed.into_iter().map(|(flush, _)| flush).collect();
+            if together {
+                let keys = |flush| Table::ALL.map(|table| layout::landing_object(table, date, flush));
+                gone.extend(landed.iter().flat_map(keys));
+                state.replace_landed(date, &landed, Landed { flush: file, dates: [(date, extent)].into() });
+            } else {
+                dates.insert(date, Replacement { file, written_at, extent, replaces, landed });
             }
-            let keys = |flush| Table::ALL.map(|table| layout::landing_object(table, date, flush));
-            gone.extend(flushes.iter().flat_map(keys));
         }
-        self.ledger.commit(state, &self.report.run_id, self.clock.now()).await?;
-        self.lake.delete(gone).await
+        self.publisher().publish(state, dates, gone).await
     }
 }

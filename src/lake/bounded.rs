@@ -81,6 +81,8 @@ impl Limit {
             note(&limit, number);
             Some((item, (limit, note, items, number.saturating_add(1))))
         })
+        // There are callers that ask once more after the end.
+        .fuse()
         .boxed()
     }
 

@@ -11,6 +11,7 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
+use super::publication::{Publication, Replacement};
 use super::series::Series;
 use super::store::{Lake, to_json};
 use crate::error::{Error, Result};
@@ -32,6 +33,12 @@ pub struct Checkpoint {
     /// What is landed and waits for compaction, oldest first.
     #[serde(default)]
     pub landed: Vec<Landed>,
+    /// What is on its way into the tables, where these take more than one put to change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication: Option<Publication>,
+    /// When the objects that no table has any more were last removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vacuumed_at: Option<DateTime<Utc>>,
     /// Whether the API does what increments depend on.
     #[serde(default)]
     pub evidence: Evidence,
@@ -224,12 +231,17 @@ impl Checkpoint {
         own.map(|landed| landed.flush.number.saturating_add(1)).max().unwrap_or(0)
     }
 
-    /// Forgets what is landed for a date, because it is in the tables now.
-    pub fn clear_landed(&mut self, date: CreatedDate) {
+    /// Forgets what was landed and is in the tables now; returns the keys of it.
+    pub fn settle(&mut self, dates: &BTreeMap<CreatedDate, Replacement>) -> Vec<Path> {
+        let mut gone = Vec::new();
         for landed in &mut self.landed {
-            landed.dates.remove(&date);
+            for (date, _) in dates.iter().filter(|(_, it)| it.landed.contains(&landed.flush)) {
+                landed.dates.remove(date);
+                gone.extend(Table::ALL.map(|table| layout::landing_object(table, *date, &landed.flush)));
+            }
         }
         self.landed.retain(|landed| !landed.dates.is_empty());
+        gone
     }
 }
 

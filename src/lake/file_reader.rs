@@ -136,11 +136,13 @@ impl File {
         let mut source = Source::open(lake, key, size, TAIL_BYTES, runtime)?;
         let metadata = source.metadata(size)?;
         let damaged = |error| source.damaged(error);
-        let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), ArrowReaderOptions::new()).map_err(damaged)?;
+        // What another writer of a Delta table says of Arrow in the footer is its own affair.
+        let plainly = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), plainly).map_err(damaged)?;
         if let Some(fault) = differs(&table.schema(), found.schema()) {
             return Err(damaged(ParquetError::ArrowError(fault)));
         }
-        let options = ArrowReaderOptions::new().with_schema(table.schema());
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(table.schema());
         let arrow = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?;
         source.forget_tail();
         Ok(File { source, metadata, arrow })

@@ -76,6 +76,8 @@ pub struct RunReport {
     pub table_rows: PerTable<u64>,
     /// Bytes of the tables that were written anew.
     pub table_bytes: PerTable<u64>,
+    /// Objects that Delta tables had no use for any more, and were removed.
+    pub vacuumed_objects: usize,
     /// Calls to the store, up to the writing of this report.
     pub store_calls: StoreCalls,
 }
@@ -109,6 +111,7 @@ impl RunReport {
             duplicates_resolved: 0,
             table_rows: PerTable::default(),
             table_bytes: PerTable::default(),
+            vacuumed_objects: 0,
             store_calls: StoreCalls::default(),
         }
     }

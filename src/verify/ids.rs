@@ -11,8 +11,7 @@ use arrow_array::{Array, RecordBatch};
 use tokio::runtime::Handle;
 
 use crate::error::Result;
-use crate::lake::{FileReader, Lake};
-use crate::layout;
+use crate::lake::{FileReader, Lake, Tables};
 use crate::model::{CreatedDate, Table, big_ints, column, from_micros, texts, times};
 
 /// How many hashes are kept at a time: 64 MB of them.
@@ -53,12 +52,13 @@ impl Place {
 /// Where a table cannot be read.
 pub(super) fn across_dates(
     lake: &Lake,
+    tables: &Tables,
     dates: &[CreatedDate],
     rows: u64,
     runtime: &Handle,
 ) -> Result<Vec<(String, Vec<Place>)>> {
     let hasher = RandomState::new();
-    let ids = Ids { lake, dates, runtime };
+    let ids = Ids { lake, tables, dates, runtime };
     let passes = rows.div_ceil(HASHES).max(1);
     let mut twice = HashSet::new();
     for pass in 0..passes {
@@ -112,6 +112,7 @@ fn place(date: CreatedDate, batch: &RecordBatch, row: usize) -> Place {
 /// The conversations of some dates.
 struct Ids<'a> {
     lake: &'a Lake,
+    tables: &'a Tables,
     dates: &'a [CreatedDate],
     runtime: &'a Handle,
 }
@@ -126,6 +127,7 @@ impl Ids<'_> {
                     return Err(error);
                 }
                 tries += 1;
+                self.tables.look_again();
             }
         }
         Ok(())
@@ -138,8 +140,9 @@ impl Ids<'_> {
         look: &mut impl FnMut(CreatedDate, &RecordBatch),
     ) -> Result<()> {
         let (table, runtime) = (Table::Conversations, self.runtime.clone());
-        let key = layout::table_object(table, date);
-        let Some(object) = self.runtime.block_on(self.lake.head(&key))? else { return Ok(()) };
+        let found = self.tables.of_date(date, self.runtime)?;
+        let Some(object) = found.get(table) else { return Ok(()) };
+        let key = object.location.clone();
         let mut file = FileReader::open_columns(self.lake, table, key, object.size, Some(columns), runtime)?;
         while let Some(batch) = file.next_batch()? {
             look(date, &batch);

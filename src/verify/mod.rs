@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use crate::clock::Clock;
 use crate::compact::remove_conversations;
 use crate::error::{Error, Result};
-use crate::lake::{Lake, Lease, Ledger};
+use crate::lake::{Lake, Lease, Ledger, Tables};
 use crate::layout;
 use crate::model::{CreatedDate, Table};
 pub use findings::{Check, Finding, Verification};
@@ -44,10 +44,10 @@ pub async fn verify(lake: &Lake, clock: Clock) -> Result<Verification> {
 type Doubles = Vec<(String, Vec<Place>)>;
 
 async fn check(lake: &Lake, clock: Clock) -> Result<(Verification, Doubles)> {
-    lake.existing().await?;
+    let tables = Tables::of(lake, &lake.existing().await?);
     let mut found = Verification::of(lake.url());
-    let dates = dates(lake, &mut found).await?;
-    let mut doubtful = read(lake, dates.iter().copied().collect(), &mut found, false).await?;
+    let dates = dates(&tables, &mut found).await?;
+    let mut doubtful = read(lake, &tables, dates.iter().copied().collect(), &mut found, false).await?;
     for attempt in 1..=TRIES {
         if doubtful.is_empty() {
             break;
@@ -58,9 +58,10 @@ async fn check(lake: &Lake, clock: Clock) -> Result<(Verification, Doubles)> {
             clock.sleep(PAUSE).await;
         }
         let last = !busy || attempt == TRIES;
-        doubtful = read(lake, doubtful, &mut found, last).await?;
+        tables.look_again();
+        doubtful = read(lake, &tables, doubtful, &mut found, last).await?;
     }
-    let doubles = across_dates(lake, &dates, &found).await?;
+    let doubles = across_dates(lake, &tables, &dates, &found).await?;
     for (id, places) in &doubles {
         let at: Vec<_> = places.iter().map(|place| place.date.to_string()).collect();
         let key = places.first().map(|place| layout::table_object(Table::Conversations, place.date));
@@ -90,35 +91,30 @@ pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock:
             unwanted.entry(older.date).or_default().insert(id.clone());
         }
     }
-    let mut removed = 0;
-    for (date, ids) in unwanted {
-        if lease.stop().is_cancelled() {
-            return Err(Error::interrupted());
-        }
-        tracing::info!("removing {} older copies from {date}", ids.len());
-        let (lake, lease, runtime) = (lake.clone(), Arc::clone(lease), Handle::current());
-        let task = tokio::task::spawn_blocking(move || {
-            let count = ids.len();
-            remove_conversations(&lake, &lease, date, &|id| ids.contains(id), &runtime).map(|_| count)
-        });
-        removed += task.await.map_err(|error| Error::bug("the repair failed").caused_by(error))??;
-    }
+    let tables = Tables::of(lake, &lake.existing().await?);
+    let removed = remove_conversations(lake, &tables, lease, ledger, unwanted, clock).await?;
     if (removed, given_up) == (0, 0) {
         return Ok(found);
     }
     let mut found = verify(lake, clock).await?;
-    found.removed_copies = u64::try_from(removed).unwrap_or(u64::MAX);
+    found.removed_copies = removed;
     found.given_up_landings = given_up;
     Ok(found)
 }
 
 /// Reads the tables of `dates` and adds what is found there. Returns the dates where something does not hold instead,
 /// unless this is the `last` time that they are looked at.
-async fn read(lake: &Lake, dates: Vec<CreatedDate>, found: &mut Verification, last: bool) -> Result<Vec<CreatedDate>> {
+async fn read(
+    lake: &Lake,
+    tables: &Tables,
+    dates: Vec<CreatedDate>,
+    found: &mut Verification,
+    last: bool,
+) -> Result<Vec<CreatedDate>> {
     let reading = dates.into_iter().map(|date| {
-        let (lake, runtime) = (lake.clone(), Handle::current());
+        let (lake, tables, runtime) = (lake.clone(), tables.clone(), Handle::current());
         async move {
-            let task = tokio::task::spawn_blocking(move || date::verify(&lake, date, &runtime));
+            let task = tokio::task::spawn_blocking(move || date::verify(&lake, &tables, date, &runtime));
             let read = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))?;
             read.map(|read| (date, read))
         }
@@ -137,27 +133,28 @@ async fn read(lake: &Lake, dates: Vec<CreatedDate>, found: &mut Verification, la
     Ok(doubtful)
 }
 
-async fn across_dates(lake: &Lake, dates: &BTreeSet<CreatedDate>, found: &Verification) -> Result<Doubles> {
-    let (lake, runtime, rows) = (lake.clone(), Handle::current(), *found.rows.get(Table::Conversations));
+async fn across_dates(
+    lake: &Lake,
+    tables: &Tables,
+    dates: &BTreeSet<CreatedDate>,
+    found: &Verification,
+) -> Result<Doubles> {
+    let (lake, tables, runtime) = (lake.clone(), tables.clone(), Handle::current());
+    let rows = *found.rows.get(Table::Conversations);
     let dates: Vec<_> = dates.iter().copied().filter(|date| found.is_readable(*date)).collect();
-    tokio::task::spawn_blocking(move || ids::across_dates(&lake, &dates, rows, &runtime))
+    tokio::task::spawn_blocking(move || ids::across_dates(&lake, &tables, &dates, rows, &runtime))
         .await
         .map_err(|error| Error::bug("the comparison of ids failed").caused_by(error))?
 }
 
-/// The dates that any table has, and what else lies in the tables' folders.
-async fn dates(lake: &Lake, found: &mut Verification) -> Result<BTreeSet<CreatedDate>> {
+/// The dates that any table has; takes note of what else lies in the tables' folders.
+async fn dates(tables: &Tables, found: &mut Verification) -> Result<BTreeSet<CreatedDate>> {
     let mut dates = BTreeSet::new();
     for table in Table::ALL {
-        let mut objects = lake.list(layout::table_folder(table));
-        while let Some(object) = objects.try_next().await? {
-            let key = object.location;
-            match layout::table_object_date(table, &key) {
-                Some(date) => {
-                    dates.insert(date);
-                }
-                None => found.note(Check::NothingElse, Some(&key), || "is no table's object".to_owned()),
-            }
+        let (objects, others) = tables.objects(table).await?;
+        dates.extend(objects.into_iter().map(|(date, _)| date));
+        for key in others {
+            found.note(Check::NothingElse, Some(&key), || "is no table's object".to_owned());
         }
     }
     Ok(dates)

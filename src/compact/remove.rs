@@ -1,0 +1,53 @@
+//! Takes conversations out of the tables, date by date.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::date::{Compacted, DateTables};
+use super::publish::Publisher;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::lake::{Lake, Lease, Ledger, Replacement, Tables};
+use crate::layout::FlushId;
+use crate::model::CreatedDate;
+
+/// Takes these conversations out of the tables of these dates, and returns how many copies that were. What is landed stays.
+///
+/// # Errors
+/// Of the store; `Held` where another run has the lake; `Integrity` where a table is damaged; `Interrupted` where the lease
+/// tells to stop: the dates before are done then.
+pub async fn remove_conversations(
+    lake: &Lake,
+    tables: &Tables,
+    lease: &Arc<Lease>,
+    ledger: &mut Ledger,
+    unwanted: BTreeMap<CreatedDate, BTreeSet<String>>,
+    clock: Clock,
+) -> Result<u64> {
+    let run = lease.run_id().clone();
+    let mut publisher = Publisher { lake, tables, ledger, run: &run, clock };
+    publisher.go_on().await?;
+    let mut removed = 0;
+    for ((date, ids), number) in unwanted.into_iter().zip(0..) {
+        if lease.stop().is_cancelled() {
+            return Err(Error::interrupted());
+        }
+        tracing::info!("removing {} copies from {date}", ids.len());
+        removed += u64::try_from(ids.len()).unwrap_or(0);
+        let file = FlushId { run: run.clone(), number };
+        let (own, of, by, name, runtime) =
+            (lake.clone(), tables.clone(), Arc::clone(lease), file.clone(), Handle::current());
+        let task = tokio::task::spawn_blocking(move || {
+            let tables = DateTables { lake: &own, tables: &of, lease: &by, date, file: &name, runtime: &runtime };
+            tables.remove(&|id| ids.contains(id))
+        });
+        let done = task.await.map_err(|error| Error::bug("the removal failed").caused_by(error))??;
+        let Compacted { extent, replaces, .. } = done;
+        let replacement = Replacement { file, written_at: clock.now(), extent, replaces, landed: Vec::new() };
+        let state = publisher.ledger.state().clone();
+        publisher.publish(state, [(date, replacement)].into(), Vec::new()).await?;
+    }
+    Ok(removed)
+}

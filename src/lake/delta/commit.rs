@@ -1,0 +1,181 @@
+//! Commits: new objects in, those that they replace out, both at once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, Int64Array, StringArray, StructArray};
+use arrow_schema::{DataType, Field};
+use chrono::Datelike;
+use delta_kernel::committer::FileSystemCommitter;
+use delta_kernel::engine::arrow_data::ArrowEngineData;
+use delta_kernel::engine_data::FilteredEngineData;
+use delta_kernel::expressions::Scalar;
+use delta_kernel::schema::DataType as DeltaType;
+use delta_kernel::transaction::create_table::create_table;
+use delta_kernel::transaction::data_layout::DataLayout;
+use delta_kernel::transaction::{CommitResult, Transaction, UpdateTableOperation};
+use delta_kernel::{FileMeta, KernelError, SnapshotRef};
+use delta_kernel_default_engine::build_add_file_metadata;
+use delta_kernel_default_engine::parquet::DataFileMetadata;
+use object_store::path::Path;
+use url::Url;
+
+use super::{DeltaTable, Seen};
+use crate::error::{Error, Result};
+use crate::lake::file_writer::CREATED_BY;
+use crate::lake::{Change, Publication, Replacement};
+use crate::layout;
+use crate::model::CreatedDate;
+
+/// How often a commit is tried that others come before.
+const TRIES: usize = 16;
+/// After how many commits the log is summed up in a checkpoint, as other writers do.
+const COMMITS_PER_CHECKPOINT: u64 = 10;
+
+impl DeltaTable {
+    /// Looks whether the table can take up a publication: `None` where it can.
+    ///
+    /// # Errors
+    /// Where the store fails, or another program has changed the table beyond use.
+    pub(in crate::lake) fn prepare(&self, publication: &Publication) -> Result<Option<Change>> {
+        match self.see_again()? {
+            None => Ok(None),
+            Some(seen) if self.has(&seen, publication)? => Ok(Some(Change::Made)),
+            Some(seen) => Ok(self.outrun(&seen, publication).map(Change::Outrun)),
+        }
+    }
+
+    /// Commits a publication, unless that has been done.
+    ///
+    /// # Errors
+    /// As [`DeltaTable::prepare`]; it may have been committed all the same.
+    pub(in crate::lake) fn publish(&self, publication: &Publication) -> Result<Change> {
+        for _ in 0..TRIES {
+            let Some(seen) = self.see_again()? else {
+                self.create()?;
+                continue;
+            };
+            if self.has(&seen, publication)? {
+                return Ok(Change::Made);
+            }
+            if let Some(place) = self.outrun(&seen, publication) {
+                return Ok(Change::Outrun(place));
+            }
+            let failed = |error| self.failed("commit to", error);
+            match self.transaction(&seen, publication).and_then(|it| it.commit(&self.engine)).map_err(failed)? {
+                CommitResult::Committed(committed) => {
+                    let due = committed.post_commit_stats().commits_since_checkpoint >= COMMITS_PER_CHECKPOINT;
+                    if let Some(snapshot) = committed.post_commit_snapshot().filter(|_| due) {
+                        self.sum_up(snapshot);
+                    }
+                    return Ok(Change::Made);
+                }
+                // Somebody came first. What it was is looked at, and then it is tried again.
+                CommitResult::Conflicted(conflict) => {
+                    tracing::debug!(version = conflict.conflict_version(), "another commit to {} came first", self.url);
+                }
+                CommitResult::Retryable(failure) => return Err(self.failed("commit to", failure.error)),
+            }
+        }
+        Err(Error::held(format!("other programs commit to {}/{} all the time", self.lake.url(), self.table.name()))
+            .with_hint("nothing is lost: run this again when they have ended"))
+    }
+
+    /// Whether the table has taken up a publication, or a later one.
+    fn has(&self, seen: &Seen, publication: &Publication) -> Result<bool> {
+        let newest = seen.snapshot.get_app_id_version(&self.application, &self.engine);
+        let newest = newest.map_err(|error| self.failed("read", error))?;
+        Ok(newest.is_some_and(|newest| u64::try_from(newest).is_ok_and(|newest| newest >= publication.number)))
+    }
+
+    /// Where the table has not what a publication was made of.
+    fn outrun(&self, seen: &Seen, publication: &Publication) -> Option<String> {
+        let differs = |(date, replacement): &(&CreatedDate, &Replacement)| {
+            let has: Vec<_> = seen.files.get(date).into_iter().flatten().map(|file| file.location.as_ref()).collect();
+            let had: Vec<_> = replacement.replaces.get(self.table).iter().map(String::as_str).collect();
+            has != had
+        };
+        let (date, _) = publication.dates.iter().find(differs)?;
+        Some(format!("{} at {date}", self.table.name()))
+    }
+
+    /// Makes a table without rows.
+    fn create(&self) -> Result<()> {
+        let made = create_table(&self.url, self.schema()?, CREATED_BY, false)
+            .with_data_layout(DataLayout::partitioned([layout::PARTITION]))
+            .build(&self.engine, Box::new(FileSystemCommitter::new()))
+            .and_then(|table| table.commit(&self.engine));
+        match made {
+            // Where another one came first, that is looked at next.
+            Ok(_) | Err(KernelError::TableAlreadyExistsAtPath(_)) => Ok(()),
+            Err(error) => Err(self.failed("make", error)),
+        }
+    }
+
+    fn transaction(&self, seen: &Seen, publication: &Publication) -> delta_kernel::KernelResult<Transaction> {
+        let number = i64::try_from(publication.number).unwrap_or(i64::MAX);
+        let mut transaction = Arc::clone(&seen.snapshot)
+            .update_table(UpdateTableOperation::Merge, CREATED_BY, true)
+            .with_transaction_id(&self.application, number)
+            .build(&self.engine, Box::new(FileSystemCommitter::new()))?;
+        let state = transaction.write_state()?;
+        for (date, replacement) in &publication.dates {
+            let partition = [(layout::PARTITION.to_owned(), partition_value(*date))];
+            let context = state.write_context_builder().with_partition_values(HashMap::from(partition)).build()?;
+            transaction.add_files(build_add_file_metadata(self.added(*date, replacement)?, &context)?);
+        }
+        let gone = publication.dates.values().filter_map(|it| it.replaces.get(self.table).as_deref()).collect();
+        self.remove(&mut transaction, seen, &gone)?;
+        Ok(transaction)
+    }
+
+    fn added(&self, date: CreatedDate, replacement: &Replacement) -> delta_kernel::KernelResult<DataFileMetadata> {
+        let key = layout::delta_object(self.table, date, &replacement.file);
+        let inside = key.prefix_match(&layout::table_folder(self.table)).into_iter().flatten().collect::<Path>();
+        let location = Url::parse(&self.url).and_then(|url| url.join(inside.as_ref())).map_err(KernelError::generic_err)?;
+        let rows = i64::try_from(*replacement.extent.rows.get(self.table)).unwrap_or(i64::MAX);
+        let count = Arc::new(Int64Array::from(vec![rows])) as ArrayRef;
+        let stats = StructArray::from(vec![(Arc::new(Field::new("numRecords", DataType::Int64, true)), count)]);
+        // When the run that wrote it began: the time of the object itself would take a call.
+        let meta = FileMeta::new(location, replacement.written_at.timestamp_millis(), *replacement.extent.bytes.get(self.table));
+        Ok(DataFileMetadata::new(meta, stats))
+    }
+
+    /// Marks the files at `keys` as removed.
+    fn remove(&self, transaction: &mut Transaction, seen: &Seen, keys: &BTreeSet<&str>) -> delta_kernel::KernelResult<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let folder = layout::table_folder(self.table);
+        let is_one = |path: &str| {
+            Path::from_url_path(format!("{folder}/{path}")).is_ok_and(|path| keys.contains(path.as_ref()))
+        };
+        for part in Arc::clone(&seen.snapshot).scan_builder().build()?.scan_metadata(&self.engine)? {
+            let (data, selected) = part?.scan_files.into_parts();
+            let data = ArrowEngineData::try_from_engine_data(data)?;
+            let batch = data.record_batch();
+            let paths = batch.column_by_name("path").and_then(|column| column.as_any().downcast_ref::<StringArray>());
+            let paths = paths.ok_or_else(|| KernelError::MissingColumn("path".to_owned()))?;
+            let wanted: Vec<bool> = (0..batch.num_rows())
+                .map(|row| selected.get(row).copied().unwrap_or(true) && paths.is_valid(row) && is_one(paths.value(row)))
+                .collect();
+            if wanted.contains(&true) {
+                transaction.remove_files(FilteredEngineData::try_new(data, wanted)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint of the log. That it fails is no failure of the commit: the next one tries again.
+    fn sum_up(&self, snapshot: &SnapshotRef) {
+        if let Err(error) = snapshot.checkpoint(&self.engine, None) {
+            tracing::debug!("no checkpoint of the log of {}: {error}", self.url);
+        }
+    }
+}
+
+fn partition_value(date: CreatedDate) -> Scalar {
+    /// The day that Delta counts from, in days of the common era.
+    const EPOCH: i32 = 719_163;
+    date.date().map_or(Scalar::Null(DeltaType::DATE), |date| Scalar::Date(date.num_days_from_ce() - EPOCH))
+}

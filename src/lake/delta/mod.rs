@@ -1,0 +1,202 @@
+//! One table as a Delta table: what its log says it has, and how a publication gets into it.
+//!
+//! The log is read and written by `delta_kernel`, through the lake's own store, so that its calls are bounded and counted as
+//! all are. (The protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md.) Promises: a publication is
+//! committed once, however often it is carried out, as its number is the transaction identifier of its commit; what
+//! other programs have committed stays. Must not know: what publications are for.
+
+mod commit;
+mod vacuum;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::DateTime;
+use delta_kernel::scan::state::ScanFile;
+use delta_kernel::schema::{DataType, SchemaRef, StructField, StructType};
+use delta_kernel::{KernelError, Snapshot, SnapshotRef};
+use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
+use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use tokio::runtime::Handle;
+
+use super::Lake;
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::model::{CreatedDate, Table};
+
+/// What can be done about a table that another program has changed in a way that cannot be gone on with.
+const MEND: &str = "bring the table back to a version from before with that program (RESTORE); its history tells which";
+
+/// One of a lake's tables. Its functions block, and must not be called on an async thread.
+pub(super) struct DeltaTable {
+    lake: Lake,
+    table: Table,
+    /// Under which name its transactions are numbered: no other lake's, not even of one that was here before.
+    application: String,
+    url: String,
+    engine: DefaultEngine<TokioMultiThreadExecutor>,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What was last seen of a table.
+#[derive(Clone)]
+struct Seen {
+    snapshot: SnapshotRef,
+    files: Arc<BTreeMap<CreatedDate, Vec<ObjectMeta>>>,
+}
+
+impl fmt::Debug for DeltaTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeltaTable({})", self.url)
+    }
+}
+
+impl DeltaTable {
+    pub(super) fn new(lake: &Lake, table: Table, application: String, runtime: Handle) -> Self {
+        let executor = Arc::new(TokioMultiThreadExecutor::new(runtime));
+        let engine = DefaultEngineBuilder::new(Arc::clone(&lake.store)).with_task_executor(executor).build();
+        // The lake's store begins where the lake does. The host's name is one of those whose listings the engine does not
+        // take to be in order: those of local disks are not, and it asks only URLs that it opens by itself.
+        let host = if lake.folder.is_some() { "disk--x-s3" } else { "store" };
+        let url = format!("lake://{host}/{}/", layout::table_folder(table));
+        DeltaTable { lake: lake.clone(), table, application, url, engine, seen: Mutex::new(None) }
+    }
+
+    /// The object that a date has.
+    ///
+    /// # Errors
+    /// Kind `Integrity` where another program has given it several.
+    pub(super) fn of_date(&self, date: CreatedDate) -> Result<Option<ObjectMeta>> {
+        let Some(seen) = self.seen()? else { return Ok(None) };
+        match seen.files.get(&date).map(Vec::as_slice) {
+            None | Some([]) => Ok(None),
+            Some([object]) => Ok(Some(object.clone())),
+            Some(several) => Err(self.altered(format!("has {} files for {date}, not one", several.len()))),
+        }
+    }
+
+    /// Every object, with its date.
+    pub(super) fn objects(&self) -> Result<Vec<(CreatedDate, ObjectMeta)>> {
+        let Some(seen) = self.seen()? else { return Ok(Vec::new()) };
+        let of_date = |(date, files): (&CreatedDate, &Vec<ObjectMeta>)| {
+            files.iter().map(|file| (*date, file.clone())).collect::<Vec<_>>()
+        };
+        Ok(seen.files.iter().flat_map(of_date).collect())
+    }
+
+    /// Forgets what was seen.
+    pub(super) fn forget(&self) {
+        *self.cached() = None;
+    }
+
+    fn cached(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the table is, as it was seen first; `None` where there is none.
+    fn seen(&self) -> Result<Option<Seen>> {
+        let mut cached = self.cached();
+        if cached.is_none() {
+            *cached = self.read(None)?;
+        }
+        Ok(cached.clone())
+    }
+
+    /// What the table is by now.
+    fn see_again(&self) -> Result<Option<Seen>> {
+        let mut cached = self.cached();
+        *cached = self.read(cached.take())?;
+        Ok(cached.clone())
+    }
+
+    fn read(&self, before: Option<Seen>) -> Result<Option<Seen>> {
+        let version = before.as_ref().map(|seen| seen.snapshot.version());
+        let snapshot = match before.as_ref().map(|seen| Arc::clone(&seen.snapshot)) {
+            Some(snapshot) => Snapshot::builder_from(snapshot).build(&self.engine),
+            None => Snapshot::builder_for(&self.url).build(&self.engine),
+        };
+        let snapshot = match snapshot {
+            Err(KernelError::EmptyLog) => return Ok(None),
+            other => other.map_err(|error| self.failed("read", error))?,
+        };
+        if let Some(before) = before.filter(|_| version == Some(snapshot.version())) {
+            return Ok(Some(before));
+        }
+        self.check_columns(&snapshot)?;
+        let files = Arc::new(self.files(&snapshot)?);
+        Ok(Some(Seen { snapshot, files }))
+    }
+
+    /// The files of a snapshot, by date.
+    fn files(&self, snapshot: &SnapshotRef) -> Result<BTreeMap<CreatedDate, Vec<ObjectMeta>>> {
+        let failed = |error| self.failed("read", error);
+        let scan = Arc::clone(snapshot).scan_builder().build().map_err(failed)?;
+        let mut found: Vec<ScanFile> = Vec::new();
+        for part in scan.scan_metadata(&self.engine).map_err(failed)? {
+            found = part.and_then(|part| part.visit_scan_files(found, |found, file| found.push(file))).map_err(failed)?;
+        }
+        let mut files: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for file in found {
+            if file.dv_info.has_vector() {
+                return Err(self.altered(format!("marks rows of {} as deleted", file.path)));
+            }
+            let value = file.partition_values.get(layout::PARTITION);
+            let date = value.map_or(Ok(CreatedDate::UNKNOWN), |date| date.parse::<CreatedDate>());
+            let date = date.map_err(|error| self.altered(format!("has a file of no date: {error}")))?;
+            files.entry(date).or_default().push(self.object(&file)?);
+        }
+        Ok(files)
+    }
+
+    fn object(&self, file: &ScanFile) -> Result<ObjectMeta> {
+        let location = Path::from_url_path(format!("{}/{}", layout::table_folder(self.table), file.path));
+        let location = location.map_err(|error| self.altered(format!("has a file at {}: {error}", file.path)))?;
+        let size = u64::try_from(file.size).unwrap_or(0);
+        let last_modified = DateTime::from_timestamp_millis(file.modification_time).unwrap_or_default();
+        Ok(ObjectMeta { location, last_modified, size, e_tag: None, version: None })
+    }
+
+    /// The columns, the partition last.
+    fn schema(&self) -> Result<SchemaRef> {
+        let columns = StructType::try_from_arrow(self.table.schema().as_ref())?;
+        let partition = StructField::nullable(layout::PARTITION, DataType::DATE);
+        let schema = StructType::try_new(columns.fields().cloned().chain([partition]));
+        schema.map(Arc::new).map_err(|error| Error::bug("the columns make no Delta table").caused_by(error))
+    }
+
+    /// Makes sure that nobody has changed the columns: files are written and merged by their names and types.
+    fn check_columns(&self, snapshot: &SnapshotRef) -> Result<()> {
+        let told = |schema: &StructType| -> Vec<String> {
+            schema.fields().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
+        };
+        let (wanted, found) = (told(self.schema()?.as_ref()), told(snapshot.schema().as_ref()));
+        let renames = snapshot.table_properties().column_mapping_mode.is_some_and(|mode| mode != ColumnMappingMode::None);
+        match wanted == found && !renames {
+            true => Ok(()),
+            false => Err(self.altered("has other columns than this program writes".to_owned())),
+        }
+    }
+
+    /// Something about the table that this program did not do.
+    fn altered(&self, how: String) -> Error {
+        let place = format!("{}/{}", self.lake.url(), layout::table_folder(self.table));
+        Error::integrity(format!("the Delta table {place} {how}: another program has written to it")).with_hint(MEND)
+    }
+
+    fn failed(&self, verb: &str, error: KernelError) -> Error {
+        let key = layout::delta_log(self.table);
+        match error {
+            KernelError::ObjectStore(error) => self.lake.failed(verb, &key, error),
+            error @ (KernelError::IOError(_) | KernelError::FileNotFound(_)) => {
+                Error::store(format!("cannot {verb} {}/{key}", self.lake.url())).caused_by(error)
+            }
+            error => Error::integrity(format!("cannot {verb} {}/{key}", self.lake.url())).caused_by(error),
+        }
+    }
+}
+
+use delta_kernel::engine::arrow_conversion::TryFromArrow;
+use delta_kernel::table_features::ColumnMappingMode;

@@ -1,0 +1,92 @@
+//! Finds the objects that a Delta table has no use for any more: those that a commit has removed, and those that no commit
+//! has ever named.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use serde::Deserialize;
+
+use super::DeltaTable;
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::model::{PerTable, Table};
+
+/// How many commits are read at a time.
+const READS_AT_ONCE: usize = 8;
+
+/// What is looked for in a commit.
+#[derive(Deserialize)]
+struct Action {
+    remove: Option<Removed>,
+}
+
+#[derive(Deserialize)]
+struct Removed {
+    path: String,
+}
+
+impl DeltaTable {
+    /// The objects of `table` that were there before `since`, and that it has not had at any time after.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(in crate::lake) async fn expired(
+        tables: Arc<PerTable<Self>>,
+        table: Table,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<Path>> {
+        let own = tables.get(table);
+        let listed: Vec<_> = own.lake.list(layout::table_folder(table)).try_collect().await?;
+        let (log, files): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|object| object.location.prefix_matches(&layout::delta_log(table)));
+        // What is in the table is looked at last: what was listed and is not there by then was not meant for it.
+        let looking = Arc::clone(&tables);
+        let task = tokio::task::spawn_blocking(move || looking.get(table).see_again());
+        let seen = task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))??;
+        let Some(seen) = seen else { return Ok(Vec::new()) };
+        let known: HashSet<_> = seen.files.values().flatten().map(|file| &file.location).collect();
+        let mut expired: Vec<_> = files
+            .into_iter()
+            .filter(|object| object.last_modified < since && is_data(&object.location) && !known.contains(&object.location))
+            .map(|object| object.location)
+            .collect();
+        if !expired.is_empty() {
+            let kept = own.removed_since(log, since).await?;
+            expired.retain(|key| !kept.contains(key));
+        }
+        Ok(expired)
+    }
+
+    /// The objects that the commits since then have removed.
+    async fn removed_since(&self, log: Vec<ObjectMeta>, since: DateTime<Utc>) -> Result<HashSet<Path>> {
+        let commits = log.into_iter().filter(|object| object.last_modified >= since && is_commit(&object.location));
+        let read = commits.map(|object| async move {
+            let body = self.lake.get(&object.location).await?.unwrap_or_default();
+            let mut removed = Vec::new();
+            for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let action: Action = self.lake.parse(&object.location, line)?;
+                if let Some(Removed { path }) = action.remove {
+                    let path = format!("{}/{path}", layout::table_folder(self.table));
+                    removed.extend(Path::from_url_path(path).ok());
+                }
+            }
+            Ok::<_, Error>(removed)
+        });
+        let read: Vec<Vec<_>> = stream::iter(read.collect::<Vec<_>>()).buffered(READS_AT_ONCE).try_collect().await?;
+        Ok(read.into_iter().flatten().collect())
+    }
+}
+
+/// Whether a key is that of a file of a date, this program's or another writer's.
+fn is_data(key: &Path) -> bool {
+    layout::date_of(key).is_some() && key.as_ref().ends_with(".parquet")
+}
+
+/// Whether a key is that of a commit.
+fn is_commit(key: &Path) -> bool {
+    layout::number_of(key).is_some()
+}

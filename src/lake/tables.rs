@@ -1,0 +1,153 @@
+//! The four tables as their readers find them, in either format: which object each date has, and what a new one is called.
+//!
+//! This is the seam between the formats. Plain tables have one object for each date, under one name, and a put replaces
+//! it; Delta tables have objects under new names, and a commit of the table's log replaces them. Must not know: what the
+//! objects hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use tokio::runtime::Handle;
+
+use super::delta::DeltaTable;
+use super::{Format, Lake, LakeFile, Lease, Publication};
+use crate::error::{Error, Result};
+use crate::layout::{self, FlushId};
+use crate::model::{CreatedDate, PerTable, Table};
+
+/// The tables of a lake.
+#[derive(Clone)]
+pub struct Tables {
+    lake: Lake,
+    /// Where they are Delta tables.
+    delta: Option<Arc<PerTable<DeltaTable>>>,
+}
+
+/// What became of a publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The tables have it now.
+    Made,
+    /// Another program has changed what it was made of: where.
+    Outrun(String),
+}
+
+impl Tables {
+    /// The tables of `lake`, which is as `file` says. Must be called on an async thread.
+    pub fn of(lake: &Lake, file: &LakeFile) -> Self {
+        let delta = (file.format == Format::Delta).then(|| {
+            let (runtime, application) = (Handle::current(), format!("decagon-lake {}", file.created_at.to_rfc3339()));
+            Arc::new(PerTable::from_fn(|table| DeltaTable::new(lake, table, application.clone(), runtime.clone())))
+        });
+        Tables { lake: lake.clone(), delta }
+    }
+
+    /// Whether a new object is seen once a [publication](Tables::publish) names it, and not before.
+    pub fn are_delta(&self) -> bool {
+        self.delta.is_some()
+    }
+
+    /// The objects that a date has. Must not be called on an async thread.
+    ///
+    /// # Errors
+    /// Where the store fails; kind `Integrity` where another program has changed a Delta table so that it cannot be
+    /// merged with.
+    pub fn of_date(&self, date: CreatedDate, runtime: &Handle) -> Result<PerTable<Option<ObjectMeta>>> {
+        match &self.delta {
+            None => runtime.block_on(self.lake.table_objects(date)),
+            Some(delta) => PerTable::try_from_fn(|table| delta.get(table).of_date(date)),
+        }
+    }
+
+    /// The name of a new object of a date, which takes the place of those that the date has.
+    pub fn new_object(&self, table: Table, date: CreatedDate, file: &FlushId) -> Path {
+        match self.delta {
+            None => layout::table_object(table, date),
+            Some(_) => layout::delta_object(table, date, file),
+        }
+    }
+
+    /// Every object of a table with its date, and what else lies in the folder of a plain table.
+    ///
+    /// # Errors
+    /// As [`Tables::of_date`].
+    pub async fn objects(&self, table: Table) -> Result<(Vec<(CreatedDate, ObjectMeta)>, Vec<Path>)> {
+        if let Some(delta) = self.delta.clone() {
+            let task = tokio::task::spawn_blocking(move || delta.get(table).objects());
+            let objects = task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))??;
+            return Ok((objects, Vec::new()));
+        }
+        let (mut objects, mut others) = (Vec::new(), Vec::new());
+        let mut listed = self.lake.list(layout::table_folder(table));
+        while let Some(object) = listed.try_next().await? {
+            match layout::table_object_date(table, &object.location) {
+                Some(date) => objects.push((date, object)),
+                None => others.push(object.location),
+            }
+        }
+        Ok((objects, others))
+    }
+
+    /// Forgets what was seen of the tables, so that the next look shows what they are by then.
+    pub fn look_again(&self) {
+        for table in Table::ALL {
+            if let Some(delta) = &self.delta {
+                delta.get(table).forget();
+            }
+        }
+    }
+
+    /// Brings a publication into Delta tables: one commit each, the conversations last. Those that have it already are left
+    /// as they are.
+    ///
+    /// # Errors
+    /// Where the store fails; some of the tables may have it then, and doing it again brings it into the others.
+    pub async fn publish(&self, publication: &Publication) -> Result<Change> {
+        let Some(delta) = self.delta.clone() else { return Ok(Change::Made) };
+        let publication = publication.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            // Who sees a conversation, sees its children too; and where one table has been changed by others, none is.
+            let order = || Table::CHILDREN.into_iter().chain([Table::Conversations]).map(|table| delta.get(table));
+            for table in order() {
+                if let Some(change) = table.prepare(&publication)?.filter(|change| *change != Change::Made) {
+                    return Ok(change);
+                }
+            }
+            for table in order() {
+                if let outrun @ Change::Outrun(_) = table.publish(&publication)? {
+                    return Ok(outrun);
+                }
+            }
+            Ok(Change::Made)
+        });
+        task.await.map_err(|error| Error::bug("the commit failed").caused_by(error))?
+    }
+
+    /// Removes the objects that no Delta table has had for as long as `retain`; returns how many. For who holds the lake.
+    ///
+    /// # Errors
+    /// Where the store fails, and kind `Held` where another run has taken over.
+    pub async fn vacuum(&self, retain: Duration, lease: &Lease, now: DateTime<Utc>) -> Result<usize> {
+        let Some(delta) = &self.delta else { return Ok(0) };
+        // Nothing is as old as to be before what can be told.
+        let since = chrono::Duration::from_std(retain).ok().and_then(|retain| now.checked_sub_signed(retain));
+        let Some(since) = since else { return Ok(0) };
+        let mut expired = Vec::new();
+        for table in Table::ALL {
+            let delta = Arc::clone(delta);
+            expired.extend(DeltaTable::expired(delta, table, since).await?);
+        }
+        if expired.is_empty() {
+            return Ok(0);
+        }
+        // What was not needed before this stays so, whatever others do by now.
+        lease.prove().await?;
+        let count = expired.len();
+        self.lake.delete(expired).await?;
+        Ok(count)
+    }
+}
