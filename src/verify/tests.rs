@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::clock::Clock;
 use crate::flatten::{Origin, flatten};
-use crate::lake::{Checkpoint, Extent, Holder, Landed, Ledger, Lifetime, encode};
+use crate::lake::{Checkpoint, Extent, Holder, Landed, Ledger, Lifetime, Wanted, encode};
 use crate::layout::FlushId;
 use crate::model::{PerTable, RunId};
 
-type Tables = PerTable<RecordBatch>;
+type OfTables = PerTable<RecordBatch>;
 
 fn run(number: u32) -> RunId {
     RunId::new(DateTime::UNIX_EPOCH, number)
@@ -37,7 +37,7 @@ fn with(mut conversation: Value, field: &str, value: Value) -> Value {
 }
 
 /// The rows of conversations, fetched by a run at a second.
-fn rows_of(run: &RunId, secs: i64, conversations: &[Value]) -> Tables {
+fn rows_of(run: &RunId, secs: i64, conversations: &[Value]) -> OfTables {
     let exported_at = DateTime::from_timestamp(secs, 0).unwrap();
     let texts: Vec<_> = conversations.iter().map(ToString::to_string).collect();
     let origin = Origin { run_id: run, exported_at, first_seq: 0 };
@@ -45,7 +45,7 @@ fn rows_of(run: &RunId, secs: i64, conversations: &[Value]) -> Tables {
     PerTable::from_fn(|table| batch.tables.get(table).as_ref().clone())
 }
 
-fn rows(conversations: &[Value]) -> Tables {
+fn rows(conversations: &[Value]) -> OfTables {
     rows_of(&run(1), 0, conversations)
 }
 
@@ -53,7 +53,7 @@ fn date(day: u32) -> CreatedDate {
     format!("2024-01-{day:02}").parse().unwrap()
 }
 
-async fn put(lake: &Lake, day: u32, tables: &Tables) {
+async fn put(lake: &Lake, day: u32, tables: &OfTables) {
     for table in Table::ALL {
         put_as(lake, layout::table_object(table, date(day)), table, tables.get(table)).await;
     }
@@ -66,7 +66,7 @@ async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: 
 /// A lake with two sound days.
 async fn sound() -> Lake {
     let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
-    lake.claim("https://api", None, true, DateTime::UNIX_EPOCH).await.unwrap();
+    lake.claim(Wanted { base_url: "https://api", user_filters: None, format: None }, true, DateTime::UNIX_EPOCH).await.unwrap();
     put(&lake, 1, &rows(&[conversation("a", 1), conversation("b", 1), conversation("c", 1)])).await;
     put(&lake, 2, &rows(&[conversation("d", 2)])).await;
     lake

@@ -7,6 +7,7 @@ src/cli/session/tests/scenarios.rs.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +17,16 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from deltalake import DeltaTable
 from conftest import BINARY, KEY, ROOT, environment, run
-from truth import assert_exact, files, instant
+from truth import TABLES, assert_exact, files, instant
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from proxy import Proxy  # noqa: E402
 from servers import SERVERS, SeaweedFs, until  # noqa: E402
 
-STORES = ["local", *SERVERS]
+# The stores, and how the tables are kept there.
+STORES = ["local", *SERVERS, "local delta", "seaweedfs delta"]
 SMALL = ["--conversations", 430, "--days", 6, "--messages", 4]
 RUNNING = {}
 
@@ -47,9 +50,12 @@ class Place:
 
     def __init__(self, name, server, scratch, proxy=None):
         self.name, self.server, self.scratch = name, server, scratch
-        self.prefix = f"lakes/{scratch.name}-{name}"
+        self.prefix = f"lakes/{scratch.name}-{name.replace(' ', '-')}"
         self.url = server.lake(self.prefix) if server else str(scratch / "lake")
         self.environment = dict(server.environment) if server else {}
+        self.is_delta = name.endswith(" delta")
+        if self.is_delta:
+            self.environment["DECAGON_FORMAT"] = "delta"
         if proxy:
             self.environment = {k: v.replace(server.url, proxy.url) for k, v in self.environment.items()}
 
@@ -80,12 +86,16 @@ class Place:
     def copy(self):
         """A copy of the tables on this machine, for those who read files."""
         target = self.scratch / "copy"
-        for table in ("conversations", "messages", "tags", "audit_logs"):
-            for old in files(target, table):
-                (target / old).unlink()
+        shutil.rmtree(target, ignore_errors=True)
+        for table in TABLES:
             for key, body in self.objects(f"{table}/").items():
                 (target / key).parent.mkdir(parents=True, exist_ok=True)
                 (target / key).write_bytes(body)
+            if self.is_delta:
+                named = {str(Path(uri).relative_to(target)) for uri in DeltaTable(target / table).file_uris()}
+                assert named <= set(files(target, table))
+                for other in set(files(target, table)) - named:
+                    (target / other).unlink()
         return target
 
     def delete(self, key):
@@ -108,7 +118,8 @@ class Place:
 @pytest.fixture
 def place(request, server, tmp_path):
     name = request.param
-    return Place(name, None if name == "local" else server(name), tmp_path)
+    store = name.split()[0]
+    return Place(name, None if store == "local" else server(store), tmp_path)
 
 
 def on_every_store(scenario):
@@ -169,7 +180,8 @@ def test_compaction_touches_only_what_is_landed(place, simulate):
         k: v for k, v in before.items() if k.startswith(tables)}
     api.advance(hours=1)
     done = json.loads(place.command("sync", api, "--json").stdout)
-    changed = {key for key, body in place.objects().items() if key.startswith(tables) and before.get(key) != body}
+    changed = {key for key, body in place.objects().items()
+               if key.startswith(tables) and "/_delta_log/" not in key and before.get(key) != body}
     assert {re.search(r"created_date=([^/]*)", key)[1] for key in changed} == set(done["compacted_dates"])
     place.assert_exact(api.conversations())
 
@@ -202,7 +214,7 @@ def test_two_at_once(place, simulate):
 def test_verify_finds_what_is_gone(place, simulate):
     api = simulate(*SMALL)
     place.command("sync", api)
-    gone = sorted(place.objects("messages/"))[0]
+    gone = next(key for key in sorted(place.objects("messages/")) if key.endswith(".parquet"))
     place.delete(gone)
     assert gone in place.command("verify", code=6).stdout
 

@@ -8,9 +8,11 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
+use tokio_util::sync::DropGuard;
 
 use super::*;
 use crate::cli::demo;
+use crate::lake::Format;
 use crate::layout;
 use crate::model::{Table, TimestampFilter};
 use crate::simulate::{CursorName, Disputed, Settings, SimulatedTime, Simulator, World, WorldSettings};
@@ -28,18 +30,29 @@ const LATER: Duration = Duration::from_secs(20 * 3_600);
 /// How long a call that hangs is waited for; the others take microseconds.
 const CALL_TIMEOUT: Duration = Duration::from_millis(150);
 
+/// For how long Delta tables keep what was replaced.
+const RETAIN: Option<Duration> = Some(Duration::from_secs(3_600));
+
 /// A simulated API on a thread of its own, whose time the test moves.
 struct Api {
     url: String,
+    /// What its lakes are made as.
+    format: Format,
     time: SimulatedTime,
     /// What it says at first, and later.
     truth: [Conversations; 2],
-    stop: CancellationToken,
+    /// Ends it.
+    _stop: DropGuard,
 }
 
 impl Api {
     fn start() -> Self {
         Self::with(false)
+    }
+
+    /// One whose lakes are Delta tables.
+    fn for_delta() -> Self {
+        Api { format: Format::Delta, ..Self::start() }
     }
 
     /// One that bounds `created_at`, whatever it is asked for.
@@ -82,13 +95,7 @@ impl Api {
             expected(&time.conversations().collect::<String>())
         });
         assert_ne!(truth[0], truth[1]);
-        Api { url, time, truth, stop }
-    }
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        Api { url, format: Format::Parquet, time, truth, _stop: stop.drop_guard() }
     }
 }
 
@@ -123,11 +130,12 @@ fn context() -> Context {
 }
 
 async fn sync<S: ObjectStore + MultipartStore>(api: &Api, store: S, kept: &Kept) -> Result<RunReport> {
-    let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url)?;
+    let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url)?.export;
     args.fetch.api.page_size = Some(9);
     args.fetch.flush.flush_conversations = 18;
+    args.fetch.format = Some(api.format);
     args.on_ignored_filter = OnIgnoredFilter::Full;
-    fetch_into(lake(store, kept), SYNC, &Ask::Changes(&args), &context()).await
+    fetch_into(lake(store, kept), "sync", &Ask::Changes(&args), RETAIN, &context()).await
 }
 
 /// The lake holds what the API says, and nothing that a run has left behind.
@@ -143,9 +151,27 @@ async fn assert_exact(store: &Arc<InMemory>, truth: &Conversations, case: &str) 
     assert!(leases <= 3, "{case}: {leases} leases");
 }
 
+/// Nothing but what the Delta tables have and have had lies in their folders, and a compaction that retains nothing leaves
+/// what they have.
+async fn assert_vacuumed(store: &Arc<InMemory>, case: &str) {
+    compact_in(lake(sound(store), &Kept::ByLease), false, Duration::ZERO, &context()).await.unwrap();
+    let lake = lake(sound(store), &Kept::ByLease);
+    let tables = Tables::of(&lake, &lake.existing().await.unwrap());
+    for table in Table::ALL {
+        let (objects, _) = tables.objects(table).await.unwrap();
+        let mut named: Vec<_> = objects.into_iter().map(|(_, object)| object.location).collect();
+        let listed: Vec<_> = store.list(Some(&layout::table_folder(table))).try_collect().await.unwrap();
+        let mut there: Vec<_> = listed.into_iter().map(|object| object.location).collect();
+        there.retain(|key| !key.prefix_matches(&layout::delta_log(table)));
+        named.sort();
+        there.sort();
+        assert_eq!(there, named, "{case}");
+    }
+}
+
 /// The tables hold what the API says. Returns how many landing objects belong to nobody.
 async fn assert_tables(store: &Arc<InMemory>, truth: &Conversations, case: &str) -> u64 {
-    let found = truth::found(store.as_ref()).await;
+    let found = truth::found(&Lake::on(sound(store), "memory", CALL_TIMEOUT)).await;
     let differ: Vec<_> = truth.keys().chain(found.keys()).filter(|id| truth.get(*id) != found.get(*id)).collect();
     assert!(differ.is_empty(), "{case}: {differ:?}");
     let verified = verify::verify(&Lake::on(sound(store), "memory", CALL_TIMEOUT), Clock::system()).await.unwrap();
@@ -189,6 +215,9 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
                     sync(api, later, &kept).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
                     assert_exact(&store, truth, &case).await;
                 }
+                if api.format == Format::Delta {
+                    assert_vacuumed(&store, &case).await;
+                }
             }
             if !reached {
                 break;
@@ -201,7 +230,7 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
 /// A put of a run that has ended arrives after the next one has begun by sweeping, and has ended too.
 async fn late(api: &Api, store: &Arc<InMemory>, faulty: &Faulty, phase: usize, case: &str) {
     if phase == 0 {
-        let meanwhile = compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease), false, &context()).await;
+        let meanwhile = compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease), false, Duration::ZERO, &context()).await;
         // Where there is no lake yet there is nothing to compact.
         assert!(meanwhile.is_ok() || meanwhile.is_err_and(|error| error.kind() == Kind::Usage), "{case}");
     } else {
@@ -257,7 +286,7 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
                     }
                     Meanwhile::Compaction => {
                         let lake = lake(Faulty::an_hour_later(store.clone()), &kept);
-                        match compact_in(lake, false, &context()).await {
+                        match compact_in(lake, false, Duration::ZERO, &context()).await {
                             Ok(_) => {}
                             // There was no lake yet.
                             Err(error) => assert_eq!(error.kind(), Kind::Usage, "{case}: {error:?}"),
@@ -279,6 +308,9 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
                 api.time.set(LATER);
                 sync(api, sound(&store), &kept).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
                 assert_exact(&store, &api.truth[1], &case).await;
+                if api.format == Format::Delta {
+                    assert_vacuumed(&store, &case).await;
+                }
             }
             if !reached {
                 break;
@@ -335,16 +367,31 @@ async fn any_call_may_hang() {
     exhaust(&Api::start(), Kept::ByLock(folder.path().to_owned()), &[Fate::Hangs]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_call_of_a_delta_lake_may_fail_or_be_the_last_of_its_process() {
+    exhaust(&Api::for_delta(), Kept::ByLease, &[Fate::FailsAfter, Fate::EndsBefore, Fate::ArrivesLate]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_on_a_delta_lake_may_sleep_at_any_call_while_others_take_over() {
+    oversleep(&Api::for_delta(), Meanwhile::Syncs, &[Fate::SleepsBefore]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_on_a_delta_lake_may_sleep_at_any_call_while_a_compaction_takes_over() {
+    oversleep(&Api::for_delta(), Meanwhile::Compaction, &[Fate::SleepsAfter]).await;
+}
+
 /// A compaction of more flushes than one merge takes, so that it brings them together first.
 #[tokio::test]
 async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
     let (api, kept) = (Api::start(), Kept::ByLease);
     api.time.set(Duration::ZERO);
     let made = Arc::new(InMemory::new());
-    let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url).unwrap();
+    let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url).unwrap().export;
     args.fetch.api.page_size = Some(3);
     args.fetch.flush.flush_conversations = 3;
-    fetch_into(lake(sound(&made), &kept), "export", &Ask::Changes(&args), &context()).await.unwrap();
+    fetch_into(lake(sound(&made), &kept), "export", &Ask::Changes(&args), None, &context()).await.unwrap();
 
     let mut longest = 0;
     for fate in [Fate::EndsBefore, Fate::EndsAfter, Fate::FailsAfter, Fate::SleepsAfter] {
@@ -353,7 +400,7 @@ async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
             let store = Arc::new(made.fork());
             let faulty = Faulty::new(store.clone(), at, fate);
             let context = context();
-            let mut first = std::pin::pin!(compact_in(lake(faulty.clone(), &kept), false, &context));
+            let mut first = std::pin::pin!(compact_in(lake(faulty.clone(), &kept), false, Duration::ZERO, &context));
             let result = tokio::select! {
                 result = &mut first => Some(result),
                 () = faulty.falls_asleep() => None,
@@ -368,7 +415,7 @@ async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
                 assert!(matches!(error.kind(), Kind::Store | Kind::Held), "{case}: {}", error.chain().join(": "));
             }
             let later = lake(Faulty::an_hour_later(store.clone()), &kept);
-            compact_in(later, false, &context).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+            compact_in(later, false, Duration::ZERO, &context).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
             if result.is_none() {
                 faulty.wake();
                 if let Err(error) = first.await {

@@ -68,6 +68,7 @@ impl DeltaTable {
                     if let Some(snapshot) = committed.post_commit_snapshot().filter(|_| due) {
                         self.sum_up(snapshot);
                     }
+                    self.forget();
                     return Ok(Change::Made);
                 }
                 // Somebody came first. What it was is looked at, and then it is tried again.

@@ -19,7 +19,7 @@ impl Place {
     }
 
     fn args(&self) -> ExportArgs {
-        let mut args = sync_args(std::path::Path::new("unused"), &self.api.url).unwrap();
+        let mut args = sync_args(std::path::Path::new("unused"), &self.api.url).unwrap().export;
         args.fetch.api.page_size = Some(5);
         args.fetch.flush.flush_conversations = 10;
         args
@@ -29,12 +29,16 @@ impl Place {
         lake(sound(&self.store), &Kept::ByLease)
     }
 
-    async fn fetch(&self, command: &'static str) -> Result<RunReport> {
-        fetch_into(self.lake(), command, &Ask::Changes(&self.args()), &context()).await
+    async fn sync(&self) -> Result<RunReport> {
+        fetch_into(self.lake(), "sync", &Ask::Changes(&self.args()), RETAIN, &context()).await
+    }
+
+    async fn export(&self) -> Result<RunReport> {
+        fetch_into(self.lake(), "export", &Ask::Changes(&self.args()), None, &context()).await
     }
 
     async fn compact(&self) -> RunReport {
-        compact_in(self.lake(), false, &context()).await.unwrap()
+        compact_in(self.lake(), false, Duration::ZERO, &context()).await.unwrap()
     }
 
     async fn tables(&self) -> std::collections::BTreeMap<String, bytes::Bytes> {
@@ -59,7 +63,7 @@ async fn fresh_sync_and_increments() {
     let place = Place::new();
     for (later, passed) in [(0, Duration::ZERO), (1, LATER), (1, LATER)] {
         place.api.time.set(passed);
-        place.fetch(SYNC).await.unwrap();
+        place.sync().await.unwrap();
         place.assert_exact(later).await;
     }
 }
@@ -70,21 +74,21 @@ async fn backfill_then_sync() {
     let from = DateTime::from_timestamp(1_709_251_200 - 86_400, 0).unwrap();
     let ExportArgs { fetch, .. } = place.args();
     let args = BackfillArgs { from, to: from + LATER, timestamp_filter: TimestampFilter::UpdatedAt, fetch };
-    fetch_into(place.lake(), "backfill", &Ask::Range(&args), &context()).await.unwrap();
+    fetch_into(place.lake(), "backfill", &Ask::Range(&args), None, &context()).await.unwrap();
     place.compact().await;
     let (from, to) = (from.timestamp_micros(), (from + LATER).timestamp_micros());
     let inside = place.api.truth[0].clone().into_iter().filter(|(_, (at, ..))| (from..to).contains(at));
     let inside: Conversations = inside.collect();
     assert!(!inside.is_empty() && inside.len() < place.api.truth[0].len());
     assert_exact(&place.store, &inside, "after the backfill").await;
-    place.fetch(SYNC).await.unwrap();
+    place.sync().await.unwrap();
     place.assert_exact(0).await;
 }
 
 #[tokio::test]
 async fn compaction_touches_only_what_is_landed() {
     let place = Place::new();
-    place.fetch("export").await.unwrap();
+    place.export().await.unwrap();
     assert!(place.tables().await.is_empty());
     place.compact().await;
     place.assert_exact(0).await;
@@ -92,7 +96,7 @@ async fn compaction_touches_only_what_is_landed() {
     place.compact().await;
     assert_eq!(place.tables().await, before);
     place.api.time.set(LATER);
-    let compacted = place.fetch(SYNC).await.unwrap().compacted_dates;
+    let compacted = place.sync().await.unwrap().compacted_dates;
     for (key, body) in place.tables().await {
         let touched = compacted.iter().any(|date| key.contains(&format!("={date}/")));
         let same = before.get(&key) == Some(&body);
@@ -106,7 +110,7 @@ async fn crash_and_continue() {
     let place = Place::new();
     let dying = Faulty::new(Arc::clone(&place.store), 40, Fate::EndsAfter);
     let lake = lake(dying, &Kept::ByLease);
-    fetch_into(lake, SYNC, &Ask::Changes(&place.args()), &context()).await.unwrap_err();
+    fetch_into(lake, "sync", &Ask::Changes(&place.args()), RETAIN, &context()).await.unwrap_err();
     sync(&place.api, Faulty::an_hour_later(Arc::clone(&place.store)), &Kept::ByLease).await.unwrap();
     place.assert_exact(0).await;
 }
@@ -118,7 +122,7 @@ async fn two_at_once() {
     let first_lake = Lake::on(slow.clone(), "memory", Duration::from_secs(60));
     let (args, own) = (place.args(), context());
     let asked = Ask::Changes(&args);
-    let mut first = std::pin::pin!(fetch_into(first_lake, SYNC, &asked, &own));
+    let mut first = std::pin::pin!(fetch_into(first_lake, "sync", &asked, RETAIN, &own));
     tokio::select! {
         _ = &mut first => panic!("it was to fall asleep"),
         () = slow.falls_asleep() => {}
@@ -127,7 +131,7 @@ async fn two_at_once() {
     let soon = context();
     let second = async {
         let lake = lake(sound(&place.store), &Kept::ByLease);
-        fetch_into(lake, SYNC, &Ask::Changes(&place.args()), &soon).await
+        fetch_into(lake, "sync", &Ask::Changes(&place.args()), RETAIN, &soon).await
     };
     let woken = async {
         soon.clock.sleep(Duration::from_millis(1_500)).await;
@@ -143,7 +147,7 @@ async fn two_at_once() {
 #[tokio::test]
 async fn verify_finds_what_is_gone() {
     let place = Place::new();
-    place.fetch(SYNC).await.unwrap();
+    place.sync().await.unwrap();
     let gone = place.tables().await.into_keys().find(|key| key.starts_with("messages/")).unwrap();
     object_store::ObjectStoreExt::delete(place.store.as_ref(), &gone.into()).await.unwrap();
     let found = verify::verify(&place.lake(), Clock::system()).await.unwrap();

@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, TimestampMicrosecondType};
-use futures::TryStreamExt;
-use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
-use crate::layout;
+use crate::lake::{Lake, Tables};
 use crate::model::{Table, parse_api_time};
 
 /// A conversation: when it changed and how many messages it has, then the texts of its messages, the names of its tags
@@ -38,9 +36,10 @@ pub(super) fn expected(lines: &str) -> Conversations {
 }
 
 /// What the tables of a lake hold; panics where a conversation is there twice, or a child's place is.
-pub(super) async fn found(store: &dyn ObjectStore) -> Conversations {
+pub(super) async fn found(lake: &Lake) -> Conversations {
+    let tables = Tables::of(lake, &lake.existing().await.unwrap());
     let mut conversations = Conversations::new();
-    for batch in rows(store, Table::Conversations).await {
+    for batch in rows(lake, &tables, Table::Conversations).await {
         let ids = batch.column_by_name("conversation_id").unwrap().as_string::<i32>();
         let times = batch.column_by_name("updated_at").unwrap().as_primitive::<TimestampMicrosecondType>();
         let counts = batch.column_by_name("message_count").unwrap().as_primitive::<Int32Type>();
@@ -52,7 +51,7 @@ pub(super) async fn found(store: &dyn ObjectStore) -> Conversations {
     for (place, (table, text)) in
         [(Table::Messages, "text"), (Table::Tags, "name"), (Table::AuditLogs, "text")].into_iter().enumerate()
     {
-        for batch in rows(store, table).await {
+        for batch in rows(lake, &tables, table).await {
             let ids = batch.column_by_name("conversation_id").unwrap().as_string::<i32>();
             let indexes = batch.column(1).as_primitive::<Int32Type>();
             let texts = batch.column_by_name(text).unwrap().as_string::<i32>();
@@ -66,11 +65,12 @@ pub(super) async fn found(store: &dyn ObjectStore) -> Conversations {
     conversations
 }
 
-async fn rows(store: &dyn ObjectStore, table: Table) -> Vec<RecordBatch> {
+async fn rows(lake: &Lake, tables: &Tables, table: Table) -> Vec<RecordBatch> {
     let mut batches = Vec::new();
-    let objects: Vec<_> = store.list(Some(&layout::table_folder(table))).try_collect().await.unwrap();
-    for object in objects {
-        let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
+    let (objects, others) = tables.objects(table).await.unwrap();
+    assert!(others.is_empty(), "{others:?}");
+    for (_, object) in objects {
+        let bytes = lake.get(&object.location).await.unwrap().unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
         batches.extend(reader.map(Result::unwrap));
     }

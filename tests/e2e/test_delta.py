@@ -1,0 +1,340 @@
+"""Lakes whose tables are Delta tables: what other programs read of them, what they may write, and what is kept.
+
+That the promises of a lake hold for them as well is in test_stores.py, with every other store, and in the crash tests.
+"""
+
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import duckdb
+import polars
+import pyarrow as pa
+import pytest
+from conftest import ROOT, run
+from deltalake import DeltaTable, write_deltalake
+from truth import TABLES, assert_exact, connect, decoded, expected_rows, read_table
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+from proxy import Proxy  # noqa: E402
+from servers import SeaweedFs  # noqa: E402
+
+SMALL = ["--conversations", 430, "--days", 6, "--messages", 4]
+DELTA = ["--format", "delta"]
+UTC_MICROSECONDS = pa.timestamp("us", "UTC")
+TYPES = {"VARCHAR": "string", "TIMESTAMP WITH TIME ZONE": "timestamp", "INTEGER": "integer", "BIGINT": "long",
+         "BOOLEAN": "boolean", "DATE": "date"}
+
+
+@pytest.fixture(scope="module")
+def seaweed(tmp_path_factory):
+    server = SeaweedFs(tmp_path_factory.mktemp("seaweedfs")).start()
+    yield server
+    server.stop()
+
+
+def options(server):
+    """How the readers of Rust reach an S3 server."""
+    return {**server.environment, "AWS_ALLOW_HTTP": "true"} if server else None
+
+
+def load(connection, *extensions):
+    for extension in extensions:
+        package = Path(find_spec(f"duckdb_extension_{extension}").origin).parent
+        connection.execute(f"LOAD '{package}/extensions/v{duckdb.__version__}/{extension}.duckdb_extension'")
+
+
+def with_duckdb(server=None):
+    connection = connect()
+    load(connection, "delta")
+    if server:
+        extensions, secret = server.duckdb()
+        load(connection, *extensions)
+        connection.execute(secret)
+
+    def read(lake, table):
+        result = connection.execute(f"SELECT * FROM delta_scan('{lake}/{table}')")
+        return decoded(dict(zip([column[0] for column in result.description], row)) for row in result.fetchall())
+
+    return read
+
+
+def with_delta_rs(server=None, version=None):
+    def read(lake, table):
+        found = DeltaTable(f"{lake}/{table}", version=version, storage_options=options(server))
+        return decoded(found.to_pyarrow_table().to_pylist())
+
+    return read
+
+
+def with_polars(server=None):
+    def read(lake, table):
+        return decoded(polars.scan_delta(f"{lake}/{table}", storage_options=options(server)).collect().to_dicts())
+
+    return read
+
+
+READERS = [with_duckdb, with_delta_rs, with_polars]
+
+
+def commits(lake, table):
+    """What each commit of a local table says, oldest first."""
+    paths = sorted(Path(lake, table, "_delta_log").glob("*.json"))
+    return [[json.loads(line) for line in path.read_text().splitlines()] for path in paths]
+
+
+def named(lake, table):
+    return {Path(uri) for uri in DeltaTable(f"{lake}/{table}").file_uris()}
+
+
+def data_files(lake, table):
+    return set(Path(lake, table).glob("created_date=*/*.parquet"))
+
+
+def test_every_reader_sees_the_same(simulate, command, lake):
+    api = simulate(*SMALL)
+    command("sync", api, *DELTA)
+    api.advance(hours=30)
+    command("sync", api)
+    for reader in READERS:
+        assert_exact(lake, api.conversations(), reader())
+    command("verify")
+    assert json.loads(command("status", None, "--json").stdout)["format"] == "delta"
+
+
+def test_every_reader_sees_the_same_on_s3(simulate, seaweed):
+    api, url = simulate(*SMALL), seaweed.lake("lakes/delta-readers")
+    asked = ["--lake", url, "--base-url", api.url, "--requests-per-second", 0]
+    for hours in (0, 30):
+        api.advance(hours=hours)
+        run("sync", *asked, *DELTA, **seaweed.environment)
+    for reader in READERS:
+        assert_exact(url, api.conversations(), reader(seaweed))
+
+
+def test_a_plain_lake_and_a_delta_one_have_the_same_columns(simulate, command, lake, tmp_path):
+    api, plain = simulate(*SMALL), tmp_path / "plain"
+    command("sync", api, *DELTA)
+    run("sync", "--lake", plain, "--base-url", api.url, "--requests-per-second", 0)
+    for table in TABLES:
+        described = connect().sql(f"DESCRIBE FROM read_parquet('{plain}/{table}/*/*.parquet', hive_partitioning = true)")
+        wanted = [(name, TYPES[kind]) for name, kind, *_ in described.fetchall()]
+        schema = DeltaTable(lake / table).schema()
+        assert [(field.name, field.type.type) for field in schema.fields] == wanted
+        assert not schema.fields[0].nullable and schema.fields[-1].name == "created_date"
+        assert DeltaTable(lake / table).metadata().partition_columns == ["created_date"]
+        arrow = DeltaTable(lake / table).to_pyarrow_table().schema
+        assert {kind for kind in arrow.types if pa.types.is_timestamp(kind)} <= {UTC_MICROSECONDS}
+        assert arrow.field("created_date").type == pa.date32()
+
+
+def test_a_lake_keeps_its_format(simulate, command, lake, tmp_path):
+    api = simulate(*SMALL)
+    command("sync", api, *DELTA)
+    refused = command("sync", api, "--format", "parquet", code=2)
+    assert "--format delta" in refused.stderr and "hint" in refused.stderr
+    command("sync", api)
+    assert_exact(lake, api.conversations(), with_delta_rs())
+    plain = tmp_path / "plain"
+    asked = ["--lake", plain, "--base-url", api.url, "--requests-per-second", 0]
+    run("sync", *asked)
+    run("sync", *asked, *DELTA, code=2)
+    assert not list(plain.rglob("_delta_log")) and read_table(plain, "conversations")
+
+
+def test_one_commit_a_table_and_run_and_none_without_news(simulate, command, lake):
+    api = simulate(*SMALL)
+    command("sync", api, *DELTA)
+    for hours in (20, 0):
+        api.advance(hours=hours)
+        command("sync", api, "--overlap", "0s")
+    for table in TABLES:
+        made, first, second = commits(lake, table)[:3]
+        assert any("metaData" in action for action in made)
+        kinds = [{next(iter(action)) for action in commit} for commit in (first, second)]
+        assert kinds == [{"commitInfo", "txn", "add"}, {"commitInfo", "txn", "add", "remove"}]
+        adds = [action["add"]["path"] for commit in (first, second) for action in commit if "add" in action]
+        assert len(adds) == len(set(adds)), "a name is used once"
+
+
+def test_snapshots_stay_for_whoever_reads_them(simulate, command, lake):
+    """A reader in the middle of a compaction has what it began with; so has who travels back in time."""
+    api = simulate(*SMALL)
+    command("sync", api, *DELTA)
+    before = api.conversations()
+    under_way = {table: DeltaTable(lake / table) for table in TABLES}
+    for hours in (20, 30):
+        api.advance(hours=hours)
+        command("sync", api)
+    assert api.conversations() != before
+    assert_exact(lake, before, lambda _, table: decoded(under_way[table].to_pyarrow_table().to_pylist()))
+    assert_exact(lake, before, with_delta_rs(version=1))
+    assert_exact(lake, api.conversations(), with_delta_rs())
+
+
+def test_what_was_replaced_is_kept_for_a_time_and_then_removed(simulate, command, lake):
+    api = simulate(*SMALL)
+    command("sync", api, *DELTA)
+    api.advance(hours=30)
+    command("sync", api)
+    kept = {table: data_files(lake, table) - named(lake, table) for table in TABLES}
+    assert all(kept.values())
+    # What no commit names: a run was killed before it.
+    stray = lake / "tags" / "created_date=2024-02-28" / "part-20240301T000000Z-00000a-0000.parquet"
+    stray.write_bytes(b"half of a file")
+    assert json.loads(command("compact", None, "--json").stdout)["vacuumed_objects"] == 0
+    assert all(path.exists() for paths in kept.values() for path in paths) and stray.exists()
+    done = json.loads(command("compact", None, "--retain", "0s", "--json").stdout)
+    assert done["vacuumed_objects"] == sum(map(len, kept.values())) + 1
+    assert all(data_files(lake, table) == named(lake, table) for table in TABLES)
+    assert_exact(lake, api.conversations(), with_delta_rs())
+    command("verify")
+
+
+def test_the_log_is_summed_up(simulate, command, lake):
+    api = simulate(*SMALL)
+    command("sync", api, *DELTA)
+    for _ in range(11):
+        api.advance(hours=3)
+        command("sync", api)
+    for table in TABLES:
+        log = lake / table / "_delta_log"
+        [last] = log.glob("_last_checkpoint")
+        version = json.loads(last.read_text())["version"]
+        for commit in log.glob("*.json"):
+            # As those do who clean up logs.
+            if commit.stem.isdigit() and int(commit.stem) < version:
+                commit.unlink()
+    for reader in READERS:
+        assert_exact(lake, api.conversations(), reader())
+    api.advance(hours=30)
+    command("sync", api)
+    assert_exact(lake, api.conversations(), with_delta_rs())
+    command("verify")
+
+
+def test_what_others_deleted_stays_deleted(simulate, command, lake):
+    """Rows that another program takes out are merged without; what changes comes back, as the API sends it."""
+    api = simulate(*SMALL)
+    command("sync", api, *DELTA)
+    user = api.conversations()[0]["user_id"]
+    ids = [c["conversation_id"] for c in api.conversations() if c["user_id"] == user]
+    listed = ", ".join(f"'{own_id}'" for own_id in ids)
+    for table in TABLES:
+        DeltaTable(lake / table).delete(f"conversation_id IN ({listed})")
+    api.advance(hours=30)
+    landed = json.loads(command("sync", api, "--json").stdout)
+    assert landed["compacted_dates"]
+    by_id = {c["conversation_id"]: c for c in api.conversations()}
+    found = {row["conversation_id"] for row in with_delta_rs()(lake, "conversations")}
+    assert set(by_id) - set(ids) <= found
+    assert_exact(lake, [by_id[own_id] for own_id in found], with_delta_rs())
+    command("verify")
+
+
+def test_what_cannot_be_merged_with_is_refused_and_left_alone(simulate, command, lake):
+    """Another program appends rows, so that a date has two files: that date waits, the others go on."""
+    api = simulate(*SMALL)
+    command("sync", api, *DELTA)
+    table = DeltaTable(lake / "conversations")
+    [last] = [row for row in table.to_pyarrow_table().slice(0, 1).to_pylist()]
+    row = {**last, "conversation_id": "an appended one"}
+    write_deltalake(table, pa.Table.from_pylist([row], schema=table.to_pyarrow_table().schema), mode="append")
+    run("backfill", "--lake", lake, "--base-url", api.url, "--requests-per-second", 0, "--from", "2024-02-20", "--to",
+        "2024-03-02", "--timestamp-filter", "created_at")
+    refused = command("compact", code=6)
+    assert "another program" in refused.stderr and str(last["created_date"]) in refused.stderr
+    report = json.loads(sorted((lake / "_state" / "runs").iterdir())[-1].read_text())
+    assert len(report["compacted_dates"]) == 6
+    found = with_delta_rs()(lake, "conversations")
+    assert "an appended one" in {row["conversation_id"] for row in found} and len(found) == len(api.conversations()) + 1
+    table = DeltaTable(lake / "conversations")
+    table.delete("conversation_id = 'an appended one'")
+    command("compact")
+    assert_exact(lake, api.conversations(), with_delta_rs())
+
+
+@pytest.fixture
+def behind_proxy(seaweed):
+    proxies = []
+
+    def get(name):
+        proxies.append(Proxy(seaweed.url))
+        reached = {k: v.replace(seaweed.url, proxies[-1].url) for k, v in seaweed.environment.items()}
+        return seaweed.lake(f"lakes/{name}"), reached, proxies[-1]
+
+    yield get
+    for proxy in proxies:
+        proxy.stop()
+
+
+def write_between(proxy, table, write):
+    """Lets another program write right before the next commit of a table gets through."""
+    written = []
+
+    def before(kind, path, _):
+        if kind == "put" and f"/{table}/_delta_log/" in path and path.endswith(".json") and not written:
+            written.append(path)
+            write()
+
+    proxy.before = before
+    return written
+
+
+def test_a_commit_of_another_program_in_between_is_kept(simulate, seaweed, behind_proxy):
+    url, reached, proxy = behind_proxy("delta-between")
+    api = simulate(*SMALL)
+    asked = ["--lake", url, "--base-url", api.url, "--requests-per-second", 0]
+    run("sync", *asked, *DELTA, **reached)
+    api.advance(hours=5)
+    others = f"{url}/messages"
+
+    def describe():
+        DeltaTable(others, storage_options=options(seaweed)).alter.set_table_description("read by finance")
+
+    written = write_between(proxy, "messages", describe)
+    run("sync", *asked, **reached)
+    assert written
+    table = DeltaTable(others, storage_options=options(seaweed))
+    assert table.metadata().description == "read by finance"
+    assert table.version() == 3 and table.history(1)[0]["operation"] == "MERGE"
+    assert_exact(url, api.conversations(), with_delta_rs(seaweed))
+
+
+def test_a_commit_of_another_program_to_the_same_rows_is_refused_and_then_merged_with(simulate, seaweed, behind_proxy):
+    url, reached, proxy = behind_proxy("delta-outrun")
+    api = simulate(*SMALL)
+    asked = ["--lake", url, "--base-url", api.url, "--requests-per-second", 0]
+    run("sync", *asked, *DELTA, **reached)
+    api.advance(hours=5)
+    before = {c["conversation_id"] for c in api.conversations()}
+
+    def erase():
+        table = DeltaTable(f"{url}/conversations", storage_options=options(seaweed))
+        table.delete("created_date >= '2024-02-29' AND csat_rating IS NULL")
+
+    written = write_between(proxy, "conversations", erase)
+    refused = run("sync", *asked, code=7, **reached)
+    assert written and "another program has written to conversations" in refused.stderr
+    left = {row["conversation_id"] for row in with_delta_rs(seaweed)(url, "conversations")}
+    assert left < before, "what it deleted is gone"
+    run("compact", "--lake", url, **reached)
+    found = {row["conversation_id"] for row in with_delta_rs(seaweed)(url, "conversations")}
+    by_id = {c["conversation_id"]: c for c in api.conversations()}
+    assert left <= found, "what was landed is merged with what it left"
+    assert_exact(url, [by_id[own_id] for own_id in found], with_delta_rs(seaweed))
+
+
+def test_dates_that_are_not_known_are_null(serve, lake):
+    from conftest import page
+
+    undated = {"conversation_id": "undated", "messages": [{"text": "hm"}]}
+    dated = {"conversation_id": "dated", "created_at": "2024-01-01T10:00:00Z", "messages": []}
+    account = serve(page(undated, dated))
+    run("sync", "--lake", lake, "--base-url", account.url, "--requests-per-second", 0, *DELTA)
+    for reader in READERS:
+        dates = {row["conversation_id"]: row["created_date"] for row in reader()(lake, "conversations")}
+        assert dates["undated"] is None and str(dates["dated"]) == "2024-01-01"
+    expected = expected_rows([dated])["conversations"][0]["created_date"]
+    assert {row["created_date"] for row in with_delta_rs()(lake, "messages")} == {None} and str(expected) == "2024-01-01"
