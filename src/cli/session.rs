@@ -265,12 +265,7 @@ pub(super) async fn sync(args: &SyncArgs, context: &Context) -> Result<RunReport
     fetch("sync", &Ask::Changes(&args.export), Some(args.keep.retain), context).await
 }
 
-async fn fetch(
-    command: &'static str,
-    ask: &Ask<'_>,
-    retain: Option<Duration>,
-    context: &Context,
-) -> Result<RunReport> {
+async fn fetch(command: &'static str, ask: &Ask<'_>, retain: Option<Duration>, context: &Context) -> Result<RunReport> {
     fetch_into(ask.fetch().to.open(context.clock)?, command, ask, retain, context).await
 }
 

@@ -110,8 +110,12 @@ impl Copies for Files {
 fn check_order(table: Table, batch: &RecordBatch, last_id: &mut String) -> Result<()> {
     for id in texts(batch, column::CONVERSATION_ID).into_iter().flatten().flatten() {
         if id < last_id.as_str() {
-            return Err(Error::integrity(format!("a file of {} is not sorted by {}", table.name(), column::CONVERSATION_ID))
-                .with_hint("another program has written it anew: bring the Delta table back to a version from before"));
+            return Err(Error::integrity(format!(
+                "a file of {} is not sorted by {}",
+                table.name(),
+                column::CONVERSATION_ID
+            ))
+            .with_hint("another program has written it anew: bring the Delta table back to a version from before"));
         }
         if id != last_id.as_str() {
             id.clone_into(last_id);

@@ -110,8 +110,9 @@ impl Compaction<'_> {
             self.carry_out(crowded, &mut course).await;
         }
         let landed = self.landed(&course).into_iter();
-        let jobs =
-            landed.map(|(date, landed)| Job { date, landed, file: self.file(&mut next_file), together: false }).collect();
+        let jobs = landed
+            .map(|(date, landed)| Job { date, landed, file: self.file(&mut next_file), together: false })
+            .collect();
         self.carry_out(jobs, &mut course).await;
         self.report.compacted_dates.sort_unstable();
         match course.failure {

@@ -139,7 +139,7 @@ impl Tables {
         let mut expired = Vec::new();
         for table in Table::ALL {
             let delta = Arc::clone(delta);
-            expired.extend(DeltaTable::expired(delta, table, since).await?);
+            expired.extend(DeltaTable::expired(delta, table, since, now).await?);
         }
         if expired.is_empty() {
             return Ok(0);

@@ -66,7 +66,9 @@ async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: 
 /// A lake with two sound days.
 async fn sound() -> Lake {
     let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
-    lake.claim(Wanted { base_url: "https://api", user_filters: None, format: None }, true, DateTime::UNIX_EPOCH).await.unwrap();
+    lake.claim(Wanted { base_url: "https://api", user_filters: None, format: None }, true, DateTime::UNIX_EPOCH)
+        .await
+        .unwrap();
     put(&lake, 1, &rows(&[conversation("a", 1), conversation("b", 1), conversation("c", 1)])).await;
     put(&lake, 2, &rows(&[conversation("d", 2)])).await;
     lake

@@ -4,7 +4,9 @@ That the promises of a lake hold for them as well is in test_stores.py, with eve
 """
 
 import json
+import os
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -214,6 +216,27 @@ def test_the_log_is_summed_up(simulate, command, lake):
     command("verify")
 
 
+def test_an_old_log_is_cut_at_a_checkpoint(simulate, command, lake):
+    api = simulate(*SMALL)
+    command("sync", api, *DELTA)
+    for _ in range(10):
+        api.advance(hours=3)
+        command("sync", api)
+    logs = {table: sorted((lake / table / "_delta_log").glob("0*")) for table in TABLES}
+    for days, left in ((29, 0), (31, None)):
+        for path in (path for paths in logs.values() for path in paths):
+            os.utime(path, (time.time() - days * 86_400,) * 2)
+        command("compact", None, "--retain", "0s")
+        for paths in logs.values():
+            [checkpoint] = [path for path in paths if path.name.endswith(".checkpoint.parquet")]
+            gone = [path for path in paths if not path.exists()]
+            assert gone == ([] if left == 0 else [path for path in paths if path.name[:20] < checkpoint.name[:20]])
+    api.advance(hours=30)
+    command("sync", api)
+    for reader in READERS:
+        assert_exact(lake, api.conversations(), reader())
+
+
 def test_what_others_deleted_stays_deleted(simulate, command, lake):
     """Rows that another program takes out are merged without; what changes comes back, as the API sends it."""
     api = simulate(*SMALL)
@@ -243,11 +266,11 @@ def test_what_cannot_be_merged_with_is_refused_and_left_alone(simulate, command,
     write_deltalake(table, pa.Table.from_pylist([row], schema=table.to_pyarrow_table().schema), mode="append")
     run("backfill", "--lake", lake, "--base-url", api.url, "--requests-per-second", 0, "--from", "2024-02-20", "--to",
         "2024-03-02", "--timestamp-filter", "created_at")
-    refused = command("compact", code=6)
+    refused = command("compact", None, "--json", code=6)
     assert "another program" in refused.stderr and str(last["created_date"]) in refused.stderr
-    report = json.loads(sorted((lake / "_state" / "runs").iterdir())[-1].read_text())
-    assert len(report["compacted_dates"]) == 6
     found = with_delta_rs()(lake, "conversations")
+    others = {str(row["created_date"]) for row in found} - {str(last["created_date"])}
+    assert set(json.loads(refused.stdout)["compacted_dates"]) == others and len(others) > 3
     assert "an appended one" in {row["conversation_id"] for row in found} and len(found) == len(api.conversations()) + 1
     table = DeltaTable(lake / "conversations")
     table.delete("conversation_id = 'an appended one'")

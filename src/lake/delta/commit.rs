@@ -50,8 +50,10 @@ impl DeltaTable {
     /// # Errors
     /// As [`DeltaTable::prepare`]; it may have been committed all the same.
     pub(in crate::lake) fn publish(&self, publication: &Publication) -> Result<Change> {
-        for _ in 0..TRIES {
-            let Some(seen) = self.see_again()? else {
+        for attempt in 0..TRIES {
+            // It was looked at just now, to see whether it can be done. Where that is outrun, the commit fails.
+            let seen = if attempt == 0 { self.seen()? } else { self.see_again()? };
+            let Some(seen) = seen else {
                 self.create()?;
                 continue;
             };
@@ -133,24 +135,33 @@ impl DeltaTable {
     fn added(&self, date: CreatedDate, replacement: &Replacement) -> delta_kernel::KernelResult<DataFileMetadata> {
         let key = layout::delta_object(self.table, date, &replacement.file);
         let inside = key.prefix_match(&layout::table_folder(self.table)).into_iter().flatten().collect::<Path>();
-        let location = Url::parse(&self.url).and_then(|url| url.join(inside.as_ref())).map_err(KernelError::generic_err)?;
+        let location =
+            Url::parse(&self.url).and_then(|url| url.join(inside.as_ref())).map_err(KernelError::generic_err)?;
         let rows = i64::try_from(*replacement.extent.rows.get(self.table)).unwrap_or(i64::MAX);
         let count = Arc::new(Int64Array::from(vec![rows])) as ArrayRef;
         let stats = StructArray::from(vec![(Arc::new(Field::new("numRecords", DataType::Int64, true)), count)]);
         // When the run that wrote it began: the time of the object itself would take a call.
-        let meta = FileMeta::new(location, replacement.written_at.timestamp_millis(), *replacement.extent.bytes.get(self.table));
+        let meta = FileMeta::new(
+            location,
+            replacement.written_at.timestamp_millis(),
+            *replacement.extent.bytes.get(self.table),
+        );
         Ok(DataFileMetadata::new(meta, stats))
     }
 
     /// Marks the files at `keys` as removed.
-    fn remove(&self, transaction: &mut Transaction, seen: &Seen, keys: &BTreeSet<&str>) -> delta_kernel::KernelResult<()> {
+    fn remove(
+        &self,
+        transaction: &mut Transaction,
+        seen: &Seen,
+        keys: &BTreeSet<&str>,
+    ) -> delta_kernel::KernelResult<()> {
         if keys.is_empty() {
             return Ok(());
         }
         let folder = layout::table_folder(self.table);
-        let is_one = |path: &str| {
-            Path::from_url_path(format!("{folder}/{path}")).is_ok_and(|path| keys.contains(path.as_ref()))
-        };
+        let is_one =
+            |path: &str| Path::from_url_path(format!("{folder}/{path}")).is_ok_and(|path| keys.contains(path.as_ref()));
         for part in Arc::clone(&seen.snapshot).scan_builder().build()?.scan_metadata(&self.engine)? {
             let (data, selected) = part?.scan_files.into_parts();
             let data = ArrowEngineData::try_from_engine_data(data)?;
@@ -158,7 +169,9 @@ impl DeltaTable {
             let paths = batch.column_by_name("path").and_then(|column| column.as_any().downcast_ref::<StringArray>());
             let paths = paths.ok_or_else(|| KernelError::MissingColumn("path".to_owned()))?;
             let wanted: Vec<bool> = (0..batch.num_rows())
-                .map(|row| selected.get(row).copied().unwrap_or(true) && paths.is_valid(row) && is_one(paths.value(row)))
+                .map(|row| {
+                    selected.get(row).copied().unwrap_or(true) && paths.is_valid(row) && is_one(paths.value(row))
+                })
                 .collect();
             if wanted.contains(&true) {
                 transaction.remove_files(FilteredEngineData::try_new(data, wanted)?);

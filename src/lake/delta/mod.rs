@@ -136,7 +136,8 @@ impl DeltaTable {
         let scan = Arc::clone(snapshot).scan_builder().build().map_err(failed)?;
         let mut found: Vec<ScanFile> = Vec::new();
         for part in scan.scan_metadata(&self.engine).map_err(failed)? {
-            found = part.and_then(|part| part.visit_scan_files(found, |found, file| found.push(file))).map_err(failed)?;
+            found =
+                part.and_then(|part| part.visit_scan_files(found, |found, file| found.push(file))).map_err(failed)?;
         }
         let mut files: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for file in found {
@@ -173,7 +174,8 @@ impl DeltaTable {
             schema.fields().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
         };
         let (wanted, found) = (told(self.schema()?.as_ref()), told(snapshot.schema().as_ref()));
-        let renames = snapshot.table_properties().column_mapping_mode.is_some_and(|mode| mode != ColumnMappingMode::None);
+        let renames =
+            snapshot.table_properties().column_mapping_mode.is_some_and(|mode| mode != ColumnMappingMode::None);
         match wanted == found && !renames {
             true => Ok(()),
             false => Err(self.altered("has other columns than this program writes".to_owned())),

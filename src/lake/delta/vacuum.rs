@@ -1,5 +1,5 @@
-//! Finds the objects that a Delta table has no use for any more: those that a commit has removed, and those that no commit
-//! has ever named.
+//! Finds the objects that a Delta table has no use for any more: those that a commit has removed, those that no commit has
+//! ever named, and what a checkpoint of the log has summed up long ago.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use crate::model::{PerTable, Table};
 
 /// How many commits are read at a time.
 const READS_AT_ONCE: usize = 8;
+/// For how long the log goes back at least, as with other writers (`delta.logRetentionDuration`).
+const LOG_DAYS: i64 = 30;
 
 /// What is looked for in a commit.
 #[derive(Deserialize)]
@@ -38,6 +40,7 @@ impl DeltaTable {
         tables: Arc<PerTable<Self>>,
         table: Table,
         since: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<Vec<Path>> {
         let own = tables.get(table);
         let listed: Vec<_> = own.lake.list(layout::table_folder(table)).try_collect().await?;
@@ -51,19 +54,22 @@ impl DeltaTable {
         let known: HashSet<_> = seen.files.values().flatten().map(|file| &file.location).collect();
         let mut expired: Vec<_> = files
             .into_iter()
-            .filter(|object| object.last_modified < since && is_data(&object.location) && !known.contains(&object.location))
+            .filter(|object| {
+                object.last_modified < since && is_data(&object.location) && !known.contains(&object.location)
+            })
             .map(|object| object.location)
             .collect();
         if !expired.is_empty() {
-            let kept = own.removed_since(log, since).await?;
+            let kept = own.removed_since(&log, since).await?;
             expired.retain(|key| !kept.contains(key));
         }
+        expired.extend(summed_up(&log, since.min(now - chrono::Duration::days(LOG_DAYS))));
         Ok(expired)
     }
 
     /// The objects that the commits since then have removed.
-    async fn removed_since(&self, log: Vec<ObjectMeta>, since: DateTime<Utc>) -> Result<HashSet<Path>> {
-        let commits = log.into_iter().filter(|object| object.last_modified >= since && is_commit(&object.location));
+    async fn removed_since(&self, log: &[ObjectMeta], since: DateTime<Utc>) -> Result<HashSet<Path>> {
+        let commits = log.iter().filter(|object| object.last_modified >= since && is_commit(&object.location));
         let read = commits.map(|object| async move {
             let body = self.lake.get(&object.location).await?.unwrap_or_default();
             let mut removed = Vec::new();
@@ -89,4 +95,18 @@ fn is_data(key: &Path) -> bool {
 /// Whether a key is that of a commit.
 fn is_commit(key: &Path) -> bool {
     layout::number_of(key).is_some()
+}
+
+/// The parts of a log that nobody needs who reads versions from `since` on: those before a checkpoint from before that.
+fn summed_up(log: &[ObjectMeta], since: DateTime<Utc>) -> Vec<Path> {
+    let old: Vec<_> = log.iter().filter(|object| object.last_modified < since).collect();
+    let is_checkpoint = |object: &&&ObjectMeta| object.location.as_ref().ends_with(".checkpoint.parquet");
+    let newest = old.iter().filter(is_checkpoint).filter_map(|object| version(&object.location)).max();
+    let before = |object: &&ObjectMeta| version(&object.location).is_some_and(|version| Some(version) < newest);
+    old.into_iter().filter(before).map(|object| object.location.clone()).collect()
+}
+
+/// The version of the table that a part of its log is of.
+fn version(key: &Path) -> Option<u64> {
+    key.filename()?.split_once('.')?.0.parse().ok()
 }
