@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use clap::builder::BoolishValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use serde_json::Value;
 use url::Url;
 
@@ -19,8 +20,10 @@ use crate::lake::Lake;
 use crate::model::{TimestampFilter, parse_user_time};
 use crate::simulate::CursorName;
 
+mod metrics;
 mod store;
 
+pub(super) use metrics::{CompactArgs, MetricsArgs};
 pub(super) use store::StoreArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -88,7 +91,7 @@ pub(super) enum Command {
     /// Fetch a range of time and land it, leaving the incremental export alone
     Backfill(BackfillArgs),
     /// Bring what is landed into the tables, one row per conversation
-    Compact(LakeArgs),
+    Compact(CompactArgs),
     /// Tell what the lake holds and how far it has come
     Status(LakeArgs),
     /// Check what the lake promises, and mend what can be mended
@@ -99,6 +102,13 @@ pub(super) enum Command {
     Simulate(SimulateArgs),
     /// See all of it work, on simulated conversations
     Demo(DemoArgs),
+    /// Print what a shell needs to complete commands and flags
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page: decagon-lake man | man -l -
+    Man,
 }
 
 /// Where the lake is, and how the result is told: all that most commands need.
@@ -204,6 +214,8 @@ pub(super) struct FetchArgs {
     /// What to do with an entry of the export that is no conversation
     #[arg(long, env = "DECAGON_ON_BAD_RECORD", value_enum, default_value_t = OnBadRecord::Quarantine)]
     pub(super) on_bad_record: OnBadRecord,
+    #[command(flatten)]
+    pub(super) metrics: MetricsArgs,
     // What follows has headings of its own, which last.
     #[command(flatten)]
     pub(super) to: LakeArgs,
@@ -373,7 +385,7 @@ mod tests {
             for flag in command.get_arguments() {
                 let (id, name) = (flag.get_id().as_str(), flag.get_env());
                 let named = name.is_some_and(|name| name.to_string_lossy().starts_with("DECAGON_"));
-                assert!(named || id == "help", "{} --{id}", command.get_name());
+                assert!(named || id == "help" || flag.is_positional(), "{} --{id}", command.get_name());
                 assert_ne!(id, "api_key");
             }
         }

@@ -119,6 +119,7 @@ fn context() -> Context {
         shutdown: CancellationToken::new(),
         bars: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),
         quiet: true,
+        report: Arc::default(),
     }
 }
 
