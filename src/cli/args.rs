@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use clap::builder::BoolishValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use serde_json::Value;
 use url::Url;
 
@@ -17,10 +18,15 @@ use crate::error::Result;
 use crate::export::{OnBadRecord, OnIgnoredFilter};
 use crate::lake::{Format, Lake};
 use crate::model::{TimestampFilter, parse_user_time};
-use crate::simulate::CursorName;
 
+mod compact;
+mod metrics;
+mod simulate;
 mod store;
 
+pub(super) use compact::{CompactArgs, RetainArgs};
+pub(super) use metrics::MetricsArgs;
+pub(super) use simulate::{DemoArgs, SimulateArgs, WorldArgs};
 pub(super) use store::StoreArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -99,6 +105,13 @@ pub(super) enum Command {
     Simulate(SimulateArgs),
     /// See all of it work, on simulated conversations
     Demo(DemoArgs),
+    /// Print what a shell needs to complete commands and flags
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page: decagon-lake man | man -l -
+    Man,
 }
 
 /// Where the lake is, and how the result is told: all that most commands need.
@@ -207,6 +220,8 @@ pub(super) struct FetchArgs {
     /// How the tables are kept, which is decided when a lake is made [default: parquet]
     #[arg(long, env = "DECAGON_FORMAT", value_enum)]
     pub(super) format: Option<Format>,
+    #[command(flatten)]
+    pub(super) metrics: MetricsArgs,
     // What follows has headings of its own, which last.
     #[command(flatten)]
     pub(super) to: LakeArgs,
@@ -214,24 +229,6 @@ pub(super) struct FetchArgs {
     pub(super) api: ApiArgs,
     #[command(flatten)]
     pub(super) flush: FlushArgs,
-}
-
-/// What a compaction leaves to others.
-#[derive(Debug, Clone, Args)]
-pub(super) struct RetainArgs {
-    /// For how long Delta tables keep what was replaced: for readers under way, and for time travel
-    #[arg(long, env = "DECAGON_RETAIN", value_name = "DURATION", default_value = "7d",
-        value_parser = humantime::parse_duration)]
-    pub(super) retain: Duration,
-}
-
-/// `compact`.
-#[derive(Debug, Clone, Args)]
-pub(super) struct CompactArgs {
-    #[command(flatten)]
-    pub(super) keep: RetainArgs,
-    #[command(flatten)]
-    pub(super) of: LakeArgs,
 }
 
 /// `sync`.
@@ -292,77 +289,6 @@ pub(super) struct CheckArgs {
     pub(super) api: ApiArgs,
 }
 
-/// The simulated conversations.
-#[derive(Debug, Clone, Args)]
-pub(super) struct WorldArgs {
-    /// Decides everything about the conversations, but for when the history ends
-    #[arg(long, env = "DECAGON_SEED", value_name = "N", default_value_t = 1)]
-    pub(super) seed: u64,
-    /// How many conversations the history has
-    // No multiple of a page: the end of the export is then beyond doubt.
-    #[arg(long, env = "DECAGON_CONVERSATIONS", value_name = "N", default_value_t = 5_040)]
-    pub(super) conversations: u32,
-    /// How many days the history spans
-    #[arg(long, env = "DECAGON_DAYS", value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
-    pub(super) days: u32,
-    /// How many messages a conversation has, on average
-    #[arg(long, env = "DECAGON_MESSAGES", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(super) messages: u32,
-}
-
-/// `simulate`.
-#[derive(Debug, Clone, Args)]
-pub(super) struct SimulateArgs {
-    #[command(flatten)]
-    pub(super) world: WorldArgs,
-    /// The port on 127.0.0.1; 0 takes a free one
-    #[arg(long, env = "DECAGON_PORT", value_name = "PORT", default_value_t = 8787)]
-    pub(super) port: u16,
-    /// The API key that it accepts
-    #[arg(long, env = "DECAGON_SIMULATED_KEY", value_name = "TEXT", default_value = "simulated-key")]
-    pub(super) accept_key: String,
-    /// How many requests it allows in a second; 0 is unlimited
-    #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate,
-        allow_negative_numbers = true)]
-    pub(super) requests_per_second: f64,
-    /// When the history ends and the simulation starts [default: now]
-    #[arg(long, env = "DECAGON_NOW", value_name = "TIME", value_parser = parse_user_time)]
-    pub(super) now: Option<DateTime<Utc>>,
-    /// How many seconds pass in the simulation for each real one; 0 stops time
-    #[arg(long, env = "DECAGON_SPEED", value_name = "N", default_value_t = 1.0, value_parser = rate,
-        allow_negative_numbers = true)]
-    pub(super) speed: f64,
-    /// What the next page's cursor is called; the API's own page has all three
-    #[arg(long, env = "DECAGON_CURSOR_NAME", value_enum, default_value_t = CursorName::NextCursor)]
-    pub(super) cursor_name: CursorName,
-    /// What the bounds mean where no timestamp_filter is sent
-    #[arg(long, env = "DECAGON_DEFAULT_FILTER", value_enum, default_value_t = TimestampFilter::CreatedAt)]
-    pub(super) default_filter: TimestampFilter,
-    /// Let every Nth response be one of the failures that the API has: 500 and 503 with HTML, 429 without Retry-After,
-    /// a body cut short, an empty page with a cursor
-    #[arg(long, env = "DECAGON_FAULT_EVERY", value_name = "N", default_value_t = 0)]
-    pub(super) fault_every: u32,
-    /// Answer 403, as to an account without the entitlement
-    #[arg(long, env = "DECAGON_NOT_ENTITLED", value_parser = BoolishValueParser::new())]
-    pub(super) not_entitled: bool,
-    /// Leave out updated_at and last_message_at, as the API's own example does
-    #[arg(long, env = "DECAGON_NO_UPDATED_AT", value_parser = BoolishValueParser::new())]
-    pub(super) no_updated_at: bool,
-    /// Ignore timestamp_filter: the bounds always mean what they mean without it
-    #[arg(long, env = "DECAGON_IGNORE_FILTER", value_parser = BoolishValueParser::new())]
-    pub(super) ignore_filter: bool,
-}
-
-/// `demo`.
-#[derive(Debug, Clone, Args)]
-pub(super) struct DemoArgs {
-    /// Where the lake is made; what an earlier demo left there is replaced
-    #[arg(long, env = "DECAGON_DEMO_LAKE", value_name = "DIR", default_value = "demo-lake")]
-    pub(super) lake: PathBuf,
-    #[command(flatten)]
-    pub(super) world: WorldArgs,
-}
-
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate == 0.0 || (0.000_1..=1e9).contains(&rate) => Ok(rate),
@@ -403,7 +329,7 @@ mod tests {
             for flag in command.get_arguments() {
                 let (id, name) = (flag.get_id().as_str(), flag.get_env());
                 let named = name.is_some_and(|name| name.to_string_lossy().starts_with("DECAGON_"));
-                assert!(named || id == "help", "{} --{id}", command.get_name());
+                assert!(named || id == "help" || flag.is_positional(), "{} --{id}", command.get_name());
                 assert_ne!(id, "api_key");
             }
         }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Parser;
@@ -10,12 +11,12 @@ use tracing::Level;
 
 use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, WorldArgs};
 use super::session::{self, Context};
-use super::{demo, logging, output, shutdown};
+use super::{demo, generate, logging, metrics, output, shutdown};
 use crate::api::Client;
 use crate::check::Outcome;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::Lake;
+use crate::lake::{Lake, RunReport};
 use crate::model::RunId;
 use crate::simulate::{Disputed, Settings, Simulator, World, WorldSettings};
 use crate::{check, status, verify};
@@ -44,27 +45,31 @@ pub fn main() -> ExitCode {
         _ => Level::INFO,
     };
     logging::start(cli.log_format, level, &bars);
+    let (clock, report) = (Clock::system(), Arc::default());
+    let began_at = clock.now();
     // The panic has been told on stderr by then; the exit code tells schedulers.
-    let result = catch_unwind(AssertUnwindSafe(|| run(&cli, bars)))
+    let result = catch_unwind(AssertUnwindSafe(|| run(&cli, clock, bars, &report)))
         .unwrap_or_else(|_| Err(Error::bug("the program came to a halt where it never should")));
+    let exit_code = result.as_ref().map_or_else(|error| error.kind().exit_code(), |()| 0);
+    metrics::leave(&cli.command, [began_at, clock.now()], exit_code, report.get());
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::failure(&error, cli.log_format);
-            ExitCode::from(error.kind().exit_code())
+            ExitCode::from(exit_code)
         }
     }
 }
 
-fn run(cli: &Cli, bars: MultiProgress) -> Result<()> {
+fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunReport>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .map_err(|error| Error::new(Kind::Bug, "cannot start the async runtime").caused_by(error))?;
     let result = runtime.block_on(async {
-        let clock = Clock::system();
-        let context = Context { clock, shutdown: shutdown::watch(clock), bars, quiet: cli.quiet };
+        let (shutdown, report) = (shutdown::watch(clock), Arc::clone(report));
+        let context = Context { clock, shutdown, bars, quiet: cli.quiet, report };
         match &cli.command {
             Command::Sync(args) => session::sync(args, &context).await.map(drop),
             Command::Export(args) => session::export(args, &context).await.map(drop),
@@ -75,6 +80,11 @@ fn run(cli: &Cli, bars: MultiProgress) -> Result<()> {
             Command::Check(args) => check(args, &context).await,
             Command::Simulate(args) => simulate(args, &context).await,
             Command::Demo(args) => demo::demo(args, &context).await,
+            Command::Completions { shell } => {
+                output::line(generate::completions(*shell).trim_end());
+                Ok(())
+            }
+            Command::Man => generate::man().map(|page| output::line(page.trim_end())),
         }
     });
     // A thread that hangs in a disk must not keep the process.

@@ -1,6 +1,6 @@
 //! One run of a command that writes: the lake, the API, the report, and what is told at the end.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -29,6 +29,8 @@ pub(super) struct Context {
     pub(super) shutdown: CancellationToken,
     pub(super) bars: MultiProgress,
     pub(super) quiet: bool,
+    /// The report of the run that this process was, for whoever asks after it has ended.
+    pub(super) report: Arc<OnceLock<RunReport>>,
 }
 
 /// A run of a command that writes to a lake, and holds it until its end.
@@ -186,6 +188,7 @@ impl Session {
             set_aside = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
         }
         self.report.end(&result, set_aside, self.context.clock.now());
+        self.report.watermark = self.ledger.state().watermark();
         self.report.store_calls = self.lake.calls();
         self.report.error.iter_mut().for_each(|line| *line = logging::without_secrets(line));
         if self.admitted
@@ -200,6 +203,8 @@ impl Session {
                 output::line(&self.report.to_json()?);
             }
         }
+        // A demo has several, and nobody asks.
+        let _ = self.context.report.set(self.report.clone());
         result.map(|()| self.report)
     }
 

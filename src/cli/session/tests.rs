@@ -21,6 +21,7 @@ use truth::{Conversations, expected};
 
 mod faulty;
 mod scenarios;
+mod sleepers;
 mod truth;
 
 const SEED: u64 = 17;
@@ -126,6 +127,7 @@ fn context() -> Context {
         shutdown: CancellationToken::new(),
         bars: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),
         quiet: true,
+        report: Arc::default(),
     }
 }
 
@@ -249,99 +251,6 @@ async fn late(api: &Api, store: &Arc<InMemory>, faulty: &Faulty, phase: usize, c
     faulty.arrives().await;
 }
 
-/// What goes on while a run sleeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meanwhile {
-    /// One sync takes over, time passes, and another one follows.
-    Syncs,
-    /// A compaction takes over, and may have nothing to commit.
-    Compaction,
-}
-
-/// Lets a run sleep at every call of a sync, while others take over and time goes on; when it wakes up, it changes
-/// nothing any more.
-async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
-    let kept = Kept::ByLease;
-    let made = Arc::new(InMemory::new());
-    api.time.set(Duration::ZERO);
-    sync(api, sound(&made), &kept).await.unwrap();
-    let (mut runs, mut fenced, mut calls) = (0, 0, [0, 0]);
-    for (phase, name) in [(0, "first"), (1, "second")] {
-        for at in 1.. {
-            let mut reached = false;
-            for fate in fates {
-                let case = format!("seed {SEED}, {name} sync, call {at} {fate:?}");
-                let store = Arc::new(if phase == 0 { InMemory::new() } else { made.fork() });
-                let faulty = Faulty::new(store.clone(), at, *fate);
-                api.time.set(if phase == 0 { Duration::ZERO } else { LATER });
-                let mut sleeper = std::pin::pin!(sync(api, faulty.clone(), &kept));
-                runs += 1;
-                tokio::select! {
-                    result = &mut sleeper => {
-                        result.unwrap();
-                        continue;
-                    }
-                    () = faulty.falls_asleep() => {}
-                }
-                reached = true;
-                calls[phase] = at;
-                match meanwhile {
-                    Meanwhile::Syncs => {
-                        for passed in [if phase == 0 { Duration::ZERO } else { LATER }, LATER] {
-                            api.time.set(passed);
-                            let synced = sync(api, Faulty::an_hour_later(store.clone()), &kept).await;
-                            synced.unwrap_or_else(|error| panic!("{case}: {error:?}"));
-                        }
-                    }
-                    Meanwhile::Compaction => {
-                        let lake = lake(Faulty::an_hour_later(store.clone()), &kept);
-                        match compact_in(lake, false, Duration::ZERO, &context()).await {
-                            Ok(_) => {}
-                            // There was no lake yet.
-                            Err(error) => assert_eq!(error.kind(), Kind::Usage, "{case}: {error:?}"),
-                        }
-                    }
-                }
-                faulty.wake();
-                match sleeper.await {
-                    // It had done everything, or nothing yet.
-                    Ok(_) => {}
-                    Err(error) => {
-                        assert_eq!(error.kind(), Kind::Held, "{case}: {}", error.chain().join(": "));
-                        fenced += 1;
-                    }
-                }
-                if meanwhile == Meanwhile::Syncs {
-                    assert_tables(&store, &api.truth[1], &case).await;
-                }
-                api.time.set(LATER);
-                sync(api, sound(&store), &kept).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
-                assert_exact(&store, &api.truth[1], &case).await;
-                if api.format == Format::Delta {
-                    assert_vacuumed(&store, &case).await;
-                }
-            }
-            if !reached {
-                break;
-            }
-        }
-    }
-    println!(
-        "{meanwhile:?}: {} calls of a first sync and {} of a second, each {fates:?}: {runs} runs, {fenced} fenced",
-        calls[0], calls[1]
-    );
-}
-
-#[tokio::test]
-async fn a_run_may_sleep_at_any_call_while_others_take_over() {
-    oversleep(&Api::start(), Meanwhile::Syncs, &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
-}
-
-#[tokio::test]
-async fn a_run_may_sleep_at_any_call_while_a_compaction_takes_over() {
-    oversleep(&Api::start(), Meanwhile::Compaction, &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
-}
-
 #[tokio::test]
 async fn any_call_may_fail() {
     exhaust(&Api::start(), Kept::ByLease, &[Fate::FailsBefore, Fate::FailsAfter]).await;
@@ -379,16 +288,6 @@ async fn any_call_may_hang() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_call_of_a_delta_lake_may_fail_or_be_the_last_of_its_process() {
     exhaust(&Api::for_delta(), Kept::ByLease, &[Fate::FailsAfter, Fate::ArrivesLate]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_on_a_delta_lake_may_sleep_at_any_call_while_others_take_over() {
-    oversleep(&Api::for_delta(), Meanwhile::Syncs, &[Fate::SleepsBefore]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_on_a_delta_lake_may_sleep_at_any_call_while_a_compaction_takes_over() {
-    oversleep(&Api::for_delta(), Meanwhile::Compaction, &[Fate::SleepsAfter]).await;
 }
 
 /// A compaction of more flushes than one merge takes, so that it brings them together first.

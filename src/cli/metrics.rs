@@ -1,0 +1,274 @@
+//! The figures of a run, for the text-file collector of Prometheus (`--metrics-file`).
+//!
+//! Promises: the file is replaced whole. A run that fails keeps when one last succeeded, and one that never got to hold the
+//! lake how far it had come: both are taken over from the file, since it may be the lake that such a run cannot reach. The
+//! figures of other commands and lakes stay as well; whatever else was in the file goes. A file that cannot be written fails
+//! no run. A process that is killed, or stops in the middle of a call, leaves nothing: watch the age of the last success.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{fs, io};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use url::Url;
+
+use super::args::{Command, LakeArgs, MetricsArgs};
+use crate::lake::{Outcome, RunReport, StoreCalls};
+use crate::model::{PerTable, Table};
+
+/// A metric: its name after `decagon_lake_`, what it means, and what it is, each value with the labels it has besides.
+type Metric = (&'static str, &'static str, fn(&Ended<'_>) -> Vec<(String, f64)>);
+
+/// Every metric, in the order of the file.
+const METRICS: [Metric; 19] = [
+    ("last_run_timestamp_seconds", "When the last run ended, however it did.", |run| one(seconds(run.ended_at))),
+    ("last_run_duration_seconds", "How long the last run took.", |run| {
+        one(seconds(run.ended_at) - seconds(run.began_at))
+    }),
+    ("last_run_exit_code", "The exit code of the last run.", |run| one(run.exit_code.into())),
+    (LAST_SUCCESS, "When a run last did what it was asked to, whether or not it set something aside.", |run| {
+        if run.succeeded() { one(seconds(run.ended_at)) } else { some(run.last_success) }
+    }),
+    (WATERMARK, "The newest change that is known to be in the lake.", |run| some(run.watermark())),
+    ("lag_seconds", "How long before the end of the last run that change was.", |run| {
+        some(run.watermark().map(|watermark| seconds(run.ended_at) - watermark))
+    }),
+    ("last_run_requests", "Requests to the API, retries included.", |run| run.count(|report| report.requests)),
+    ("last_run_retries", "Requests that were sent again.", |run| run.count(|report| report.retries)),
+    ("last_run_pages", "Pages fetched.", |run| run.count(|report| report.pages)),
+    ("last_run_page_bytes", "Bytes of the pages.", |run| run.count(|report| report.page_bytes)),
+    ("last_run_landed_rows", "Rows landed.", |run| run.by_table(|report| &report.landed_rows)),
+    ("last_run_landed_bytes", "Bytes landed.", |run| run.by_table(|report| &report.landed_bytes)),
+    ("last_run_quarantined", "Entries that are no conversations and were set aside.", |run| {
+        run.count(|report| report.quarantined)
+    }),
+    ("last_run_compacted_dates", "Dates whose tables were written anew.", |run| {
+        run.count(|report| report.compacted_dates.len() as u64)
+    }),
+    ("last_run_compacted_copies", "Copies of conversations that the compaction read.", |run| {
+        run.count(|report| report.compacted_copies)
+    }),
+    ("last_run_duplicates_resolved", "Copies that a newer copy of the same conversation replaced.", |run| {
+        run.count(|report| report.duplicates_resolved)
+    }),
+    ("last_run_table_rows", "Rows of the tables that were written anew.", |run| {
+        run.by_table(|report| &report.table_rows)
+    }),
+    ("last_run_table_bytes", "Bytes of the tables that were written anew.", |run| {
+        run.by_table(|report| &report.table_bytes)
+    }),
+    ("last_run_store_calls", "Calls to the store, by kind.", |run| run.store_calls()),
+];
+
+const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
+const WATERMARK: &str = "watermark_timestamp_seconds";
+
+/// Leaves the figures of a run where its command was told to; `report` is none where the run never held the lake.
+pub(super) fn leave(command: &Command, time: [DateTime<Utc>; 2], exit_code: u8, report: Option<&RunReport>) {
+    let (name, metrics, of) = match command {
+        Command::Sync(args) => ("sync", &args.export.fetch.metrics, &args.export.fetch.to),
+        Command::Export(args) => ("export", &args.fetch.metrics, &args.fetch.to),
+        Command::Backfill(args) => ("backfill", &args.fetch.metrics, &args.fetch.to),
+        Command::Compact(args) => ("compact", &args.metrics, &args.of),
+        _ => return,
+    };
+    let MetricsArgs { metrics_file: Some(file) } = metrics else { return };
+    let [began_at, ended_at] = time;
+    let ended = Ended { began_at, ended_at, exit_code, report, last_success: None, last_watermark: None };
+    if let Err(error) = update(file, &own_labels(name, of), ended) {
+        tracing::warn!("cannot write the metrics to {}: {error}", file.display());
+    }
+}
+
+fn update(file: &Path, own: &str, ended: Ended<'_>) -> io::Result<()> {
+    // To read a pipe is to wait for its other end, and a device must not be replaced.
+    if fs::metadata(file).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let before = fs::read_to_string(file).unwrap_or_default();
+    // The collector reads what ends in .prom.
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(format!(".{}.tmp", std::process::id()));
+    let written = fs::write(&beside, render(own, ended, &before)).and_then(|()| fs::rename(&beside, file));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// The labels that all figures of a command and a lake have.
+fn own_labels(command: &str, of: &LakeArgs) -> String {
+    let mut lake = of.lake.clone();
+    // An address with a secret in it is refused, but that is told here as well.
+    if let Ok(mut url) = Url::parse(&lake)
+        && (url.password().is_some() || url.query().is_some() || url.fragment().is_some())
+    {
+        let _ = url.set_password(None);
+        url.set_query(None);
+        url.set_fragment(None);
+        lake = url.into();
+    }
+    let lake = lake.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("command=\"{command}\",lake=\"{lake}\"")
+}
+
+/// What the file holds after a run, where it held `before`.
+fn render(own: &str, mut ended: Ended<'_>, before: &str) -> String {
+    let kept = |metric| {
+        let start = format!("decagon_lake_{metric}{{{own}}} ");
+        before.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
+    };
+    ended.last_success = kept(LAST_SUCCESS);
+    ended.last_watermark = kept(WATERMARK);
+    let mut text = String::new();
+    for (metric, help, values) in METRICS {
+        let name = format!("decagon_lake_{metric}");
+        let of_others = before.lines().filter(|line| {
+            let labels = line.strip_prefix(&name).and_then(|rest| rest.strip_prefix('{'));
+            labels.is_some_and(|labels| is_sample(labels) && !labels.starts_with(own))
+        });
+        let mut lines: Vec<_> = of_others.map(str::to_owned).collect();
+        let in_millis = |value: f64| (value * 1e3).round() / 1e3;
+        lines.extend(values(&ended).iter().map(|(more, value)| format!("{name}{{{own}{more}}} {}", in_millis(*value))));
+        if !lines.is_empty() {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{}", lines.join("\n"));
+        }
+    }
+    text
+}
+
+fn is_sample(labels: &str) -> bool {
+    let value = labels.rsplit_once("} ").map(|(_, value)| value);
+    labels.starts_with("command=\"") && value.is_some_and(|value| value.parse::<f64>().is_ok())
+}
+
+/// A run that has ended.
+struct Ended<'a> {
+    began_at: DateTime<Utc>,
+    ended_at: DateTime<Utc>,
+    exit_code: u8,
+    report: Option<&'a RunReport>,
+    /// What the file told of runs before.
+    last_success: Option<f64>,
+    last_watermark: Option<f64>,
+}
+
+impl Ended<'_> {
+    fn succeeded(&self) -> bool {
+        self.exit_code == 0 || self.report.is_some_and(|report| report.outcome == Outcome::SetAside)
+    }
+
+    fn watermark(&self) -> Option<f64> {
+        match self.report {
+            Some(report) => report.watermark.map(seconds),
+            None => self.last_watermark,
+        }
+    }
+
+    /// A run that never held the lake has done nothing there.
+    fn count(&self, of: fn(&RunReport) -> u64) -> Vec<(String, f64)> {
+        one(self.report.map_or(0, of) as f64)
+    }
+
+    fn by_table(&self, of: fn(&RunReport) -> &PerTable<u64>) -> Vec<(String, f64)> {
+        let value = |table| self.report.map_or(0, |report| *of(report).get(table)) as f64;
+        Table::ALL.iter().map(|table| (format!(",table=\"{}\"", table.name()), value(*table))).collect()
+    }
+
+    fn store_calls(&self) -> Vec<(String, f64)> {
+        let calls = self.report.map_or_else(StoreCalls::default, |report| report.store_calls);
+        let Ok(Value::Object(kinds)) = serde_json::to_value(calls) else { return Vec::new() };
+        let sample = |(kind, calls): (String, Value)| Some((format!(",call=\"{kind}\""), calls.as_f64()?));
+        kinds.into_iter().filter_map(sample).collect()
+    }
+}
+
+fn one(value: f64) -> Vec<(String, f64)> {
+    vec![(String::new(), value)]
+}
+
+fn some(value: Option<f64>) -> Vec<(String, f64)> {
+    value.map(one).unwrap_or_default()
+}
+
+fn seconds(at: DateTime<Utc>) -> f64 {
+    at.timestamp_millis() as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RunId;
+
+    const SYNC: &str = r#"command="sync",lake="s3://a/b""#;
+
+    fn at(secs: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(secs, 0).unwrap()
+    }
+
+    fn report(watermark: i64) -> RunReport {
+        let mut report = RunReport::new("sync", RunId::new(at(0), 1), at(0));
+        report.watermark = Some(at(watermark));
+        report.requests = 7;
+        *report.landed_rows.get_mut(Table::Tags) = 3;
+        report
+    }
+
+    fn ended(second: i64, exit_code: u8, report: Option<&RunReport>) -> Ended<'_> {
+        let (began_at, ended_at) = (at(second - 2), at(second));
+        Ended { began_at, ended_at, exit_code, report, last_success: None, last_watermark: None }
+    }
+
+    fn value(text: &str, metric: &str, labels: &str) -> Option<f64> {
+        let start = format!("decagon_lake_{metric}{{{labels}}} ");
+        let found: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(&start)).collect();
+        assert!(found.len() < 2, "{metric} is there twice");
+        found.first().map(|value| value.parse().unwrap())
+    }
+
+    #[test]
+    fn a_run_that_failed_keeps_the_last_success_and_how_far_the_lake_had_come() {
+        let done = render(SYNC, ended(1_000, 0, Some(&report(940))), "");
+        assert_eq!(value(&done, "lag_seconds", SYNC), Some(60.0));
+        let held = render(SYNC, ended(2_000, 7, None), &done);
+        assert_eq!(value(&held, "last_run_exit_code", SYNC), Some(7.0));
+        assert_eq!(value(&held, LAST_SUCCESS, SYNC), Some(1_000.0));
+        assert_eq!(value(&held, "lag_seconds", SYNC), Some(1_060.0));
+        assert_eq!(value(&held, "last_run_requests", SYNC), Some(0.0));
+        let again = render(SYNC, ended(3_000, 0, Some(&report(2_999))), &held);
+        assert_eq!(value(&again, LAST_SUCCESS, SYNC), Some(3_000.0));
+        assert_eq!(value(&again, "last_run_landed_rows", &format!("{SYNC},table=\"tags\"")), Some(3.0));
+    }
+
+    #[test]
+    fn a_first_run_that_fails_has_had_no_success() {
+        let failed = render(SYNC, ended(1_000, 4, None), "");
+        assert_eq!(value(&failed, "last_run_exit_code", SYNC), Some(4.0));
+        assert!(!failed.contains(LAST_SUCCESS) && !failed.contains(WATERMARK));
+    }
+
+    #[test]
+    fn a_run_that_set_something_aside_has_done_what_it_was_asked_to() {
+        let mut with_more = report(940);
+        with_more.outcome = Outcome::SetAside;
+        assert_eq!(value(&render(SYNC, ended(1_000, 6, Some(&with_more)), ""), LAST_SUCCESS, SYNC), Some(1_000.0));
+        with_more.outcome = Outcome::Failed;
+        assert_eq!(value(&render(SYNC, ended(1_000, 6, Some(&with_more)), ""), LAST_SUCCESS, SYNC), None);
+    }
+
+    #[test]
+    fn other_commands_and_lakes_stay_and_nothing_else_does() {
+        let others = [r#"command="backfill",lake="s3://a/b""#, r#"command="sync",lake="s3://a/b2""#];
+        let mut text =
+            "of another shape\ndecagon_lake_lag_seconds 5\ndecagon_lake_lag_seconds{command=\"x\"} y\n".to_owned();
+        for labels in [others[0], SYNC, others[1], SYNC] {
+            text = render(labels, ended(1_000, 0, Some(&report(940))), &text);
+        }
+        for labels in [others[0], others[1], SYNC] {
+            assert_eq!(value(&text, "lag_seconds", labels), Some(60.0));
+        }
+        let figures = METRICS.len() - 5 + 4 * 4 + 8;
+        assert_eq!(text.lines().count(), 2 * METRICS.len() + 3 * figures);
+    }
+}
