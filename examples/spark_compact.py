@@ -2,7 +2,7 @@
 
     spark-submit spark_compact.py LAKE OUT
 
-Reads the tables of LAKE (a path or URL that Spark can read: s3a://, gs://, abfss://) and everything that is landed for them,
+Reads the plain tables of LAKE (a path or URL that Spark can read: s3a://, gs://, abfss://) and everything that is landed for them,
 and writes the tables as they are after a compaction to OUT, another place. LAKE stays as it is: run it between two runs of
 decagon-lake, and query OUT. A table, or the date of one, that has no rows gets no file there.
 """
@@ -23,15 +23,22 @@ def hadoop_files(spark, folder):
     return [status.getPath().toString() for status in files.listStatus(path)] if files.exists(path) else []
 
 
+def state(spark, file):
+    """One of the lake's own objects."""
+    [(_, text)] = spark.sparkContext.wholeTextFiles(file).collect()
+    return json.loads(text)
+
+
 def landed(spark, lake):
     """The landing objects by table, as the newest checkpoint names them: whatever else lies there is half of something."""
     commits = [file for file in hadoop_files(spark, f"{lake}/_state/checkpoints") if file.endswith(".json")]
     if not commits:
         sys.exit(f"{lake} is no lake")
+    if state(spark, f"{lake}/_state/lake.json").get("format") == "delta":
+        sys.exit(f"{lake} has Delta tables, whose files are not all theirs: `decagon-lake compact` it")
     newest = max(commits, key=lambda file: file.rsplit("/", 1)[1])
-    [(_, text)] = spark.sparkContext.wholeTextFiles(newest).collect()
     objects = {table: [] for table in INDEXES}
-    for flush in json.loads(text)["landed"]:
+    for flush in state(spark, newest)["landed"]:
         name = f"{flush['flush']['run']}-{flush['flush']['number']:04}.parquet"
         for date in flush["dates"]:
             for table, found in objects.items():

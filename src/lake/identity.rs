@@ -69,7 +69,7 @@ pub struct LakeFile {
     /// How its tables are kept.
     #[serde(default)]
     pub format: Format,
-    /// When it was made.
+    /// When it was made: this, and no lake that was here before it.
     pub created_at: DateTime<Utc>,
 }
 
@@ -113,12 +113,12 @@ impl Lake {
         // Looked at first, so that what is replaced is what was read.
         let there = self.head(&key).await?;
         match self.describe().await? {
-            Some(found) if found.suits(wanted) => Ok(found),
+            Some(found) if !is_new && found.suits(wanted) => Ok(found),
             Some(found) if !is_new => Err(self.of_others(&found, wanted)),
             None if !is_new => Err(Error::integrity(format!("{}/{key} is missing", self.url()))
                 .with_hint("it says whose conversations the lake holds: restore it from a backup")),
-            _ => {
-                let format = wanted.format.unwrap_or_default();
+            found => {
+                let format = wanted.format.or(found.map(|found| found.format)).unwrap_or_default();
                 let file = LakeFile {
                     format_version: format.version(),
                     base_url: wanted.base_url.to_owned(),
