@@ -20,8 +20,10 @@ use crate::model::{TimestampFilter, parse_user_time};
 use crate::simulate::CursorName;
 
 mod store;
+mod views;
 
 pub(super) use store::StoreArgs;
+pub(super) use views::ViewsArgs;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -93,6 +95,8 @@ pub(super) enum Command {
     Status(LakeArgs),
     /// Check what the lake promises, and mend what can be mended
     Verify(VerifyArgs),
+    /// Print the statements that make the tables visible in a query engine
+    Views(ViewsArgs),
     /// Try whatever a run needs of the lake's store and of the API: what one runs first
     Check(CheckArgs),
     /// Serve a simulated export API on this machine

@@ -8,7 +8,7 @@ use clap::Parser;
 use indicatif::MultiProgress;
 use tracing::Level;
 
-use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, WorldArgs};
+use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, ViewsArgs, WorldArgs};
 use super::session::{self, Context};
 use super::{demo, logging, output, shutdown};
 use crate::api::Client;
@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lake::Lake;
 use crate::model::RunId;
 use crate::simulate::{Disputed, Settings, Simulator, World, WorldSettings};
-use crate::{check, status, verify};
+use crate::{check, status, verify, views};
 
 /// How many threads do what must not block the async ones. Of the program's own tasks at most four hold one at a time
 /// (three stages of an export, two dates of a compaction or verification, four footers of a status); the rest is for
@@ -72,6 +72,7 @@ fn run(cli: &Cli, bars: MultiProgress) -> Result<()> {
             Command::Compact(args) => session::compact(args, &context).await.map(drop),
             Command::Status(args) => show_status(args, &context).await,
             Command::Verify(args) => verify(args, &context).await,
+            Command::Views(args) => show_views(args, &context).await,
             Command::Check(args) => check(args, &context).await,
             Command::Simulate(args) => simulate(args, &context).await,
             Command::Demo(args) => demo::demo(args, &context).await,
@@ -91,6 +92,14 @@ async fn show_status(args: &LakeArgs, context: &Context) -> Result<()> {
     } else {
         output::status(&status);
     }
+    Ok(())
+}
+
+async fn show_views(args: &ViewsArgs, context: &Context) -> Result<()> {
+    let lake = Lake::open(&args.lake, &args.store.options(), context.clock)?;
+    lake.existing().await?;
+    let has_tables = lake.has_tables().await?;
+    output::line(views::statements(lake.url(), args.engine, views::Format::Parquet, has_tables)?.trim_end());
     Ok(())
 }
 

@@ -149,6 +149,20 @@ impl Lake {
         self.store.list(Some(&folder)).map_err(move |error| lake.failed("list", &failed, error)).boxed()
     }
 
+    /// Whether something was compacted: the tables have files.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn has_tables(&self) -> Result<bool> {
+        let mut objects = self.list(layout::table_folder(Table::Conversations));
+        while let Some(object) = objects.try_next().await? {
+            if layout::date_of(&object.location).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Deletes objects; those that are gone already are no failure.
     ///
     /// # Errors
