@@ -130,7 +130,7 @@ CREATE OR REPLACE VIEW decagon.{name}_copies AS
 {read};
 ",
         columns = definitions(table, "", type_of),
-        files = escaped(&format!("{lake}/{name}/*.parquet")),
-        landed = escaped(&format!("{lake}/{landing}/{name}/*.parquet")),
+        files = escaped(&format!("{lake}/{name}/created_date=*")),
+        landed = escaped(&format!("{lake}/{landing}/{name}/created_date=*")),
     )
 }

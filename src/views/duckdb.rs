@@ -100,7 +100,7 @@ FROM flushes;
 
 fn copies(lake: &str, table: Table, format: Format) -> String {
     let name = table.name();
-    let files = quoted(&format!("{}/**/{name}/*/*.parquet", pattern(lake)));
+    let files = quoted(&format!("{}/**/{name}/created_date=*/*.parquet", pattern(lake)));
     let landing = quoted(&format!("{lake}/{}/{name}/", layout::landing()));
     let files = format!("FROM read_parquet({files}, {HIVE}, filename = true)");
     let is_landed = format!("filename IN (SELECT {landing} || file FROM landed_files)");

@@ -14,6 +14,8 @@ mod latest;
 mod place;
 mod snowflake;
 mod spark;
+#[cfg(test)]
+mod tests;
 
 use clap::ValueEnum;
 

@@ -10,6 +10,11 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 
+# A handful of rows is not worth compiling for.
+SMALL = {"spark.sql.shuffle.partitions": 1, "spark.sql.adaptive.enabled": False, "spark.sql.codegen.wholeStage": False,
+         "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
+
 def statements(script):
     """One by one, as Spark takes them; comments stand on lines of their own."""
     bare = "\n".join(line for line in Path(script).read_text().splitlines() if not line.startswith("--"))
@@ -24,7 +29,7 @@ def read(spark, table):
 
 
 def main(jobs, out):
-    spark = SparkSession.builder.getOrCreate()
+    spark = SparkSession.builder.config(map=SMALL).getOrCreate()
     spark.sql("SET TIME ZONE 'UTC'")
     found = []
     for job in json.loads(Path(jobs).read_text()):
