@@ -111,13 +111,3 @@ fn every_engine_gets_every_table_with_every_column_and_no_line_that_is_not_sql()
         }
     }
 }
-
-#[test]
-fn tmp_dump() {
-    std::fs::write("/tmp/rd/delta.duck.sql", statements("/tmp/rd/dl", Engine::Duckdb, Format::Delta, true).unwrap()).unwrap();
-    for engine in Engine::value_variants() {
-        for (n, f) in [("p", Format::Parquet), ("d", Format::Delta)] {
-            std::fs::write(format!("/tmp/rd/{engine:?}.{n}.sql"), statements(home(*engine), *engine, f, true).unwrap()).unwrap();
-        }
-    }
-}

@@ -188,14 +188,29 @@ def dated(own_id, at, **fields):
             "audit_logs": [{"text": at, "payload": {"at": at}}], **fields}
 
 
+def talkative(*days):
+    """A conversation that tells only when it began, and of several messages when they came."""
+    messages = [{"text": day, "created_at": f"2024-01-{day}T10:00:00Z"} for day in days]
+    return {"conversation_id": "talkative", "created_at": "2024-01-01T10:00:00Z", "messages": messages}
+
+
+def ahead(date, texts):
+    """A conversation that changed before its messages came, if one believes them."""
+    messages = [{"text": str(number), "created_at": f"2024-02-0{number}T10:00:00Z"} for number in range(1, texts + 1)]
+    return {"conversation_id": "ahead", "created_at": "2024-01-01T10:00:00Z", "updated_at": f"{date}T10:00:00Z",
+            "messages": messages}
+
+
 # Conversations of which it is not plain which copy is the newest.
 PAGES = [
     # Equally new, so that the place in the run decides; and in one flush, an older copy after a newer one.
     [conversation("equal", texts="abc"), conversation("equal", texts="d"),
-     conversation("late", texts="new", updated_at="2024-01-05 10:00:00"), conversation("late", texts="older")],
+     conversation("late", texts="new", updated_at="2024-01-05 10:00:00"), conversation("late", texts="older"),
+     # Changed when its newest message came, not when it began; and with messages newer than when it changed.
+     talkative("05", "02"), talkative("03", "04"), ahead("2024-01-03", texts=3)],
     # Of no known date, and newer by a message's time alone.
     [dated("undated", "2024-01-01T10:00:00Z"), dated("undated", "2024-01-03T10:00:00Z"),
      dated("undated", "2024-01-02T10:00:00Z"), dated("by-message", "2024-01-04T10:00:00Z", created_at="2024-01-02")],
-    # Older than what the tables hold by then.
-    [conversation("late", texts="stale"), dated("by-message", "2024-01-03T10:00:00Z", created_at="2024-01-02")],
+    # Older than what the tables hold by then; and a newer one, whose message is said to be newer still than its change.
+    [ahead("2024-01-04", texts=2), conversation("late", texts="stale"), dated("by-message", "2024-01-03T10:00:00Z", created_at="2024-01-02")],
 ]

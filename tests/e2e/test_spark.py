@@ -33,4 +33,4 @@ def test_the_spark_job_comes_to_the_same_as_compact(simulate, serve, command, la
         assert resolved > 0
         for table in TABLES:
             assert read_table(out, table) == read_table(place, table), table
-        assert len(read_table(out, "conversations")) == (len(api.conversations()) if place == lake else 4)
+        assert len(read_table(out, "conversations")) == (len(api.conversations()) if place == lake else 6)
