@@ -45,7 +45,8 @@ ORDER BY conversations.created_date, conversation_id, message_index;
 
 -- The analyst with a nightly job: what has changed since yesterday's midnight, whenever it began, compacted or not? Where
 -- the API leaves updated_at out, the newest other time stands for it. All dates are looked at: old conversations change too.
-SELECT conversation_id, created_date, coalesce(updated_at, greatest(created_at, last_message_at, last_user_message_at)) AS changed_at
+SELECT conversation_id, created_date,
+  coalesce(updated_at, greatest(created_at, last_message_at, last_user_message_at)) AS changed_at
 FROM conversations_latest
 WHERE changed_at >= date_trunc('day', now()) - INTERVAL 1 DAY
 ORDER BY changed_at DESC;

@@ -5,7 +5,7 @@
 //! partition-projection-supported-types (ranges, `NOW+1DAYS`), tables-location-format (no underscores in locations),
 //! delta-lake-tables-getting-started (nothing but LOCATION and table_type), data-types (timestamps in milliseconds).
 
-use super::latest::{Date, Dialect, columns, definitions};
+use super::latest::{Date, Dialect, columns, definitions, listed};
 use super::place::{self, Place};
 use super::{Format, LATEST, UNTRIED, about, comment, quoted};
 use crate::error::Result;
@@ -15,7 +15,7 @@ use crate::model::{CreatedDate, Kind, Table};
 const DIALECT: Dialect = Dialect {
     schema: "",
     newest_of: |times| format!("array_max(filter(ARRAY[{}], t -> t IS NOT NULL))", times.join(", ")),
-    date: Date::Text,
+    date: Date::Nullable("(SELECT * FROM newest_copies)"),
 };
 
 pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
@@ -118,15 +118,14 @@ FROM dates;
 }
 
 fn copies(table: Table) -> String {
-    let (name, columns) = (table.name(), columns(table).collect::<Vec<_>>().join(", "));
-    let day = "CAST(created_date AS varchar) AS day";
+    let (name, columns) = (table.name(), listed(columns(table)));
     format!(
         "
 CREATE OR REPLACE VIEW {name}_copies AS
-SELECT {columns}, {day}, false AS landed
+SELECT {columns}, false AS landed
 FROM {name}
 UNION ALL
-SELECT {columns}, {day}, true AS landed
+SELECT {columns}, true AS landed
 FROM {name}_landing
 WHERE regexp_extract(\"$path\", 'created_date=[^/]*/[^/]*$') IN (SELECT file FROM landed_files);
 "

@@ -5,7 +5,7 @@
 //! cloud.google.com/bigquery/docs, reference/standard-sql/data-definition-language (CREATE EXTERNAL TABLE),
 //! hive-partitioned-queries, create-delta-lake-table, reference/standard-sql/json_functions (JSON_KEYS quotes keys).
 
-use super::latest::{Date, Dialect, columns, definitions};
+use super::latest::{Date, Dialect, definitions, listed};
 use super::place::{self, Place};
 use super::{Format, LATEST, UNTRIED, about, comment, escaped};
 use crate::error::Result;
@@ -24,9 +24,10 @@ pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
     text.push_str(&comment(&[
         UNTRIED,
         "",
-        "The tables are made in the dataset decagon, which must be where the bucket is: CREATE SCHEMA decagon OPTIONS (location =",
-        "'…'). Where BigQuery refuses a pattern that matches no file, as _landing is before anything is landed, leave that",
-        "pattern out of the …_files tables, and make them again when something is.",
+        "The tables are made in the dataset decagon, which must be where the bucket is: CREATE SCHEMA decagon OPTIONS (location",
+        "= '…'). Where BigQuery refuses a pattern that matches no file, as _landing is before anything is landed, leave that",
+        "pattern out of the …_files tables, and make them again when something is. Whether a filter by date saves anything",
+        "in them is BigQuery's affair; in the four tables it does.",
     ]));
     if format == Format::Delta {
         text.push_str(&comment(&["Put the name of your connection to Cloud Storage where it says CONNECTION."]));
@@ -99,8 +100,7 @@ FROM newest, UNNEST(JSON_QUERY_ARRAY(state, '$.landed')) AS landed,
 
 fn copies(lake: &str, table: Table, format: Format) -> String {
     let (name, landing, unknown) = (table.name(), layout::landing(), CreatedDate::UNKNOWN);
-    let names: Vec<_> = columns(table).filter(|name| *name != "created_date").collect();
-    let names = names.join(", ");
+    let names = listed(table.columns().iter().map(|column| column.name));
     let of_files = format!(
         "SELECT {names}, SAFE_CAST(day AS DATE) AS created_date, day, landed
 FROM (
@@ -114,7 +114,8 @@ WHERE"
     let read = match format {
         Format::Parquet => format!("{of_files} NOT landed OR {is_landed}"),
         Format::Delta => format!(
-            "SELECT {names}, created_date, COALESCE(CAST(created_date AS STRING), '{unknown}') AS day, false AS landed
+            "SELECT {names}, created_date,
+  COALESCE(CAST(created_date AS STRING), '{unknown}') AS day, false AS landed
 FROM decagon.{name}
 UNION ALL
 {of_files} landed AND {is_landed}"

@@ -8,15 +8,19 @@
 
 use super::latest::{Date, Dialect};
 use super::place::{Kind, Place};
-use super::{Format, LATEST, NO_TABLES, about, comment, quoted};
+use super::{Format, LATEST, NO_TABLES, PRUNED, about, comment, quoted};
 use crate::layout;
 use crate::model::Table;
 
-const DIALECT: Dialect =
-    Dialect { schema: "", newest_of: |times| format!("greatest({})", times.join(", ")), date: Date::Nullable };
+const DIALECT: Dialect = Dialect {
+    schema: "",
+    newest_of: |times| format!("greatest({})", times.join(", ")),
+    // Once, and with the filters of both who read it.
+    date: Date::Nullable("MATERIALIZED (FROM newest_copies)"),
+};
 
 /// `created_date` as a date, in a file's path alone.
-const HIVE: &str = "hive_partitioning = true, hive_types = {'created_date': DATE}";
+const HIVE: &str = "\n  hive_partitioning = true, hive_types = {'created_date': DATE}";
 
 pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> String {
     let lake = match place {
@@ -31,6 +35,7 @@ pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> Str
         text.push_str(&comment(&["The tables are Delta tables: INSTALL delta; LOAD delta;"]));
     }
     text.push_str(&comment(LATEST));
+    text.push_str(&comment(&[PRUNED]));
     if has_tables {
         for table in Table::ALL {
             text.push_str(&compacted(&lake, table, format));
@@ -74,7 +79,7 @@ fn compacted(lake: &str, table: Table, format: Format) -> String {
     let read = match format {
         Format::Parquet => {
             let files = quoted(&format!("{}/{name}/*/*.parquet", pattern(lake)));
-            format!("FROM read_parquet({files}, {HIVE})")
+            format!("FROM read_parquet({files},{HIVE})")
         }
         Format::Delta => format!("FROM delta_scan({})", quoted(&format!("{lake}/{name}"))),
     };
@@ -102,12 +107,12 @@ fn copies(lake: &str, table: Table, format: Format) -> String {
     let name = table.name();
     let files = quoted(&format!("{}/**/{name}/created_date=*/*.parquet", pattern(lake)));
     let landing = quoted(&format!("{lake}/{}/{name}/", layout::landing()));
-    let files = format!("FROM read_parquet({files}, {HIVE}, filename = true)");
+    let files = format!("FROM read_parquet({files},{HIVE}, filename = true)");
     let is_landed = format!("filename IN (SELECT {landing} || file FROM landed_files)");
     let read = match format {
         Format::Parquet => format!(
             "SELECT * EXCLUDE (filename), starts_with(filename, {landing}) AS landed\n{files}\n\
-             WHERE starts_with(filename, {}) OR {is_landed}",
+             WHERE starts_with(filename, {})\n  OR {is_landed}",
             quoted(&format!("{lake}/{name}/"))
         ),
         Format::Delta => format!(

@@ -10,6 +10,9 @@
 
 use crate::model::{Kind, Table, column};
 
+/// How wide a line of columns gets.
+const WIDTH: usize = 100;
+
 /// How an engine differs from the others.
 pub(super) struct Dialect {
     /// What stands before the names of views and tables: `decagon.`, or nothing.
@@ -24,16 +27,16 @@ pub(super) struct Dialect {
 pub(super) enum Date {
     /// By `day`, a column with the date's text, never null, that only `…_copies` have.
     Text,
-    /// By `created_date` itself, which is null where it is unknown: the two cases are joined apart. For DuckDB, which
-    /// passes a filter from one side of a join to the other only over a plain `=`.
-    Nullable,
+    /// By `created_date` itself, which is null where it is unknown: the two cases are joined apart. For engines that pass a
+    /// filter by date from one side of a join to the other over a plain `=` alone. How `newest_copies` is read for both.
+    Nullable(&'static str),
 }
 
 impl Dialect {
     fn date_column(&self) -> &'static str {
         match self.date {
             Date::Text => "day",
-            Date::Nullable => "created_date",
+            Date::Nullable(_) => "created_date",
         }
     }
 
@@ -69,10 +72,12 @@ impl Dialect {
             "
 CREATE OR REPLACE VIEW {schema}newest_copies AS
 WITH times AS (
-  SELECT {keys}, 1 AS own, _exported_at AS exported_at, updated_at, {other} AS other_time
+  SELECT {keys}, 1 AS own, _exported_at AS exported_at, updated_at,
+    {other} AS other_time
   FROM {schema}conversations_copies
 {children}), copies AS (
-  SELECT {keys}, MAX(exported_at) AS exported_at, COALESCE(MAX(updated_at), MAX(other_time)) AS changed_at
+  SELECT {keys}, MAX(exported_at) AS exported_at,
+    COALESCE(MAX(updated_at), MAX(other_time)) AS changed_at
   FROM times
   GROUP BY {keys}
   HAVING MAX(own) = 1
@@ -89,18 +94,18 @@ SELECT {keys} FROM placed WHERE place = 1;
 
     fn latest_rows(&self, table: Table) -> String {
         let (schema, name) = (self.schema, table.name());
-        let columns: Vec<_> = columns(table).map(|name| format!("c.{name}")).collect();
-        let from = format!("SELECT {}\nFROM {schema}{name}_copies c JOIN", columns.join(", "));
+        let columns = listed(columns(table).map(|name| format!("c.{name}")));
+        let from = format!("SELECT {columns}\nFROM {schema}{name}_copies c JOIN");
         let same =
             |keys: &[&str]| keys.iter().map(|key| format!("c.{key} = n.{key}")).collect::<Vec<_>>().join(" AND ");
         let keys = self.keys();
         let rows = match self.date {
-            Date::Text => format!("{from} {schema}newest_copies n ON {}", same(&keys)),
-            Date::Nullable => {
+            Date::Text => format!("{from} {schema}newest_copies n\n  ON {}", same(&keys)),
+            Date::Nullable(newest) => {
                 let others: Vec<_> = keys.into_iter().filter(|key| *key != self.date_column()).collect();
                 format!(
-                    "WITH newest AS MATERIALIZED (FROM {schema}newest_copies)\n{from} newest n ON {}\nUNION ALL\n\
-                     {from} newest n ON {}\nWHERE c.created_date IS NULL AND n.created_date IS NULL",
+                    "WITH newest AS {newest}\n{from} newest n\n  ON {}\nUNION ALL\n\
+                     {from} newest n\n  ON {}\nWHERE c.created_date IS NULL AND n.created_date IS NULL",
                     same(&keys),
                     same(&others)
                 )
@@ -113,6 +118,22 @@ SELECT {keys} FROM placed WHERE place = 1;
 /// The names of a table's columns, the partition last, as all readers of the files have it.
 pub(super) fn columns(table: Table) -> impl Iterator<Item = &'static str> {
     table.columns().iter().map(|column| column.name).chain(["created_date"])
+}
+
+/// Things with commas between them, in lines that one can read.
+pub(super) fn listed<S: AsRef<str>>(things: impl IntoIterator<Item = S>) -> String {
+    let (mut text, mut width) = (String::new(), 0);
+    for thing in things {
+        let thing = thing.as_ref();
+        if width > 0 {
+            let full = width + thing.len() > WIDTH;
+            text.push_str(if full { ",\n  " } else { ", " });
+            width = if full { 0 } else { width };
+        }
+        text.push_str(thing);
+        width += thing.len() + 2;
+    }
+    text
 }
 
 /// A table's columns with their types, as a statement that makes a table has them.

@@ -95,11 +95,13 @@ const UNTRIED: &str =
 /// What the views of the newest copies promise.
 const LATEST: &[&str] = &[
     "",
-    "…_latest: the tables as the next `compact` will leave them, from the tables and from what is landed. A compaction may run",
-    "meanwhile: it replaces the tables before it forgets what was landed, so a conversation is there once all along. A query",
-    "whose files are replaced or removed under it ends with an error of its engine: ask again. Filter by created_date where you",
-    "can: only those dates are read.",
+    "…_latest: the tables as the next `compact` will leave them, from the tables and from what is landed. A compaction may",
+    "run meanwhile: it replaces the tables before it forgets what was landed, so a conversation is there once all along. A",
+    "query whose files are replaced or removed under it ends with an error of its engine: ask again.",
 ];
+
+/// Where a filter by date is known to get through to the files.
+const PRUNED: &str = "Filter by created_date where you can: only those dates are read.";
 
 /// Where there are no tables yet.
 const NO_TABLES: &str =

@@ -4,7 +4,7 @@
 //! listed by each query. Sources: docs.snowflake.com/en, user-guide/querying-stage, user-guide/querying-metadata,
 //! sql-reference/sql/create-stage, sql-reference/sql/create-file-format, sql-reference/sql/create-iceberg-table-delta.
 
-use super::latest::{Date, Dialect, columns};
+use super::latest::{Date, Dialect, columns, listed};
 use super::place::{self, Place, cannot_read, needs_account};
 use super::{Format, LATEST, UNTRIED, about, comment, escaped};
 use crate::error::Result;
@@ -28,8 +28,8 @@ pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
     text.push_str(&comment(&[
         UNTRIED,
         "",
-        "Put the name of your storage integration where it says INTEGRATION. Times are UTC, without a zone. A stage is listed by",
-        "each query, so that no date has to be registered; how much of it a filter by date saves is Snowflake's affair.",
+        "Put the name of your storage integration where it says INTEGRATION. Times are UTC, without a zone. A stage is listed",
+        "by each query, so that no date has to be registered; how much a filter by date saves is Snowflake's affair.",
     ]));
     if format == Format::Delta {
         text.push_str(&comment(&[
@@ -106,16 +106,18 @@ FROM newest, LATERAL FLATTEN(INPUT => newest.state:landed) landed, LATERAL FLATT
 }
 
 fn copies(table: Table) -> String {
-    let (name, columns) = (table.name(), columns(table).collect::<Vec<_>>().join(", "));
+    let (name, columns) = (table.name(), listed(columns(table)));
     let day = format!("COALESCE(TO_CHAR(created_date, 'YYYY-MM-DD'), '{}') AS day", CreatedDate::UNKNOWN);
     let folder = format!("{}/{name}", layout::landing());
     format!(
         "
 CREATE OR REPLACE VIEW {name}_copies AS
-SELECT {columns}, {day}, false AS landed
+SELECT {columns},
+  {day}, false AS landed
 FROM {name}
 UNION ALL
-SELECT {columns}, {day}, true AS landed
+SELECT {columns},
+  {day}, true AS landed
 FROM (
 {landed}
 WHERE REGEXP_SUBSTR(METADATA$FILENAME, 'created_date=[^/]*/[^/]*$') IN (SELECT file FROM landed_files));

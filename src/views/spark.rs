@@ -8,9 +8,9 @@
 //! sql-data-sources-file-metadata… and sql-ref-syntax-qry-select-file; docs.delta.io/latest/quick-start; all but Delta is
 //! run in tests/e2e/test_readers.py.
 
-use super::latest::{Date, Dialect, columns};
+use super::latest::{Date, Dialect, listed};
 use super::place::{Kind, Place, needs_account};
-use super::{Format, LATEST, NO_TABLES, about, comment};
+use super::{Format, LATEST, NO_TABLES, PRUNED, about, comment};
 use crate::error::Result;
 use crate::layout;
 use crate::model::{CreatedDate, Table};
@@ -31,13 +31,14 @@ pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> Res
     let mut text = about(place, "Spark");
     text.push_str(&comment(&[
         "Without a metastore the views last as long as the session. Times are instants, shown in the session's time zone:",
-        "SET TIME ZONE 'UTC' shows them as they are. The store's connector (hadoop-aws for s3a://, hadoop-azure for abfss://, the",
-        "GCS connector for gs://) and its credentials are the session's.",
+        "SET TIME ZONE 'UTC' shows them as they are. The store's connector (hadoop-aws for s3a://, hadoop-azure for abfss://,",
+        "the GCS connector for gs://) and its credentials are the session's.",
     ]));
     if format == Format::Delta {
         text.push_str(&comment(&["The tables are Delta tables: the session needs delta-spark and its extension."]));
     }
     text.push_str(&comment(LATEST));
+    text.push_str(&comment(&[PRUNED]));
     if has_tables {
         for table in Table::ALL {
             text.push_str(&compacted(&lake, table, format));
@@ -55,14 +56,13 @@ pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> Res
 
 fn compacted(lake: &str, table: Table, format: Format) -> String {
     let name = table.name();
-    let names: Vec<_> = table.columns().iter().map(|column| column.name).collect();
+    let names = listed(table.columns().iter().map(|column| column.name));
     let read = match format {
         Format::Parquet => path("parquet", &format!("{}/{name}", pattern(lake))),
         Format::Delta => path("delta", &format!("{lake}/{name}")),
     };
     format!(
-        "\nCREATE OR REPLACE VIEW {name} AS\nSELECT {}, CAST(created_date AS DATE) AS created_date\nFROM {read};\n",
-        names.join(", ")
+        "\nCREATE OR REPLACE VIEW {name} AS\nSELECT {names}, CAST(created_date AS DATE) AS created_date\nFROM {read};\n"
     )
 }
 
@@ -86,7 +86,7 @@ FROM flushes LATERAL VIEW explode(map_keys(landed.dates)) AS date;
 
 fn copies(lake: &str, table: Table, format: Format) -> String {
     let name = table.name();
-    let names: Vec<_> = table.columns().iter().map(|column| column.name).collect();
+    let names = listed(table.columns().iter().map(|column| column.name));
     let (landing, unknown) = (layout::landing(), CreatedDate::UNKNOWN);
     let files = path("parquet", &format!("{}/{{{name},{landing}/{name}}}/created_date=*", pattern(lake)));
     let files = format!(
@@ -96,19 +96,15 @@ fn copies(lake: &str, table: Table, format: Format) -> String {
     regexp_extract(_metadata.file_path, 'created_date=([^/]*)/[^/]*$', 1) AS day,
     _metadata.file_path RLIKE '/{landing}/{name}/created_date=[^/]*/[^/]*$' AS landed
   FROM {files}
-)",
-        names = names.join(", ")
+)"
     );
-    let columns: Vec<_> = columns(table).filter(|name| *name != "created_date").collect();
-    let of_files =
-        format!("SELECT {}, try_cast(day AS DATE) AS created_date, day, landed\nFROM files\nWHERE", columns.join(", "));
+    let of_files = format!("SELECT {names}, try_cast(day AS DATE) AS created_date, day, landed\nFROM files\nWHERE");
     let is_landed = "file IN (SELECT file FROM landed_files)";
     let read = match format {
         Format::Parquet => format!("WITH {files}\n{of_files} NOT landed OR {is_landed}"),
         Format::Delta => format!(
-            "WITH {files}\nSELECT {}, created_date, coalesce(CAST(created_date AS STRING), '{unknown}') AS day, \
-             false AS landed\nFROM {name}\nUNION ALL\n{of_files} landed AND {is_landed}",
-            columns.join(", ")
+            "WITH {files}\nSELECT {names}, created_date,\n  coalesce(CAST(created_date AS STRING), '{unknown}') AS day, \
+             false AS landed\nFROM {name}\nUNION ALL\n{of_files} landed AND {is_landed}"
         ),
     };
     format!("\nCREATE OR REPLACE VIEW {name}_copies AS\n{read};\n")
