@@ -15,3 +15,4 @@ pub mod model;
 pub mod simulate;
 pub mod status;
 pub mod verify;
+pub mod views;

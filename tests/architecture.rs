@@ -12,7 +12,7 @@ const ORDER: [&[&str]; 8] = [
     &["model"],
     &["api", "flatten", "layout", "merge"],
     &["lake"],
-    &["check", "compact", "export", "simulate", "status"],
+    &["check", "compact", "export", "simulate", "status", "views"],
     &["verify"],
     &["cli"],
     &["main"],

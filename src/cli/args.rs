@@ -23,11 +23,13 @@ mod compact;
 mod metrics;
 mod simulate;
 mod store;
+mod views;
 
 pub(super) use compact::{CompactArgs, RetainArgs};
 pub(super) use metrics::MetricsArgs;
 pub(super) use simulate::{DemoArgs, SimulateArgs, WorldArgs};
 pub(super) use store::StoreArgs;
+pub(super) use views::ViewsArgs;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -99,6 +101,8 @@ pub(super) enum Command {
     Status(LakeArgs),
     /// Check what the lake promises, and mend what can be mended
     Verify(VerifyArgs),
+    /// Print the statements that make the tables visible in a query engine
+    Views(ViewsArgs),
     /// Try whatever a run needs of the lake's store and of the API: what one runs first
     Check(CheckArgs),
     /// Serve a simulated export API on this machine

@@ -9,17 +9,17 @@ use clap::Parser;
 use indicatif::MultiProgress;
 use tracing::Level;
 
-use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, WorldArgs};
+use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, ViewsArgs, WorldArgs};
 use super::session::{self, Context};
 use super::{demo, generate, logging, metrics, output, shutdown};
 use crate::api::Client;
 use crate::check::Outcome;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Lake, RunReport};
-use crate::model::RunId;
+use crate::lake::{Lake, RunReport, Tables};
+use crate::model::{RunId, Table};
 use crate::simulate::{Disputed, Settings, Simulator, World, WorldSettings};
-use crate::{check, status, verify};
+use crate::{check, status, verify, views};
 
 /// How many threads do what must not block the async ones. Of the program's own tasks at most four hold one at a time
 /// (three stages of an export, two dates of a compaction or verification, four footers of a status); the rest is for
@@ -77,6 +77,7 @@ fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunRe
             Command::Compact(args) => session::compact(args, &context).await.map(drop),
             Command::Status(args) => show_status(args, &context).await,
             Command::Verify(args) => verify(args, &context).await,
+            Command::Views(args) => show_views(args, &context).await,
             Command::Check(args) => check(args, &context).await,
             Command::Simulate(args) => simulate(args, &context).await,
             Command::Demo(args) => demo::demo(args, &context).await,
@@ -101,6 +102,14 @@ async fn show_status(args: &LakeArgs, context: &Context) -> Result<()> {
     } else {
         output::status(&status);
     }
+    Ok(())
+}
+
+async fn show_views(args: &ViewsArgs, context: &Context) -> Result<()> {
+    let lake = Lake::open(&args.lake, &args.store.options(), context.clock)?;
+    let file = lake.existing().await?;
+    let (objects, _) = Tables::of(&lake, &file).objects(Table::Conversations).await?;
+    output::line(views::statements(lake.url(), args.engine, file.format, !objects.is_empty())?.trim_end());
     Ok(())
 }
 

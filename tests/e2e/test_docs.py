@@ -3,10 +3,12 @@
 import os
 import re
 import subprocess
+from collections import Counter, defaultdict
+from datetime import timedelta
 
 import pytest
 from conftest import BINARY, KEY, ROOT, environment, run
-from truth import connect, read_table
+from truth import connect, instant, read_table
 
 README = (ROOT / "README.md").read_text()
 
@@ -101,11 +103,41 @@ def test_demo_is_not_that_of_the_real_account(tmp_path):
     assert re.search(r"^conversations +2\d\d ", done.stdout, re.MULTILINE)
 
 
-def test_the_example_queries(simulate, command, tmp_path, monkeypatch):
-    command("sync", simulate("--conversations", 300))
-    monkeypatch.chdir(tmp_path)
-    results = [rows for rows in execute((ROOT / "examples" / "queries.sql").read_text()) if rows and len(rows[0]) > 1]
-    assert len(results) == 4 and all(results)
+def test_the_example_queries(simulate, command):
+    api = simulate("--conversations", 300, "--days", 20)
+    command("sync", api)
+    known = api.conversations()
+    api.advance(hours=5)
+    command("export", api)
+    queries = (ROOT / "examples" / "queries.sql").read_text()
+    assert queries.count("now()") == 1
+    queries = queries.replace("now()", "TIMESTAMPTZ '2024-03-01 05:00:00+00'")
+    done = execute(command("views", None, "--engine", "duckdb").stdout + queries)
+    results = [rows for rows in done if rows and len(rows[0]) > 1]
+    assert len(results) == len(re.findall(r"^-- The .*[:?]", queries, re.MULTILINE)) == 7, "each says who asks"
+    assert all(results)
+    deflection, csat, longest, handovers, said, changed, _ = results
+
+    by_day, by_tag, by_week = defaultdict(list), defaultdict(list), defaultdict(list)
+    for c in known:
+        day = instant(c["created_at"]).date()
+        week = day - timedelta(days=day.weekday())
+        by_day[day].append(not c["undeflected"])
+        by_week[week].append(c["destination"] != "AI" or any(m["role"] == "AGENT" for m in c["messages"]))
+        for tag in {tag["name"] for tag in c["tags"]} if c["csat_rating"] is not None else ():
+            by_tag[tag, week].append(c["csat_rating"])
+    assert deflection == [(day, len(of), pytest.approx(sum(of) / len(of), abs=5e-4)) for day, of in sorted(by_day.items())]
+    assert csat == [(*key, len(of), pytest.approx(sum(of) / len(of), abs=5e-3)) for key, of in sorted(by_tag.items())]
+    assert handovers == [(week, len(of), pytest.approx(sum(of) / len(of), abs=5e-4)) for week, of in sorted(by_week.items())]
+    assert [row[3] for row in longest] == sorted((len(c["messages"]) for c in known), reverse=True)[:10]
+    users = Counter(c["user_id"] for c in known)
+    [user] = {c["user_id"] for c in known if c["conversation_id"] in {row[1] for row in said}}
+    assert users[user] == max(users.values())
+    assert sorted(row[4] for row in said) == sorted(
+        m["text"] for c in known if c["user_id"] == user for m in c["messages"] if m["role"] == "USER")
+    yesterday = instant("2024-02-29T00:00:00Z")
+    fresh = {c["conversation_id"] for c in api.conversations() if instant(c["updated_at"]) >= yesterday}
+    assert {row[0] for row in changed} == fresh and fresh - {c["conversation_id"] for c in known}
 
 
 @pytest.mark.parametrize("key, code", [(KEY, 0), ("wrong", 3)])

@@ -34,6 +34,12 @@ def cell(kind, value):
     return instant(value) if kind == "time" and value is not None else value
 
 
+def date_of(conversation):
+    """The date that a conversation is filed under."""
+    created_at = conversation.get("created_at")
+    return instant(created_at).date() if created_at else None
+
+
 def expected_rows(conversations):
     """Rows by table, from the API's objects, each without the columns that only the program can know."""
     rows = {table: [] for table in TABLES}
@@ -45,7 +51,7 @@ def expected_rows(conversations):
             **{name: cell(kind, conversation.get(name)) for name, kind in CONVERSATION_FIELDS.items()},
             "message_count": len(conversation.get("messages") or []),
             "extra": {name: value for name, value in conversation.items() if name not in known} or None,
-            "created_date": instant(conversation["created_at"]).date(),
+            "created_date": date_of(conversation),
         })
         for table, (index_name, fields) in CHILD_FIELDS.items():
             for index, element in enumerate(conversation.get(table) or []):
@@ -55,7 +61,7 @@ def expected_rows(conversations):
                     index_name: index,
                     **{name: cell(kind, element.get(API_NAME.get(name, name))) for name, kind in fields.items()},
                     "extra": {name: value for name, value in element.items() if name not in names} or None,
-                    "created_date": instant(conversation["created_at"]).date(),
+                    "created_date": date_of(conversation),
                 })
     return rows
 
@@ -73,8 +79,12 @@ def read_table(lake, table):
     result = connection.execute(
         "SELECT * FROM read_parquet($1, hive_partitioning = true) ORDER BY ALL", [str(glob)]
     )
-    names = [column[0] for column in result.description]
-    return decoded(dict(zip(names, row)) for row in result.fetchall())
+    return as_rows([column[0] for column in result.description], result.fetchall())
+
+
+def as_rows(names, tuples):
+    """Rows by column, JSON columns as Python objects."""
+    return decoded(dict(zip(names, values)) for values in tuples)
 
 
 def decoded(rows):
@@ -94,18 +104,23 @@ def assert_exact(lake, conversations, read=read_table):
     expected, copies = expected_rows(conversations), set()
     for table in TABLES:
         found = read(lake, table)
-        provenance = {"_run_id", "_seq", "_exported_at"}
-        bare = sorted(({k: v for k, v in row.items() if k not in provenance} for row in found), key=sort_key)
-        wanted = sorted(expected[table], key=sort_key)
-        ids = [sort_key(row) for row in bare]
-        assert ids == [sort_key(row) for row in wanted], f"{table}: other rows than the API has"
-        for row, want in zip(bare, wanted):
-            assert row == want, f"{table}: {sort_key(want)}"
-        assert all(row["_run_id"] and row["_seq"] is not None for row in found)
+        assert_rows(found, expected[table], table)
         of = {tuple(row[name] for name in ("conversation_id", "created_date", "_run_id", "_seq")) for row in found}
         if table == "conversations":
             copies = of
         assert of <= copies, f"{table}: rows of another copy than the conversation's"
+
+
+def assert_rows(found, expected, table):
+    """These rows of a table, however they were read, are the expected ones."""
+    provenance = {"_run_id", "_seq", "_exported_at"}
+    bare = sorted(({k: v for k, v in row.items() if k not in provenance} for row in found), key=sort_key)
+    wanted = sorted(expected, key=sort_key)
+    ids = [sort_key(row) for row in bare]
+    assert ids == [sort_key(row) for row in wanted], f"{table}: other rows than the API has"
+    for row, want in zip(bare, wanted):
+        assert row == want, f"{table}: {sort_key(want)}"
+    assert all(row["_run_id"] and row["_seq"] is not None for row in found)
 
 
 def files(lake, folder):

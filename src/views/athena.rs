@@ -1,0 +1,133 @@
+//! The statements for Athena.
+//!
+//! Partition projection works out which dates there are, so none has to be registered; a projected date must be one, so
+//! conversations without a known date cannot be seen. Sources: docs.aws.amazon.com/athena/latest/ug,
+//! partition-projection-supported-types (ranges, `NOW+1DAYS`), tables-location-format (no underscores in locations),
+//! delta-lake-tables-getting-started (nothing but LOCATION and table_type), data-types (timestamps in milliseconds).
+
+use super::latest::{Date, Dialect, columns, definitions, listed};
+use super::place::{self, Place};
+use super::{Format, LATEST, UNTRIED, about, comment, quoted};
+use crate::error::Result;
+use crate::layout;
+use crate::model::{CreatedDate, Kind, Table};
+
+const DIALECT: Dialect = Dialect {
+    schema: "",
+    newest_of: |times| format!("array_max(filter(ARRAY[{}], t -> t IS NOT NULL))", times.join(", ")),
+    date: Date::Nullable("(SELECT * FROM newest_copies)"),
+};
+
+pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
+    let lake = place.only(place::Kind::S3, "Athena", "s3")?;
+    let mut text = about(place, "Athena");
+    text.push_str(&comment(&[
+        UNTRIED,
+        "",
+        "Run them one by one, in the database that is to have the tables. created_date is projected, from 2015 to tomorrow, so",
+        "that no date has to be registered; conversations of which the API shows no created_at are under",
+        &format!("created_date={}, which is no date and cannot be projected: they are not seen here.", CreatedDate::UNKNOWN),
+        "Times are UTC, cut to milliseconds: of copies that changed in the same one, the one fetched last counts.",
+    ]));
+    text.push_str(&comment(LATEST));
+    text.push_str(&comment(&[
+        "They read folders whose names begin with _, which Athena's documentation advises against. See first that it does:",
+        "SELECT count(*) FROM decagon_checkpoints is never 0.",
+    ]));
+    for table in Table::ALL {
+        text.push_str(&compacted(&lake, table, format));
+        text.push_str(&projected(&lake, &format!("{}_landing", table.name()), &landing(table), table));
+    }
+    text.push_str(&landed_files(&lake));
+    for table in Table::ALL {
+        text.push_str(&copies(table));
+    }
+    text.push_str(&DIALECT.latest());
+    Ok(text)
+}
+
+fn landing(table: Table) -> String {
+    format!("{}/{}", layout::landing(), table.name())
+}
+
+fn compacted(lake: &str, table: Table, format: Format) -> String {
+    let name = table.name();
+    match format {
+        Format::Parquet => projected(lake, name, name, table),
+        Format::Delta => format!(
+            "\nCREATE EXTERNAL TABLE IF NOT EXISTS `{name}`\nLOCATION {}\nTBLPROPERTIES ('table_type' = 'DELTA');\n",
+            quoted(&format!("{lake}/{name}/"))
+        ),
+    }
+}
+
+fn projected(lake: &str, name: &str, folder: &str, table: Table) -> String {
+    format!(
+        "
+CREATE EXTERNAL TABLE IF NOT EXISTS `{name}` (
+{columns})
+PARTITIONED BY (`created_date` date)
+STORED AS PARQUET
+LOCATION {location}
+TBLPROPERTIES (
+  'projection.enabled' = 'true',
+  'projection.created_date.type' = 'date',
+  'projection.created_date.format' = 'yyyy-MM-dd',
+  'projection.created_date.range' = '2015-01-01,NOW+1DAYS',
+  'projection.created_date.interval' = '1',
+  'projection.created_date.interval.unit' = 'DAYS',
+  'storage.location.template' = {template});
+",
+        columns = definitions(table, "`", hive_type),
+        location = quoted(&format!("{lake}/{folder}/")),
+        template = quoted(&format!("{lake}/{folder}/created_date=${{created_date}}")),
+    )
+}
+
+fn hive_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text | Kind::Json => "string",
+        Kind::Int => "int",
+        Kind::BigInt => "bigint",
+        Kind::Bool => "boolean",
+        Kind::Time => "timestamp",
+    }
+}
+
+fn landed_files(lake: &str) -> String {
+    let commits = quoted(&format!("{lake}/{}/", layout::checkpoints()));
+    format!(
+        "
+CREATE EXTERNAL TABLE IF NOT EXISTS `decagon_checkpoints` (`line` string)
+ROW FORMAT DELIMITED FIELDS TERMINATED BY '\\001' LINES TERMINATED BY '\\n'
+LOCATION {commits};
+
+CREATE OR REPLACE VIEW landed_files AS
+WITH newest AS (SELECT json_parse(max_by(line, \"$path\")) AS state FROM decagon_checkpoints),
+flushes AS (
+  SELECT landed FROM newest CROSS JOIN UNNEST(CAST(json_extract(state, '$.landed') AS array(json))) AS u (landed)
+), dates AS (
+  SELECT landed, d FROM flushes
+  CROSS JOIN UNNEST(map_keys(CAST(json_extract(landed, '$.dates') AS map(varchar, json)))) AS u (d)
+)
+SELECT format('created_date=%s/%s-%04d.parquet', d, json_extract_scalar(landed, '$.flush.run'),
+  CAST(json_extract_scalar(landed, '$.flush.number') AS bigint)) AS file
+FROM dates;
+"
+    )
+}
+
+fn copies(table: Table) -> String {
+    let (name, columns) = (table.name(), listed(columns(table)));
+    format!(
+        "
+CREATE OR REPLACE VIEW {name}_copies AS
+SELECT {columns}, false AS landed
+FROM {name}
+UNION ALL
+SELECT {columns}, true AS landed
+FROM {name}_landing
+WHERE regexp_extract(\"$path\", 'created_date=[^/]*/[^/]*$') IN (SELECT file FROM landed_files);
+"
+    )
+}

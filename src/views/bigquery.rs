@@ -1,0 +1,137 @@
+//! The statements for BigQuery.
+//!
+//! A table over a Hive layout works out its dates itself. Whether one may have no file at all is not documented, so what is
+//! landed is read with the table's own files, by two patterns, and told apart by `_FILE_NAME`. Sources:
+//! cloud.google.com/bigquery/docs, reference/standard-sql/data-definition-language (CREATE EXTERNAL TABLE),
+//! hive-partitioned-queries, create-delta-lake-table, reference/standard-sql/json_functions (JSON_KEYS quotes keys).
+
+use super::latest::{Date, Dialect, definitions, listed};
+use super::place::{self, Place};
+use super::{Format, LATEST, UNTRIED, about, comment, escaped};
+use crate::error::Result;
+use crate::layout;
+use crate::model::{CreatedDate, Kind, Table};
+
+const DIALECT: Dialect = Dialect {
+    schema: "decagon.",
+    newest_of: |times| format!("(SELECT MAX(t) FROM UNNEST([{}]) AS t)", times.join(", ")),
+    date: Date::Text,
+};
+
+pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
+    let lake = place.only(place::Kind::Gcs, "BigQuery", "gs")?;
+    let mut text = about(place, "BigQuery");
+    text.push_str(&comment(&[
+        UNTRIED,
+        "",
+        "The tables are made in the dataset decagon, which must be where the bucket is: CREATE SCHEMA decagon OPTIONS (location",
+        "= '…'). Where BigQuery refuses a pattern that matches no file, as _landing is before anything is landed, leave that",
+        "pattern out of the …_files tables, and make them again when something is. Whether a filter by date saves anything",
+        "in them is BigQuery's affair; in the four tables it does.",
+    ]));
+    if format == Format::Delta {
+        text.push_str(&comment(&["Put the name of your connection to Cloud Storage where it says CONNECTION."]));
+    }
+    text.push_str(&comment(LATEST));
+    for table in Table::ALL {
+        text.push_str(&compacted(&lake, table, format));
+    }
+    text.push_str(&landed_files(&lake));
+    for table in Table::ALL {
+        text.push_str(&copies(&lake, table, format));
+    }
+    text.push_str(&DIALECT.latest());
+    Ok(text)
+}
+
+fn compacted(lake: &str, table: Table, format: Format) -> String {
+    let name = table.name();
+    let folder = format!("{lake}/{name}");
+    match format {
+        Format::Parquet => format!(
+            "
+CREATE OR REPLACE EXTERNAL TABLE decagon.{name} (
+{columns})
+WITH PARTITION COLUMNS (created_date DATE)
+OPTIONS (
+  format = 'PARQUET',
+  uris = [{files}],
+  hive_partition_uri_prefix = {folder},
+  require_hive_partition_filter = false);
+",
+            columns = definitions(table, "", type_of),
+            files = escaped(&format!("{folder}/*")),
+            folder = escaped(&folder),
+        ),
+        Format::Delta => format!(
+            "\nCREATE OR REPLACE EXTERNAL TABLE decagon.{name}\nWITH CONNECTION `CONNECTION`\n\
+             OPTIONS (format = 'DELTA_LAKE', uris = [{}]);\n",
+            escaped(&folder)
+        ),
+    }
+}
+
+fn type_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text | Kind::Json => "STRING",
+        Kind::Int | Kind::BigInt => "INT64",
+        Kind::Bool => "BOOL",
+        Kind::Time => "TIMESTAMP",
+    }
+}
+
+fn landed_files(lake: &str) -> String {
+    let commits = escaped(&format!("{lake}/{}/*", layout::checkpoints()));
+    format!(
+        "
+-- Each commit is one line, read as CSV of one column: no JSON has the delimiter in it.
+CREATE OR REPLACE EXTERNAL TABLE decagon.checkpoints (line STRING)
+OPTIONS (format = 'CSV', field_delimiter = '\\x01', quote = '', uris = [{commits}]);
+
+CREATE OR REPLACE VIEW decagon.landed_files AS
+WITH newest AS (SELECT MAX_BY(line, _FILE_NAME) AS state FROM decagon.checkpoints)
+SELECT FORMAT('created_date=%s/%s-%04d.parquet', TRIM(date, '\"'), JSON_VALUE(landed, '$.flush.run'),
+  CAST(JSON_VALUE(landed, '$.flush.number') AS INT64)) AS file
+FROM newest, UNNEST(JSON_QUERY_ARRAY(state, '$.landed')) AS landed,
+  UNNEST(JSON_KEYS(PARSE_JSON(JSON_QUERY(landed, '$.dates')), 1)) AS date;
+"
+    )
+}
+
+fn copies(lake: &str, table: Table, format: Format) -> String {
+    let (name, landing, unknown) = (table.name(), layout::landing(), CreatedDate::UNKNOWN);
+    let names = listed(table.columns().iter().map(|column| column.name));
+    let of_files = format!(
+        "SELECT {names}, SAFE_CAST(day AS DATE) AS created_date, day, landed
+FROM (
+  SELECT *, REGEXP_EXTRACT(_FILE_NAME, r'(created_date=[^/]*/[^/]*)$') AS file,
+    REGEXP_EXTRACT(_FILE_NAME, r'created_date=([^/]*)/[^/]*$') AS day,
+    REGEXP_CONTAINS(_FILE_NAME, r'/{landing}/{name}/created_date=[^/]*/[^/]*$') AS landed
+  FROM decagon.{name}_files)
+WHERE"
+    );
+    let is_landed = "file IN (SELECT file FROM decagon.landed_files)";
+    let read = match format {
+        Format::Parquet => format!("{of_files} NOT landed OR {is_landed}"),
+        Format::Delta => format!(
+            "SELECT {names}, created_date,
+  COALESCE(CAST(created_date AS STRING), '{unknown}') AS day, false AS landed
+FROM decagon.{name}
+UNION ALL
+{of_files} landed AND {is_landed}"
+        ),
+    };
+    format!(
+        "
+CREATE OR REPLACE EXTERNAL TABLE decagon.{name}_files (
+{columns})
+OPTIONS (format = 'PARQUET', uris = [{files}, {landed}]);
+
+CREATE OR REPLACE VIEW decagon.{name}_copies AS
+{read};
+",
+        columns = definitions(table, "", type_of),
+        files = escaped(&format!("{lake}/{name}/created_date=*")),
+        landed = escaped(&format!("{lake}/{landing}/{name}/created_date=*")),
+    )
+}

@@ -1,0 +1,136 @@
+//! The statements for DuckDB.
+//!
+//! `read_parquet` refuses a pattern that matches no file, and what is landed is usually nothing. So the copies are read by
+//! one pattern that covers a table's folder and that of its landing, and told apart by their names; DuckDB leaves out
+//! what the names and dates exclude before it opens a file. Sources: duckdb.org/docs/stable/data/parquet/overview,
+//! …/data/partitioning/hive_partitioning, …/core_extensions/httpfs/s3api and …/core_extensions/azure; all of it is run in
+//! tests/e2e/test_readers.py.
+
+use super::latest::{Date, Dialect};
+use super::place::{Kind, Place};
+use super::{Format, LATEST, NO_TABLES, PRUNED, about, comment, quoted};
+use crate::layout;
+use crate::model::Table;
+
+const DIALECT: Dialect = Dialect {
+    schema: "",
+    newest_of: |times| format!("greatest({})", times.join(", ")),
+    // Once, and with the filters of both who read it.
+    date: Date::Nullable("MATERIALIZED (FROM newest_copies)"),
+};
+
+/// `created_date` as a date, in a file's path alone.
+const HIVE: &str = "\n  hive_partitioning = true, hive_types = {'created_date': DATE}";
+
+pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> String {
+    let lake = match place {
+        Place::Store { kind: Kind::Azure, account: Some(account), bucket, prefix } => {
+            format!("abfss://{account}.dfs.core.windows.net/{bucket}/{prefix}").trim_end_matches('/').to_owned()
+        }
+        place => place.told(),
+    };
+    let mut text = about(place, "DuckDB");
+    text.push_str(&comment(needs(place)));
+    if format == Format::Delta {
+        text.push_str(&comment(&["The tables are Delta tables: INSTALL delta; LOAD delta;"]));
+    }
+    text.push_str(&comment(LATEST));
+    text.push_str(&comment(&[PRUNED]));
+    if has_tables {
+        for table in Table::ALL {
+            text.push_str(&compacted(&lake, table, format));
+        }
+    } else {
+        text.push_str(&comment(&[NO_TABLES]));
+    }
+    text.push_str(&landed_files(&lake));
+    for table in Table::ALL {
+        text.push_str(&copies(&lake, table, format));
+    }
+    text.push_str(&DIALECT.latest());
+    text
+}
+
+/// What has to be there before.
+fn needs(place: &Place) -> &'static [&'static str] {
+    const KEEP: &str = "Keep them in a file of their own: decagon-lake views --engine duckdb | duckdb support.duckdb";
+    match place {
+        Place::Local(_) => &[KEEP],
+        Place::Store { kind: Kind::S3, .. } => &[
+            KEEP,
+            "Needs, in every session: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);",
+            "for a store of your own add to the secret: ENDPOINT 'host:port', URL_STYLE 'path', USE_SSL true.",
+        ],
+        Place::Store { kind: Kind::Gcs, .. } => &[
+            KEEP,
+            "Needs, in every session: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE gcs, KEY_ID '…', SECRET '…');",
+            "with an HMAC key of Google Cloud Storage.",
+        ],
+        Place::Store { kind: Kind::Azure, .. } => &[
+            KEEP,
+            "Needs, in every session: INSTALL azure; LOAD azure;",
+            "CREATE SECRET (TYPE azure, PROVIDER credential_chain, ACCOUNT_NAME '…');",
+        ],
+    }
+}
+
+fn compacted(lake: &str, table: Table, format: Format) -> String {
+    let name = table.name();
+    let read = match format {
+        Format::Parquet => {
+            let files = quoted(&format!("{}/{name}/*/*.parquet", pattern(lake)));
+            format!("FROM read_parquet({files},{HIVE})")
+        }
+        Format::Delta => format!("FROM delta_scan({})", quoted(&format!("{lake}/{name}"))),
+    };
+    format!("\nCREATE OR REPLACE VIEW {name} AS\n{read};\n")
+}
+
+fn landed_files(lake: &str) -> String {
+    let commits = quoted(&format!("{}/{}/*.json", pattern(lake), layout::checkpoints()));
+    format!(
+        "
+CREATE OR REPLACE VIEW landed_files AS
+WITH newest AS (
+  SELECT json_transform(max_by(content, filename),
+    '{{\"landed\": [{{\"flush\": {{\"run\": \"VARCHAR\", \"number\": \"UBIGINT\"}}, \"dates\": \"JSON\"}}]}}') AS state
+  FROM read_text({commits})
+), flushes AS (SELECT unnest(state.landed) AS landed FROM newest)
+SELECT format('created_date={{}}/{{}}-{{:04d}}.parquet', unnest(json_keys(landed.dates)), landed.flush.run,
+  landed.flush.number) AS file
+FROM flushes;
+"
+    )
+}
+
+fn copies(lake: &str, table: Table, format: Format) -> String {
+    let name = table.name();
+    let files = quoted(&format!("{}/**/{name}/created_date=*/*.parquet", pattern(lake)));
+    let landing = quoted(&format!("{lake}/{}/{name}/", layout::landing()));
+    let files = format!("FROM read_parquet({files},{HIVE}, filename = true)");
+    let is_landed = format!("filename IN (SELECT {landing} || file FROM landed_files)");
+    let read = match format {
+        Format::Parquet => format!(
+            "SELECT * EXCLUDE (filename), starts_with(filename, {landing}) AS landed\n{files}\n\
+             WHERE starts_with(filename, {})\n  OR {is_landed}",
+            quoted(&format!("{lake}/{name}/"))
+        ),
+        Format::Delta => format!(
+            "SELECT *, false AS landed FROM {name}\nUNION ALL BY NAME\n\
+             SELECT * EXCLUDE (filename), true AS landed\n{files}\nWHERE starts_with(filename, {landing}) AND {is_landed}"
+        ),
+    };
+    format!("\nCREATE OR REPLACE VIEW {name}_copies AS\n{read};\n")
+}
+
+/// A path as a pattern that matches it alone.
+fn pattern(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for letter in path.chars() {
+        match letter {
+            '*' | '?' | '[' => pattern.extend(['[', letter, ']']),
+            _ => pattern.push(letter),
+        }
+    }
+    pattern
+}

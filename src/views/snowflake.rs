@@ -1,0 +1,127 @@
+//! The statements for Snowflake.
+//!
+//! Views over a stage, not external tables: those have to be refreshed to see a new or a replaced file, while a stage is
+//! listed by each query. Sources: docs.snowflake.com/en, user-guide/querying-stage, user-guide/querying-metadata,
+//! sql-reference/sql/create-stage, sql-reference/sql/create-file-format, sql-reference/sql/create-iceberg-table-delta.
+
+use super::latest::{Date, Dialect, columns, listed};
+use super::place::{self, Place, cannot_read, needs_account};
+use super::{Format, LATEST, UNTRIED, about, comment, escaped};
+use crate::error::Result;
+use crate::layout;
+use crate::model::{CreatedDate, Kind, Table};
+
+const DIALECT: Dialect =
+    Dialect { schema: "", newest_of: |times| format!("GREATEST_IGNORE_NULLS({})", times.join(", ")), date: Date::Text };
+
+pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
+    let lake = match place {
+        Place::Local(_) => return Err(cannot_read("Snowflake", place, "s3://, gs:// or Azure")),
+        Place::Store { kind: place::Kind::S3, .. } => place.below("s3"),
+        Place::Store { kind: place::Kind::Gcs, .. } => place.below("gcs"),
+        Place::Store { kind: place::Kind::Azure, account: None, .. } => return Err(needs_account(place)),
+        Place::Store { kind: place::Kind::Azure, account: Some(account), bucket, prefix } => {
+            format!("azure://{account}.blob.core.windows.net/{bucket}/{prefix}").trim_end_matches('/').to_owned()
+        }
+    };
+    let mut text = about(place, "Snowflake");
+    text.push_str(&comment(&[
+        UNTRIED,
+        "",
+        "Put the name of your storage integration where it says INTEGRATION. Times are UTC, without a zone. A stage is listed",
+        "by each query, so that no date has to be registered; how much a filter by date saves is Snowflake's affair.",
+    ]));
+    if format == Format::Delta {
+        text.push_str(&comment(&[
+            "Put the names of your external volume at the lake and of your catalog integration for Delta where it says so.",
+        ]));
+    }
+    text.push_str(&comment(LATEST));
+    text.push_str(&format!(
+        "
+CREATE FILE FORMAT IF NOT EXISTS decagon_parquet TYPE = PARQUET USE_LOGICAL_TYPE = TRUE;
+CREATE FILE FORMAT IF NOT EXISTS decagon_json TYPE = JSON;
+CREATE STAGE IF NOT EXISTS decagon_lake URL = {} STORAGE_INTEGRATION = INTEGRATION;
+",
+        escaped(&format!("{lake}/"))
+    ));
+    for table in Table::ALL {
+        text.push_str(&compacted(table, format));
+    }
+    text.push_str(&landed_files());
+    for table in Table::ALL {
+        text.push_str(&copies(table));
+    }
+    text.push_str(&DIALECT.latest());
+    Ok(text)
+}
+
+/// A table's files in a folder of the stage.
+fn read(table: Table, folder: &str) -> String {
+    let columns = table.columns().iter();
+    let columns: Vec<_> = columns.map(|c| format!("  $1:{}::{} AS {}", c.name, type_of(c.kind), c.name)).collect();
+    format!(
+        "SELECT\n{},\n  TRY_TO_DATE(REGEXP_SUBSTR(METADATA$FILENAME, 'created_date=([^/]*)/', 1, 1, 'e')) AS created_date\n\
+         FROM @decagon_lake/{folder}/ (FILE_FORMAT => 'decagon_parquet', PATTERN => '.*[.]parquet')",
+        columns.join(",\n")
+    )
+}
+
+fn type_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text | Kind::Json => "VARCHAR",
+        Kind::Int => "INT",
+        Kind::BigInt => "BIGINT",
+        Kind::Bool => "BOOLEAN",
+        Kind::Time => "TIMESTAMP_NTZ",
+    }
+}
+
+fn compacted(table: Table, format: Format) -> String {
+    let name = table.name();
+    match format {
+        Format::Parquet => format!("\nCREATE OR REPLACE VIEW {name} AS\n{};\n", read(table, name)),
+        Format::Delta => format!(
+            "\nCREATE OR REPLACE ICEBERG TABLE {name}\n  EXTERNAL_VOLUME = 'VOLUME' CATALOG = 'CATALOG_INTEGRATION'\n  \
+             BASE_LOCATION = '{name}/' AUTO_REFRESH = TRUE;\n"
+        ),
+    }
+}
+
+fn landed_files() -> String {
+    format!(
+        "
+CREATE OR REPLACE VIEW landed_files AS
+WITH commits AS (
+  SELECT $1 AS state, METADATA$FILENAME AS name
+  FROM @decagon_lake/{}/ (FILE_FORMAT => 'decagon_json', PATTERN => '.*[.]json')
+), newest AS (SELECT MAX_BY(state, name) AS state FROM commits)
+SELECT 'created_date=' || dates.key || '/' || landed.value:flush:run::VARCHAR || '-'
+  || LPAD(landed.value:flush:number::VARCHAR, GREATEST(4, LENGTH(landed.value:flush:number::VARCHAR)), '0')
+  || '.parquet' AS file
+FROM newest, LATERAL FLATTEN(INPUT => newest.state:landed) landed, LATERAL FLATTEN(INPUT => landed.value:dates) dates;
+",
+        layout::checkpoints()
+    )
+}
+
+fn copies(table: Table) -> String {
+    let (name, columns) = (table.name(), listed(columns(table)));
+    let day = format!("COALESCE(TO_CHAR(created_date, 'YYYY-MM-DD'), '{}') AS day", CreatedDate::UNKNOWN);
+    let folder = format!("{}/{name}", layout::landing());
+    format!(
+        "
+CREATE OR REPLACE VIEW {name}_copies AS
+SELECT {columns},
+  {day}, false AS landed
+FROM {name}
+UNION ALL
+SELECT {columns},
+  {day}, true AS landed
+FROM (
+{landed}
+WHERE REGEXP_SUBSTR(METADATA$FILENAME, 'created_date=[^/]*/[^/]*$') IN (SELECT file FROM landed_files));
+",
+        landed = read(table, &folder),
+    )
+}

@@ -1,0 +1,128 @@
+//! The statements for Spark.
+//!
+//! Views over the files themselves, not tables: a table of Spark's own keeps a list of files, or in a metastore of
+//! partitions, that has to be brought up to date by a statement, while a path in a view is listed by each query. A
+//! pattern with `{a,b}` matches what there is of both, so that an empty landing is no error; partitions cannot be found in
+//! two folders at once, so the date is taken from the file's name, by which Spark leaves out files before it reads any.
+//! Names that begin with `_` are hidden only below a path that is given. Sources: spark.apache.org/docs/latest,
+//! sql-data-sources-file-metadata… and sql-ref-syntax-qry-select-file; docs.delta.io/latest/quick-start; all but Delta is
+//! run in tests/e2e/test_readers.py.
+
+use super::latest::{Date, Dialect, listed};
+use super::place::{Kind, Place, needs_account};
+use super::{Format, LATEST, NO_TABLES, PRUNED, about, comment};
+use crate::error::Result;
+use crate::layout;
+use crate::model::{CreatedDate, Table};
+
+const DIALECT: Dialect =
+    Dialect { schema: "", newest_of: |times| format!("greatest({})", times.join(", ")), date: Date::Text };
+
+pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> Result<String> {
+    let lake = match place {
+        Place::Local(path) => path.clone(),
+        Place::Store { kind: Kind::S3, .. } => place.below("s3a"),
+        Place::Store { kind: Kind::Gcs, .. } => place.below("gs"),
+        Place::Store { kind: Kind::Azure, account: None, .. } => return Err(needs_account(place)),
+        Place::Store { kind: Kind::Azure, account: Some(account), bucket, prefix } => {
+            format!("abfss://{bucket}@{account}.dfs.core.windows.net/{prefix}").trim_end_matches('/').to_owned()
+        }
+    };
+    let mut text = about(place, "Spark");
+    text.push_str(&comment(&[
+        "Without a metastore the views last as long as the session. Times are instants, shown in the session's time zone:",
+        "SET TIME ZONE 'UTC' shows them as they are. The store's connector (hadoop-aws for s3a://, hadoop-azure for abfss://,",
+        "the GCS connector for gs://) and its credentials are the session's.",
+    ]));
+    if format == Format::Delta {
+        text.push_str(&comment(&["The tables are Delta tables: the session needs delta-spark and its extension."]));
+    }
+    text.push_str(&comment(LATEST));
+    text.push_str(&comment(&[PRUNED]));
+    if has_tables {
+        for table in Table::ALL {
+            text.push_str(&compacted(&lake, table, format));
+        }
+    } else {
+        text.push_str(&comment(&[NO_TABLES]));
+    }
+    text.push_str(&landed_files(&lake));
+    for table in Table::ALL {
+        text.push_str(&copies(&lake, table, format));
+    }
+    text.push_str(&DIALECT.latest());
+    Ok(text)
+}
+
+fn compacted(lake: &str, table: Table, format: Format) -> String {
+    let name = table.name();
+    let names = listed(table.columns().iter().map(|column| column.name));
+    let read = match format {
+        Format::Parquet => path("parquet", &format!("{}/{name}", pattern(lake))),
+        Format::Delta => path("delta", &format!("{lake}/{name}")),
+    };
+    format!(
+        "\nCREATE OR REPLACE VIEW {name} AS\nSELECT {names}, CAST(created_date AS DATE) AS created_date\nFROM {read};\n"
+    )
+}
+
+fn landed_files(lake: &str) -> String {
+    let commits = path("text", &format!("{}/{}/*.json", pattern(lake), layout::checkpoints()));
+    format!(
+        "
+CREATE OR REPLACE VIEW landed_files AS
+WITH commits AS (SELECT value, _metadata.file_name AS name FROM {commits}),
+newest AS (SELECT max_by(value, name) AS state FROM commits),
+flushes AS (
+  SELECT explode(from_json(state,
+    'landed ARRAY<STRUCT<flush: STRUCT<run: STRING, number: BIGINT>, dates: MAP<STRING, STRING>>>').landed) AS landed
+  FROM newest
+)
+SELECT format_string('created_date=%s/%s-%04d.parquet', date, landed.flush.run, landed.flush.number) AS file
+FROM flushes LATERAL VIEW explode(map_keys(landed.dates)) AS date;
+"
+    )
+}
+
+fn copies(lake: &str, table: Table, format: Format) -> String {
+    let name = table.name();
+    let names = listed(table.columns().iter().map(|column| column.name));
+    let (landing, unknown) = (layout::landing(), CreatedDate::UNKNOWN);
+    let files = path("parquet", &format!("{}/{{{name},{landing}/{name}}}/created_date=*", pattern(lake)));
+    let files = format!(
+        "files AS (
+  SELECT {names},
+    regexp_extract(_metadata.file_path, '(created_date=[^/]*/[^/]*)$', 1) AS file,
+    regexp_extract(_metadata.file_path, 'created_date=([^/]*)/[^/]*$', 1) AS day,
+    _metadata.file_path RLIKE '/{landing}/{name}/created_date=[^/]*/[^/]*$' AS landed
+  FROM {files}
+)"
+    );
+    let of_files = format!("SELECT {names}, try_cast(day AS DATE) AS created_date, day, landed\nFROM files\nWHERE");
+    let is_landed = "file IN (SELECT file FROM landed_files)";
+    let read = match format {
+        Format::Parquet => format!("WITH {files}\n{of_files} NOT landed OR {is_landed}"),
+        Format::Delta => format!(
+            "WITH {files}\nSELECT {names}, created_date,\n  coalesce(CAST(created_date AS STRING), '{unknown}') AS day, \
+             false AS landed\nFROM {name}\nUNION ALL\n{of_files} landed AND {is_landed}"
+        ),
+    };
+    format!("\nCREATE OR REPLACE VIEW {name}_copies AS\n{read};\n")
+}
+
+/// Files as a table.
+fn path(format: &str, path: &str) -> String {
+    format!("{format}.`{}`", path.replace('`', "``"))
+}
+
+/// A path as a pattern of Hadoop's that matches it alone.
+fn pattern(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if "{}[]*?\\,".contains(letter) {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern
+}

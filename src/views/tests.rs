@@ -1,0 +1,113 @@
+//! What cannot be run: the texts for engines and stores that tests cannot have. DuckDB's and Spark's are run in
+//! tests/e2e/test_readers.py.
+
+use super::*;
+
+fn parquet(url: &str, engine: Engine) -> String {
+    statements(url, engine, Format::Parquet, true).unwrap()
+}
+
+/// An address of a store that the engine reads.
+fn home(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Bigquery => "gs://bucket/lake",
+        _ => "s3://bucket/lake",
+    }
+}
+
+#[test]
+fn every_engine_has_its_own_form_of_an_address() {
+    const AZURE: &str = "abfss://box@acc.dfs.core.windows.net/a/b";
+    for (url, engine, form) in [
+        ("/data/lake", Engine::Duckdb, "'/data/lake/messages/*/*.parquet'"),
+        ("s3://bucket/a/b", Engine::Duckdb, "'s3://bucket/a/b/messages/*/*.parquet'"),
+        ("az://box/a", Engine::Duckdb, "'az://box/a/messages/*/*.parquet'"),
+        (AZURE, Engine::Duckdb, "'abfss://acc.dfs.core.windows.net/box/a/b/messages/*/*.parquet'"),
+        ("/data/lake", Engine::Spark, "parquet.`/data/lake/messages`"),
+        ("s3://bucket", Engine::Spark, "parquet.`s3a://bucket/messages`"),
+        ("https://bucket.s3.eu-west-1.amazonaws.com/a", Engine::Spark, "parquet.`s3a://bucket/a/messages`"),
+        ("https://s3.eu-west-1.amazonaws.com/bucket/a", Engine::Spark, "parquet.`s3a://bucket/a/messages`"),
+        ("https://id.r2.cloudflarestorage.com/bucket/a", Engine::Spark, "parquet.`s3a://bucket/a/messages`"),
+        ("gs://bucket/a", Engine::Spark, "parquet.`gs://bucket/a/messages`"),
+        (AZURE, Engine::Spark, "parquet.`abfss://box@acc.dfs.core.windows.net/a/b/messages`"),
+        ("s3a://bucket/a", Engine::Athena, "'s3://bucket/a/messages/created_date=${created_date}'"),
+        ("gs://bucket/a", Engine::Bigquery, "hive_partition_uri_prefix = 'gs://bucket/a/messages'"),
+        ("s3://bucket/a", Engine::Snowflake, "URL = 's3://bucket/a/'"),
+        ("gs://bucket/a", Engine::Snowflake, "URL = 'gcs://bucket/a/'"),
+        ("https://acc.blob.core.windows.net/box/a", Engine::Snowflake, "'azure://acc.blob.core.windows.net/box/a/'"),
+    ] {
+        let text = parquet(url, engine);
+        assert!(text.contains(form), "{url} {engine:?}: {form} is not in\n{text}");
+    }
+}
+
+#[test]
+fn what_an_engine_cannot_read_is_refused_with_what_to_do() {
+    for (url, engine) in [
+        ("/data/lake", Engine::Athena),
+        ("gs://bucket/lake", Engine::Athena),
+        ("s3://bucket/lake", Engine::Bigquery),
+        ("/data/lake", Engine::Snowflake),
+        // The account is known to the environment alone.
+        ("az://box/lake", Engine::Spark),
+        ("az://box/lake", Engine::Snowflake),
+    ] {
+        let error = statements(url, engine, Format::Parquet, true).unwrap_err();
+        assert!(error.kind().exit_code() == 2 && error.hint().is_some(), "{url} {engine:?}");
+    }
+}
+
+#[test]
+fn what_is_in_an_address_stays_in_its_quotes() {
+    for (url, engine, quoted) in [
+        ("/it's/100%20 [x]", Engine::Duckdb, "'/it''s/100%20 [[]x]/tags/*/*.parquet'"),
+        ("/it's `a` {b,c}", Engine::Spark, "parquet.`/it's ``a`` \\{b\\,c\\}/tags`"),
+        ("s3://bucket/it's%20100%25", Engine::Athena, "'s3://bucket/it''s 100%/tags/'"),
+        ("gs://bucket/it's%20100%25", Engine::Bigquery, "'gs://bucket/it\\'s 100%/tags'"),
+        ("s3://bucket/it's", Engine::Snowflake, "'s3://bucket/it\\'s/'"),
+    ] {
+        let text = parquet(url, engine);
+        assert!(text.contains(quoted), "{url} {engine:?}: {quoted} is not in\n{text}");
+    }
+    let text = parquet("/a\nDROP TABLE x", Engine::Duckdb);
+    assert!(text.starts_with("-- The tables of the lake /a DROP TABLE x in DuckDB"), "{text}");
+}
+
+#[test]
+fn delta_tables_are_read_as_such_and_landing_as_parquet() {
+    for (engine, table, landing) in [
+        (Engine::Duckdb, "FROM delta_scan('s3://bucket/lake/messages')", "'s3://bucket/lake/_landing/messages/'"),
+        (Engine::Spark, "FROM delta.`s3a://bucket/lake/messages`", "_landing/messages}/created_date=*`"),
+        (Engine::Athena, "'table_type' = 'DELTA'", "LOCATION 's3://bucket/lake/_landing/messages/'"),
+        (Engine::Bigquery, "format = 'DELTA_LAKE'", "'gs://bucket/lake/_landing/messages/created_date=*'"),
+        (Engine::Snowflake, "CREATE OR REPLACE ICEBERG TABLE messages", "@decagon_lake/_landing/messages/"),
+    ] {
+        let delta = statements(home(engine), engine, Format::Delta, true).unwrap();
+        assert!(delta.contains(table) && delta.contains(landing), "{engine:?}:\n{delta}");
+        assert!(!parquet(home(engine), engine).contains(table), "{engine:?}");
+        assert!(statements(home(engine), engine, Format::Delta, false).is_err(), "{engine:?}");
+    }
+}
+
+#[test]
+fn every_engine_gets_every_table_with_every_column_and_no_line_that_is_not_sql() {
+    for engine in Engine::value_variants() {
+        let text = parquet(home(*engine), *engine);
+        for table in crate::model::Table::ALL {
+            for name in [table.name().to_owned(), format!("{}_latest", table.name())] {
+                let made = [" ", " `", " decagon.", " IF NOT EXISTS `"].iter().any(|before| {
+                    ["VIEW", "TABLE"].iter().any(|what| {
+                        [" AS", "` (", " ("].iter().any(|after| text.contains(&format!("{what}{before}{name}{after}")))
+                    })
+                });
+                assert!(made, "{engine:?} makes no {name}:\n{text}");
+            }
+            assert!(table.columns().iter().all(|column| text.contains(column.name)), "{engine:?}");
+        }
+        assert_eq!(text.matches(UNTRIED).count(), usize::from(!matches!(engine, Engine::Duckdb | Engine::Spark)));
+        for statement in text.split(";\n").map(str::trim) {
+            let body = statement.lines().find(|line| !line.starts_with("--") && !line.is_empty());
+            assert!(body.is_none_or(|line| line.starts_with("CREATE ")), "{engine:?}: {statement}");
+        }
+    }
+}

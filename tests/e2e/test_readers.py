@@ -1,0 +1,246 @@
+"""Who reads a lake: every engine that can be had sees the same tables, and `views` is right before a compaction too."""
+
+import json
+import shutil
+from datetime import date, datetime, timezone
+from pathlib import Path
+
+import polars
+import pyarrow
+import pyarrow.dataset
+import pytest
+from chdb import session
+from conftest import PAGES, ROOT, page, run
+from truth import (CHILD_FIELDS, CONVERSATION_FIELDS, TABLES, as_rows, assert_rows, connect, expected_rows, files,
+                   read_table)
+
+READS = ROOT / "tests" / "support" / "spark_reads.py"
+LATEST = [f"{table}_latest" for table in TABLES]
+
+# What the API may send and readers may stumble over.
+ODD = [
+    {"conversation_id": "all", "user_id": "user_12", "destination": "AI", "created_at": "2024-01-01 21:42:10.309970",
+     "updated_at": "2024-01-02T03:04:05.000001+02:00", "last_message_at": "2024-01-01T21:42:12Z",
+     "last_user_message_at": "2024-01-01T21:42:11.5Z", "undeflected": True, "summary": "Grüße, 世界 👋🏽", "resolution": "",
+     "csat_rating": 4, "csat": 5, "csat_role": "AGENT", "csat_resolved": False, "customer_feedback": "two\nlines, \"quoted\"",
+     "flow_type": "chat", "notes": "a\ttab", "metadata": {"user_type": "VIP", "deep": [1, 2.5, None, {"ü": "\\"}]},
+     "messages": [{"text": "‮right to left‬", "role": "USER", "created_at": "2024-01-01 21:42:10.309970"}, {"role": "AI"}],
+     "tags": [{"id": "t1", "name": "Greeting", "level": 0}, {"name": "é", "level": 2147483647, "more": {"a": 1}}],
+     "audit_logs": [{"text": "CSAT set to 4", "payload": {}, "created_at": "2024-05-06T14:11:26.799976"}],
+     "all_tags": {"Topics": {"Billing": ["Refund"]}}},
+    {"conversation_id": "bare", "created_at": "1999-12-31T23:59:59.999999Z"},
+    {"conversation_id": "undated", "updated_at": "2024-01-03T00:00:00Z", "tags": [{"name": "x"}],
+     "messages": [{"text": "when?"}], "audit_logs": [{"payload": [1, "two", None]}]},
+    {"conversation_id": "tomorrow", "created_at": "2024-01-01T23:30:00-05:00", "undeflected": False},
+]
+
+KINDS = {**CONVERSATION_FIELDS, "conversation_id": "text", "message_count": "int", "extra": "json", "_exported_at": "time",
+         "_run_id": "text", "_seq": "long", "created_date": "date"}
+for _index, _fields in CHILD_FIELDS.values():
+    KINDS |= {_index: "int", **_fields}
+TYPES = {
+    "duckdb": {"text": "VARCHAR", "json": "VARCHAR", "int": "INTEGER", "long": "BIGINT", "bool": "BOOLEAN",
+               "time": "TIMESTAMP WITH TIME ZONE", "date": "DATE"},
+    "spark": {"text": "string", "json": "string", "int": "int", "long": "bigint", "bool": "boolean", "time": "timestamp",
+              "date": "date"},
+    "polars": {"text": polars.String, "json": polars.String, "int": polars.Int32, "long": polars.Int64,
+               "bool": polars.Boolean, "time": polars.Datetime("us", "UTC"), "date": polars.Date},
+    "pyarrow": {"text": pyarrow.string(), "json": pyarrow.string(), "int": pyarrow.int32(), "long": pyarrow.int64(),
+                "bool": pyarrow.bool_(), "time": pyarrow.timestamp("us", "UTC"), "date": pyarrow.date32()},
+    "clickhouse": {"text": "String", "json": "String", "int": "Int32", "long": "Int64", "bool": "Bool",
+                   "time": "DateTime64(6, 'UTC')", "date": "Date32"},
+}
+
+
+def names_of(table):
+    """The columns in order, from the README, whose table is held to the program's by test_docs.py."""
+    [line] = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| {table} | conv")]
+    return [*line.split("|")[2].strip().split(", "), "created_date"]
+
+
+def by_duckdb(lake, table):
+    relation = connect().sql(f"FROM read_parquet('{lake}/{table}/*/*.parquet', hive_partitioning = true)")
+    return dict(zip(relation.columns, map(str, relation.types))), relation.fetchall()
+
+
+def by_polars(lake, table):
+    frame = polars.read_parquet(f"{lake}/{table}/*/*.parquet", hive_partitioning=True)
+    return dict(frame.schema), frame.rows()
+
+
+def by_pyarrow(lake, table):
+    partition = pyarrow.dataset.partitioning(pyarrow.schema([("created_date", pyarrow.date32())]), flavor="hive")
+    found = pyarrow.dataset.dataset(lake / table, partitioning=partition).to_table()
+    return dict(zip(found.schema.names, found.schema.types)), [tuple(row.values()) for row in found.to_pylist()]
+
+
+def by_clickhouse(lake, table):
+    answer = session.Session().query(
+        f"""SELECT *, toDate32OrNull(extract(_path, 'created_date=([^/]+)')) AS created_date
+            FROM file('{lake}/{table}/*/*.parquet', Parquet) SETTINGS use_hive_partitioning = 0""", "JSONCompact")
+    told = json.loads(answer.data())
+    types = {}
+    for column in told["meta"]:
+        kind = column["type"]
+        for outer in ("LowCardinality(", "Nullable("):
+            kind = kind.removeprefix(outer).removesuffix(")") if kind.startswith(outer) else kind
+        types[column["name"]] = kind
+    return types, [from_text(types, row) for row in told["data"]]
+
+
+def from_text(types, row):
+    """Times and dates that came as text, and 64-bit numbers that JSON shows as such."""
+    def value(kind, cell):
+        if cell is None:
+            return None
+        if kind.lower().startswith(("datetime", "timestamp")):
+            return datetime.fromisoformat(cell).replace(tzinfo=timezone.utc)
+        if kind.lower().startswith("date"):
+            return date.fromisoformat(cell)
+        return int(cell) if kind == "Int64" else cell
+    return tuple(value(kind, cell) for kind, cell in zip(types.values(), row))
+
+
+def by_spark(submit, scratch, jobs):
+    """What Spark reads in each of (statements, tables): for each table its types and rows."""
+    asked, out = scratch / "jobs.json", scratch / "found.json"
+    asked.write_text(json.dumps([{"statements": script and str(script), "tables": tables} for script, tables in jobs]))
+    submit(READS, asked, out)
+    found = []
+    for tables in json.loads(out.read_text()):
+        types = {table: dict(told["types"]) for table, told in tables.items()}
+        found.append({table: (types[table], [from_text(types[table], row) for row in told["rows"]])
+                      for table, told in tables.items()})
+    return found
+
+
+@pytest.fixture
+def odd_lake(serve, lake):
+    account = serve(page(*ODD))
+    run("sync", "--lake", lake, "--base-url", account.url, "--requests-per-second", 0)
+    return lake
+
+
+@pytest.fixture
+def states(serve, tmp_path):
+    """A lake in every state that there is before and after a compaction, and what it must come to.
+
+    The folder's name has in it what shells, SQL and patterns take for more than a letter."""
+    folder = tmp_path / "it's 100%20 [odd] {a,b} *"
+    account = serve(*(page(*PAGES[number], cursor="more" if number == 0 else None) for number in range(3)))
+    before, never = folder / "before", folder / "never compacted"
+
+    def export():
+        run("export", "--lake", before, "--base-url", account.url, "--requests-per-second", 0, "--flush-conversations", 1)
+
+    def copied(source, name):
+        return Path(shutil.copytree(source, folder / name))
+
+    export()
+    shutil.copytree(before, never)
+    run("compact", "--lake", before)
+    export()
+    # What no checkpoint names is half of a flush: of one that would bring every row a second time.
+    for place in (before, never):
+        for table in ("conversations", "messages"):
+            for stray in list((place / "_landing" / table).rglob("*-0000.parquet")):
+                shutil.copy(stray, stray.with_name(stray.name.replace("-0000.parquet", "-0009.parquet")))
+
+    first, compacted = copied(never, "first"), copied(before, "compacted")
+    for place in (first, compacted):
+        run("compact", "--lake", place)
+    # A compaction that was killed after it had replaced the messages; and one before it had forgotten what was landed.
+    half, forgetful = copied(before, "half"), copied(before, "forgetful")
+    for place, tables in ((half, ["messages"]), (forgetful, TABLES)):
+        for table in tables:
+            shutil.copytree(compacted / table, place / table, dirs_exist_ok=True)
+    assert files(half, "messages") != files(before, "messages")
+    shutil.rmtree(compacted / "_landing", ignore_errors=True)
+    return {never: first, **{place: compacted for place in (before, half, forgetful, compacted)}}
+
+
+def assert_read(engine, table, types, rows):
+    """That an engine has read the odd lake's table as it is: names and types in order, and every value."""
+    assert list(types.items()) == [(name, TYPES[engine][KINDS[name]]) for name in names_of(table)], f"{engine}: {table}"
+    assert_rows(as_rows(types, rows), expected_rows(ODD)[table], f"{engine}: {table}")
+
+
+# Spark is further down, where it is started once for everything.
+@pytest.mark.parametrize("engine", ["duckdb", "polars", "pyarrow", "clickhouse"])
+def test_every_engine_reads_the_same(odd_lake, engine):
+    read = {"duckdb": by_duckdb, "polars": by_polars, "pyarrow": by_pyarrow, "clickhouse": by_clickhouse}[engine]
+    for table in TABLES:
+        assert_read(engine, table, *read(odd_lake, table))
+
+
+def test_duckdb_sees_what_compact_will_make_of_it(states):
+    for place, compacted in states.items():
+        connection = connect()
+        connection.execute(run("views", "--engine", "duckdb", "--lake", place).stdout)
+        for table in TABLES:
+            assert latest(connection, table) == read(compacted, table), f"{place.name}: {table}"
+            if place.name == "before":
+                assert latest(connection, table, "") == read(place, table), table
+        assert len(latest(connection, "conversations")) == 6
+        # Views that were made before a compaction are right after it.
+        if place.name in ("before", "never compacted"):
+            run("compact", "--lake", place)
+            assert all(latest(connection, table) == read(compacted, table) for table in TABLES), place.name
+
+
+def latest(connection, table, suffix="_latest"):
+    found = connection.sql(f"SELECT * FROM {table}{suffix} ORDER BY ALL")
+    return as_rows(found.columns, found.fetchall())
+
+
+def read(lake, table):
+    """The rows of a table whose folder no pattern can name as it is."""
+    plain = Path(shutil.copytree(lake / table, lake.parent.parent / "plain" / lake.name / table, dirs_exist_ok=True))
+    return read_table(plain.parent, table)
+
+
+def test_spark_reads_the_same_and_sees_what_compact_will_make_of_it(states, odd_lake, submit, tmp_path):
+    chosen = {place: compacted for place, compacted in states.items() if place.name in ("never compacted", "half", "compacted")}
+    jobs = [(None, [f"{odd_lake}/{table}" for table in TABLES])]
+    for place in chosen:
+        script = tmp_path / f"{place.name}.sql"
+        script.write_text(run("views", "--engine", "spark", "--lake", place).stdout)
+        jobs.append((script, [*LATEST, *TABLES] if place.name == "compacted" else LATEST))
+    plain, *found = by_spark(submit, tmp_path, jobs)
+    for table in TABLES:
+        assert_read("spark", table, *plain[f"{odd_lake}/{table}"])
+    for (place, compacted), tables in zip(chosen.items(), found):
+        for name, (types, rows) in tables.items():
+            table = name.removesuffix("_latest")
+            assert list(types.items()) == [(name, TYPES["spark"][KINDS[name]]) for name in names_of(table)], name
+            in_order = sorted(as_rows(types, rows), key=repr)
+            assert in_order == sorted(read(compacted, table), key=repr), f"{place.name}: {name}"
+
+
+def test_a_filter_by_date_reads_that_date_alone(simulate, command, lake):
+    api = simulate("--conversations", 200, "--days", 10, "--messages", 2)
+    command("sync", api)
+    api.advance(hours=5)
+    command("export", api)
+    connection = connect()
+    connection.execute(command("views", None, "--engine", "duckdb").stdout)
+    [plan] = connection.sql("""EXPLAIN (ANALYZE, FORMAT json)
+        SELECT count(text) FROM messages_latest WHERE created_date = '2024-02-25'""").fetchall()
+    scans = [scan for scan in nodes(json.loads(plan[1])) if scan.get("Function") == "READ_PARQUET"]
+    # Conversations, messages and logs to find the newest, and messages for their text.
+    assert sorted(int(scan["Total Files Read"]) for scan in scans) == [0, 1, 1, 1, 1], scans
+
+
+def nodes(plan):
+    yield plan.get("extra_info", {})
+    for child in plan.get("children", []):
+        yield from nodes(child)
+
+
+def test_where_an_engine_cannot_read_it_says_so(command, serve, lake):
+    missing = command("views", None, "--engine", "duckdb", code=2)
+    assert "there is no lake" in missing.stderr and not missing.stdout
+    command("sync", serve(page(*ODD)))
+    for engine in ("athena", "bigquery", "snowflake"):
+        refused = command("views", None, "--engine", engine, code=2)
+        assert "cannot read the lake" in refused.stderr and "hint: " in refused.stderr and not refused.stdout
