@@ -41,7 +41,7 @@ pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> Str
             text.push_str(&compacted(&lake, table, format));
         }
     } else {
-        text.push_str(&comment(&[NO_TABLES]));
+        text.push_str(&comment(NO_TABLES));
     }
     text.push_str(&landed_files(&lake));
     for table in Table::ALL {

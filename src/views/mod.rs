@@ -96,5 +96,7 @@ const LATEST: &[&str] = &[
 const PRUNED: &str = "Filter by created_date where you can: only those dates are read.";
 
 /// Where there are no tables yet.
-const NO_TABLES: &str =
-    "The lake has no tables yet: once `compact` has made them, print these statements again for the views of them.";
+const NO_TABLES: &[&str] = &[
+    "The lake has no tables yet: once `compact` has made them, print these statements again for the views of them. Before",
+    "anything is landed there is no file to take the columns from, and none of these views can be made.",
+];

@@ -168,9 +168,9 @@ def assert_read(engine, table, types, rows):
 # Spark is further down, where it is started once for everything.
 @pytest.mark.parametrize("engine", ["duckdb", "polars", "pyarrow", "clickhouse"])
 def test_every_engine_reads_the_same(odd_lake, engine):
-    read = {"duckdb": by_duckdb, "polars": by_polars, "pyarrow": by_pyarrow, "clickhouse": by_clickhouse}[engine]
+    reader = {"duckdb": by_duckdb, "polars": by_polars, "pyarrow": by_pyarrow, "clickhouse": by_clickhouse}[engine]
     for table in TABLES:
-        assert_read(engine, table, *read(odd_lake, table))
+        assert_read(engine, table, *reader(odd_lake, table))
 
 
 def test_duckdb_sees_what_compact_will_make_of_it(states):
@@ -200,12 +200,12 @@ def read(lake, table):
 
 
 def test_spark_reads_the_same_and_sees_what_compact_will_make_of_it(states, odd_lake, submit, tmp_path):
-    chosen = {place: compacted for place, compacted in states.items() if place.name in ("never compacted", "half", "compacted")}
+    chosen = {place: states[place] for place in states if place.name in ("never compacted", "half", "compacted")}
     jobs = [(None, [f"{odd_lake}/{table}" for table in TABLES])]
-    for place in chosen:
+    for place, compacted in chosen.items():
         script = tmp_path / f"{place.name}.sql"
         script.write_text(run("views", "--engine", "spark", "--lake", place).stdout)
-        jobs.append((script, [*LATEST, *TABLES] if place.name == "compacted" else LATEST))
+        jobs.append((script, ["messages_latest", *TABLES] if place == compacted else LATEST))
     plain, *found = by_spark(submit, tmp_path, jobs)
     for table in TABLES:
         assert_read("spark", table, *plain[f"{odd_lake}/{table}"])

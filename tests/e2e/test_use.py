@@ -347,7 +347,7 @@ def test_a_closed_pipe_is_no_failure(simulate, command, lake):
 def test_help_teaches():
     text = run("--help", key=None).stdout
     assert "decagon-lake demo" in text and "Exit codes" in text
-    for name in ("sync", "export", "backfill", "compact", "status", "simulate", "demo"):
+    for name in ("sync", "export", "backfill", "compact", "status", "views", "simulate", "demo"):
         assert f"  {name}" in text
         assert "[env: DECAGON_" in run(name, "--help", key=None).stdout
 
