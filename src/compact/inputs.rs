@@ -8,7 +8,7 @@ use object_store::path::Path;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::lake::{Extent, FileReader, Lake};
+use crate::lake::{Extent, FETCH_AGAIN, FileReader, Lake};
 use crate::layout::{self, FlushId};
 use crate::merge::Copies;
 use crate::model::{CreatedDate, PerTable, Table, column, texts};
@@ -18,8 +18,15 @@ pub(super) struct Files {
     lake: Lake,
     runtime: Handle,
     tables: PerTable<File>,
-    /// The id that each was read up to, where another program may have written them in another order.
-    last_ids: Option<PerTable<String>>,
+    /// How far each was read, where another program may have written them in another order.
+    read_up_to: Option<PerTable<Place>>,
+}
+
+/// How far a file was read.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    key: Path,
+    last_id: String,
 }
 
 enum File {
@@ -55,8 +62,12 @@ impl Files {
                 ))
             }
         })?;
-        let last_ids = are_delta.then(PerTable::default);
-        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, last_ids }))
+        let place = |table| {
+            let key = found.get(table).as_ref().map(|object| object.location.clone()).unwrap_or_default();
+            Place { key, last_id: String::new() }
+        };
+        let read_up_to = are_delta.then(|| PerTable::from_fn(place));
+        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, read_up_to }))
     }
 
     /// The landing objects of one flush and date.
@@ -82,7 +93,7 @@ impl Files {
             }
             Ok::<_, Error>(File::Open(Box::new(first)))
         })?;
-        let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables, last_ids: None };
+        let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables, read_up_to: None };
         let has_older = matches!(older.get(Table::Conversations), File::Open(_));
         Ok(std::iter::once(newest).chain(has_older.then_some(older)).map(files).collect())
     }
@@ -97,31 +108,30 @@ impl Copies for Files {
         }
         let File::Open(reader) = file else { return Ok(None) };
         let batch = reader.next_batch()?;
-        match (&batch, &mut self.last_ids) {
+        match (&batch, &mut self.read_up_to) {
             (None, _) => *file = File::Ended,
-            (Some(batch), Some(last_ids)) => check_order(table, batch, last_ids.get_mut(table))?,
+            (Some(batch), Some(places)) => places.get_mut(table).go_on(&self.lake, batch)?,
             (Some(_), None) => {}
         }
         Ok(batch)
     }
 }
 
-/// Makes sure that the rows are sorted by their conversations, `last_id` being that of the row before.
-fn check_order(table: Table, batch: &RecordBatch, last_id: &mut String) -> Result<()> {
-    for id in texts(batch, column::CONVERSATION_ID).into_iter().flatten().flatten() {
-        if id < last_id.as_str() {
-            return Err(Error::integrity(format!(
-                "a file of {} is not sorted by {}",
-                table.name(),
-                column::CONVERSATION_ID
-            ))
-            .with_hint("another program has written it anew: bring the Delta table back to a version from before"));
+impl Place {
+    /// Makes sure that the rows of `batch`, which come next, are sorted by their conversations.
+    fn go_on(&mut self, lake: &Lake, batch: &RecordBatch) -> Result<()> {
+        for id in texts(batch, column::CONVERSATION_ID).into_iter().flatten().flatten() {
+            if id < self.last_id.as_str() {
+                let file = format!("{}/{}", lake.url(), self.key);
+                return Err(Error::integrity(format!("{file} is not sorted: another program has written it"))
+                    .with_hint(FETCH_AGAIN));
+            }
+            if id != self.last_id.as_str() {
+                id.clone_into(&mut self.last_id);
+            }
         }
-        if id != last_id.as_str() {
-            id.clone_into(last_id);
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// An input without some of its conversations; their children then belong to none, and the merge passes over them.

@@ -31,6 +31,7 @@ pub use adopt::{Adopted, adopt};
 pub use calls::StoreCalls;
 pub use checkpoint::{Checkpoint, Extent, Incremental, Landed, LandedObject, Ledger, Purpose, Walk};
 pub use cloud::{S3Addressing, StoreOptions};
+pub use delta::FETCH_AGAIN;
 pub use evidence::{Evidence, Observed, Verdict, Witness};
 pub use file_reader::FileReader;
 pub use file_writer::{Lifetime, TableWriter, encode};

@@ -27,8 +27,12 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::{CreatedDate, Table};
 
-/// What can be done about a table that another program has changed in a way that cannot be gone on with.
-const MEND: &str = "bring the table back to a version from before with that program (RESTORE); its history tells which";
+/// What can be done about a table that another program has changed in a way that cannot be gone on with. Nothing has been
+/// committed to it since.
+const RESTORE: &str = "bring the table back to the version before with that program (RESTORE); its history tells which";
+/// The same of a date. There may have been commits to others since, which RESTORE would undo in this table alone.
+pub const FETCH_AGAIN: &str = "delete the rows of that date from all four tables with that program, and fetch it again with \
+    `backfill --timestamp-filter created_at` and `compact`";
 
 /// One of a lake's tables. Its functions block, and must not be called on an async thread.
 pub(super) struct DeltaTable {
@@ -74,7 +78,10 @@ impl DeltaTable {
         match seen.files.get(&date).map(Vec::as_slice) {
             None | Some([]) => Ok(None),
             Some([object]) => Ok(Some(object.clone())),
-            Some(several) => Err(self.altered(format!("has {} files for {date}, not one", several.len()))),
+            Some(several) => {
+                let how = format!("has {} files for {date}, not one", several.len());
+                Err(self.altered(how).with_hint(FETCH_AGAIN))
+            }
         }
     }
 
@@ -185,7 +192,7 @@ impl DeltaTable {
     /// Something about the table that this program did not do.
     fn altered(&self, how: String) -> Error {
         let place = format!("{}/{}", self.lake.url(), layout::table_folder(self.table));
-        Error::integrity(format!("the Delta table {place} {how}: another program has written to it")).with_hint(MEND)
+        Error::integrity(format!("the Delta table {place} {how}: another program has written to it")).with_hint(RESTORE)
     }
 
     fn failed(&self, verb: &str, error: KernelError) -> Error {
