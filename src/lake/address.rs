@@ -1,6 +1,6 @@
 //! From the address of a lake to its store.
 
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
@@ -51,11 +51,12 @@ impl Lake {
         };
         let failed = |error| Error::store(format!("cannot open the lake {}", path.display())).caused_by(error);
         let path = std::path::absolute(&path).map_err(failed)?;
-        let root = Path::from_absolute_path(&path)
+        let whole = Path::from_absolute_path(&path)
             .map_err(|error| Error::usage(format!("--lake {address} cannot be used as a path")).caused_by(error))?;
+        let (store, prefix) = below_what_is_there(&path, &whole).unwrap_or_else(|| (LocalFileSystem::new(), whole));
         // Commits promise durability, so writes are synced.
-        let store = LocalFileSystem::new().with_automatic_cleanup(true).with_fsync(true);
-        let store = Arc::new(Bounded::new(PrefixStore::new(store, root), limit.clone()));
+        let store = store.with_automatic_cleanup(true).with_fsync(true);
+        let store = Arc::new(Bounded::new(PrefixStore::new(store, prefix), limit.clone()));
         let (url, needs_lock) = (path.display().to_string(), options.needs_lock);
         Ok(Lake { url, backend: Backend::Local, store, parted: None, folder: Some(path), limit, needs_lock })
     }
@@ -118,6 +119,14 @@ impl Lake {
     ) -> Self {
         Lake { folder: Some(folder), parted: None, ..Self::on(store, url, call_timeout) }
     }
+}
+
+/// The disk below the innermost folder around, or of, the lake at `path` that is there already, and the lake's prefix in it.
+/// Folders go with the last object in them, but not that one, which is the user's own.
+fn below_what_is_there(path: &FilePath, whole: &Path) -> Option<(LocalFileSystem, Path)> {
+    let folder = path.ancestors().find(|folder| folder.is_dir())?;
+    let prefix = whole.prefix_match(&Path::from_absolute_path(folder).ok()?)?.collect();
+    Some((LocalFileSystem::new_with_prefix(folder).ok()?, prefix))
 }
 
 /// The host of a URL, which is the bucket of an s3:// one.

@@ -3,7 +3,6 @@
 //! Promises: what is tried is removed again, and nothing else is touched. Must not know: how it is told.
 
 use std::fs::{File, TryLockError};
-use std::path::{Path as FilePath, PathBuf};
 
 use bytes::Bytes;
 use chrono::Duration;
@@ -62,16 +61,12 @@ impl Capability {
 pub struct Probe<'a> {
     lake: &'a Lake,
     run: RunId,
-    /// On local disks, the folder around the lake that was there before.
-    outside: Option<PathBuf>,
 }
 
 impl<'a> Probe<'a> {
     /// Begins a trial of the lake's store.
     pub fn new(lake: &'a Lake, run: RunId) -> Self {
-        let folders = lake.folder.iter().flat_map(|folder| folder.ancestors());
-        let outside = folders.into_iter().find(|folder| folder.exists()).map(FilePath::to_owned);
-        Probe { lake, run, outside }
+        Probe { lake, run }
     }
 
     /// Tries one capability; those before it must hold.
@@ -94,10 +89,6 @@ impl<'a> Probe<'a> {
     pub async fn clean(self) {
         // What fails here has been told already.
         let _ = self.delete().await;
-        if let Some(folder) = self.outside {
-            // Folders that are empty go with their last object, the user's own as well.
-            let _ = std::fs::create_dir_all(folder);
-        }
     }
 
     fn key(&self, name: &str) -> Path {

@@ -481,6 +481,9 @@ def test_what_else_check_tells(simulate, tmp_path, lake):
     lake.mkdir()
     run("check", "--lake", lake, "--base-url", api.url)
     assert list(lake.parent.iterdir()) == [lake] and not list(lake.iterdir()), "the user's own folder stays"
+    before = lake.stat().st_ino
+    run("check", "--lake", "a/new/one", "--base-url", api.url, cwd=lake)
+    assert lake.stat().st_ino == before and not list(lake.iterdir()), "also as the one that it is run in"
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     failed = run("check", "--lake", blocked / "lake", "--base-url", api.url, code=5)
