@@ -126,6 +126,8 @@ fn remove_file(file: &FilePath) -> Result<()> {
 /// The name of the object that a file was to become.
 fn staged_for(file: &FilePath) -> Option<&str> {
     let (name, number) = file.file_name()?.to_str()?.rsplit_once('#')?;
-    let known = [".parquet", ".json", ".jsonl", ".now", ".upload"].iter().any(|ending| name.ends_with(ending));
+    let endings = [".parquet", ".json", ".jsonl", ".now", ".upload"];
+    // The last is the one object of a Delta table's log that has no ending.
+    let known = endings.iter().any(|ending| name.ends_with(ending)) || name == "_last_checkpoint";
     (known && !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some(name)
 }
