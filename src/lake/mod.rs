@@ -1,7 +1,9 @@
-//! The lake in its store: opening it, who may write to it, its commits, its Parquet files and its reports.
+//! The lake in its store: opening it, who may write to it, its commits, its tables in either format, its Parquet files and
+//! its reports.
 //!
-//! This is the only module that talks to storage, and it does so through `object_store`, but for what that does not know
-//! of local disks: locks, and files that were not in their place yet. Must not know: the API.
+//! This is the only module that talks to storage, and it does so through `object_store` (`delta_kernel` is given the same
+//! store), but for what that does not know of local disks: locks, and files that were not in their place yet. Must not
+//! know: the API.
 
 mod address;
 mod adopt;

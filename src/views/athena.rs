@@ -34,15 +34,11 @@ pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
         "They read folders whose names begin with _, which Athena's documentation advises against. See first that it does:",
         "SELECT count(*) FROM decagon_checkpoints is never 0.",
     ]));
-    for table in Table::ALL {
-        text.push_str(&compacted(&lake, table, format));
-        text.push_str(&projected(&lake, &format!("{}_landing", table.name()), &landing(table), table));
-    }
-    text.push_str(&landed_files(&lake));
-    for table in Table::ALL {
-        text.push_str(&copies(table));
-    }
-    text.push_str(&DIALECT.latest());
+    let tables = |table: Table| {
+        let landed = projected(&lake, &format!("{}_landing", table.name()), &landing(table), table);
+        compacted(&lake, table, format) + &landed
+    };
+    text.push_str(&DIALECT.statements(tables, &landed_files(&lake), copies));
     Ok(text)
 }
 

@@ -33,14 +33,8 @@ pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
         text.push_str(&comment(&["Put the name of your connection to Cloud Storage where it says CONNECTION."]));
     }
     text.push_str(&comment(LATEST));
-    for table in Table::ALL {
-        text.push_str(&compacted(&lake, table, format));
-    }
-    text.push_str(&landed_files(&lake));
-    for table in Table::ALL {
-        text.push_str(&copies(&lake, table, format));
-    }
-    text.push_str(&DIALECT.latest());
+    let tables = |table| compacted(&lake, table, format);
+    text.push_str(&DIALECT.statements(tables, &landed_files(&lake), |table| copies(&lake, table, format)));
     Ok(text)
 }
 

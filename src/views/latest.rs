@@ -45,13 +45,17 @@ impl Dialect {
         [column::CONVERSATION_ID, self.date_column(), column::RUN_ID, column::SEQ, "landed"]
     }
 
-    /// `newest_copies`, and the four views of the newest rows.
-    pub(super) fn latest(&self) -> String {
-        let mut text = self.newest_copies();
-        for table in Table::ALL {
-            text.push_str(&self.latest_rows(table));
-        }
-        text
+    /// All statements in the order in which they rest on each other: the tables, what is landed, every copy of a table's
+    /// rows, which copies are the newest, and the four views of their rows.
+    pub(super) fn statements(
+        &self,
+        tables: impl Fn(Table) -> String,
+        landed_files: &str,
+        copies: impl Fn(Table) -> String,
+    ) -> String {
+        let all = |of: &dyn Fn(Table) -> String| Table::ALL.map(of).concat();
+        let latest = all(&|table| self.latest_rows(table));
+        [&all(&tables), landed_files, &all(&copies), &self.newest_copies(), &latest].concat()
     }
 
     fn newest_copies(&self) -> String {

@@ -45,14 +45,7 @@ CREATE STAGE IF NOT EXISTS decagon_lake URL = {} STORAGE_INTEGRATION = INTEGRATI
 ",
         escaped(&format!("{lake}/"))
     ));
-    for table in Table::ALL {
-        text.push_str(&compacted(table, format));
-    }
-    text.push_str(&landed_files());
-    for table in Table::ALL {
-        text.push_str(&copies(table));
-    }
-    text.push_str(&DIALECT.latest());
+    text.push_str(&DIALECT.statements(|table| compacted(table, format), &landed_files(), copies));
     Ok(text)
 }
 

@@ -39,18 +39,11 @@ pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> Res
     }
     text.push_str(&comment(LATEST));
     text.push_str(&comment(&[PRUNED]));
-    if has_tables {
-        for table in Table::ALL {
-            text.push_str(&compacted(&lake, table, format));
-        }
-    } else {
+    if !has_tables {
         text.push_str(&comment(NO_TABLES));
     }
-    text.push_str(&landed_files(&lake));
-    for table in Table::ALL {
-        text.push_str(&copies(&lake, table, format));
-    }
-    text.push_str(&DIALECT.latest());
+    let tables = |table| if has_tables { compacted(&lake, table, format) } else { String::new() };
+    text.push_str(&DIALECT.statements(tables, &landed_files(&lake), |table| copies(&lake, table, format)));
     Ok(text)
 }
 

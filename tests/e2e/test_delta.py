@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pytest
 from conftest import ROOT, page, run
 from deltalake import DeltaTable, Field, write_deltalake
-from truth import TABLES, as_rows, assert_exact, connect, decoded, read_table
+from truth import TABLES, as_rows, assert_exact, connect, decoded, read_delta, read_table
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from proxy import Proxy  # noqa: E402
@@ -64,11 +64,7 @@ def with_duckdb(server=None):
 
 
 def with_delta_rs(server=None, version=None):
-    def read(lake, table):
-        found = DeltaTable(f"{lake}/{table}", version=version, storage_options=options(server))
-        return decoded(found.to_pyarrow_table().to_pylist())
-
-    return read
+    return lambda lake, table: read_delta(lake, table, version=version, storage_options=options(server))
 
 
 def with_polars(server=None):

@@ -4,8 +4,9 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from conftest import BINARY, KEY, environment, page
-from truth import assert_exact, read_table
+from truth import FORMATS, assert_exact, read_table
 
 
 def conversation(own_id, **fields):
@@ -43,21 +44,22 @@ def test_what_is_broken_is_told_with_its_evidence(simulate, command, lake):
     assert before == {path: path.read_bytes() for path in Path(lake).rglob("*") if path.is_file()}, "it only reads"
 
 
-def test_one_conversation_under_two_dates_is_mended(serve, command, lake):
+@pytest.mark.parametrize("kept_as, read", FORMATS)
+def test_one_conversation_under_two_dates_is_mended(serve, command, lake, kept_as, read):
     """The API showed no date at first, and then it did."""
     early = conversation("a", created_at="unknown", updated_at="2024-01-01T11:00:00Z", tags=[{"name": "x"}])
     late = conversation("a", updated_at="2024-01-01T12:00:00Z")
     other = conversation("b", created_at="unknown", updated_at="2024-01-01T11:00:00Z")
     api = serve(page(early, other), page(late))
-    command("sync", api)
+    command("sync", api, "--format", kept_as)
     command("sync", api)
     done = command("verify", None, "--json", code=6)
     assert findings(done) == {"unique_across_dates": 1} and "--repair" in done.stderr
     mended = command("verify", None, "--repair", "--json")
     assert findings(mended) == {} and json.loads(mended.stdout)["removed_copies"] == 1
-    rows = {row["conversation_id"]: row for row in read_table(lake, "conversations")}
+    rows = {row["conversation_id"]: row for row in read(lake, "conversations")}
     assert rows["a"]["created_date"] is not None and rows["b"]["created_date"] is None
-    assert len(read_table(lake, "messages")) == 2 and read_table(lake, "tags") == []
+    assert len(read(lake, "messages")) == 2 and read(lake, "tags") == []
     again = command("verify", None, "--repair", "--json")
     assert json.loads(again.stdout)["removed_copies"] == 0
 
@@ -68,9 +70,10 @@ def test_no_lake_is_no_sound_lake(command, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_beside_a_run_that_replaces_what_is_read_nothing_is_alarmed(simulate, command, lake):
+@pytest.mark.parametrize("kept_as, read", FORMATS)
+def test_beside_a_run_that_replaces_what_is_read_nothing_is_alarmed(simulate, command, lake, kept_as, read):
     api = simulate("--conversations", 2_030, "--days", 8, "--messages", 4)
-    command("sync", api)
+    command("sync", api, "--format", kept_as)
     for _ in range(6):
         api.advance(hours=6)
         running = subprocess.Popen(
@@ -80,7 +83,7 @@ def test_beside_a_run_that_replaces_what_is_read_nothing_is_alarmed(simulate, co
         while running.poll() is None:
             command("verify")
         assert running.returncode == 0
-    assert_exact(lake, api.conversations())
+    assert_exact(lake, api.conversations(), read)
     command("verify")
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import duckdb
+from deltalake import DeltaTable
 
 CONVERSATION_FIELDS = {
     "user_id": "text", "destination": "text", "created_at": "time", "updated_at": "time", "last_message_at": "time",
@@ -82,6 +83,11 @@ def read_table(lake, table):
     return as_rows([column[0] for column in result.description], result.fetchall())
 
 
+def read_delta(lake, table, **options):
+    """The same of a Delta table, read with delta-rs."""
+    return decoded(DeltaTable(f"{lake}/{table}", **options).to_pyarrow_table().to_pylist())
+
+
 def as_rows(names, tuples):
     """Rows by column, JSON columns as Python objects."""
     return decoded(dict(zip(names, values)) for values in tuples)
@@ -127,3 +133,7 @@ def files(lake, folder):
     """The Parquet files under a folder of a local lake: their bytes by key."""
     root = Path(lake)
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted((root / folder).rglob("*.parquet"))}
+
+
+# How the tables of a lake may be kept, and what reads them.
+FORMATS = [("parquet", read_table), ("delta", read_delta)]

@@ -1,7 +1,7 @@
 //! One table as a Delta table: what its log says it has, and how a publication gets into it.
 //!
 //! The log is read and written by `delta_kernel`, through the lake's own store, so that its calls are bounded and counted as
-//! all are. (The protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md.) Promises: a publication is
+//! all are. (The protocol: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>.) Promises: a publication is
 //! committed once, however often it is carried out, as its number is the transaction identifier of its commit; what
 //! other programs have committed stays. Must not know: what publications are for.
 
