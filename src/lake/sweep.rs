@@ -131,3 +131,18 @@ fn staged_for(file: &FilePath) -> Option<&str> {
     let known = endings.iter().any(|ending| name.ends_with(ending)) || name == "_last_checkpoint";
     (known && !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_to_become_an_object_counts_as_staged() {
+        let name = |file: &str| staged_for(FilePath::new(file)).map(str::to_owned);
+        assert_eq!(name("tags/created_date=2024-01-01/part-0.parquet#12").as_deref(), Some("part-0.parquet"));
+        assert_eq!(name("tags/_delta_log/_last_checkpoint#1").as_deref(), Some("_last_checkpoint"));
+        for other in ["tags/part-0.parquet", "tags/part-0.parquet#", "tags/part-0.parquet#x", "tags/notes#1", "#1"] {
+            assert_eq!(name(other), None, "{other}");
+        }
+    }
+}

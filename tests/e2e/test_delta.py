@@ -157,6 +157,16 @@ def test_one_commit_a_table_and_run_and_none_without_news(simulate, command, lak
         assert len(adds) == len(set(adds)), "a name is used once"
 
 
+def test_many_dates_take_several_commits(simulate, command, lake):
+    api = simulate("--conversations", 400, "--days", 200, "--messages", 2)
+    command("sync", api, *DELTA)
+    for table in TABLES:
+        _, *parts = commits(lake, table)
+        added = [sum("add" in action for action in commit) for commit in parts]
+        assert len(added) == 2 and max(added) == 128 and sum(added) == len(data_files(lake, table))
+    assert_exact(lake, api.conversations(), with_delta_rs())
+
+
 def test_snapshots_stay_for_whoever_reads_them(simulate, command, lake):
     """A reader in the middle of a compaction has what it began with; so has who travels back in time."""
     api = simulate(*SMALL)
