@@ -140,7 +140,7 @@ impl DeltaTable {
         let rows = i64::try_from(*replacement.extent.rows.get(self.table)).unwrap_or(i64::MAX);
         let count = Arc::new(Int64Array::from(vec![rows])) as ArrayRef;
         let stats = StructArray::from(vec![(Arc::new(Field::new("numRecords", DataType::Int64, true)), count)]);
-        // When the run that wrote it began: the time of the object itself would take a call.
+        // About when it was written: the time of the object itself would take a call.
         let meta = FileMeta::new(
             location,
             replacement.written_at.timestamp_millis(),

@@ -13,8 +13,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::DateTime;
+use delta_kernel::engine::arrow_conversion::TryFromArrow;
 use delta_kernel::scan::state::ScanFile;
 use delta_kernel::schema::{DataType, SchemaRef, StructField, StructType};
+use delta_kernel::table_features::ColumnMappingMode;
 use delta_kernel::{KernelError, Snapshot, SnapshotRef};
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
 use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
@@ -119,17 +121,17 @@ impl DeltaTable {
         Ok(cached.clone())
     }
 
+    /// Reads what the log says by now, where `before` is what it said.
     fn read(&self, before: Option<Seen>) -> Result<Option<Seen>> {
-        let version = before.as_ref().map(|seen| seen.snapshot.version());
-        let snapshot = match before.as_ref().map(|seen| Arc::clone(&seen.snapshot)) {
-            Some(snapshot) => Snapshot::builder_from(snapshot).build(&self.engine),
+        let snapshot = match &before {
+            Some(seen) => Snapshot::builder_from(Arc::clone(&seen.snapshot)).build(&self.engine),
             None => Snapshot::builder_for(&self.url).build(&self.engine),
         };
         let snapshot = match snapshot {
             Err(KernelError::EmptyLog) => return Ok(None),
             other => other.map_err(|error| self.failed("read", error))?,
         };
-        if let Some(before) = before.filter(|_| version == Some(snapshot.version())) {
+        if let Some(before) = before.filter(|before| before.snapshot.version() == snapshot.version()) {
             return Ok(Some(before));
         }
         self.check_columns(&snapshot)?;
@@ -206,6 +208,3 @@ impl DeltaTable {
         }
     }
 }
-
-use delta_kernel::engine::arrow_conversion::TryFromArrow;
-use delta_kernel::table_features::ColumnMappingMode;
