@@ -13,7 +13,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
-use super::delta::DeltaTable;
+use super::delta::{DeltaTable, Standing};
 use super::{Format, Lake, LakeFile, Lease, Publication};
 use crate::error::{Error, Result};
 use crate::layout::{self, FlushId};
@@ -111,14 +111,15 @@ impl Tables {
         let publication = publication.clone();
         let task = tokio::task::spawn_blocking(move || {
             // Who sees a conversation, sees its children too; and where one table has been changed by others, none is.
-            let order = || Table::CHILDREN.into_iter().chain([Table::Conversations]).map(|table| delta.get(table));
-            for table in order() {
-                if let Some(change) = table.prepare(&publication)?.filter(|change| *change != Change::Made) {
-                    return Ok(change);
+            let mut ready = Vec::new();
+            for table in Table::CHILDREN.into_iter().chain([Table::Conversations]).map(|table| delta.get(table)) {
+                match table.standing(&publication)? {
+                    Standing::Outrun(place) => return Ok(Change::Outrun(place)),
+                    standing => ready.push((table, standing)),
                 }
             }
-            for table in order() {
-                if let outrun @ Change::Outrun(_) = table.publish(&publication)? {
+            for (table, standing) in ready {
+                if let outrun @ Change::Outrun(_) = table.publish(&publication, standing)? {
                     return Ok(outrun);
                 }
             }

@@ -32,56 +32,70 @@ const TRIES: usize = 16;
 /// After how many commits the log is summed up in a checkpoint, as other writers do.
 const COMMITS_PER_CHECKPOINT: u64 = 10;
 
+/// How a table stands to a publication.
+pub(in crate::lake) enum Standing {
+    /// It has taken it up, or a later one.
+    Has,
+    /// Another program has changed what it was made of: where.
+    Outrun(String),
+    /// It can take it up, as it was seen; where there is no table yet, once there is one.
+    Ready(Option<Seen>),
+}
+
 impl DeltaTable {
-    /// Looks whether the table can take up a publication: `None` where it can.
+    /// Looks how the table stands to a publication by now.
     ///
     /// # Errors
     /// Where the store fails, or another program has changed the table beyond use.
-    pub(in crate::lake) fn prepare(&self, publication: &Publication) -> Result<Option<Change>> {
-        match self.see_again()? {
-            None => Ok(None),
-            Some(seen) if self.has(&seen, publication)? => Ok(Some(Change::Made)),
-            Some(seen) => Ok(self.outrun(&seen, publication).map(Change::Outrun)),
+    pub(in crate::lake) fn standing(&self, publication: &Publication) -> Result<Standing> {
+        let Some(seen) = self.see_again()? else { return Ok(Standing::Ready(None)) };
+        if self.has(&seen, publication)? {
+            return Ok(Standing::Has);
         }
+        Ok(self.outrun(&seen, publication).map_or(Standing::Ready(Some(seen)), Standing::Outrun))
     }
 
-    /// Commits a publication, unless that has been done.
+    /// Commits a publication, unless that has been done. The table stood to it as `standing` says.
     ///
     /// # Errors
-    /// As [`DeltaTable::prepare`]; it may have been committed all the same.
-    pub(in crate::lake) fn publish(&self, publication: &Publication) -> Result<Change> {
-        for attempt in 0..TRIES {
-            // It was looked at just now, to see whether it can be done. Where that is outrun, the commit fails.
-            let seen = if attempt == 0 { self.seen()? } else { self.see_again()? };
-            let Some(seen) = seen else {
-                self.create()?;
-                continue;
-            };
-            if self.has(&seen, publication)? {
-                return Ok(Change::Made);
-            }
-            if let Some(place) = self.outrun(&seen, publication) {
-                return Ok(Change::Outrun(place));
-            }
-            let failed = |error| self.failed("commit to", error);
-            match self.transaction(&seen, publication).and_then(|it| it.commit(&self.engine)).map_err(failed)? {
-                CommitResult::Committed(committed) => {
-                    let due = committed.post_commit_stats().commits_since_checkpoint >= COMMITS_PER_CHECKPOINT;
-                    if let Some(snapshot) = committed.post_commit_snapshot().filter(|_| due) {
-                        self.sum_up(snapshot);
+    /// As [`DeltaTable::standing`]; it may have been committed all the same.
+    pub(in crate::lake) fn publish(&self, publication: &Publication, mut standing: Standing) -> Result<Change> {
+        for _ in 0..TRIES {
+            match standing {
+                Standing::Has => return Ok(Change::Made),
+                Standing::Outrun(place) => return Ok(Change::Outrun(place)),
+                Standing::Ready(None) => self.create()?,
+                Standing::Ready(Some(seen)) => {
+                    if self.commit(&seen, publication)? {
+                        return Ok(Change::Made);
                     }
-                    self.forget();
-                    return Ok(Change::Made);
                 }
-                // Somebody came first. What it was is looked at, and then it is tried again.
-                CommitResult::Conflicted(conflict) => {
-                    tracing::debug!(version = conflict.conflict_version(), "another commit to {} came first", self.url);
-                }
-                CommitResult::Retryable(failure) => return Err(self.failed("commit to", failure.error)),
             }
+            standing = self.standing(publication)?;
         }
         Err(Error::held(format!("other programs commit to {}/{} all the time", self.lake.url(), self.table.name()))
             .with_hint("nothing is lost: run this again when they have ended"))
+    }
+
+    /// Commits a publication to the table as it was seen. Returns false where somebody came first: what it was has to be
+    /// looked at before it is tried again.
+    fn commit(&self, seen: &Seen, publication: &Publication) -> Result<bool> {
+        let failed = |error| self.failed("commit to", error);
+        match self.transaction(seen, publication).and_then(|it| it.commit(&self.engine)).map_err(failed)? {
+            CommitResult::Committed(committed) => {
+                let due = committed.post_commit_stats().commits_since_checkpoint >= COMMITS_PER_CHECKPOINT;
+                if let Some(snapshot) = committed.post_commit_snapshot().filter(|_| due) {
+                    self.sum_up(snapshot);
+                }
+                self.forget();
+                Ok(true)
+            }
+            CommitResult::Conflicted(conflict) => {
+                tracing::debug!(version = conflict.conflict_version(), "another commit to {} came first", self.url);
+                Ok(false)
+            }
+            CommitResult::Retryable(failure) => Err(failed(failure.error)),
+        }
     }
 
     /// Whether the table has taken up a publication, or a later one.

@@ -8,6 +8,8 @@
 mod commit;
 mod vacuum;
 
+pub(super) use commit::Standing;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,7 +51,7 @@ pub(super) struct DeltaTable {
 
 /// What was last seen of a table.
 #[derive(Clone)]
-struct Seen {
+pub(super) struct Seen {
     snapshot: SnapshotRef,
     files: Arc<BTreeMap<CreatedDate, Vec<ObjectMeta>>>,
 }
