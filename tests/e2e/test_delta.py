@@ -91,6 +91,13 @@ def data_files(lake, table):
     return set(Path(lake, table).glob("created_date=*/*.parquet"))
 
 
+def sync_often(command, api, times):
+    """Makes so many commits to each table."""
+    for _ in range(times):
+        api.advance(hours=3)
+        command("sync", api, *DELTA)
+
+
 def test_every_reader_sees_the_same(simulate, command, lake):
     api = simulate(*SMALL)
     command("sync", api, *DELTA)
@@ -203,10 +210,7 @@ def test_what_was_replaced_is_kept_for_a_time_and_then_removed(simulate, command
 
 def test_the_log_is_summed_up(simulate, command, lake):
     api = simulate(*SMALL)
-    command("sync", api, *DELTA)
-    for _ in range(11):
-        api.advance(hours=3)
-        command("sync", api)
+    sync_often(command, api, 12)
     for table in TABLES:
         log = lake / table / "_delta_log"
         [last] = log.glob("_last_checkpoint")
@@ -225,10 +229,7 @@ def test_the_log_is_summed_up(simulate, command, lake):
 
 def test_an_old_log_is_cut_at_a_checkpoint(simulate, command, lake):
     api = simulate(*SMALL)
-    command("sync", api, *DELTA)
-    for _ in range(10):
-        api.advance(hours=3)
-        command("sync", api)
+    sync_often(command, api, 11)
     logs = {table: sorted((lake / table / "_delta_log").glob("0*")) for table in TABLES}
     for days, left in ((29, 0), (31, None)):
         for path in (path for paths in logs.values() for path in paths):
