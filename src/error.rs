@@ -52,13 +52,14 @@ pub struct Error {
     kind: Kind,
     message: String,
     hint: Option<String>,
+    status: Option<u16>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// A failure of `kind`, told in one lower-case line without a full stop.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), hint: None, source: None }
+        Error { kind, message: message.into(), hint: None, status: None, source: None }
     }
 
     /// Wrong flags, environment or configuration.
@@ -115,6 +116,18 @@ impl Error {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Adds the HTTP status that the API refused with.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The HTTP status that the API refused with, where it did.
+    pub fn status(&self) -> Option<u16> {
+        self.status
     }
 
     /// The kind, which decides the exit code.

@@ -4,6 +4,7 @@
 //! configured host alone; neither the key nor the query (which may hold an end user's address) is in any message. Must
 //! not know: when requests are sent.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION};
@@ -35,13 +36,58 @@ pub(super) struct Endpoint {
 pub(super) enum Failure {
     /// Another try may succeed; the server may have said when.
     Passing { error: Error, retry_after: Option<Duration> },
+    /// A response came, and its JSON is at fault.
+    Flawed { error: Error, flaw: Flaw },
     /// It would end the same way again.
     Lasting(Error),
 }
 
+/// How a response's JSON is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Flaw {
+    /// Whether it ends too early, which happens on the way; else it is malformed, which the server does.
+    cut: bool,
+    /// What tells one body from another.
+    fingerprint: u64,
+}
+
+/// The flaws of earlier responses to the same request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flaws(Vec<Flaw>);
+
+/// What becomes of a request whose response is flawed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NextTry {
+    /// It is sent once more: what comes then shows whether the server means it.
+    OnceMore,
+    /// It is tried again, as after any failure that may pass.
+    TryAgain,
+    /// It would be answered in the same way again.
+    Refuse,
+}
+
+impl Flaws {
+    /// Whether it is the server that sends the response so: it came malformed before, or cut at the very same byte.
+    fn confirm(&self, flaw: Flaw) -> bool {
+        if flaw.cut { self.0.contains(&flaw) } else { self.0.iter().any(|earlier| !earlier.cut) }
+    }
+
+    /// Takes note of the flaw of a response that could not be salvaged.
+    pub(super) fn note(&mut self, flaw: Flaw) -> NextTry {
+        let verdict = match (flaw.cut, self.confirm(flaw)) {
+            (true, _) => NextTry::TryAgain,
+            (false, false) => NextTry::OnceMore,
+            (false, true) if self.0.contains(&flaw) => NextTry::Refuse,
+            (false, true) => NextTry::TryAgain,
+        };
+        self.0.push(flaw);
+        verdict
+    }
+}
+
 impl Endpoint {
-    /// Sends one request.
-    pub(super) async fn ask(&self, query: &[(&str, String)]) -> Result<Fetched, Failure> {
+    /// Sends one request, of which earlier responses had `flaws`.
+    pub(super) async fn ask(&self, query: &[(&str, String)], flaws: &Flaws) -> Result<Fetched, Failure> {
         let sent = self.http.get(self.url.clone()).query(query).send().await;
         let response = sent.map_err(|error| self.transport(error))?;
         if !response.status().is_success() {
@@ -53,20 +99,22 @@ impl Endpoint {
         let body = self.read(response).await?;
         let received_at = self.clock.now();
         tracing::debug!(bytes = body.len(), "response");
-        let parsed = tokio::task::spawn_blocking(move || Page::parse(body)).await;
+        let flaws = flaws.clone();
+        let parsed = tokio::task::spawn_blocking(move || parse(body, &flaws)).await;
         match parsed.map_err(|error| Failure::Lasting(Error::bug("the page parser failed").caused_by(error)))? {
             Ok(page) => Ok(Fetched { page, received_at }),
-            Err(fault) => Err(self.no_page(status, &fault)),
+            Err((fault, flaw)) => Err(self.no_page(status, &fault, flaw)),
         }
     }
 
-    fn no_page(&self, status: StatusCode, fault: &PageError) -> Failure {
+    fn no_page(&self, status: StatusCode, fault: &PageError, flaw: Option<Flaw>) -> Failure {
         let (told, words) = (self.shown(&fault.to_string()), self.shown(fault.beginning()));
         let error = Error::api(format!("{} answered {status}, but {told}: {words}", self.url))
             .with_hint("check that --base-url is the export API's own address");
-        match fault {
-            PageError::NotJson { .. } => Failure::Passing { error, retry_after: None },
-            PageError::StrangeCursor { .. } | PageError::NoConversations { .. } => Failure::Lasting(error),
+        match (fault, flaw) {
+            (_, Some(flaw)) => Failure::Flawed { error, flaw },
+            (PageError::NotJson { .. }, None) => Failure::Passing { error, retry_after: None },
+            (PageError::StrangeCursor { .. } | PageError::NoConversations { .. }, None) => Failure::Lasting(error),
         }
     }
 
@@ -124,7 +172,9 @@ impl Endpoint {
     /// Tells what a status other than 2xx means.
     fn refusal(&self, status: StatusCode, headers: &HeaderMap, words: &str) -> Failure {
         let message = |what: &str| format!("{} {what}: {status}: {words}", self.url);
-        let lasting = |what: &str, hint: &str| Failure::Lasting(Error::api(message(what)).with_hint(hint));
+        let lasting = |what: &str, hint: &str| {
+            Failure::Lasting(Error::api(message(what)).with_hint(hint).with_status(status.as_u16()))
+        };
         match status.as_u16() {
             401 => lasting(
                 "does not accept the API key",
@@ -163,4 +213,22 @@ impl Endpoint {
         }
         self.shown(&target.origin().ascii_serialization())
     }
+}
+
+/// Parses a body. Where the server means its malformed JSON, as its earlier `flaws` show, the page is salvaged.
+fn parse(body: Vec<u8>, flaws: &Flaws) -> Result<Page, (PageError, Option<Flaw>)> {
+    let fault = match Page::parse(body) {
+        Ok(page) => return Ok(page),
+        Err(fault) => fault,
+    };
+    let PageError::NotJson { reason, body: Some(body), .. } = &fault else { return Err((fault, None)) };
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    let flaw = Flaw { cut: reason.is_eof(), fingerprint: hasher.finish() };
+    if flaws.confirm(flaw)
+        && let Some(page) = Page::salvage(body, flaw.cut).map_err(|fault| (fault, None))?
+    {
+        return Ok(page);
+    }
+    Err((fault, Some(flaw)))
 }

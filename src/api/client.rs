@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::address::{endpoint, is_loopback};
-use super::attempt::{Endpoint, Failure};
+use super::attempt::{Endpoint, Failure, Flaws, NextTry};
 use super::page::Page;
 use super::retry::RetryPolicy;
 use super::{ApiKey, Pacer};
@@ -139,7 +139,7 @@ impl Client {
         shutdown: &CancellationToken,
     ) -> Result<Fetched> {
         let query = query(request, cursor);
-        let mut delays = self.retry.delays();
+        let (mut delays, mut flaws) = (self.retry.delays(), Flaws::default());
         let mut started = None;
         for attempt in 1_usize.. {
             // The first request has to be connected for, and one after a failure may have to be.
@@ -154,7 +154,7 @@ impl Client {
             self.tally.last_request_at = Some(self.clock.now());
             let tried = tokio::select! {
                 biased;
-                tried = self.endpoint.ask(&query) => tried,
+                tried = self.endpoint.ask(&query, &flaws) => tried,
                 () = self.cut_off(shutdown) => return Err(Error::interrupted()),
             };
             if connects {
@@ -165,6 +165,15 @@ impl Client {
                 Ok(fetched) => return Ok(fetched),
                 Err(Failure::Lasting(error)) => return Err(error),
                 Err(Failure::Passing { error, retry_after }) => (error, retry_after),
+                Err(Failure::Flawed { error, flaw }) => match flaws.note(flaw) {
+                    NextTry::TryAgain => (error, None),
+                    NextTry::Refuse => return Err(error),
+                    NextTry::OnceMore => {
+                        tracing::warn!("{}; asking once more", error.chain().join(": "));
+                        self.tally.retries += 1;
+                        continue;
+                    }
+                },
             };
             let spent = self.clock.instant() - started;
             let Some(delay) = delays.next() else {

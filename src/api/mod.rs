@@ -11,12 +11,14 @@ mod key;
 mod pacer;
 mod page;
 mod retry;
+mod salvage;
 
 pub use client::{Client, Fetched, Options, Tally};
 pub use key::ApiKey;
 pub use pacer::Pacer;
-pub use page::{Page, excerpt};
+pub use page::{Page, Sign, excerpt};
 pub use retry::RetryPolicy;
+pub use salvage::Broken;
 
 /// The API's address outside the EU.
 pub const DEFAULT_BASE_URL: &str = "https://api.decagon.ai";

@@ -2,11 +2,20 @@
 
 use std::ops::Range;
 
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::salvage::{Broken, Salvaged, salvage};
 use crate::model::{Array, Cursor, Elements, Objects, elements};
 
 /// The names that the next page's cursor has been seen under: in the doc's prose, in its example program and on live
 /// accounts, and in its example response (an integer). The first that is not null, empty or 0 counts.
 const CURSOR_NAMES: [&str; 3] = ["next_page_cursor", "next_cursor", "next_page_updated_after"];
+
+/// Other names of fields that tell of a failure; a name with `error` in it does so too.
+const FAILURE_NAMES: [&str; 6] = ["status", "message", "msg", "detail", "details", "reason"];
+/// Their values where all is well, in lower case.
+const ALL_IS_WELL: [&str; 7] = ["ok", "okay", "success", "succeeded", "done", "complete", "none"];
 
 /// Why a response's body is no page.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +27,11 @@ pub enum PageError {
         beginning: String,
         /// Where it stops being JSON.
         reason: serde_json::Error,
+        /// The body, where it begins as an object: it may be a page with a malformed entry.
+        body: Option<String>,
     },
     /// An answer, but how it goes on cannot be told.
-    #[error("the response's cursor is neither text nor a number")]
+    #[error("the response's cursor cannot be sent back")]
     StrangeCursor {
         /// The cursor.
         beginning: String,
@@ -44,30 +55,75 @@ impl PageError {
     }
 }
 
+/// A field of a page that sounds like a failure, though the response's status told of none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sign {
+    /// The name, as it came.
+    pub name: String,
+    /// The value, as it came.
+    pub value: String,
+}
+
+impl Sign {
+    /// Whether its name leaves no doubt.
+    pub fn is_error(&self) -> bool {
+        self.name.to_ascii_lowercase().contains("error")
+    }
+}
+
 /// One page of the export.
 #[derive(Debug)]
 pub struct Page {
     text: String,
+    /// Where in `text` each conversation is.
     conversations: Vec<Range<usize>>,
     next: Option<Cursor>,
+    has_cursor_field: bool,
+    sign: Option<Sign>,
     others: Vec<String>,
+    /// Of a page that was malformed, what became of it.
+    salvaged: Option<Salvaged>,
 }
 
 impl Page {
-    /// Splits a response's body. Bytes that are not UTF-8 become U+FFFD, so that they cost nothing around them.
+    /// Splits a response's body. Bytes that are not UTF-8 become U+FFFD, so that they cost nothing around them; a byte-order
+    /// mark before the JSON is skipped.
     ///
     /// # Errors
-    /// Where the body is no JSON object (cut short, or a gateway's page), has no array `conversations`, or a cursor of a
-    /// type that cannot be sent back.
+    /// Where the body is no JSON object (cut short, or a gateway's page), has no array `conversations`, or a cursor that
+    /// cannot be sent back.
     pub fn parse(body: Vec<u8>) -> Result<Self, PageError> {
         let text =
             String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        Self::of(text)
+    }
+
+    /// Splits a body whose JSON is malformed as far as it has one clear meaning. `None` where what is malformed is not
+    /// within the conversations, so that it is no page.
+    ///
+    /// # Errors
+    /// As [`Page::parse`], but for what is no JSON object.
+    pub fn salvage(body: &str, may_be_cut: bool) -> Result<Option<Self>, PageError> {
+        let marked = body.len().saturating_sub(without_mark(body).len());
+        let Ok(mut salvaged) = salvage(without_mark(body).as_bytes(), &CURSOR_NAMES, may_be_cut) else {
+            return Ok(None);
+        };
+        let page = Self::of(std::mem::take(&mut salvaged.json))?;
+        salvaged.offsets.iter_mut().for_each(|offset| *offset = offset.saturating_add(marked));
+        salvaged.broken.iter_mut().for_each(|broken| broken.offset = broken.offset.saturating_add(marked));
+        Ok(Some(Page { salvaged: Some(salvaged), ..page }))
+    }
+
+    fn of(text: String) -> Result<Self, PageError> {
         let [a, b, c] = CURSOR_NAMES;
         let names = [a, b, c, "conversations"];
         let (mut responses, mut arrays) = (Objects::new(&names), [Array::of_values()]);
-        responses
-            .split_with_arrays(&text, &mut arrays)
-            .map_err(|reason| PageError::NotJson { beginning: beginning(&text), reason })?;
+        let json = without_mark(&text);
+        if let Err(reason) = responses.split_with_arrays(json, &mut arrays) {
+            let beginning = beginning(json);
+            let body = json.trim_start().starts_with('{').then(|| text.clone());
+            return Err(PageError::NotJson { beginning, reason, body });
+        }
         let fields = responses.get(0).ok_or_else(|| PageError::NoConversations { beginning: beginning(&text) })?;
         let [array] = arrays;
         let list = match array.elements {
@@ -81,13 +137,16 @@ impl Page {
             start..start.saturating_add(part.len())
         };
         let conversations = list.iter().map(|raw| range(raw.get())).collect();
-        let mut cursors = (0..CURSOR_NAMES.len()).filter_map(|position| fields.known(position));
-        let next = cursors.clone().find_map(Cursor::from_json);
-        if let Some(strange) = cursors.find(|raw| next.is_none() && raw.get().starts_with(['{', '[', 't'])) {
+        let cursors = || (0..CURSOR_NAMES.len()).filter_map(|position| fields.known(position));
+        let next = cursors().find_map(|raw| Cursor::from_json(raw).ok().flatten());
+        if let Some(strange) = cursors().find(|raw| next.is_none() && Cursor::from_json(raw).is_err()) {
             return Err(PageError::StrangeCursor { beginning: beginning(strange.get()) });
         }
+        let has_cursor_field = (0..CURSOR_NAMES.len()).any(|position| fields.has(position));
+        let sign = fields.others.iter().find(|(name, value)| is_failure(name, value));
+        let sign = sign.map(|(name, value)| Sign { name: (*name).to_owned(), value: value.get().to_owned() });
         let others = fields.others.iter().map(|(name, _)| excerpt(&format!("\"{name}\""))).collect();
-        Ok(Page { conversations, next, others, text })
+        Ok(Page { conversations, next, has_cursor_field, sign, others, text, salvaged: None })
     }
 
     /// The raw conversations, in the API's order.
@@ -110,6 +169,34 @@ impl Page {
         self.next.as_ref()
     }
 
+    /// Whether it has a field for a cursor, be it null.
+    pub fn has_cursor_field(&self) -> bool {
+        self.has_cursor_field
+    }
+
+    /// What sounds like a failure, where anything does.
+    pub fn sign(&self) -> Option<&Sign> {
+        self.sign.as_ref()
+    }
+
+    /// Where the conversation in this place begins in the body, in bytes.
+    pub fn offset(&self, place: usize) -> Option<usize> {
+        match &self.salvaged {
+            None => self.conversations.get(place).map(|range| range.start),
+            Some(salvaged) => salvaged.offsets.get(place).copied(),
+        }
+    }
+
+    /// Entries that are broken beyond reading, which are not among the conversations.
+    pub fn broken(&self) -> &[Broken] {
+        self.salvaged.as_ref().map_or(&[], |salvaged| &salvaged.broken)
+    }
+
+    /// How many of the conversations came as malformed JSON and were repaired.
+    pub fn repaired(&self) -> usize {
+        self.salvaged.as_ref().map_or(0, |salvaged| salvaged.repaired)
+    }
+
     /// The names of the response's other fields, as they came: where a cursor was renamed, it is among them.
     pub fn other_fields(&self) -> &[String] {
         &self.others
@@ -118,6 +205,34 @@ impl Page {
     /// The size of the body in bytes.
     pub fn bytes(&self) -> usize {
         self.text.len()
+    }
+}
+
+/// A text without the byte-order mark before it.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Whether a field of a page sounds like a failure.
+fn is_failure(name: &str, value: &RawValue) -> bool {
+    let name = name.to_ascii_lowercase();
+    if !name.contains("error") && !FAILURE_NAMES.contains(&name.as_str()) {
+        return false;
+    }
+    match serde_json::from_str(value.get()) {
+        Ok(Value::Null) => false,
+        // `"status": true` is good news, and `"error": true` is not.
+        Ok(Value::Bool(it)) => it == name.contains("error"),
+        Ok(Value::Number(number)) => !matches!(number.as_i64(), Some(0 | 200..=299)),
+        Ok(Value::String(text)) => {
+            let text = text.trim().to_ascii_lowercase();
+            let code = text.parse().is_ok_and(|code: i64| matches!(code, 0 | 200..=299));
+            !(text.is_empty() || code || ALL_IS_WELL.contains(&text.as_str()))
+        }
+        Ok(Value::Array(list)) => !list.is_empty(),
+        Ok(Value::Object(fields)) => !fields.is_empty(),
+        // Too deep, or not Unicode, but not nothing.
+        Err(_) => true,
     }
 }
 

@@ -238,6 +238,10 @@ pub(super) struct FetchArgs {
 /// `sync`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SyncArgs {
+    /// Compact what is there so far after this many pages of a long walk, so that there are tables before its end
+    #[arg(long, env = "DECAGON_COMPACT_EVERY", value_name = "PAGES", default_value_t = 2_000, hide_short_help = true,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) compact_every: u64,
     #[command(flatten)]
     pub(super) keep: RetainArgs,
     #[command(flatten)]

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use indicatif::MultiProgress;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, SyncArgs, VerifyArgs};
-use super::{logging, output, progress};
-use crate::api::{ApiKey, Client, Options, RetryPolicy};
+use super::args::{ApiArgs, CompactArgs, VerifyArgs};
+use super::{logging, output};
+use crate::api::{ApiKey, Options, RetryPolicy};
 use crate::clock::Clock;
 use crate::compact::Compaction;
 use crate::error::{Error, Kind, Result};
-use crate::export::{self, Begin, FlushPolicy, OnIgnoredFilter, Planned, Progress, Run};
-use crate::lake::{Before, Checkpoint, Ended, Holder, Lake, Lease, Ledger, RunReport, Tables, Wanted};
-use crate::model::{RunId, Window};
+use crate::lake::{Before, Checkpoint, Ended, Holder, Lake, Lease, Ledger, RunReport, Tables};
+use crate::model::RunId;
 use crate::verify::{self, Verification};
+
+mod fetch;
+
+pub(super) use fetch::{backfill, export, sync};
 
 /// The environment variable that holds the API key. Never a flag: it would show in the list of processes.
 const API_KEY: &str = "DECAGON_API_KEY";
@@ -44,52 +46,8 @@ pub(super) struct Session {
     last_request_at: Option<DateTime<Utc>>,
     /// Whether the run is one of this lake: until then it leaves no report there.
     admitted: bool,
-}
-
-/// What an export command asks for.
-pub(super) enum Ask<'a> {
-    Changes(&'a ExportArgs),
-    Range(&'a BackfillArgs),
-}
-
-impl Ask<'_> {
-    fn fetch(&self) -> &FetchArgs {
-        match self {
-            Ask::Changes(args) => &args.fetch,
-            Ask::Range(args) => &args.fetch,
-        }
-    }
-
-    /// # Errors
-    /// Where a range has no length.
-    fn check(&self) -> Result<()> {
-        match self {
-            Ask::Range(args) if args.from >= args.to => {
-                Err(Error::usage(format!("--from {} is not before --to {}", args.from, args.to))
-                    .with_hint("the range is from --from up to, but without, --to"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn plan(&self, ledger: &Ledger, now: DateTime<Utc>) -> Planned {
-        let FetchArgs { restart, api, .. } = self.fetch();
-        let begin = Begin { restart: *restart, page_size: api.page_size, user_filters: api.user_filters.clone() };
-        match self {
-            Ask::Changes(args) => begin.export(args.overlap, ledger.state(), now),
-            Ask::Range(args) => {
-                let window = Window { filter: args.timestamp_filter, from: Some(args.from), to: Some(args.to) };
-                begin.backfill(window, ledger.state(), now)
-            }
-        }
-    }
-
-    fn on_ignored_filter(&self) -> OnIgnoredFilter {
-        match self {
-            Ask::Changes(args) => args.on_ignored_filter,
-            Ask::Range(_) => OnIgnoredFilter::Fail,
-        }
-    }
+    /// The number of the next file that it names: a flush's, or one that a compaction makes.
+    next_file: u32,
 }
 
 impl Session {
@@ -119,6 +77,7 @@ impl Session {
                 report: RunReport::new(command, run_id, now),
                 last_request_at,
                 admitted: false,
+                next_file: 0,
             }),
             Err(error) => {
                 release(&lease, last_request_at).await;
@@ -127,49 +86,12 @@ impl Session {
         }
     }
 
-    /// Fetches and lands what is asked for.
-    async fn export(&mut self, ask: &Ask<'_>, client: &mut Client) -> Result<()> {
-        let context = &self.context;
-        let FetchArgs { api, flush, on_bad_record, format, .. } = ask.fetch();
-        let base_url = api.base_url.as_str().trim_end_matches('/');
-        let wanted = Wanted { base_url, user_filters: api.user_filters.as_ref(), format: *format };
-        self.lake.claim(wanted, self.ledger.is_new(), context.clock.now()).await?;
-        self.admitted = true;
-        self.sweep().await?;
-        let context = &self.context;
-        let planned = ask.plan(&self.ledger, context.clock.now());
-        tell_plan(&planned);
-        if let Some(last_request_at) = self.last_request_at {
-            client.follow(last_request_at);
-        }
-
-        let (sender, receiver) = watch::channel(Progress::new(planned.walk.request.window, context.clock.now()));
-        let showing = tokio::spawn(progress::show(receiver, context.bars.clone(), context.quiet, context.clock));
-        let run = Run {
-            lake: &self.lake,
-            ledger: &mut self.ledger,
-            client: &mut *client,
-            report: &mut self.report,
-            policy: flush_policy(flush),
-            on_bad_record: *on_bad_record,
-            on_ignored_filter: ask.on_ignored_filter(),
-            progress: sender,
-            clock: context.clock,
-            shutdown: self.lease.stop(),
-        };
-        let result = export::run(run, planned).await;
-        self.last_request_at = client.tally().last_request_at.max(self.last_request_at);
-        // The progress line has to be gone before anything else is said.
-        let _ = showing.await;
-        result
-    }
-
     /// Compacts what is landed; Delta tables `retain` what was replaced for so long.
     async fn compact(&mut self, retain: Duration) -> Result<()> {
-        let Session { context, lake, lease, ledger, report, .. } = self;
+        let Session { context, lake, lease, ledger, report, next_file, .. } = self;
         let (clock, shutdown) = (context.clock, lease.stop().clone());
         let tables = &Tables::of(lake, &lake.existing().await?);
-        Compaction { lake, tables, lease, ledger, report, retain, clock, shutdown: &shutdown }.run().await
+        Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown }.run().await
     }
 
     /// Leaves the report in the lake, lets go of it, and tells how the run went.
@@ -255,45 +177,6 @@ async fn release(lease: &Lease, last_request_at: Option<DateTime<Utc>>) {
     }
 }
 
-/// `export`.
-pub(super) async fn export(args: &ExportArgs, context: &Context) -> Result<RunReport> {
-    fetch("export", &Ask::Changes(args), None, context).await
-}
-
-/// `backfill`.
-pub(super) async fn backfill(args: &BackfillArgs, context: &Context) -> Result<RunReport> {
-    fetch("backfill", &Ask::Range(args), None, context).await
-}
-
-/// `sync`: export, then compact.
-pub(super) async fn sync(args: &SyncArgs, context: &Context) -> Result<RunReport> {
-    fetch("sync", &Ask::Changes(&args.export), Some(args.keep.retain), context).await
-}
-
-async fn fetch(command: &'static str, ask: &Ask<'_>, retain: Option<Duration>, context: &Context) -> Result<RunReport> {
-    fetch_into(ask.fetch().to.open(context.clock)?, command, ask, retain, context).await
-}
-
-/// Fetches, and compacts what was landed where it is known for how long to `retain` what that replaces.
-async fn fetch_into(
-    lake: Lake,
-    command: &'static str,
-    ask: &Ask<'_>,
-    retain: Option<Duration>,
-    context: &Context,
-) -> Result<RunReport> {
-    // Everything that the user may have got wrong is looked at before the lake is touched.
-    ask.check()?;
-    let mut client = Client::new(client_options(&ask.fetch().api)?, context.clock)?;
-    let mut session = Session::open(context, command, lake).await?;
-    let exported = session.export(ask, &mut client).await;
-    let result = match (exported, retain) {
-        (Ok(()), Some(retain)) => session.compact(retain).await,
-        (exported, _) => exported,
-    };
-    session.end(result, ask.fetch().to.json).await
-}
-
 /// `compact`.
 pub(super) async fn compact(args: &CompactArgs, context: &Context) -> Result<RunReport> {
     compact_in(args.of.open(context.clock)?, args.of.json, args.keep.retain, context).await
@@ -345,26 +228,6 @@ fn api_key(args: &ApiArgs) -> Result<ApiKey> {
         (None, Some(file), _) => ApiKey::from_file(file),
         (None, None, Ok(text)) => ApiKey::new(&text, API_KEY),
         (None, None, Err(_)) => Err(Error::usage("no API key").with_hint(format!("set {API_KEY} or --api-key-file"))),
-    }
-}
-
-fn flush_policy(args: &FlushArgs) -> FlushPolicy {
-    FlushPolicy {
-        max_conversations: args.flush_conversations,
-        max_bytes: args.flush_bytes.as_u64(),
-        max_age: args.flush_interval,
-    }
-}
-
-fn tell_plan(planned: &Planned) {
-    let Window { from, to, .. } = planned.walk.request.window;
-    let what = match (from, to) {
-        (Some(from), None) => format!("what changed since {}", from.format("%Y-%m-%d %H:%M:%S")),
-        _ => planned.walk.request.window.told().unwrap_or_else(|| "the whole history".to_owned()),
-    };
-    match planned.resumed {
-        true => tracing::info!("going on with {what}, after {} pages", planned.walk.pages),
-        false => tracing::info!("fetching {what}"),
     }
 }
 

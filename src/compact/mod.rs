@@ -51,6 +51,8 @@ pub struct Compaction<'a> {
     pub ledger: &'a mut Ledger,
     /// What the run leaves behind for people.
     pub report: &'a mut RunReport,
+    /// The number of the next file that the run names: no name is used twice, by whatever part of the run.
+    pub next_file: &'a mut u32,
     /// For how long Delta tables keep the objects that were replaced.
     pub retain: Duration,
     /// What time it is.
@@ -101,20 +103,19 @@ impl Compaction<'_> {
     pub async fn run(mut self) -> Result<()> {
         self.publisher().go_on().await?;
         let mut course = Course { stop: self.shutdown.child_token(), failure: None, given_up: BTreeSet::new() };
-        let mut next_file = self.ledger.state().next_flush_of(&self.report.run_id);
         while !course.stop.is_cancelled() {
-            let crowded = self.crowded(&course, &mut next_file);
+            let crowded = self.crowded(&course);
             if crowded.is_empty() {
                 break;
             }
             self.carry_out(crowded, &mut course).await;
         }
         let landed = self.landed(&course).into_iter();
-        let jobs = landed
-            .map(|(date, landed)| Job { date, landed, file: self.file(&mut next_file), together: false })
-            .collect();
+        let jobs = landed.map(|(date, landed)| Job { date, landed, file: self.file(), together: false }).collect();
         self.carry_out(jobs, &mut course).await;
         self.report.compacted_dates.sort_unstable();
+        // A sync may compact a date several times.
+        self.report.compacted_dates.dedup();
         match course.failure {
             Some(error) => Err(error),
             None if self.shutdown.is_cancelled() => Err(Error::interrupted()),
@@ -122,10 +123,10 @@ impl Compaction<'_> {
         }
     }
 
-    fn file(&self, next: &mut u32) -> FlushId {
-        let file = FlushId { run: self.report.run_id.clone(), number: *next };
-        *next = next.saturating_add(1);
-        file
+    fn file(&mut self) -> FlushId {
+        let number = *self.next_file;
+        *self.next_file = number.saturating_add(1);
+        FlushId { run: self.report.run_id.clone(), number }
     }
 
     fn publisher(&mut self) -> Publisher<'_> {
@@ -157,11 +158,11 @@ impl Compaction<'_> {
     }
 
     /// The jobs that bring together what is landed for dates that have more than one merge takes.
-    fn crowded(&self, course: &Course, next_file: &mut u32) -> Vec<Job> {
+    fn crowded(&mut self, course: &Course) -> Vec<Job> {
         let mut jobs = Vec::new();
         for (date, landed) in self.landed(course).into_iter().filter(|(_, landed)| landed.len() > MAX_FAN_IN) {
             for part in landed.chunks(MAX_FAN_IN).filter(|part| part.len() > 1) {
-                jobs.push(Job { date, landed: part.to_vec(), file: self.file(next_file), together: true });
+                jobs.push(Job { date, landed: part.to_vec(), file: self.file(), together: true });
             }
         }
         jobs

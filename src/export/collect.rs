@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
-use super::inspect::inspect;
+use super::inspect::{ChangeTimes, inspect};
+use super::last_page::{LastPage, Shown};
 use super::walk::Step;
-use crate::api::{Fetched, excerpt};
+use crate::api::{Fetched, Page, excerpt};
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Origin, Reject};
@@ -50,11 +52,14 @@ pub(super) struct Flush {
     pub(super) page_count: u64,
     pub(super) outside_window: u64,
     pub(super) full_pages_without_cursor: u64,
+    pub(super) ends_without_cursor_field: u64,
+    pub(super) repaired: u64,
 }
 
-/// An entry that is no conversation, and the page of the walk that it came on, from 1.
+/// An entry that is no conversation, the page of the walk that it came on, from 1, and where it began in the response.
 pub(super) struct BadRecord {
     pub(super) page: u64,
+    pub(super) byte_offset: Option<usize>,
     pub(super) reject: Reject,
 }
 
@@ -79,6 +84,10 @@ pub(super) struct Collector {
     pub(super) evidence: Evidence,
     /// The place in the run of the next conversation.
     pub(super) next_seq: i64,
+    /// The newest conversations that this run has shown of the walk.
+    pub(super) shown: Shown,
+    /// How new the walk was when this run went on with it.
+    pub(super) resumed_at: Option<DateTime<Utc>>,
 }
 
 /// How the pages ended.
@@ -86,9 +95,19 @@ pub(super) struct Collector {
 pub(super) enum End {
     /// The walk is complete, or was cut short.
     Settled,
-    /// The last page has come and is landed, but whether that is all depends on whether the API honours
-    /// `timestamp_filter`. The walk, which stands before that page until that is known.
-    Unsettled(Walk),
+    /// The last page has come and is landed, but whether that is all has to be asked.
+    Unsettled(Unsettled),
+}
+
+/// A walk of which the last page has come.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    /// The walk, which stands before that page until it is settled.
+    pub(super) walk: Walk,
+    /// Whether it depends on whether the API honours `timestamp_filter`.
+    pub(super) lacks_verdict: bool,
+    /// That page, where it is full and has no cursor.
+    pub(super) last_page: Option<LastPage>,
 }
 
 /// What came of the pages.
@@ -97,6 +116,8 @@ pub(super) struct Collected {
     pub(super) end: End,
     /// The place in the run of what comes next.
     pub(super) next_seq: i64,
+    /// The newest conversations that this run has shown of the walk.
+    pub(super) shown: Shown,
 }
 
 impl Collector {
@@ -121,10 +142,13 @@ impl Collector {
             while added.is_ok() && !flush.done && !self.is_due(&flush, opened) {
                 // At a walk that was cut short, what is there is landed all the same.
                 let Some(step) = self.next_page(&mut pages, &flush, opened) else { break };
-                let last = step.next.is_none();
+                let (last, last_page) = (step.next.is_none(), self.last_page(&step));
                 added = self.add(&mut flush, step);
+                let lacks_verdict = self.lacks_verdict();
                 match last && added.is_ok() {
-                    true if self.lacks_verdict() => end = End::Unsettled(self.walk.clone()),
+                    true if lacks_verdict || last_page.is_some() => {
+                        end = End::Unsettled(Unsettled { walk: self.walk.clone(), lacks_verdict, last_page });
+                    }
                     done => flush.done = done,
                 }
             }
@@ -137,7 +161,18 @@ impl Collector {
                 break;
             }
         }
-        Ok(Collected { end, next_seq: self.next_seq })
+        Ok(Collected { end, next_seq: self.next_seq, shown: self.shown })
+    }
+
+    /// A full last page without a cursor, which may not be the last.
+    fn last_page(&self, step: &Step) -> Option<LastPage> {
+        let Fetched { page, received_at } = &step.fetched;
+        step.full_without_cursor.then(|| LastPage {
+            rows: page.len(),
+            received_at: *received_at,
+            others: page.other_fields().to_vec(),
+            resumed_at: self.resumed_at,
+        })
     }
 
     /// Whether it takes more than the rows that came to know that all have come, and more can be known.
@@ -176,6 +211,8 @@ impl Collector {
             page_count: 0,
             outside_window: 0,
             full_pages_without_cursor: 0,
+            ends_without_cursor_field: 0,
+            repaired: 0,
         }
     }
 
@@ -190,13 +227,13 @@ impl Collector {
     }
 
     fn add(&mut self, flush: &mut Flush, step: Step) -> Result<()> {
-        let Step { fetched: Fetched { page, received_at }, next, full_without_cursor } = step;
+        let Step { fetched: Fetched { page, received_at }, next, full_without_cursor, end_without_field, room } = step;
         let origin = Origin { run_id: &self.run_id, exported_at: received_at, first_seq: self.next_seq };
         let mut batch = flatten::flatten(page.conversations(), &origin)?;
         let number = self.walk.pages.saturating_add(1);
-        let rejects = std::mem::take(&mut batch.rejects);
-        if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, rejects.first()) {
-            return Err(refused(number, first));
+        let bad_records = self.bad_records(number, &page, std::mem::take(&mut batch.rejects));
+        if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, bad_records.first()) {
+            return Err(refused(first));
         }
         let found = inspect(&batch, &self.walk.request.window, self.walk.started_at, &mut self.evidence)?;
         if let Some((id, time)) = found.stray.filter(|_| flush.outside_window == 0) {
@@ -205,7 +242,12 @@ impl Collector {
                 "the API sent what was not asked for: conversation {id} of {time}, where the range is {asked}"
             );
         }
-        self.next_seq = self.next_seq.saturating_add(i64::try_from(page.len()).unwrap_or(i64::MAX));
+        let times = ChangeTimes::of(&batch, &self.walk.request.window)?;
+        for row in 0..times.len() {
+            let (id, time) = times.get(row)?;
+            self.shown.note(id, time, received_at);
+        }
+        self.next_seq = self.seq_of(page.len().saturating_add(page.broken().len()));
 
         self.walk.pages = number;
         self.walk.conversations = self.walk.conversations.saturating_add(count(found.kept.len()));
@@ -219,7 +261,9 @@ impl Collector {
             progress.first = progress.first.or(found.reached);
             progress.reached = found.reached.or(progress.reached);
         });
-        flush.bad_records.extend(rejects.into_iter().map(|reject| BadRecord { page: number, reject }));
+        flush.bad_records.extend(bad_records);
+        flush.repaired = flush.repaired.saturating_add(count(page.repaired()));
+        flush.ends_without_cursor_field += u64::from(end_without_field);
         flush.outside_window += found.outside;
         flush.full_pages_without_cursor += u64::from(full_without_cursor);
         flush.page_bytes = flush.page_bytes.saturating_add(count(page.bytes()));
@@ -229,12 +273,46 @@ impl Collector {
         if !found.kept.is_empty() {
             flush.pages.push(FlatPage { batch, kept: found.kept });
         }
+        // The page's text goes with its room.
+        drop((page, room));
         Ok(())
+    }
+
+    /// The place in the run of what comes `behind` so many of the page at hand.
+    fn seq_of(&self, behind: usize) -> i64 {
+        self.next_seq.saturating_add(i64::try_from(behind).unwrap_or(i64::MAX))
+    }
+
+    /// The entries of a page that are no conversations: those that were `rejected`, and those that are broken beyond reading.
+    fn bad_records(&self, number: u64, page: &Page, rejected: Vec<Reject>) -> Vec<BadRecord> {
+        if page.repaired() > 0 || !page.broken().is_empty() {
+            tracing::warn!(
+                "page {number} of the export is malformed JSON: {} conversations were repaired, {} entries quarantined",
+                page.repaired(),
+                page.broken().len()
+            );
+        }
+        let place = |seq: i64| usize::try_from(seq.saturating_sub(self.next_seq)).ok();
+        let rejected = rejected.into_iter().map(|reject| BadRecord {
+            page: number,
+            byte_offset: place(reject.seq).and_then(|place| page.offset(place)),
+            reject,
+        });
+        let broken = page.broken().iter().enumerate().map(|(place, broken)| BadRecord {
+            page: number,
+            byte_offset: Some(broken.offset),
+            reject: Reject {
+                raw: broken.raw.clone(),
+                reason: broken.reason.clone(),
+                seq: self.seq_of(page.len().saturating_add(place)),
+            },
+        });
+        rejected.chain(broken).collect()
     }
 }
 
-fn refused(page: u64, reject: &Reject) -> Error {
-    let Reject { raw, reason, .. } = reject;
+fn refused(record: &BadRecord) -> Error {
+    let BadRecord { page, reject: Reject { raw, reason, .. }, .. } = record;
     Error::integrity(format!(
         "page {page} of the export has an entry that is no conversation ({reason}): {}",
         excerpt(raw)

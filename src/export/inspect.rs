@@ -1,7 +1,7 @@
 //! Looks at the rows of a page: which to land and under which date, how new they are, and what they say of the API.
 //! Pure.
 
-use arrow_array::{RecordBatch, StringArray};
+use arrow_array::{Array, RecordBatch, StringArray};
 use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Result};
@@ -63,6 +63,38 @@ pub(super) fn inspect(
         }
     }
     Ok(found)
+}
+
+/// When the conversations of a batch changed: by the time that a window means, else by what they say of it.
+pub(super) struct ChangeTimes<'a> {
+    batch: &'a Batch,
+    window: &'a Window,
+    ids: &'a StringArray,
+}
+
+impl<'a> ChangeTimes<'a> {
+    /// # Errors
+    /// Only on a bug.
+    pub(super) fn of(batch: &'a Batch, window: &'a Window) -> Result<Self> {
+        Ok(ChangeTimes { batch, window, ids: ids(batch)? })
+    }
+
+    /// How many conversations there are.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The id of the conversation in `row`, and its time.
+    ///
+    /// # Errors
+    /// Only on a bug.
+    pub(super) fn get(&self, row: usize) -> Result<(&'a str, Option<DateTime<Utc>>)> {
+        if row >= self.ids.len() {
+            return Err(Error::bug("a row of a page that it does not have"));
+        }
+        let meant = meant(self.window, self.batch.tables.get(Table::Conversations), row);
+        Ok((self.ids.value(row), meant.or_else(|| changed(self.batch, row))))
+    }
 }
 
 /// The ids of the conversations.

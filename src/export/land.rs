@@ -68,6 +68,8 @@ impl Lander<'_> {
         report.page_bytes += flush.page_bytes;
         report.outside_window += flush.outside_window;
         report.full_pages_without_cursor += flush.full_pages_without_cursor;
+        report.ends_without_cursor_field += flush.ends_without_cursor_field;
+        report.repaired += flush.repaired;
         let set_aside = u64::try_from(flush.bad_records.len()).unwrap_or(u64::MAX);
         report.quarantined += set_aside;
 
@@ -154,12 +156,13 @@ fn quarantine_lines(bad_records: &[BadRecord], run_id: &RunId) -> Result<Vec<u8>
         run_id: &'a RunId,
         page: u64,
         seq: i64,
+        byte_offset: Option<usize>,
         reason: &'a str,
         raw: &'a str,
     }
     let mut lines = Vec::new();
-    for BadRecord { page, reject: Reject { raw, reason, seq } } in bad_records {
-        let line = Line { run_id, page: *page, seq: *seq, reason, raw };
+    for BadRecord { page, byte_offset, reject: Reject { raw, reason, seq } } in bad_records {
+        let line = Line { run_id, page: *page, seq: *seq, byte_offset: *byte_offset, reason, raw };
         serde_json::to_writer(&mut lines, &line).map_err(|e| Error::bug("cannot write the quarantine").caused_by(e))?;
         lines.push(b'\n');
     }

@@ -28,17 +28,40 @@ pub struct Planned {
     pub walk: Walk,
     /// Whether an earlier run began it.
     pub resumed: bool,
+    /// Whether this run has done a part of it already.
+    pub continued: bool,
 }
 
 impl Planned {
+    /// The same walk from its beginning, as begun `now`.
+    pub(super) fn anew(&self, now: DateTime<Utc>) -> Planned {
+        Planned {
+            purpose: self.purpose,
+            walk: Walk::new(self.walk.request.clone(), now),
+            resumed: false,
+            continued: false,
+        }
+    }
+
     /// The walk over everything there is, in place of this one.
     pub(super) fn everything(&self) -> Planned {
         let request = Request { window: Window::EVERYTHING, ..self.walk.request.clone() };
-        Planned { purpose: self.purpose, walk: Walk::new(request, self.walk.started_at), resumed: false }
+        Planned {
+            purpose: self.purpose,
+            walk: Walk::new(request, self.walk.started_at),
+            resumed: false,
+            continued: false,
+        }
     }
 }
 
 impl Begin {
+    /// Plans the rest of the incremental walk that this run has paused in; `None` where there is none.
+    pub fn rest(state: &Checkpoint) -> Option<Planned> {
+        let walk = state.incremental.as_ref()?.walk.clone()?;
+        Some(Planned { purpose: Purpose::Incremental, walk, resumed: false, continued: true })
+    }
+
     /// Plans an incremental walk: the interrupted one first, else everything since `overlap` before the watermark, else
     /// the whole history.
     pub fn export(self, overlap: Duration, state: &Checkpoint, now: DateTime<Utc>) -> Planned {
@@ -58,10 +81,14 @@ impl Begin {
 
     fn plan(self, purpose: Purpose, interrupted: Option<Walk>, window: Window, now: DateTime<Utc>) -> Planned {
         match interrupted.filter(|_| !self.restart) {
-            Some(walk) => Planned { purpose, walk, resumed: true },
+            Some(mut walk) => {
+                // What is asked for stays the same, but not how much of it at once.
+                walk.request.page_size = self.page_size.or(walk.request.page_size);
+                Planned { purpose, walk, resumed: true, continued: false }
+            }
             None => {
                 let request = Request { window, page_size: self.page_size, user_filters: self.user_filters };
-                Planned { purpose, walk: Walk::new(request, now), resumed: false }
+                Planned { purpose, walk: Walk::new(request, now), resumed: false, continued: false }
             }
         }
     }
@@ -95,6 +122,10 @@ mod tests {
         let again = export(false, &state, 20_000);
         assert!(again.resumed);
         assert_eq!(again.walk, walk, "a resumed walk asks for exactly the same");
+        let larger = Begin { page_size: Some(500), ..begin(false) };
+        let larger = larger.export(Duration::from_secs(600), &state, at(20_000));
+        let request = Request { page_size: Some(500), ..walk.request.clone() };
+        assert_eq!(larger.walk, Walk { request, ..walk.clone() }, "but for the size of its pages");
         let anew = export(true, &state, 20_000);
         assert!(!anew.resumed && anew.walk.newest_change.is_none());
 

@@ -1,22 +1,24 @@
 //! One export run: joins the stages, settles what the pages leave open, and decides which failure to tell.
 
+use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::collect::{Collected, Collector, End, FlushPolicy, OnBadRecord};
+use super::collect::{Collected, Collector, End, FlushPolicy, OnBadRecord, Unsettled};
 use super::filter;
 use super::land::Lander;
+use super::last_page::Shown;
 use super::plan::Planned;
 use super::progress::Progress;
-use super::walk::walk;
+use super::walk::{Fetching, Trail, Walked};
 use crate::api::Client;
 use crate::clock::Clock;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::lake::{Checkpoint, Evidence, Lake, Ledger, Purpose, RunReport, Verdict};
 use crate::model::Request;
 
-/// How many fetched pages wait to be flattened.
+/// How many fetched pages wait to be flattened; how many bytes, is up to the fetching.
 const PAGES_WAITING: usize = 8;
 /// How many flushes wait to be landed.
 const FLUSHES_WAITING: usize = 1;
@@ -47,19 +49,45 @@ pub struct Run<'a> {
     /// What becomes of an increment that cannot be had.
     pub on_ignored_filter: OnIgnoredFilter,
     /// Where its progress is shown.
-    pub progress: watch::Sender<Progress>,
+    pub progress: &'a watch::Sender<Progress>,
+    /// What it keeps in mind while it is paused.
+    pub memory: &'a mut Memory,
+    /// The number of its next flush, which no other file of the run has.
+    pub next_file: &'a mut u32,
+    /// After how many pages of a walk it pauses.
+    pub pause_after: u64,
     /// What time it is.
     pub clock: Clock,
     /// When it has to stop.
     pub shutdown: &'a CancellationToken,
 }
 
-/// Does the planned walk. However it ends, what was fetched before is landed and committed.
+/// What a run keeps in mind from one part of its walks to the next.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The place in the run of the next conversation: no two walks share any.
+    next_seq: i64,
+    trail: Trail,
+    shown: Shown,
+    /// How new the walk was when this run went on with it.
+    resumed_at: Option<DateTime<Utc>>,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// The end: the planned walk is complete.
+    End,
+    /// As many pages as are walked at a time; [`Begin::rest`](super::Begin::rest) plans the others.
+    Pause,
+}
+
+/// Does the planned walk, or the next part of it. However it ends, what was fetched before is landed and committed.
 ///
 /// # Errors
 /// Of the API, of the store, and `Interrupted` when it was asked to stop.
-pub async fn run(run: Run<'_>, planned: Planned) -> Result<()> {
-    let mut walks = Walks { run, next_flush: 0, next_seq: 0 };
+pub async fn run(run: Run<'_>, planned: Planned) -> Result<Reached> {
+    let mut walks = Walks { run };
     let result = walks.complete(planned).await;
     let Run { report, client, .. } = walks.run;
     let tally = client.tally();
@@ -71,59 +99,98 @@ pub async fn run(run: Run<'_>, planned: Planned) -> Result<()> {
 /// The walks of one run: mostly there is but one.
 struct Walks<'a> {
     run: Run<'a>,
-    /// The number of the next flush, and the place in the run of the next conversation: no two walks share any.
-    next_flush: u32,
-    next_seq: i64,
+}
+
+/// What came of a part of a walk.
+enum PartEnd {
+    Ended(End),
+    Paused,
+    /// The API refuses the stored cursor that it was to go on from.
+    CursorRefused(Error),
+}
+
+/// What came of a walk, and what had to be asked behind it.
+enum Completion {
+    Complete,
+    Paused,
+    /// It cannot bring all that was asked for, as the API ignores `timestamp_filter`; it was given up.
+    Impossible,
 }
 
 impl Walks<'_> {
     /// Does the planned walk or, where that cannot bring all of it, the one that can.
-    async fn complete(&mut self, planned: Planned) -> Result<()> {
+    async fn complete(&mut self, planned: Planned) -> Result<Reached> {
         let everything = planned.everything();
-        let increment = planned.purpose == Purpose::Incremental;
-        if self.settled(planned).await? {
-            return Ok(());
-        }
-        if increment && self.run.on_ignored_filter == OnIgnoredFilter::Full {
+        let full = planned.purpose == Purpose::Incremental && self.run.on_ignored_filter == OnIgnoredFilter::Full;
+        let mut settled = self.settled(planned).await?;
+        if matches!(settled, Completion::Impossible) && full {
             tracing::warn!("the API ignores timestamp_filter: fetching the whole history");
-            return self.walk(everything).await.map(drop);
+            settled = self.settled(everything).await?;
         }
-        Err(filter::ignored())
+        match settled {
+            Completion::Complete => Ok(Reached::End),
+            Completion::Paused => Ok(Reached::Pause),
+            Completion::Impossible => Err(filter::ignored()),
+        }
     }
 
-    /// Does the planned walk. Returns false where it cannot bring all that was asked for, as the API ignores
-    /// `timestamp_filter`; the walk is given up then.
-    async fn settled(&mut self, planned: Planned) -> Result<bool> {
+    /// Does the planned walk.
+    async fn settled(&mut self, planned: Planned) -> Result<Completion> {
         let (purpose, request) = (planned.purpose, planned.walk.request.clone());
         // The vendor may have mended it since.
-        if request.window.depends_on_filter() && self.evidence().verdict == Some(Verdict::Ignored) {
+        let in_doubt = !planned.continued && self.evidence().verdict == Some(Verdict::Ignored);
+        if request.window.depends_on_filter() && in_doubt {
             let verdict = self.ask(&request, false).await?;
             if verdict != Some(Verdict::Honoured) {
-                return Ok(false);
+                return Ok(Completion::Impossible);
             }
             let mut state = self.run.ledger.state().clone();
             state.evidence.verdict = verdict;
             self.commit(state).await?;
         }
-        let End::Unsettled(walk) = self.walk(planned).await? else { return Ok(true) };
+        let anew = planned.anew(self.run.clock.now());
+        let mut walked = self.walk(planned).await?;
+        if let PartEnd::CursorRefused(error) = walked {
+            let told = error.chain().join(": ");
+            tracing::warn!(
+                "the API refuses the cursor that an earlier run has stored, so the walk begins anew: {told}"
+            );
+            self.run.report.restarted_walks += 1;
+            walked = self.walk(anew).await?;
+        }
+        match walked {
+            PartEnd::Ended(End::Settled) => Ok(Completion::Complete),
+            PartEnd::Ended(End::Unsettled(unsettled)) => self.settle(purpose, &request, unsettled).await,
+            PartEnd::Paused => Ok(Completion::Paused),
+            PartEnd::CursorRefused(error) => Err(error),
+        }
+    }
+
+    /// Asks what has to be known to end a walk whose last page has come, and ends it.
+    async fn settle(&mut self, purpose: Purpose, request: &Request, unsettled: Unsettled) -> Result<Completion> {
+        let Unsettled { walk, lacks_verdict, last_page } = unsettled;
+        if let Some(last_page) = last_page {
+            let Run { client, memory, report, shutdown, .. } = &mut self.run;
+            last_page.ask(client, request, &memory.shown, &report.run_id, shutdown).await?;
+        }
         let verdict = match self.evidence().verdict {
             // The range of a backfill may be long past, and its witnesses may have changed since they were seen.
-            None => self.ask(&request, purpose == Purpose::Incremental).await?,
+            None if lacks_verdict => self.ask(request, purpose == Purpose::Incremental).await?,
             known => known,
         };
-        if verdict.is_none() && !self.evidence().witnesses.is_empty() {
+        if lacks_verdict && verdict.is_none() && !self.evidence().witnesses.is_empty() {
             tracing::warn!(
                 "it cannot be told whether the API honours timestamp_filter; if it does not, changes to conversations \
                  that are older than the range are missing"
             );
         }
-        let complete = verdict != Some(Verdict::Ignored);
+        let complete = !lacks_verdict || verdict != Some(Verdict::Ignored);
         let mut state = self.run.ledger.state().clone();
         state.evidence.verdict = verdict;
         state.close(purpose, &walk, complete);
         self.run.report.watermark = state.watermark();
         self.commit(state).await?;
-        Ok(complete)
+        Ok(if complete { Completion::Complete } else { Completion::Impossible })
     }
 
     fn evidence(&self) -> &Evidence {
@@ -143,13 +210,11 @@ impl Walks<'_> {
     }
 
     /// Fetches, flattens and lands, all at the same time.
-    async fn walk(&mut self, planned: Planned) -> Result<End> {
-        let Planned { purpose, walk: begun, resumed } = planned;
-        let Run { lake, ledger, client, report, progress, clock, shutdown, policy, on_bad_record, .. } = &mut self.run;
-        report.request = Some(begun.request.clone());
-        report.resumed = resumed;
-        progress.send_replace(Progress::new(begun.request.window, clock.now()));
-
+    async fn walk(&mut self, planned: Planned) -> Result<PartEnd> {
+        self.begin(&planned);
+        let Planned { purpose, walk: begun, resumed, .. } = planned;
+        let (policy, on_bad_record, pause_after) = (self.run.policy, self.run.on_bad_record, self.run.pause_after);
+        let Run { lake, ledger, client, report, progress, clock, shutdown, memory, next_file, .. } = &mut self.run;
         let (page_sender, page_receiver) = mpsc::channel(PAGES_WAITING);
         let (flush_sender, flush_receiver) = mpsc::channel(FLUSHES_WAITING);
         let (request, cursor) = (begun.request.clone(), begun.cursor.clone());
@@ -157,15 +222,17 @@ impl Walks<'_> {
             run_id: report.run_id.clone(),
             clock: *clock,
             runtime: Handle::current(),
-            policy: *policy,
-            on_bad_record: *on_bad_record,
+            policy,
+            on_bad_record,
             progress: progress.clone(),
             walk: begun,
             evidence: ledger.state().evidence.clone(),
-            next_seq: self.next_seq,
+            next_seq: memory.next_seq,
+            shown: std::mem::take(&mut memory.shown),
+            resumed_at: memory.resumed_at,
         };
         let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
-        let lander = Lander { lake, ledger, report, clock: *clock, purpose, next_flush: &mut self.next_flush };
+        let lander = Lander { lake, ledger, report, clock: *clock, purpose, next_flush: next_file };
         // Once the store has failed there is no use in asking the API for more.
         let stop = shutdown.child_token();
         let landing = async {
@@ -173,22 +240,32 @@ impl Walks<'_> {
             stop.cancel();
             landed
         };
-        let (walked, landed) = tokio::join!(walk(client, &request, cursor, page_sender, &stop), landing);
+        let trail = &mut memory.trail;
+        let fetching = Fetching { client, request: &request, trail, pause_after, resumed, shutdown: &stop };
+        let (walked, landed) = tokio::join!(fetching.walk(cursor, page_sender), landing);
         let collected = collecting.await.map_err(|error| Error::bug("the flattening failed").caused_by(error))?;
         // A failure behind makes the stages before it stop without one of their own.
         landed?;
-        let Collected { end, next_seq } = collected?;
-        self.next_seq = next_seq;
-        match walked {
-            Ok(()) => Ok(end),
-            // It may be the cursor that an earlier run left which is refused.
-            Err(error)
-                if error.kind() == Kind::Api && resumed && !error.hint().is_some_and(|h| h.contains("--restart")) =>
-            {
-                let hint = error.hint().map(|hint| format!("{hint}; or ")).unwrap_or_default();
-                Err(error.with_hint(format!("{hint}begin the interrupted walk anew with --restart")))
-            }
-            Err(error) => Err(error),
+        let Collected { end, next_seq, shown } = collected?;
+        (memory.next_seq, memory.shown) = (next_seq, shown);
+        Ok(match walked? {
+            Walked::Through => PartEnd::Ended(end),
+            Walked::Paused => PartEnd::Paused,
+            Walked::CursorRefused(error) => PartEnd::CursorRefused(error),
+        })
+    }
+
+    /// Gets ready for a walk, unless it is one that has only paused.
+    fn begin(&mut self, planned: &Planned) {
+        if planned.continued {
+            return;
         }
+        let Run { report, progress, clock, memory, .. } = &mut self.run;
+        let request = &planned.walk.request;
+        report.request = Some(request.clone());
+        report.resumed = planned.resumed;
+        progress.send_replace(Progress::new(request.window, clock.now()));
+        let resumed_at = if planned.resumed { planned.walk.newest_change } else { None };
+        **memory = Memory { next_seq: memory.next_seq, resumed_at, ..Memory::default() };
     }
 }

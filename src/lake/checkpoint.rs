@@ -225,12 +225,6 @@ impl Checkpoint {
         self.landed.retain(|landed| !landed.dates.is_empty());
     }
 
-    /// The number of the next flush of `run`, as far as its flushes are still landed.
-    pub fn next_flush_of(&self, run: &RunId) -> u32 {
-        let own = self.landed.iter().filter(|landed| landed.flush.run == *run);
-        own.map(|landed| landed.flush.number.saturating_add(1)).max().unwrap_or(0)
-    }
-
     /// Forgets what was landed and is in the tables now; returns the keys of it.
     pub fn settle(&mut self, dates: &BTreeMap<CreatedDate, Replacement>) -> Vec<Path> {
         let mut gone = Vec::new();

@@ -60,6 +60,12 @@ pub struct RunReport {
     pub landed_objects: u64,
     /// Pages that were full and yet had no cursor: the true end, or one that the API has renamed.
     pub full_pages_without_cursor: u64,
+    /// Walks that ended with an empty page that had no field for a cursor, where the pages before it had one.
+    pub ends_without_cursor_field: u64,
+    /// Walks that were begun anew because the API refused the cursor that an earlier run had stored.
+    pub restarted_walks: u64,
+    /// Conversations that came as malformed JSON and were repaired.
+    pub repaired: u64,
     /// Copies that lay outside the range that was asked for; those of a backfill were left out.
     pub outside_window: u64,
     /// Entries that are no conversations and were set aside, those of earlier runs that could not tell included.
@@ -103,6 +109,9 @@ impl RunReport {
             landed_bytes: PerTable::default(),
             landed_objects: 0,
             full_pages_without_cursor: 0,
+            ends_without_cursor_field: 0,
+            restarted_walks: 0,
+            repaired: 0,
             outside_window: 0,
             quarantined: 0,
             watermark: None,

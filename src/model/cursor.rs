@@ -8,17 +8,30 @@ use serde_json::value::RawValue;
 #[serde(transparent)]
 pub struct Cursor(String);
 
+/// A cursor that cannot be sent back. It is no end: there is more, out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrangeCursor;
+
 impl Cursor {
-    /// Reads a cursor from a response: a string or a number; `None` where it is null, empty or 0.
+    /// Reads a cursor from a response: a string or a number; `None` where it is null, false, empty or 0.
     ///
     /// A number keeps its digits as they came, so that none is lost to a floating-point detour.
-    pub fn from_json(raw: &RawValue) -> Option<Self> {
-        let text = match serde_json::from_str::<String>(raw.get()) {
-            Ok(text) => text,
-            Err(_) if raw.get().starts_with(|c: char| c.is_ascii_digit() || c == '-') => raw.get().to_owned(),
-            Err(_) => return None,
+    ///
+    /// # Errors
+    /// Where it is something that cannot be sent back: an object, an array, true, or text that is not Unicode.
+    pub fn from_json(raw: &RawValue) -> Result<Option<Self>, StrangeCursor> {
+        let json = raw.get();
+        let (text, is_none) = match json.as_bytes().first() {
+            Some(b'"') => {
+                let text = serde_json::from_str::<String>(json).map_err(|_| StrangeCursor)?;
+                let is_none = text.is_empty() || text == "0";
+                (text, is_none)
+            }
+            Some(b'-' | b'0'..=b'9') => (json.to_owned(), json.parse().is_ok_and(|number: f64| number == 0.0)),
+            _ if matches!(json, "null" | "false") => return Ok(None),
+            _ => return Err(StrangeCursor),
         };
-        (!text.is_empty() && text != "0").then_some(Cursor(text))
+        Ok((!is_none).then_some(Cursor(text)))
     }
 
     /// The text to send as the `cursor` parameter.
@@ -37,22 +50,37 @@ impl std::fmt::Display for Cursor {
 mod tests {
     use super::*;
 
-    fn cursor(json: &str) -> Option<String> {
+    fn cursor(json: &str) -> Result<Option<String>, StrangeCursor> {
         let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
-        Cursor::from_json(&raw).map(|c| c.as_str().to_owned())
+        Cursor::from_json(&raw).map(|cursor| cursor.map(|c| c.as_str().to_owned()))
     }
 
     #[test]
     fn takes_strings_and_integers_of_any_size() {
-        assert_eq!(cursor(r#""abc=""#).as_deref(), Some("abc="));
-        assert_eq!(cursor("151050148").as_deref(), Some("151050148"));
-        assert_eq!(cursor("123456789012345678901").as_deref(), Some("123456789012345678901"));
+        for (json, text) in [
+            (r#""abc=""#, "abc="),
+            (r#""a\u00e9\n""#, "aé\n"),
+            ("151050148", "151050148"),
+            ("123456789012345678901", "123456789012345678901"),
+            ("-1.50", "-1.50"),
+            (r#""0x0""#, "0x0"),
+            (r#""0.00""#, "0.00"),
+        ] {
+            assert_eq!(cursor(json), Ok(Some(text.to_owned())), "{json}");
+        }
     }
 
     #[test]
-    fn null_empty_zero_and_other_shapes_are_no_cursor() {
-        for json in ["null", r#""""#, "0", r#""0""#, "false", "{}", "[1]"] {
-            assert_eq!(cursor(json), None, "{json}");
+    fn null_false_empty_and_zero_are_no_cursor() {
+        for json in ["null", r#""""#, "0", r#""0""#, "0.0", "-0", "false"] {
+            assert_eq!(cursor(json), Ok(None), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_back_is_not_taken_for_none() {
+        for json in ["{}", "[1]", "true", r#""a\ud800b""#, r#""\udc00""#] {
+            assert_eq!(cursor(json), Err(StrangeCursor), "{json}");
         }
     }
 }

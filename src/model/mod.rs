@@ -2,6 +2,7 @@
 
 mod cursor;
 mod ids;
+mod lenient;
 mod object;
 mod table;
 mod time;
@@ -10,6 +11,7 @@ mod window;
 
 pub use cursor::Cursor;
 pub use ids::{CreatedDate, RunId};
+pub use lenient::{Fault, Repaired, repair, skip_space};
 pub use object::{Array, Elements, Object, Objects, elements};
 pub use table::{Column, Kind, PerTable, Source, Table, column};
 pub use time::{ApiTime, EpochSecs, from_micros, parse_api_time, parse_user_time};

@@ -21,6 +21,11 @@ impl<'a> Object<'_, 'a> {
     pub fn known(&self, position: usize) -> Option<&'a RawValue> {
         self.known.get(position).copied().flatten().filter(|raw| raw.get() != "null")
     }
+
+    /// Whether the name at `position` is there, be its value null.
+    pub fn has(&self, position: usize) -> bool {
+        self.known.get(position).is_some_and(Option::is_some)
+    }
 }
 
 /// Objects that were all taken apart for the same names. Memory that was used once is used again.

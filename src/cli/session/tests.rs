@@ -10,8 +10,10 @@ use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
 use tokio_util::sync::DropGuard;
 
+use super::fetch::{Ask, Compacting, fetch_into};
 use super::*;
 use crate::cli::demo;
+use crate::export::OnIgnoredFilter;
 use crate::lake::Format;
 use crate::layout;
 use crate::model::{Table, TimestampFilter};
@@ -31,8 +33,8 @@ const LATER: Duration = Duration::from_secs(20 * 3_600);
 /// How long a call that hangs is waited for; the others take microseconds.
 const CALL_TIMEOUT: Duration = Duration::from_millis(150);
 
-/// For how long Delta tables keep what was replaced.
-const RETAIN: Option<Duration> = Some(Duration::from_secs(3_600));
+/// How syncs compact.
+const COMPACTING: Option<Compacting> = Some(Compacting { retain: Duration::from_secs(3_600), every_pages: u64::MAX });
 
 /// A simulated API on a thread of its own, whose time the test moves.
 struct Api {
@@ -137,7 +139,7 @@ async fn sync<S: ObjectStore + MultipartStore>(api: &Api, store: S, kept: &Kept)
     args.fetch.flush.flush_conversations = 18;
     args.fetch.format = Some(api.format);
     args.on_ignored_filter = OnIgnoredFilter::Full;
-    fetch_into(lake(store, kept), "sync", &Ask::Changes(&args), RETAIN, &context()).await
+    fetch_into(lake(store, kept), "sync", &Ask::Changes(&args), COMPACTING, &context()).await
 }
 
 /// The lake holds what the API says, and nothing that a run has left behind.

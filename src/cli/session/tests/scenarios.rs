@@ -30,7 +30,7 @@ impl Place {
     }
 
     async fn sync(&self) -> Result<RunReport> {
-        fetch_into(self.lake(), "sync", &Ask::Changes(&self.args()), RETAIN, &context()).await
+        fetch_into(self.lake(), "sync", &Ask::Changes(&self.args()), COMPACTING, &context()).await
     }
 
     async fn export(&self) -> Result<RunReport> {
@@ -110,7 +110,7 @@ async fn crash_and_continue() {
     let place = Place::new();
     let dying = Faulty::new(Arc::clone(&place.store), 40, Fate::EndsAfter);
     let lake = lake(dying, &Kept::ByLease);
-    fetch_into(lake, "sync", &Ask::Changes(&place.args()), RETAIN, &context()).await.unwrap_err();
+    fetch_into(lake, "sync", &Ask::Changes(&place.args()), COMPACTING, &context()).await.unwrap_err();
     sync(&place.api, Faulty::an_hour_later(Arc::clone(&place.store)), &Kept::ByLease).await.unwrap();
     place.assert_exact(0).await;
 }
@@ -122,7 +122,7 @@ async fn two_at_once() {
     let first_lake = Lake::on(slow.clone(), "memory", Duration::from_secs(60));
     let (args, own) = (place.args(), context());
     let asked = Ask::Changes(&args);
-    let mut first = std::pin::pin!(fetch_into(first_lake, "sync", &asked, RETAIN, &own));
+    let mut first = std::pin::pin!(fetch_into(first_lake, "sync", &asked, COMPACTING, &own));
     tokio::select! {
         _ = &mut first => panic!("it was to fall asleep"),
         () = slow.falls_asleep() => {}
@@ -131,7 +131,7 @@ async fn two_at_once() {
     let soon = context();
     let second = async {
         let lake = lake(sound(&place.store), &Kept::ByLease);
-        fetch_into(lake, "sync", &Ask::Changes(&place.args()), RETAIN, &soon).await
+        fetch_into(lake, "sync", &Ask::Changes(&place.args()), COMPACTING, &soon).await
     };
     let woken = async {
         soon.clock.sleep(Duration::from_millis(1_500)).await;

@@ -1,0 +1,394 @@
+"""What the API of a real account, or a proxy before it, was seen to answer: nothing around it is lost, and nothing is taken for
+the end that is none."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_contract import account, conversation, ids, in_turn, open_account, report, status, warnings
+from conftest import ROOT, page
+from truth import assert_exact, read_table
+
+CASES = ROOT / "tests" / "data" / "cases"
+fixtures = (account, in_turn, open_account)
+
+
+def case(name):
+    return (CASES / f"{name}.json").read_bytes().decode()
+
+
+def quarantine(lake):
+    lines = [line for path in sorted(Path(lake, "_state", "quarantine").glob("*")) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def row(lake, own_id, table="conversations"):
+    [found] = [row for row in read_table(lake, table) if row["conversation_id"] == own_id]
+    return found
+
+
+@pytest.fixture
+def followed_by(open_account):
+    """An API that has this body as its first page, and another page behind it."""
+
+    def start(body, behind="behind"):
+        account = open_account()
+        before, _, end = body.rpartition("}")
+        for name in ('"next_page_cursor":null', '"next_page_cursor": null'):
+            before = before.replace(name, '"next_page_cursor":"2"')
+        pages = {None: before + "}" + end, "2": page(conversation(behind))}
+        account.instead = lambda query: (200, pages[query.get("cursor")])
+        return account
+
+    return start
+
+
+# -- malformed pages --------------------------------------------------------------------------------------------------
+
+
+def test_a_number_that_json_lacks_costs_nothing_but_itself(followed_by, command, lake):
+    api = followed_by(case("nan-in-one-record"))
+    done = command("sync", api, "--json")
+    assert ids(lake) == ["behind", "c-1", "c-2", "c-3"]
+    told = row(lake, "c-2")
+    assert json.loads(told["metadata"]) == {"score": None}
+    assert json.loads(told["extra"]) == {"_not_json": {"/metadata/score": "NaN"}}
+    assert [query.get("cursor") for query in api.asked] == [None, None, "2"], "once more, and no oftener"
+    assert json.loads(done.stdout)["repaired"] == 1 and not quarantine(lake)
+    assert [line for line in warnings(done) if "malformed JSON: 1 conversations were repaired" in line]
+
+
+def test_a_raw_newline_in_a_text_is_that_newline(followed_by, command, lake):
+    command("sync", followed_by(case("raw-newline-in-text")))
+    assert ids(lake) == ["behind", "c-1", "c-2"]
+    assert row(lake, "c-2", "messages")["text"] == "two\nlines"
+
+
+def test_a_record_that_is_broken_beyond_reading_is_quarantined_alone(followed_by, command, lake):
+    body = case("half-a-record")
+    api = followed_by(body)
+    done = command("sync", api, code=6)
+    assert ids(lake) == ["behind", "c-1", "c-3"]
+    [line] = quarantine(lake)
+    sent = body.encode()
+    assert sent[line["byte_offset"]:].startswith(line["raw"].encode()) and line["raw"].startswith('{"conversation_id":"c-2"')
+    assert line["raw"].endswith("]}") and "malformed JSON" in line["reason"] and line["page"] == 1
+    assert len(api.asked) == 3 and "1 entry" in done.stderr
+    command("sync", api)
+    assert status(command)["watermark"], "the walk has ended"
+
+
+BROKEN = {
+    "a missing value": '{"conversation_id": "x", "messages": [{"text": }]}',
+    "a missing quote": '{"conversation_id": "x", "messages": [{"text": "no end}]}',
+    "a missing bracket": '{"conversation_id": "x", "messages": [{"text": "a"}',
+    "a bracket too many": '{"conversation_id": "x", "messages": []]}',
+    "a bad escape": r'{"conversation_id": "x", "path": "C:\data"}',
+    "half an escape": r'{"conversation_id": "x", "text": "\u12"}',
+    "no JSON": "<b>error</b>",
+    "an octal number": '{"conversation_id": "x", "zip": 0123}',
+}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "between", "last"])
+@pytest.mark.parametrize("broken", BROKEN, ids=str)
+def test_wherever_a_record_breaks_its_neighbours_land(open_account, command, lake, broken, place):
+    around = [conversation(f"c{n}", tags=[{"name": "]}{["}]) for n in range(2)]
+    entries = [json.dumps(one) for one in around]
+    entries.insert(place, BROKEN[broken])
+    pages = {None: '{"conversations": [%s], "next_cursor": "2"}' % ", ".join(entries), "2": page(conversation("behind"))}
+    api = open_account()
+    api.instead = lambda query: (200, pages[query.get("cursor")])
+    command("sync", api, code=6)
+    assert_exact(lake, [*around, conversation("behind")])
+    [line] = quarantine(lake)
+    assert pages[None][line["byte_offset"]:].startswith(line["raw"]) and line["raw"][:2] == BROKEN[broken][:2]
+    assert len(api.asked) <= 4, "a fault that stays is not tried for minutes"
+
+
+REPAIRED = [
+    (r'"text": "it\'s"', {"text": "it's"}), (r'"text": "\x41"', {"text": "A"}), ('"text": "a\tb\x01"', {"text": "a\tb\x01"}),
+    ('"text": "a",', {"text": "a"}), ('"role": None', {"role": None}), ('"text": "\ufffd"', {"text": "\ufffd"}),
+]
+
+
+@pytest.mark.parametrize("sent, read", REPAIRED, ids=str)
+def test_what_has_one_clear_meaning_is_read(in_turn, command, lake, sent, read):
+    entry = '{"conversation_id": "a", "created_at": "2024-01-01T10:00:00Z", "messages": [{%s}]}' % sent
+    command("sync", in_turn('{"conversations": [%s, ], "next_cursor": null}' % entry))
+    told = row(lake, "a", "messages")
+    assert {name: told[name] for name in read} == read
+
+
+@pytest.mark.parametrize("number", ["NaN", "-NaN", "Infinity", "-Infinity", "inf"])
+def test_no_number_is_one(in_turn, command, lake, number):
+    entry = '{"conversation_id": "a", "csat_rating": %s, "messages": [{"text": "t", "score": %s}]}' % (number, number)
+    command("sync", in_turn('{"conversations": [%s], "next_cursor": null}' % entry))
+    told = row(lake, "a")
+    assert told["csat_rating"] is None
+    assert json.loads(told["extra"])["_not_json"] == {"/csat_rating": number, "/messages/0/score": number}
+
+
+def test_malformed_once_it_is_as_if_it_had_not_been(in_turn, command, lake):
+    api = in_turn(page(conversation("a"))[:-1] + ', "x": }', page(conversation("b")))
+    done = command("sync", api, "--json")
+    assert ids(lake) == ["b"] and json.loads(done.stdout)["retries"] == 1
+
+
+def test_a_page_that_is_malformed_elsewhere_is_refused_at_once(in_turn, command, lake):
+    api = in_turn(page(conversation("a"), cursor="1"), '{"conversations": [], "next_cursor": }')
+    done = command("sync", api, code=3)
+    assert "not a JSON object" in done.stderr and len(api.asked) == 3
+    assert ids(lake) == ["a"], "compacted all the same"
+    assert status(command)["watermark"] is None
+
+
+def test_a_page_that_is_cut_at_the_same_byte_every_time_is_not_taken_for_whole(in_turn, command, lake):
+    cut = page(conversation("b"), cursor="2")
+    api = in_turn(page(conversation("a"), cursor="1"), cut[: cut.index("}]") + 1])
+    command("sync", api, "--max-tries", 3, code=3)
+    assert len(api.asked) == 4 and ids(lake) == ["a"] and status(command)["watermark"] is None
+
+
+def test_a_byte_order_mark_is_skipped(followed_by, command, lake):
+    api = followed_by(case("bom"))
+    done = command("sync", api)
+    assert ids(lake) == ["behind", "c-1"] and len(api.asked) == 2 and not warnings(done)
+
+
+def test_a_bad_record_is_what_stops_a_run_that_was_told_so(in_turn, command, lake):
+    done = command("sync", in_turn(case("half-a-record")), "--on-bad-record", "fail", code=6)
+    assert "c-2" in done.stderr and "malformed JSON" in done.stderr
+
+
+# -- ends that may be none --------------------------------------------------------------------------------------------
+
+
+FAILURES = [
+    {"error": "upstream timeout"}, {"errors": [{"code": 7}]}, {"status": "error"}, {"status": 503}, {"message": "try again"},
+    {"detail": {"code": 1}}, {"error_message": "x"}, {"error": True}, {"status": False},
+]
+
+
+@pytest.mark.parametrize("sign", FAILURES, ids=str)
+def test_an_empty_page_with_an_error_is_no_end(in_turn, command, lake, sign):
+    bad = json.dumps({"conversations": [], "next_cursor": None, **sign})
+    api = in_turn(page(conversation("a"), cursor="1"), bad)
+    done = command("sync", api, code=3)
+    [name] = sign
+    assert f'"{name}"' in done.stderr and [query.get("cursor") for query in api.asked] == [None, "1", "1"]
+    assert ids(lake) == ["a"] and status(command)["watermark"] is None
+    [walk] = status(command)["unfinished"]
+    assert walk["pages"] == 1
+    # Once it is mended, the walk goes on there.
+    api.instead = lambda query: (200, page(conversation("b")))
+    command("sync", api)
+    assert api.asked[-1]["cursor"] == "1" and ids(lake) == ["a", "b"]
+
+
+def test_the_case_of_an_error_in_200(in_turn, command, lake):
+    api = in_turn(page(conversation("a"), cursor="1"), case("error-in-200"))
+    done = command("sync", api, code=3)
+    assert "upstream timeout" in done.stderr and status(command)["watermark"] is None
+
+
+def test_an_error_that_passes_is_asked_through(in_turn, command, lake):
+    bad = json.dumps({"conversations": [], "next_cursor": None, "error": "upstream timeout"})
+    api = in_turn(page(conversation("a"), cursor="1"), bad, page(conversation("b")))
+    done = command("sync", api)
+    assert ids(lake) == ["a", "b"] and not warnings(done)
+
+
+def test_a_last_page_with_conversations_and_an_error_is_no_end_either(in_turn, command, lake):
+    api = in_turn(page(conversation("a"), cursor="1"),
+                  json.dumps({"conversations": [conversation("b")], "next_cursor": None, "error": "partial result"}))
+    command("sync", api, code=3)
+    assert status(command)["watermark"] is None
+
+
+WELL = [{"status": "ok"}, {"status": "success"}, {"status": 200}, {"error": None}, {"errors": []}, {"message": ""},
+        {"error": False}, {"status": True}, {"detail": {}}, {"total": 5}]
+
+
+@pytest.mark.parametrize("before", [(), (page(conversation("a"), cursor="1"),)], ids=["alone", "behind another"])
+@pytest.mark.parametrize("sign", WELL, ids=str)
+def test_what_tells_that_all_is_well_is_no_error(in_turn, command, sign, before):
+    api = in_turn(*before, json.dumps({"conversations": [], "next_cursor": None, **sign}))
+    command("sync", api)
+    assert len(api.asked) == len(before) + 1
+
+
+def test_what_every_page_says_is_no_error(in_turn, command, lake):
+    pages = [json.dumps({"conversations": list(rows), "next_cursor": cursor, "message": "page of the export"})
+             for rows, cursor in [([conversation("a")], "1"), ([], None)]]
+    api = in_turn(*pages)
+    command("sync", api)
+    assert len(api.asked) == 2 and ids(lake) == ["a"]
+
+
+def test_an_empty_page_without_a_field_for_a_cursor_is_asked_for_once_more(in_turn, command, lake):
+    api = in_turn(page(conversation("a"), cursor="1"), json.dumps({"conversations": []}))
+    done = command("sync", api, "--json")
+    assert [query.get("cursor") for query in api.asked] == [None, "1", "1"]
+    assert json.loads(done.stdout)["ends_without_cursor_field"] == 1 and "without any field for a cursor" in done.stderr
+    assert ids(lake) == ["a"] and status(command)["watermark"]
+
+
+
+def test_and_what_comes_then_counts(in_turn, command, lake):
+    command("sync", in_turn(page(conversation("a"), cursor="1"), json.dumps({"conversations": []}), page(conversation("b"))))
+    assert ids(lake) == ["a", "b"]
+
+
+def test_a_cursor_that_cannot_be_sent_back_is_no_end(in_turn, command, lake):
+    done = command("sync", in_turn(case("cursor-with-half-a-surrogate")), code=3)
+    assert "cursor" in done.stderr and "ud800" in done.stderr and status(command)["watermark"] is None
+
+
+# -- a full last page without a cursor --------------------------------------------------------------------------------
+
+
+def renamed(account):
+    """The account calls its cursor by a name that nobody knows."""
+    sound = account.page
+    account.page = lambda query: sound(query).replace('"next_cursor"', '"nextPageToken"')
+
+
+def minutes(count):
+    return [conversation(f"c{n:04}", created_at="2024-01-01 10:00:00",
+                         updated_at=f"2024-01-{2 + n // 1440:02} {n // 60 % 24:02}:{n % 60:02}:00") for n in range(count)]
+
+
+def test_a_renamed_cursor_is_found_by_what_comes_behind_it(account, command, lake):
+    account.conversations = minutes(250)
+    renamed(account)
+    done = command("sync", account, code=3)
+    assert '"nextPageToken"' in done.stderr and len(account.asked) == 2
+    assert len(ids(lake)) == 100 and status(command)["watermark"] is None
+    # Mended, the walk goes on where it was left.
+    del account.page
+    command("sync", account)
+    assert_exact(lake, account.conversations)
+
+
+@pytest.mark.parametrize("count, page_size", [(100, 100), (300, 100), (7, 7), (5, 1), (1, 1)])
+def test_a_history_that_ends_with_a_full_page_is_nothing_to_tell(account, command, lake, count, page_size):
+    account.conversations, account.page_size = minutes(count), page_size
+    done = command("sync", account)
+    assert not warnings(done) and len(account.asked) == count // page_size + (page_size == 100 or count > 1)
+    assert_exact(lake, account.conversations)
+    again = command("sync", account)
+    assert not warnings(again)
+
+
+def test_what_changes_while_it_is_asked_proves_nothing(account, command, lake):
+    account.conversations = minutes(100)
+    sound = account.page
+
+    def busy(query):
+        body = sound(query)
+        if len(account.asked) == 1:
+            account.conversations.append(conversation("new", updated_at="2099-01-01 00:00:00"))
+        return body
+
+    account.page = busy
+    done = command("sync", account)
+    assert not warnings(done) and len(account.asked) == 2
+
+
+def test_many_of_one_second_are_all_known_again(account, command, lake):
+    account.conversations = [conversation(f"c{n}", updated_at="2024-01-02 10:00:00") for n in range(300)]
+    done = command("sync", account)
+    assert not warnings(done) and len(ids(lake)) == 300
+
+
+# -- going on with a walk ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(open_account, command):
+    """An account of which a walk was left at the cursor `1`."""
+    account = open_account()
+    account.instead = lambda query: (500, "down") if query.get("cursor") else (200, page(conversation("a"), cursor="1"))
+    command("sync", account, "--max-tries", 1, "--page-size", 50, code=4)
+    account.asked.clear()
+    return account
+
+
+def test_the_page_size_of_a_resumed_walk_can_be_changed(interrupted, command, lake):
+    pages = {"1": page(conversation("b"), cursor="2")}
+    interrupted.instead = lambda query: (200, pages[query["cursor"]]) if query["cursor"] in pages else (500, "down")
+    command("sync", interrupted, "--max-tries", 1, "--page-size", 300, code=4)
+    pages["2"] = page(conversation("c"))
+    command("sync", interrupted)
+    assert [(query["cursor"], query["page_size"]) for query in interrupted.asked] == [("1", "300"), ("2", "300"), ("2", "300")]
+    assert ids(lake) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("refusal", [400, 404, 410, 422])
+def test_a_stored_cursor_that_is_refused_begins_the_walk_anew(interrupted, command, lake, refusal):
+    def expired(query):
+        return (refusal, '{"detail": "cursor expired"}') if query.get("cursor") == "1" else None
+
+    interrupted.instead, interrupted.conversations = expired, minutes(5)
+    done = command("sync", interrupted, "--json")
+    told = json.loads(done.stdout)
+    assert told["restarted_walks"] == 1 and not told["resumed"]
+    [warning] = warnings(done)
+    assert "anew" in warning and "cursor expired" in warning
+    assert [query.get("cursor") for query in interrupted.asked] == ["1", None]
+    assert set(ids(lake)) == {"a", *(one["conversation_id"] for one in minutes(5))}
+    assert report(lake)["restarted_walks"] == 1
+
+
+def test_it_begins_anew_once(interrupted, command, lake):
+    interrupted.instead = lambda query: (422, '{"detail": "no"}')
+    command("sync", interrupted, code=3)
+    assert len(interrupted.asked) == 2
+    [walk] = status(command)["unfinished"]
+    assert walk["pages"] == 1, "what was there of the walk is not given up for nothing"
+
+
+@pytest.mark.parametrize("refusal", [401, 403, 500])
+def test_other_refusals_are_not_the_cursors(interrupted, command, refusal):
+    interrupted.instead = lambda query: (refusal, "no")
+    command("sync", interrupted, "--max-tries", 1, code=4 if refusal == 500 else 3)
+    assert len(interrupted.asked) == 1
+
+
+# -- compaction after and within an export ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending, code", [((500, "down"), 4), ((403, "no"), 3), (page(cursor="1"), 3)], ids=str)
+def test_what_was_landed_before_a_failure_is_compacted(in_turn, command, lake, ending, code):
+    command("sync", in_turn(page(conversation("a"), cursor="1"), page(conversation("b"), cursor="2"), ending),
+            "--max-tries", 1, code=code)
+    assert ids(lake) == ["a", "b"] and status(command)["landing"]["objects"] == 0
+    assert report(lake)["outcome"] == "failed" and report(lake)["compacted_dates"]
+
+
+@pytest.mark.parametrize("kept_as", ["parquet", "delta"])
+def test_a_long_walk_is_compacted_on_its_way(account, command, lake, kept_as):
+    account.conversations, account.page_size = minutes(100), 10
+    tables = []
+
+    def look(query):
+        rows = Path(lake, "conversations").rglob("*.parquet")
+        tables.append(len(list(rows)))
+
+    account.instead = look
+    done = command("sync", account, "--compact-every", 3, "--format", kept_as, "--json")
+    assert [count > 0 for count in tables] == [False] * 3 + [True] * 8, "after three pages there is a table"
+    told = json.loads(done.stdout)
+    assert told["pages"] == 10 and told["landed_rows"]["conversations"] == 100 and not told["resumed"]
+    assert told["compacted_dates"] == ["2024-01-01"]
+    command("verify")
+    if kept_as == "parquet":
+        assert_exact(lake, account.conversations)
+
+
+def test_cursors_in_a_circle_are_found_across_the_parts_of_a_walk(in_turn, command, lake):
+    pages = [page(conversation(f"c{n}"), cursor=str(n % 7)) for n in range(20)]
+    api = in_turn(*pages)
+    command("sync", api, "--compact-every", 2, code=3)
+    assert len(api.asked) == 8
