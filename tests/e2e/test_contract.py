@@ -229,29 +229,38 @@ def full_page(rows, **others):
     [(100, []), (7, ["--page-size", 7]), (1_000, ["--page-size", 1_000]), (100, ["--page-size", 500])],
     ids=["as usual", "as asked for", "as much as there is", "as usual, whatever was asked for"],
 )
-def test_a_full_page_without_a_cursor_is_told_with_what_else_there_was(in_turn, command, lake, rows, arguments):
-    api = in_turn(full_page(rows, nextPage="abc", total=4_711, next_cursor=None))
-    done = command("sync", api, "--json", *arguments)
-    [warning] = warnings(done)
-    assert '"nextPage"' in warning and '"total"' in warning and "cursor" in warning
-    assert '"conversations"' not in warning and '"next_cursor"' not in warning, "those it knows"
+def test_a_full_page_without_a_cursor_is_asked_about_and_told_with_what_else_there_was(
+    in_turn, command, lake, rows, arguments
+):
+    """There is more behind it."""
+    behind = page(conversation("behind", created_at="2024-01-01 10:00:01"))
+    api = in_turn(full_page(rows, nextPage="abc", total=4_711, next_cursor=None), behind)
+    done = command("sync", api, "--json", *arguments, code=3)
+    assert '"nextPage"' in done.stderr and '"total"' in done.stderr and '"behind"' in done.stderr
+    assert '"conversations"' not in done.stderr and '"next_cursor"' not in done.stderr, "those it knows"
     assert json.loads(done.stdout)["full_pages_without_cursor"] == 1
-    assert len(ids(lake)) == rows and len(api.asked) == 1
+    assert len(ids(lake)) == rows and len(api.asked) == 2 and status(command)["watermark"] is None
 
 
-def test_a_full_page_without_a_cursor_and_nothing_else_is_told_too(in_turn, command):
-    done = command("sync", in_turn(full_page(100)), "--json")
-    [warning] = warnings(done)
-    assert "full page" in warning and "none" in warning
-    assert json.loads(done.stdout)["full_pages_without_cursor"] == 1
+@pytest.mark.parametrize("others", [{}, {"nextPage": "abc"}], ids=["nothing else", "another field"])
+def test_a_full_page_that_was_the_last_is_nothing_to_tell(in_turn, command, others):
+    done = command("sync", in_turn(full_page(100, **others)), "--json")
+    assert not warnings(done) and json.loads(done.stdout)["full_pages_without_cursor"] == 1
+
+
+def test_a_full_page_of_conversations_without_times_cannot_be_asked_about(in_turn, command):
+    rows = [{"conversation_id": f"c{n}"} for n in range(100)]
+    api = in_turn(json.dumps({"conversations": rows, "nextPage": "abc"}))
+    [warning] = warnings(command("sync", api))
+    assert '"nextPage"' in warning and "full page" in warning and len(api.asked) == 1
 
 
 def test_a_full_page_is_known_by_those_before_it(in_turn, command):
     """The API's pages may have any size."""
     pages = [page(*(conversation(f"{n}, {row}") for row in range(40)), cursor=str(n)) for n in (1, 2)]
-    done = command("sync", in_turn(*pages, full_page(40, nextPage="abc")), "--json")
-    [warning] = warnings(done)
-    assert '"nextPage"' in warning and json.loads(done.stdout)["full_pages_without_cursor"] == 1
+    api = in_turn(*pages, full_page(40, nextPage="abc"))
+    done = command("sync", api, "--json")
+    assert json.loads(done.stdout)["full_pages_without_cursor"] == 1 and len(api.asked) == 4
 
 
 SMALLER = [[0], [1], [99], [100, 1], [100, 99], [40, 40, 39], [100, 0], [100, 0, 40], [101, 100, 20], [150], [0, 5]]
@@ -417,7 +426,8 @@ def test_a_row_from_before_the_window_proves_the_filter_without_asking(simulate,
     ]
     assert before, "or this shows nothing"
     assert evidence(lake)["verdict"] == "honoured"
-    assert told["requests"] == told["pages"] and api.gaps()[0] == 3 + told["pages"]
+    # The first sync ends with a full page, which is asked about.
+    assert told["requests"] == told["pages"] and api.gaps()[0] == 4 + told["pages"]
     assert_exact(lake, api.conversations())
 
 
@@ -569,7 +579,7 @@ def test_a_probe_that_is_refused_is_asked_again_by_the_next_run(quiet, command, 
     assert evidence(lake)["verdict"] is None
     assert instant(status(command)["watermark"]) == instant(QUICK["updated_at"]), "it may not have been all"
     [walk] = status(command)["unfinished"]
-    assert walk["command"] == "export" and status(command)["landing"]["rows"]["conversations"] == 2
+    assert walk["command"] == "export" and report(lake)["landed_rows"]["conversations"] == 2
 
     quiet.instead = lambda query: None
     quiet.asked.clear()
@@ -612,7 +622,7 @@ def test_a_walk_stands_before_its_last_page_until_the_filter_is_known_to_be_hono
     quiet.instead = lambda query: (401, "{}") if is_probe(query) else None
     for _ in range(2):
         command("sync", quiet, code=3)
-    assert [query.get("cursor") for query in quiet.asked] == [None, "2", "4", "6", None, "6", None]
+    assert [query.get("cursor") for query in quiet.asked] == [None, "2", "4", "6", None, None, "6", None]
     quiet.instead = lambda query: None
     command("sync", quiet)
     assert_exact(lake, quiet.conversations)
@@ -989,9 +999,7 @@ def test_a_run_may_end_at_what_is_no_conversation(account, command, lake):
     assert "--on-bad-record quarantine" in done.stderr
     assert report(lake)["outcome"] == "failed" and report(lake)["quarantined"] == 0
     assert not Path(lake, "_state", "quarantine").exists()
-    assert status(command)["landing"]["rows"]["conversations"] == 2 and status(command)["watermark"] is None
-    command("compact")
-    assert ids(lake) == ["a", "b"]
+    assert status(command)["watermark"] is None and ids(lake) == ["a", "b"], "what came before is compacted"
 
     told = json.loads(command("sync", account, "--json", code=6).stdout)
     assert told["resumed"] and told["pages"] == 2 and told["outcome"] == "set_aside"
