@@ -586,14 +586,14 @@ def test_a_run_killed_while_it_asks_for_a_witness_is_continued(quiet, command, l
     def hold(query):
         if is_probe(query):
             asked.set()
-            released.wait(timeout=30)
+            released.wait()
 
     quiet.instead = hold
     process = subprocess.Popen(
         [BINARY, "sync", "--lake", lake, "--base-url", quiet.url, "--requests-per-second", "0"],
         stderr=subprocess.DEVNULL, env=environment(DECAGON_API_KEY=KEY),
     )
-    assert asked.wait(timeout=20)
+    assert asked.wait(timeout=120)
     process.kill()
     process.wait()
     released.set()
