@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::collect::{Collected, Collector, End, FlushPolicy, OnBadRecord};
-use super::filter;
+use super::filter::{self, Answer};
 use super::land::Lander;
 use super::plan::Planned;
 use super::progress::Progress;
@@ -94,32 +94,37 @@ impl Walks<'_> {
     /// Does the planned walk. Returns false where it cannot bring all that was asked for, as the API ignores
     /// `timestamp_filter`; the walk is given up then.
     async fn settled(&mut self, planned: Planned) -> Result<bool> {
-        let (purpose, request) = (planned.purpose, planned.walk.request.clone());
+        let (purpose, request, began) = (planned.purpose, planned.walk.request.clone(), planned.walk.started_at);
         // The vendor may have mended it since.
         if request.window.depends_on_filter() && self.evidence().verdict == Some(Verdict::Ignored) {
-            let verdict = self.ask(&request, false).await?;
-            if verdict != Some(Verdict::Honoured) {
-                return Ok(false);
-            }
+            let answer = self.ask(&request, false).await?;
             let mut state = self.run.ledger.state().clone();
-            state.evidence.verdict = verdict;
+            match answer.verdict {
+                Some(Verdict::Honoured) => state.evidence.settle(Verdict::Honoured, began),
+                // It was said of conversations that are not there any more.
+                None if !answer.may_be_ignored() => state.evidence.verdict = None,
+                _ => return Ok(false),
+            }
             self.commit(state).await?;
         }
         let End::Unsettled(walk) = self.walk(planned).await? else { return Ok(true) };
-        let verdict = match self.evidence().verdict {
-            // The range of a backfill may be long past, and its witnesses may have changed since they were seen.
-            None => self.ask(&request, purpose == Purpose::Incremental).await?,
-            known => known,
-        };
-        if verdict.is_none() && !self.evidence().witnesses.is_empty() {
-            tracing::warn!(
-                "it cannot be told whether the API honours timestamp_filter; if it does not, changes to conversations \
-                 that are older than the range are missing"
-            );
-        }
-        let complete = verdict != Some(Verdict::Ignored);
         let mut state = self.run.ledger.state().clone();
-        state.evidence.verdict = verdict;
+        if state.evidence.known(began).is_none() {
+            // The range of a backfill may be long past, and its witnesses may have changed since they were seen.
+            let answer = self.ask(&request, purpose == Purpose::Incremental).await?;
+            match answer.verdict {
+                Some(verdict) => state.evidence.settle(verdict, began),
+                None if !state.evidence.witnesses.is_empty() => tracing::warn!(
+                    "it cannot be told whether the API honours timestamp_filter; if it does not, changes to \
+                     conversations that are older than the range are missing"
+                ),
+                None => {}
+            }
+            if purpose == Purpose::Incremental && state.evidence.verdict != Some(Verdict::Ignored) {
+                state.evidence.witnesses.retain(|witness| !answer.absent.contains(&witness.conversation_id));
+            }
+        }
+        let complete = state.evidence.verdict != Some(Verdict::Ignored);
         state.close(purpose, &walk, complete);
         self.run.report.watermark = state.watermark();
         self.commit(state).await?;
@@ -130,7 +135,7 @@ impl Walks<'_> {
         &self.run.ledger.state().evidence
     }
 
-    async fn ask(&mut self, request: &Request, absence_disproves: bool) -> Result<Option<Verdict>> {
+    async fn ask(&mut self, request: &Request, absence_disproves: bool) -> Result<Answer> {
         let Run { client, ledger, report, shutdown, .. } = &mut self.run;
         let evidence = &ledger.state().evidence;
         tracing::debug!(witnesses = evidence.witnesses.len(), "asking whether timestamp_filter is honoured");
