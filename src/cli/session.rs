@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::compact::Compaction;
 use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, FlushPolicy, OnIgnoredFilter, Planned, Progress, Run};
-use crate::lake::{Before, Checkpoint, Ended, Holder, Lake, Lease, Ledger, RunReport, Tables, Wanted};
+use crate::lake::{Before, Checkpoint, Ended, History, Holder, Lake, Lease, Ledger, RunReport, Tables, Wanted};
 use crate::model::{RunId, Window};
 use crate::verify::{self, Verification};
 
@@ -29,6 +29,8 @@ pub(super) struct Context {
     pub(super) shutdown: CancellationToken,
     pub(super) bars: MultiProgress,
     pub(super) quiet: bool,
+    /// How much a lake keeps of its past.
+    pub(super) history: History,
     /// The report of the run that this process was, for whoever asks after it has ended.
     pub(super) report: Arc<OnceLock<RunReport>>,
 }
@@ -187,6 +189,7 @@ impl Session {
             result = self.tell_set_aside().await;
             set_aside = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
         }
+        self.prune(&result, set_aside).await;
         self.report.end(&result, set_aside, self.context.clock.now());
         self.report.watermark = self.ledger.state().watermark();
         self.report.store_calls = self.lake.calls();
@@ -271,6 +274,7 @@ pub(super) async fn sync(args: &SyncArgs, context: &Context) -> Result<RunReport
 }
 
 async fn fetch(command: &'static str, ask: &Ask<'_>, retain: Option<Duration>, context: &Context) -> Result<RunReport> {
+    let context = &Context { history: ask.fetch().history.history(), ..context.clone() };
     fetch_into(ask.fetch().to.open(context.clock)?, command, ask, retain, context).await
 }
 
@@ -296,6 +300,7 @@ async fn fetch_into(
 
 /// `compact`.
 pub(super) async fn compact(args: &CompactArgs, context: &Context) -> Result<RunReport> {
+    let context = &Context { history: args.history.history(), ..context.clone() };
     compact_in(args.of.open(context.clock)?, args.of.json, args.keep.retain, context).await
 }
 
@@ -368,5 +373,6 @@ fn tell_plan(planned: &Planned) {
     }
 }
 
+mod prune;
 #[cfg(test)]
 mod tests;
