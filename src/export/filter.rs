@@ -23,17 +23,39 @@ const PAGES: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     /// Whether the filter is honoured; `None` if it cannot be told.
-    pub(super) verdict: Option<Verdict>,
+    verdict: Option<Verdict>,
     /// The witnesses that came neither for the second in which they changed nor for that in which they were created.
-    pub(super) absent: Vec<String>,
+    absent: Vec<String>,
     /// How many had too much beside them to be looked for.
     unclear: usize,
 }
 
 impl Answer {
-    /// Whether a filter that was found to be ignored may still be.
-    pub(super) fn may_be_ignored(&self) -> bool {
-        self.unclear > 0 || Evidence::disproves(self.absent.len())
+    /// Takes note of what a walk that `began` then has found out at its end. After an increment, witnesses that are absent
+    /// were erased, and are not asked for again.
+    pub(super) fn note(self, evidence: &mut Evidence, began: DateTime<Utc>, increment: bool) {
+        match self.verdict {
+            Some(verdict) => evidence.settle(verdict, began),
+            None if !evidence.witnesses.is_empty() => tracing::warn!(
+                "it cannot be told whether the API honours timestamp_filter; if it does not, changes to conversations \
+                 that are older than the range are missing"
+            ),
+            None => {}
+        }
+        if increment && evidence.verdict != Some(Verdict::Ignored) {
+            evidence.witnesses.retain(|witness| !self.absent.contains(&witness.conversation_id));
+        }
+    }
+
+    /// Takes note of what is found out before a walk where the filter counts as ignored; returns whether it does not any
+    /// more: because it is honoured, or because that was said of conversations that are not there any more.
+    pub(super) fn clears(self, evidence: &mut Evidence, began: DateTime<Utc>) -> bool {
+        match self.verdict {
+            Some(Verdict::Honoured) => evidence.settle(Verdict::Honoured, began),
+            None if self.unclear == 0 && !Evidence::disproves(self.absent.len()) => evidence.verdict = None,
+            _ => return false,
+        }
+        true
     }
 
     fn verdict(verdict: Verdict) -> Self {

@@ -97,13 +97,9 @@ impl Walks<'_> {
         let (purpose, request, began) = (planned.purpose, planned.walk.request.clone(), planned.walk.started_at);
         // The vendor may have mended it since.
         if request.window.depends_on_filter() && self.evidence().verdict == Some(Verdict::Ignored) {
-            let answer = self.ask(&request, false).await?;
             let mut state = self.run.ledger.state().clone();
-            match answer.verdict {
-                Some(Verdict::Honoured) => state.evidence.settle(Verdict::Honoured, began),
-                // It was said of conversations that are not there any more.
-                None if !answer.may_be_ignored() => state.evidence.verdict = None,
-                _ => return Ok(false),
+            if !self.ask(&request, false).await?.clears(&mut state.evidence, began) {
+                return Ok(false);
             }
             self.commit(state).await?;
         }
@@ -111,18 +107,8 @@ impl Walks<'_> {
         let mut state = self.run.ledger.state().clone();
         if state.evidence.known(began).is_none() {
             // The range of a backfill may be long past, and its witnesses may have changed since they were seen.
-            let answer = self.ask(&request, purpose == Purpose::Incremental).await?;
-            match answer.verdict {
-                Some(verdict) => state.evidence.settle(verdict, began),
-                None if !state.evidence.witnesses.is_empty() => tracing::warn!(
-                    "it cannot be told whether the API honours timestamp_filter; if it does not, changes to \
-                     conversations that are older than the range are missing"
-                ),
-                None => {}
-            }
-            if purpose == Purpose::Incremental && state.evidence.verdict != Some(Verdict::Ignored) {
-                state.evidence.witnesses.retain(|witness| !answer.absent.contains(&witness.conversation_id));
-            }
+            let increment = purpose == Purpose::Incremental;
+            self.ask(&request, increment).await?.note(&mut state.evidence, began, increment);
         }
         let complete = state.evidence.verdict != Some(Verdict::Ignored);
         state.close(purpose, &walk, complete);

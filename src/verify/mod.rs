@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::compact::remove_conversations;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::{Lake, Lease, Ledger, Tables};
 use crate::layout;
 use crate::model::{CreatedDate, RunId, Table};
@@ -68,7 +68,10 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
             break;
         }
     }
-    for read in doubtful.into_iter().filter_map(|(_, read)| read) {
+    for (date, read) in doubtful {
+        let url = lake.url();
+        let read =
+            read.ok_or_else(|| Error::held(format!("the tables of {date} in {url} are replaced again and again")))?;
         found.dates += 1;
         found.merge(read.found);
     }
@@ -124,18 +127,22 @@ async fn read(lake: &Lake, tables: &Tables, dates: Dates, found: &mut Verificati
         async move {
             let task = tokio::task::spawn_blocking(move || date::verify(&lake, &tables, date, before, &runtime));
             let read = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))?;
-            read.map(|read| (date, read))
+            Ok::<_, Error>((date, read))
         }
     });
     let reading: Vec<_> = reading.collect();
     let mut results = stream::iter(reading).buffer_unordered(DATES_AT_ONCE);
     let mut doubtful = Vec::new();
     while let Some((date, read)) = results.try_next().await? {
-        if read.found.findings() == 0 {
-            found.dates += 1;
-            found.merge(read.found);
-        } else {
-            doubtful.push((date, Some(read)));
+        match read {
+            Ok(read) if read.found.findings() == 0 => {
+                found.dates += 1;
+                found.merge(read.found);
+            }
+            Ok(read) => doubtful.push((date, Some(read))),
+            // Replaced while it was read.
+            Err(error) if error.kind() == Kind::Held => doubtful.push((date, None)),
+            Err(error) => return Err(error),
         }
     }
     Ok(doubtful)
