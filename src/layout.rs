@@ -19,6 +19,7 @@
 //!
 //! Must not know: what the objects hold.
 
+use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
@@ -180,9 +181,30 @@ pub fn run_report(run: &RunId) -> Path {
     Path::from(format!("{STATE}/runs/{run}.json"))
 }
 
+/// The folder of the run reports.
+pub fn run_reports() -> Path {
+    Path::from(format!("{STATE}/runs"))
+}
+
+/// When the run started that left the report under `key`; `None` for other keys.
+pub fn run_report_start(key: &Path) -> Option<DateTime<Utc>> {
+    RunId::start_in(key.filename()?.strip_suffix(".json")?)
+}
+
 /// What one flush set aside.
 pub fn quarantine(flush: &FlushId) -> Path {
     Path::from(format!("{STATE}/quarantine/{flush}.jsonl"))
+}
+
+/// The folder of what was set aside.
+pub fn quarantines() -> Path {
+    Path::from(format!("{STATE}/quarantine"))
+}
+
+/// When the run started that set aside what is under `key`; `None` for other keys.
+pub fn quarantine_start(key: &Path) -> Option<DateTime<Utc>> {
+    let (run, number) = key.filename()?.strip_suffix(".jsonl")?.rsplit_once('-')?;
+    RunId::start_in(run).filter(|_| number.parse::<u32>().is_ok())
 }
 
 /// The date of a table's or landing object, from its key; `None` for other keys.
@@ -214,6 +236,11 @@ mod tests {
             ["_landing/data.csv", "_landing/tags/created_date=2024-02-29/data-1.parquet", "_state/leases/x.now"]
         {
             assert!(!is_landing_object(&Path::from(other)) && !is_store_time(&Path::from(other)), "{other}");
+        }
+        let start = Some(DateTime::UNIX_EPOCH);
+        assert_eq!((run_report_start(&run_report(&flush.run)), quarantine_start(&quarantine(&flush))), (start, start));
+        for other in [run_report(&flush.run), Path::from("_state/quarantine/19700101T000000Z-00000a.jsonl")] {
+            assert_eq!(quarantine_start(&other), None, "{other}");
         }
         let unknown = table_object(Table::Conversations, CreatedDate::UNKNOWN);
         assert_eq!(unknown.as_ref(), "conversations/created_date=__HIVE_DEFAULT_PARTITION__/part-0.parquet");

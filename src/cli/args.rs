@@ -20,12 +20,14 @@ use crate::lake::{Format, Lake};
 use crate::model::{TimestampFilter, parse_user_time};
 
 mod compact;
+mod history;
 mod metrics;
 mod simulate;
 mod store;
 mod views;
 
 pub(super) use compact::{CompactArgs, RetainArgs};
+pub(super) use history::HistoryArgs;
 pub(super) use metrics::MetricsArgs;
 pub(super) use simulate::{DemoArgs, SimulateArgs, WorldArgs};
 pub(super) use store::StoreArgs;
@@ -224,6 +226,8 @@ pub(super) struct FetchArgs {
     /// How the tables are kept, which is decided when a lake is made [default: parquet]
     #[arg(long, env = "DECAGON_FORMAT", value_enum)]
     pub(super) format: Option<Format>,
+    #[command(flatten)]
+    pub(super) history: HistoryArgs,
     #[command(flatten)]
     pub(super) metrics: MetricsArgs,
     // What follows has headings of its own, which last.

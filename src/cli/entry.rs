@@ -16,7 +16,7 @@ use crate::api::Client;
 use crate::check::Outcome;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Lake, RunReport, Tables};
+use crate::lake::{History, Lake, RunReport, Tables};
 use crate::model::{RunId, Table};
 use crate::simulate::{Disputed, Settings, Simulator, World, WorldSettings};
 use crate::{check, status, verify, views};
@@ -69,7 +69,7 @@ fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunRe
         .map_err(|error| Error::new(Kind::Bug, "cannot start the async runtime").caused_by(error))?;
     let result = runtime.block_on(async {
         let (shutdown, report) = (shutdown::watch(clock), Arc::clone(report));
-        let context = Context { clock, shutdown, bars, quiet: cli.quiet, report };
+        let context = Context { clock, shutdown, bars, quiet: cli.quiet, history: History::default(), report };
         match &cli.command {
             Command::Sync(args) => session::sync(args, &context).await.map(drop),
             Command::Export(args) => session::export(args, &context).await.map(drop),

@@ -13,11 +13,12 @@ use crate::api::{ApiKey, Options, RetryPolicy};
 use crate::clock::Clock;
 use crate::compact::Compaction;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Before, Checkpoint, Ended, Holder, Lake, Lease, Ledger, RunReport, Tables};
+use crate::lake::{Before, Checkpoint, Ended, History, Holder, Lake, Lease, Ledger, RunReport, Tables};
 use crate::model::RunId;
 use crate::verify::{self, Verification};
 
 mod fetch;
+mod prune;
 
 pub(super) use fetch::{backfill, export, sync};
 
@@ -31,6 +32,8 @@ pub(super) struct Context {
     pub(super) shutdown: CancellationToken,
     pub(super) bars: MultiProgress,
     pub(super) quiet: bool,
+    /// How much a lake keeps of its past.
+    pub(super) history: History,
     /// The report of the run that this process was, for whoever asks after it has ended.
     pub(super) report: Arc<OnceLock<RunReport>>,
 }
@@ -109,6 +112,7 @@ impl Session {
             result = self.tell_set_aside().await;
             set_aside = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
         }
+        self.prune(&result, set_aside).await;
         self.report.end(&result, set_aside, self.context.clock.now());
         self.report.watermark = self.ledger.state().watermark();
         self.report.store_calls = self.lake.calls();
@@ -179,6 +183,7 @@ async fn release(lease: &Lease, last_request_at: Option<DateTime<Utc>>) {
 
 /// `compact`.
 pub(super) async fn compact(args: &CompactArgs, context: &Context) -> Result<RunReport> {
+    let context = &Context { history: args.history.history(), ..context.clone() };
     compact_in(args.of.open(context.clock)?, args.of.json, args.keep.retain, context).await
 }
 

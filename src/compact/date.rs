@@ -113,7 +113,8 @@ impl DateTables<'_> {
             Ok::<_, Error>(upload)
         })?;
         let copies = *landed.rows.get(Table::Conversations);
-        let duplicates = copies.saturating_sub(*rows.get(Table::Conversations));
+        let duplicates = copies.checked_sub(*rows.get(Table::Conversations));
+        let duplicates = duplicates.ok_or_else(|| Error::bug("more copies are the newest than have landed"))?;
         let extent = Extent { rows, bytes: self.finish(uploads)? };
         Ok(Some(Compacted { copies, duplicates, extent, replaces: keys(found) }))
     }

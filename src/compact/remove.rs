@@ -35,7 +35,7 @@ pub async fn remove_conversations(
             return Err(Error::interrupted());
         }
         tracing::info!("removing {} copies from {date}", ids.len());
-        removed += u64::try_from(ids.len()).unwrap_or(0);
+        removed += ids.len() as u64;
         let file = FlushId { run: run.clone(), number };
         let (own, of, by, name, runtime) =
             (lake.clone(), tables.clone(), Arc::clone(lease), file.clone(), Handle::current());

@@ -178,7 +178,7 @@ impl Collector {
     /// Whether it takes more than the rows that came to know that all have come, and more can be known.
     fn lacks_verdict(&self) -> bool {
         self.walk.request.window.depends_on_filter()
-            && match self.evidence.verdict {
+            && match self.evidence.known(self.walk.started_at) {
                 Some(Verdict::Honoured) => false,
                 Some(Verdict::Ignored) => true,
                 None => !self.evidence.witnesses.is_empty(),

@@ -39,7 +39,8 @@ pub(super) fn encode(
     emit: impl Fn(Object) -> bool + Sync,
 ) -> Result<()> {
     let copies = sorted(pages)?;
-    let dates: Vec<_> = copies.chunk_by(|a, b| a.date == b.date).filter_map(OfDate::of).collect();
+    let dates = copies.chunk_by(|a, b| a.date == b.date).map(OfDate::of).collect::<Result<Vec<_>>>()?;
+    let dates: Vec<_> = dates.into_iter().flatten().collect();
     let objects: Vec<_> = dates.iter().flat_map(|of_date| Table::ALL.map(|table| (of_date, table))).collect();
     let next = AtomicUsize::new(0);
     let encode_some = || {
@@ -68,21 +69,22 @@ struct OfDate<'a, 'p> {
 
 impl<'a, 'p> OfDate<'a, 'p> {
     /// Of `copies` in the order of the ids; `None` where there are none.
-    fn of(copies: &'a [Observed<'p>]) -> Option<Self> {
-        let date = copies.first()?.date;
+    fn of(copies: &'a [Observed<'p>]) -> Result<Option<Self>> {
+        let Some(date) = copies.first().map(|first| first.date) else { return Ok(None) };
         let (mut newest, mut older) = (Vec::with_capacity(copies.len()), Vec::new());
         for of_id in copies.chunk_by(|a, b| a.id == b.id) {
             if let [only] = of_id {
                 newest.push(only);
                 continue;
             }
-            let place = (0..of_id.len()).max_by_key(|place| of_id.get(*place).map(Observed::version));
+            let versions = of_id.iter().map(Observed::version).collect::<Result<Vec<_>>>()?;
+            let place = (0..of_id.len()).max_by_key(|place| versions.get(*place));
             // The older ones keep the order of their places in the run.
             for (number, copy) in of_id.iter().enumerate() {
                 if Some(number) == place { newest.push(copy) } else { older.push(copy) }
             }
         }
-        Some(OfDate { date, newest, older })
+        Ok(Some(OfDate { date, newest, older }))
     }
 
     fn encode(&self, table: Table, flush: &FlushId, lifetime: Lifetime) -> Result<Object> {
@@ -99,7 +101,7 @@ fn gathered(copies: &[&Observed<'_>], table: Table) -> Result<Vec<RecordBatch>> 
     let mut gather = Gather::new(table);
     let mut batches = Vec::new();
     for copy in copies {
-        gather.push(&copy.rows(table));
+        gather.push(&copy.rows(table)?);
         if gather.is_full() {
             batches.extend(gather.take()?);
         }
@@ -117,19 +119,20 @@ struct Observed<'a> {
 }
 
 impl Observed<'_> {
-    fn version(&self) -> Option<Version> {
+    fn version(&self) -> Result<Version> {
         let batch = |table| self.page.batch.tables.get(table).as_ref();
-        let children =
-            [Table::Messages, Table::AuditLogs].map(|table| (batch(table), self.page.batch.children(table, self.row)));
+        let of = |table| Ok::<_, Error>((batch(table), self.page.batch.children(table, self.row)?));
+        let children = [of(Table::Messages)?, of(Table::AuditLogs)?];
         Version::of(batch(Table::Conversations), self.row, children)
+            .ok_or_else(|| Error::bug("flattened rows without the columns of their table"))
     }
 
-    fn rows(&self, table: Table) -> Rows {
+    fn rows(&self, table: Table) -> Result<Rows> {
         let range = match table {
             Table::Conversations => self.row..self.row + 1,
-            child => self.page.batch.children(child, self.row),
+            child => self.page.batch.children(child, self.row)?,
         };
-        Rows { batch: Arc::clone(self.page.batch.tables.get(table)), range }
+        Ok(Rows { batch: Arc::clone(self.page.batch.tables.get(table)), range })
     }
 }
 

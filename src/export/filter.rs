@@ -1,9 +1,10 @@
 //! Asks the API whether it bounds the time that `timestamp_filter` names.
 //!
 //! Conversations are known that changed long after they were created. The second in which one changed is asked for by
-//! `updated_at`: a server that honours the filter sends it, unless it changed again. After an increment in which nothing
-//! older came, no witness has changed again, or it would have come: there its absence says enough. Elsewhere the second in
-//! which it was created is asked for too: a server that bounds `created_at` sends it there.
+//! `updated_at`: a server that honours the filter sends it, unless it changed again or was erased. Then the second in
+//! which it was created is asked for: a server that bounds `created_at` sends it there, which is a positive sign. After an
+//! increment in which nothing older came, no witness has changed again, or it would have come: there the absence of several
+//! says enough, too.
 
 use chrono::{DateTime, Duration, Utc};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +19,52 @@ use crate::model::{Request, RunId, TimestampFilter, Window};
 /// How many pages of one second are looked at.
 const PAGES: usize = 4;
 
+/// What the witnesses say.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// Whether the filter is honoured; `None` if it cannot be told.
+    verdict: Option<Verdict>,
+    /// The witnesses that came neither for the second in which they changed nor for that in which they were created.
+    absent: Vec<String>,
+    /// How many had too much beside them to be looked for.
+    unclear: usize,
+}
+
+impl Answer {
+    /// Takes note of what a walk that `began` then has found out at its end. After an increment, witnesses that are absent
+    /// were erased, and are not asked for again.
+    pub(super) fn note(self, evidence: &mut Evidence, began: DateTime<Utc>, increment: bool) {
+        match self.verdict {
+            Some(verdict) => evidence.settle(verdict, began),
+            None if !evidence.witnesses.is_empty() => tracing::warn!(
+                "it cannot be told whether the API honours timestamp_filter; if it does not, changes to conversations \
+                 that are older than the range are missing"
+            ),
+            None => {}
+        }
+        if increment && evidence.verdict != Some(Verdict::Ignored) {
+            evidence.witnesses.retain(|witness| !self.absent.contains(&witness.conversation_id));
+        }
+    }
+
+    /// Takes note of what is found out before a walk where the filter counts as ignored; returns whether it does not any
+    /// more: because it is honoured, or because that was said of conversations that are not there any more.
+    pub(super) fn clears(self, evidence: &mut Evidence, began: DateTime<Utc>) -> bool {
+        match self.verdict {
+            Some(Verdict::Honoured) => evidence.settle(Verdict::Honoured, began),
+            None if self.unclear == 0 && !Evidence::disproves(self.absent.len()) => evidence.verdict = None,
+            _ => return false,
+        }
+        true
+    }
+
+    fn verdict(verdict: Verdict) -> Self {
+        Answer { verdict: Some(verdict), ..Answer::default() }
+    }
+}
+
 /// Asks for the witnesses in `evidence` until one is there. Where all are absent, `absence_disproves` tells whether that
-/// says that the filter is ignored. `None` where it cannot be told.
+/// says that the filter is ignored, if there are enough of them.
 ///
 /// # Errors
 /// Those of the client.
@@ -30,27 +75,58 @@ pub(super) async fn ask(
     absence_disproves: bool,
     run_id: &RunId,
     shutdown: &CancellationToken,
-) -> Result<Option<Verdict>> {
-    let (mut absent, mut unclear) = (0, 0);
+) -> Result<Answer> {
+    let mut answer = Answer::default();
+    let mut later = Vec::new();
     for witness in &evidence.witnesses {
         let changed = Request { window: second_of(witness.changed_at), ..request.clone() };
         let there = is_there(client, &changed, witness, run_id, shutdown).await?;
-        if there == Some(true) {
-            return Ok(Some(Verdict::Honoured));
-        }
-        if witness.said && absence_disproves {
-            match there {
-                Some(_) => absent += 1,
-                None => unclear += 1,
+        let counts = witness.said && absence_disproves;
+        match there {
+            Some(true) => return Ok(Answer::verdict(Verdict::Honoured)),
+            // The next one is more likely to be there, and that takes one request.
+            Some(false) if counts => {
+                later.push(witness);
+                continue;
             }
-            continue;
+            Some(false) => {}
+            None => answer.unclear += 1,
         }
-        let created = Request { window: second_of(witness.created_at), ..request.clone() };
-        if is_there(client, &created, witness, run_id, shutdown).await? == Some(true) {
-            return Ok(Some(Verdict::Ignored));
+        if !counts {
+            let created = is_there_by_creation(client, request, witness, run_id, shutdown).await?;
+            match created {
+                Some(true) => return Ok(Answer::verdict(Verdict::Ignored)),
+                Some(false) if there == Some(false) && witness.said => {
+                    answer.absent.push(witness.conversation_id.clone())
+                }
+                Some(false) => {}
+                None => answer.unclear += 1,
+            }
         }
     }
-    Ok((absent > 0 && unclear == 0).then_some(Verdict::Ignored))
+    for witness in later {
+        match is_there_by_creation(client, request, witness, run_id, shutdown).await? {
+            Some(true) => return Ok(Answer::verdict(Verdict::Ignored)),
+            Some(false) => answer.absent.push(witness.conversation_id.clone()),
+            None => answer.unclear += 1,
+        }
+    }
+    if absence_disproves && answer.unclear == 0 && Evidence::disproves(answer.absent.len()) {
+        answer.verdict = Some(Verdict::Ignored);
+    }
+    Ok(answer)
+}
+
+/// Whether the witness comes for the second in which it was created, as only a server sends it that bounds that time.
+async fn is_there_by_creation(
+    client: &mut Client,
+    request: &Request,
+    witness: &Witness,
+    run_id: &RunId,
+    shutdown: &CancellationToken,
+) -> Result<Option<bool>> {
+    let created = Request { window: second_of(witness.created_at), ..request.clone() };
+    is_there(client, &created, witness, run_id, shutdown).await
 }
 
 /// What a run fails with that depends on the filter.

@@ -43,7 +43,7 @@ pub(super) fn inspect(
             conversation_id: ids.value(row),
             created_at: instant(rows, column::CREATED_AT, row),
             updated_at: instant(rows, column::UPDATED_AT, row),
-            changed_at: changed(batch, row),
+            changed_at: changed(batch, row)?,
         };
         evidence.observe(window, asked_at, &copy);
         let meant = meant(window, rows, row);
@@ -107,10 +107,10 @@ pub(super) fn ids(batch: &Batch) -> Result<&StringArray> {
 }
 
 /// When the copy in `row` last changed.
-fn changed(batch: &Batch, row: usize) -> Option<DateTime<Utc>> {
-    let children =
-        [Table::Messages, Table::AuditLogs].map(|table| (batch.tables.get(table).as_ref(), batch.children(table, row)));
-    changed_at(batch.tables.get(Table::Conversations), row, children).and_then(from_micros)
+fn changed(batch: &Batch, row: usize) -> Result<Option<DateTime<Utc>>> {
+    let of = |table| Ok::<_, Error>((batch.tables.get(table).as_ref(), batch.children(table, row)?));
+    let children = [of(Table::Messages)?, of(Table::AuditLogs)?];
+    Ok(changed_at(batch.tables.get(Table::Conversations), row, children).and_then(from_micros))
 }
 
 /// The time of a copy that the window means, as far as the copy tells it.

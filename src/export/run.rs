@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::collect::{Collected, Collector, End, FlushPolicy, OnBadRecord, Unsettled};
-use super::filter;
+use super::filter::{self, Answer};
 use super::land::Lander;
 use super::last_page::Shown;
 use super::plan::Planned;
@@ -136,16 +136,14 @@ impl Walks<'_> {
 
     /// Does the planned walk.
     async fn settled(&mut self, planned: Planned) -> Result<Completion> {
-        let (purpose, request) = (planned.purpose, planned.walk.request.clone());
+        let (purpose, request, began) = (planned.purpose, planned.walk.request.clone(), planned.walk.started_at);
         // The vendor may have mended it since.
         let in_doubt = !planned.continued && self.evidence().verdict == Some(Verdict::Ignored);
         if request.window.depends_on_filter() && in_doubt {
-            let verdict = self.ask(&request, false).await?;
-            if verdict != Some(Verdict::Honoured) {
+            let mut state = self.run.ledger.state().clone();
+            if !self.ask(&request, false).await?.clears(&mut state.evidence, began) {
                 return Ok(Completion::Impossible);
             }
-            let mut state = self.run.ledger.state().clone();
-            state.evidence.verdict = verdict;
             self.commit(state).await?;
         }
         let anew = planned.anew(self.run.clock.now());
@@ -173,20 +171,13 @@ impl Walks<'_> {
             let Run { client, memory, report, shutdown, .. } = &mut self.run;
             last_page.ask(client, request, &memory.shown, &report.run_id, shutdown).await?;
         }
-        let verdict = match self.evidence().verdict {
+        let (mut state, began) = (self.run.ledger.state().clone(), walk.started_at);
+        if lacks_verdict && state.evidence.known(began).is_none() {
             // The range of a backfill may be long past, and its witnesses may have changed since they were seen.
-            None if lacks_verdict => self.ask(request, purpose == Purpose::Incremental).await?,
-            known => known,
-        };
-        if lacks_verdict && verdict.is_none() && !self.evidence().witnesses.is_empty() {
-            tracing::warn!(
-                "it cannot be told whether the API honours timestamp_filter; if it does not, changes to conversations \
-                 that are older than the range are missing"
-            );
+            let increment = purpose == Purpose::Incremental;
+            self.ask(request, increment).await?.note(&mut state.evidence, began, increment);
         }
-        let complete = !lacks_verdict || verdict != Some(Verdict::Ignored);
-        let mut state = self.run.ledger.state().clone();
-        state.evidence.verdict = verdict;
+        let complete = !lacks_verdict || state.evidence.verdict != Some(Verdict::Ignored);
         state.close(purpose, &walk, complete);
         self.run.report.watermark = state.watermark();
         self.commit(state).await?;
@@ -197,7 +188,7 @@ impl Walks<'_> {
         &self.run.ledger.state().evidence
     }
 
-    async fn ask(&mut self, request: &Request, absence_disproves: bool) -> Result<Option<Verdict>> {
+    async fn ask(&mut self, request: &Request, absence_disproves: bool) -> Result<Answer> {
         let Run { client, ledger, report, shutdown, .. } = &mut self.run;
         let evidence = &ledger.state().evidence;
         tracing::debug!(witnesses = evidence.witnesses.len(), "asking whether timestamp_filter is honoured");

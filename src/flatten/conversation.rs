@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
 use super::row::{Context, TAG_ID, TableBuilder, Value, field_names};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Array, Elements, Objects, PerTable, RunId, Table, column, elements};
 
 /// Where a page's copies come from.
@@ -36,11 +36,18 @@ pub struct Batch {
 
 impl Batch {
     /// Where the rows of the conversation in `row` stand in the child table `table`.
-    pub fn children(&self, table: Table, row: usize) -> Range<usize> {
+    ///
+    /// # Errors
+    /// Only on a bug: if there is no such conversation.
+    pub fn children(&self, table: Table, row: usize) -> Result<Range<usize>> {
         let ends = self.child_ends.get(table);
-        let end = |row: usize| ends.get(row).copied().unwrap_or(0);
-        row.checked_sub(1).map_or(0, end)..end(row)
+        let end = |row: usize| ends.get(row).copied().ok_or_else(|| no_such_row(table, row));
+        Ok(row.checked_sub(1).map_or(Ok(0), end)?..end(row)?)
     }
+}
+
+fn no_such_row(table: Table, row: usize) -> Error {
+    Error::bug(format!("no {} of the conversation in row {row} of a page", table.name()))
 }
 
 /// Something in `conversations` that is no conversation.
@@ -216,6 +223,18 @@ mod tests {
     fn text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
         let array = batch.column_by_name(column).unwrap().as_string::<i32>();
         array.iter().nth(row).unwrap().map(str::to_owned)
+    }
+
+    #[test]
+    fn rows_of_a_conversation_that_is_not_there_are_a_bug_and_not_none() {
+        let batch =
+            rows(&[r#"{"conversation_id": "a", "messages": [{}, {}]}"#, r#"{"conversation_id": "b", "tags": ["x"]}"#]);
+        let range = |table, row| batch.children(table, row).unwrap();
+        assert_eq!((range(Table::Messages, 0), range(Table::Messages, 1), range(Table::Tags, 1)), (0..2, 2..2, 0..1));
+        for row in [2, 3, usize::MAX] {
+            let error = batch.children(Table::Messages, row).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Bug, "{row}");
+        }
     }
 
     #[test]

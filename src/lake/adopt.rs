@@ -13,7 +13,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
 use super::file_writer::{CREATED_BY, Lifetime, newest_row_groups, properties};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Table;
 
 /// A table's object, made of a landing object.
@@ -35,11 +35,12 @@ pub fn adopt(table: Table, landed: &Bytes) -> Result<Option<Adopted>> {
     let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
     let Ok(metadata) = reader.parse_and_finish(landed) else { return Ok(None) };
     let Some(newest) = newest_row_groups(&metadata) else { return Ok(None) };
-    let groups = metadata.row_groups().get(..newest).unwrap_or_default();
+    let groups = metadata.row_groups().get(..newest).ok_or_else(|| Error::bug("more row groups than a file has"))?;
     if metadata.file_metadata().created_by() != Some(CREATED_BY) || !groups.iter().all(is_as_in_a_table) {
         return Ok(None);
     }
-    let rows = groups.iter().filter_map(|group| u64::try_from(group.num_rows()).ok()).sum();
+    let rows = groups.iter().map(|group| u64::try_from(group.num_rows())).sum::<Result<_, _>>();
+    let Ok(rows) = rows else { return Ok(None) };
     let properties = properties(table, Lifetime::Lasting)?;
     Ok(copy(&metadata, groups, landed, properties).ok().map(|body| Adopted { body, rows }))
 }
@@ -61,8 +62,8 @@ fn copy(
         let mut copied = writer.next_row_group()?;
         for (position, column) in group.columns().iter().enumerate() {
             let close = ColumnCloseResult {
-                bytes_written: u64::try_from(column.compressed_size()).unwrap_or(0),
-                rows_written: u64::try_from(group.num_rows()).unwrap_or(0),
+                bytes_written: u64::try_from(column.compressed_size())?,
+                rows_written: u64::try_from(group.num_rows())?,
                 metadata: column.clone(),
                 bloom_filter: None,
                 column_index: index.column_index(position).cloned(),

@@ -1,7 +1,8 @@
 //! Whether the API bounds the time that `timestamp_filter` names, as far as the lake has seen.
 //!
 //! A server that ignores the parameter bounds `created_at`: an increment then silently lacks every change to an older
-//! conversation, and no row that does come looks wrong. So the answer is established by evidence and kept. Pure.
+//! conversation, and no row that does come looks wrong. So the answer is established by evidence and kept. That it honours
+//! the filter is proven again and again, mostly by the rows that come anyway, since a vendor may break what worked. Pure.
 
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,10 @@ use crate::model::Window;
 const LONG_AFTER: Duration = Duration::hours(1);
 /// How many witnesses are kept: some will have changed again, or been erased.
 const WITNESSES: usize = 5;
+/// How many witnesses have to be absent to disprove it by that alone: one or two may have been erased at the source.
+const ABSENCES: usize = 3;
+/// How long a proof counts.
+const PROOF_LASTS: Duration = Duration::days(7);
 
 /// Whether `timestamp_filter` is honoured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +48,9 @@ pub struct Evidence {
     /// The answer, once there is one.
     #[serde(default)]
     pub verdict: Option<Verdict>,
+    /// When the walk began that proved last that it is honoured; `None` if that is to be proven again.
+    #[serde(default)]
+    pub proven_at: Option<DateTime<Utc>>,
     /// The conversations that changed last, of those that changed long after they were created; newest first.
     #[serde(default)]
     pub witnesses: Vec<Witness>,
@@ -69,12 +77,12 @@ impl Evidence {
             let created_before = window.min_timestamp().is_some_and(|asked| created_at.timestamp() < asked.0);
             // A server without any bounds would send what changed before, too.
             if created_before && window.contains(changed_at) {
-                self.verdict = Some(Verdict::Honoured);
+                self.settle(Verdict::Honoured, asked_at);
             }
             // What changed only just now may have been selected before it did.
             let long_past = copy.updated_at.is_some_and(|time| time < asked_at - LONG_AFTER && !window.asks_for(time));
-            if long_past && window.to.is_some() && window.contains(created_at) && self.verdict.is_none() {
-                self.verdict = Some(Verdict::Ignored);
+            if long_past && window.to.is_some() && window.contains(created_at) {
+                self.doubt();
             }
         }
         // An older copy of a witness says nothing of what it is now.
@@ -92,6 +100,32 @@ impl Evidence {
                 self.witnesses.truncate(WITNESSES);
             }
         }
+    }
+
+    /// Takes note of the answer that a walk which began at `asked_at` came to.
+    pub fn settle(&mut self, verdict: Verdict, asked_at: DateTime<Utc>) {
+        self.verdict = Some(verdict);
+        self.proven_at = match verdict {
+            Verdict::Honoured => self.proven_at.max(Some(asked_at)),
+            Verdict::Ignored => None,
+        };
+    }
+
+    /// Takes note of a sign that it is ignored; against a proof it only calls for another one.
+    fn doubt(&mut self) {
+        self.verdict.get_or_insert(Verdict::Ignored);
+        self.proven_at = None;
+    }
+
+    /// The answer, as far as it can be relied on at `now`: that it is honoured counts only for some time.
+    pub fn known(&self, now: DateTime<Utc>) -> Option<Verdict> {
+        let is_proven = self.proven_at.is_some_and(|at| now.signed_duration_since(at) < PROOF_LASTS);
+        self.verdict.filter(|verdict| *verdict == Verdict::Ignored || is_proven)
+    }
+
+    /// Whether so many absent witnesses disprove that it is honoured.
+    pub fn disproves(absent: usize) -> bool {
+        absent >= ABSENCES
     }
 }
 

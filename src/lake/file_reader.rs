@@ -109,8 +109,9 @@ impl FileReader {
     /// # Errors
     /// As [`FileReader::open`].
     pub fn count_rows(lake: &Lake, key: Path, size: u64, runtime: Handle) -> Result<u64> {
-        let metadata = Source::open(lake, key, size, FOOTER_BYTES, runtime)?.metadata(size)?;
-        Ok(u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0))
+        let mut source = Source::open(lake, key, size, FOOTER_BYTES, runtime)?;
+        let rows = source.metadata(size)?.file_metadata().num_rows();
+        u64::try_from(rows).map_err(|_| source.damaged(ParquetError::General(format!("it claims {rows} rows"))))
     }
 
     /// The next rows; `None` at the end.

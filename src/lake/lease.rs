@@ -84,6 +84,8 @@ pub struct Ended {
 pub struct Seen {
     /// The run that has it, or had it when it died.
     pub holder: Option<Holder>,
+    /// When that run last appended its name, by its own clock.
+    pub renewed_at: Option<DateTime<Utc>>,
     /// When the last run that ended as runs do asked the API for something.
     pub last_request_at: Option<DateTime<Utc>>,
 }
@@ -192,9 +194,11 @@ impl Lease {
         let newest = Series::new(lake, layout::leases(), KEPT).newest::<Record>().await?;
         Ok(match newest {
             None => Seen::default(),
-            Some((_, Record { holder, ended: None, .. })) => Seen { holder: Some(holder), last_request_at: None },
+            Some((_, Record { holder, written_at, ended: None, .. })) => {
+                Seen { holder: Some(holder), renewed_at: Some(written_at), last_request_at: None }
+            }
             Some((_, Record { ended: Some(ended), .. })) => {
-                Seen { holder: None, last_request_at: ended.last_request_at }
+                Seen { last_request_at: ended.last_request_at, ..Seen::default() }
             }
         })
     }

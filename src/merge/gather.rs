@@ -46,17 +46,18 @@ impl Gather {
         if range.is_empty() {
             return;
         }
-        let known = self.batches.iter().rposition(|(known, _)| Arc::ptr_eq(known, batch));
-        let position = known.unwrap_or_else(|| {
-            self.batches.push((Arc::clone(batch), batch.get_array_memory_size() / batch.num_rows().max(1)));
-            self.batches.len() - 1
-        });
+        let known = self.batches.iter().enumerate().rfind(|(_, (known, _))| Arc::ptr_eq(known, batch));
+        let (position, row_bytes) =
+            known.map(|(position, (_, row_bytes))| (position, *row_bytes)).unwrap_or_else(|| {
+                let row_bytes = batch.get_array_memory_size() / batch.num_rows().max(1);
+                self.batches.push((Arc::clone(batch), row_bytes));
+                (self.batches.len() - 1, row_bytes)
+            });
         match self.runs.last_mut() {
             Some((last, run)) if *last == position && run.end == range.start => run.end = range.end,
             _ => self.runs.push((position, range.clone())),
         }
         self.rows += range.len();
-        let row_bytes = self.batches.get(position).map_or(0, |(_, row_bytes)| *row_bytes);
         self.bytes = self.bytes.saturating_add(row_bytes.saturating_mul(range.len()));
     }
 

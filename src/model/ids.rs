@@ -19,11 +19,15 @@ impl RunId {
 
     /// Whether `text` is the id of a run: a time, and six digits.
     pub fn is_one(text: &str) -> bool {
-        text.split_once('-').is_some_and(|(time, salt)| {
-            NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%SZ").is_ok()
-                && salt.len() == 6
-                && salt.bytes().all(|digit| digit.is_ascii_hexdigit())
-        })
+        Self::start_in(text).is_some()
+    }
+
+    /// When the run started of which `text` is the id; `None` if it is none.
+    pub fn start_in(text: &str) -> Option<DateTime<Utc>> {
+        let (time, salt) = text.split_once('-')?;
+        let is_salt = salt.len() == 6 && salt.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let start = NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%SZ").ok()?;
+        is_salt.then(|| start.and_utc())
     }
 
     /// The id as it stands in keys and in `_run_id`.
@@ -113,5 +117,10 @@ mod tests {
         let late = RunId::new(DateTime::from_timestamp(1_700_000_001, 0).unwrap(), 0);
         assert!(early < late);
         assert_eq!(early.as_str(), "20231114T221320Z-ffffff");
+        assert_eq!(RunId::start_in(early.as_str()), DateTime::from_timestamp(1_700_000_000, 0));
+        for other in ["", "20231114T221320Z", "20231114T221320Z-", "20231114T221320Z-fffff", "20231314T221320Z-ffffff"]
+        {
+            assert_eq!(RunId::start_in(other), None, "{other}");
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! The simulator's HTTP side: authorization, the rate limit, time that goes on, and what tests need to know.
 //!
-//! Besides the API's endpoint there are three of its own: `POST /_simulate/advance?seconds=N` lets time pass,
-//! `GET /_simulate/conversations` tells the truth of this moment (a conversation a line), and `GET /_simulate/requests`
-//! tells how far apart the requests to the API were.
+//! Besides the API's endpoint there are five of its own: `POST /_simulate/advance?seconds=N` lets time pass,
+//! `GET /_simulate/conversations` tells the truth of this moment (a conversation a line), `GET /_simulate/requests`
+//! tells how far apart the requests to the API were, `POST /_simulate/hold?after=N` answers the next N requests to the
+//! API and lets those after them wait, and `POST /_simulate/release` answers these and all later ones.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use axum::routing::{get, post};
 use futures::stream;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::export::{Disputed, Place, Query, index};
@@ -66,6 +68,8 @@ struct Shared {
     clock: Clock,
     started: Instant,
     state: Mutex<Moving>,
+    /// The number of the last request that is answered, while later ones are held.
+    last_answered: watch::Sender<Option<u32>>,
 }
 
 /// The export's order at a moment.
@@ -96,7 +100,8 @@ impl Simulator {
                 .caused_by(error)
                 .with_hint("give another --port; 0 takes a free one")
         })?;
-        let shared = Shared { world, settings, clock, started: clock.instant(), state: Mutex::default() };
+        let (started, state, last_answered) = (clock.instant(), Mutex::default(), watch::Sender::new(None));
+        let shared = Shared { world, settings, clock, started, state, last_answered };
         Ok(Simulator { listener, shared: Arc::new(shared) })
     }
 
@@ -120,14 +125,21 @@ impl Simulator {
     /// # Errors
     /// Where the system stops accepting connections.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<()> {
+        let held = Arc::clone(&self.shared);
         let routes = Router::new()
             .route("/conversation/export", get(export))
             .route("/_simulate/advance", post(advance))
             .route("/_simulate/conversations", get(truth))
             .route("/_simulate/requests", get(requests))
+            .route("/_simulate/hold", post(hold))
+            .route("/_simulate/release", post(release))
             .with_state(self.shared);
+        let stopped = async move {
+            shutdown.cancelled().await;
+            held.last_answered.send_replace(None);
+        };
         axum::serve(self.listener, routes)
-            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .with_graceful_shutdown(stopped)
             .await
             .map_err(|error| Error::unreachable("the simulator stopped").caused_by(error))
     }
@@ -205,6 +217,13 @@ impl Shared {
             }
         }
     }
+
+    /// Waits for as long as the request of this number is held.
+    async fn until_released(&self, number: u32) {
+        let mut last_answered = self.last_answered.subscribe();
+        // It fails only once nobody can hold anything any more.
+        let _ = last_answered.wait_for(|last| last.is_none_or(|last| number <= last)).await;
+    }
 }
 
 fn detail(status: StatusCode, detail: &Value) -> Response {
@@ -247,6 +266,7 @@ async fn export(
             return ([(header::RETRY_AFTER, wait)], limited).into_response();
         }
     };
+    shared.until_released(number).await;
     if let Some(faults) = number.checked_div(shared.settings.fault_every)
         && number.is_multiple_of(shared.settings.fault_every)
     {
@@ -284,6 +304,23 @@ async fn advance(
         return detail(StatusCode::UNPROCESSABLE_ENTITY, &json!("give seconds=N"));
     };
     SimulatedTime(shared).advance(Duration::from_secs(secs));
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn hold(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+) -> Response {
+    let Some(after) = parameters.get("after").and_then(|text| text.parse().ok()) else {
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, &json!("give after=N"));
+    };
+    let last = shared.state().admitted.saturating_add(after);
+    shared.last_answered.send_replace(Some(last));
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn release(State(shared): State<Arc<Shared>>) -> Response {
+    shared.last_answered.send_replace(None);
     StatusCode::NO_CONTENT.into_response()
 }
 

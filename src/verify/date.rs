@@ -13,26 +13,43 @@ use crate::model::{CreatedDate, PerTable, Table, from_micros};
 /// How often a date is read again that a run has changed meanwhile.
 const TRIES: usize = 4;
 
-/// Checks the tables of `date`. Must not be called on an async thread.
+/// The tables of a date, as they were read.
+#[derive(Debug)]
+pub(super) struct DateRead {
+    objects: PerTable<Option<ObjectMeta>>,
+    pub(super) found: Verification,
+}
+
+/// Checks the tables of `date`, unless they are as they were when they were read `before`. Must not be called on an async
+/// thread.
 ///
 /// # Errors
 /// Where the store fails.
-pub(super) fn verify(lake: &Lake, tables: &Tables, date: CreatedDate, runtime: &Handle) -> Result<Verification> {
+pub(super) fn verify(
+    lake: &Lake,
+    tables: &Tables,
+    date: CreatedDate,
+    before: Option<DateRead>,
+    runtime: &Handle,
+) -> Result<DateRead> {
     let find = || tables.of_date(date, runtime);
     let mut objects = find()?;
+    if let Some(before) = before.filter(|before| before.objects == objects) {
+        return Ok(before);
+    }
     for _ in 1..TRIES {
         let found = read(lake, tables, date, &objects, runtime);
         if found.as_ref().is_ok_and(|found| found.findings() == 0) {
-            return found;
+            return found.map(|found| DateRead { objects, found });
         }
         tables.look_again();
         let now = find()?;
         if now == objects {
-            return found;
+            return found.map(|found| DateRead { objects, found });
         }
         objects = now;
     }
-    read(lake, tables, date, &objects, runtime)
+    read(lake, tables, date, &objects, runtime).map(|found| DateRead { objects, found })
 }
 
 fn read(

@@ -69,7 +69,7 @@ pub(super) async fn give_up_damaged(lake: &Lake, ledger: &mut Ledger, run: &RunI
         state.give_up_landed(flush, *date);
     }
     ledger.commit(state, run, now).await?;
-    Ok(u64::try_from(damaged.len()).unwrap_or(u64::MAX))
+    Ok(damaged.len() as u64)
 }
 
 fn read(lake: &Lake, objects: Vec<LandedObject>, mut found: Verification, runtime: &Handle) -> Result<Verification> {

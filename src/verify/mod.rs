@@ -3,6 +3,7 @@
 //! Every file is read whole, each in bounded memory. What a run that is under way changes meanwhile is looked at again
 //! before it counts. Must not know: the API.
 
+mod beside;
 mod date;
 mod findings;
 mod ids;
@@ -18,17 +19,19 @@ use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::compact::remove_conversations;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::{Lake, Lease, Ledger, Tables};
 use crate::layout;
-use crate::model::{CreatedDate, Table};
+use crate::model::{CreatedDate, RunId, Table};
+use beside::Beside;
+use date::DateRead;
 pub use findings::{Check, Finding, Verification};
 use ids::Place;
 
 /// How many dates are read at a time, each on a thread of its own.
 const DATES_AT_ONCE: usize = 2;
 
-/// How often, and how far apart, a date is looked at that is not as it should be while a run has the lake.
+/// How often, and how far apart, a date is looked at that is not as it should be while another run is alive.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -37,29 +40,40 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Where there is none, or its store fails; what does not hold is no error here.
 pub async fn verify(lake: &Lake, clock: Clock) -> Result<Verification> {
-    check(lake, clock).await.map(|(found, _)| found)
+    check(lake, None, clock).await.map(|(found, _)| found)
 }
 
 /// Every conversation that is under more than one date: its places, the newest copy's first.
 type Doubles = Vec<(String, Vec<Place>)>;
 
-async fn check(lake: &Lake, clock: Clock) -> Result<(Verification, Doubles)> {
+/// Checks a lake; `own` is the run that holds it and reads.
+async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verification, Doubles)> {
     let tables = Tables::of(lake, &lake.existing().await?);
     let mut found = Verification::of(lake.url());
     let dates = dates(&tables, &mut found).await?;
-    let mut doubtful = read(lake, &tables, dates.iter().copied().collect(), &mut found, false).await?;
-    for attempt in 1..=TRIES {
+    let mut beside = Beside::new(lake, own, clock);
+    let mut doubtful = read(lake, &tables, dates.iter().map(|date| (*date, None)).collect(), &mut found).await?;
+    for _ in 0..TRIES {
         if doubtful.is_empty() {
             break;
         }
         // The tables of a date are replaced one after the other: a run may be in the middle of it.
-        let busy = Lease::seen(lake).await?.holder.is_some();
-        if busy {
+        let alive = beside.is_alive().await?;
+        if alive {
             clock.sleep(PAUSE).await;
         }
-        let last = !busy || attempt == TRIES;
         tables.look_again();
-        doubtful = read(lake, &tables, doubtful, &mut found, last).await?;
+        doubtful = read(lake, &tables, doubtful, &mut found).await?;
+        if !alive {
+            break;
+        }
+    }
+    for (date, read) in doubtful {
+        let url = lake.url();
+        let read =
+            read.ok_or_else(|| Error::held(format!("the tables of {date} in {url} are replaced again and again")))?;
+        found.dates += 1;
+        found.merge(read.found);
     }
     let doubles = across_dates(lake, &tables, &dates, &found).await?;
     for (id, places) in &doubles {
@@ -79,7 +93,7 @@ async fn check(lake: &Lake, clock: Clock) -> Result<(Verification, Doubles)> {
 /// # Errors
 /// As [`verify`], where another run has taken the lake, and `Interrupted`.
 pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock: Clock) -> Result<Verification> {
-    let (found, doubles) = check(lake, clock).await?;
+    let (found, doubles) = check(lake, Some(lease.run_id()), clock).await?;
     let given_up = match found.findings_of(Check::Landed) {
         0 => 0,
         _ => landing::give_up_damaged(lake, ledger, lease.run_id(), clock.now()).await?,
@@ -96,38 +110,39 @@ pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock:
     if (removed, given_up) == (0, 0) {
         return Ok(found);
     }
-    let mut found = verify(lake, clock).await?;
+    let (mut found, _) = check(lake, Some(lease.run_id()), clock).await?;
     found.removed_copies = removed;
     found.given_up_landings = given_up;
     Ok(found)
 }
 
-/// Reads the tables of `dates` and adds what is found there. Returns the dates where something does not hold instead,
-/// unless this is the `last` time that they are looked at.
-async fn read(
-    lake: &Lake,
-    tables: &Tables,
-    dates: Vec<CreatedDate>,
-    found: &mut Verification,
-    last: bool,
-) -> Result<Vec<CreatedDate>> {
-    let reading = dates.into_iter().map(|date| {
+/// Dates, and how they were when they were read last.
+type Dates = Vec<(CreatedDate, Option<DateRead>)>;
+
+/// Reads the tables of `dates` that have changed since they were read, and adds what is found there; returns those in
+/// which something does not hold instead.
+async fn read(lake: &Lake, tables: &Tables, dates: Dates, found: &mut Verification) -> Result<Dates> {
+    let reading = dates.into_iter().map(|(date, before)| {
         let (lake, tables, runtime) = (lake.clone(), tables.clone(), Handle::current());
         async move {
-            let task = tokio::task::spawn_blocking(move || date::verify(&lake, &tables, date, &runtime));
+            let task = tokio::task::spawn_blocking(move || date::verify(&lake, &tables, date, before, &runtime));
             let read = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))?;
-            read.map(|read| (date, read))
+            Ok::<_, Error>((date, read))
         }
     });
     let reading: Vec<_> = reading.collect();
     let mut results = stream::iter(reading).buffer_unordered(DATES_AT_ONCE);
     let mut doubtful = Vec::new();
-    while let Some((date, of_date)) = results.try_next().await? {
-        if of_date.findings() == 0 || last {
-            found.dates += 1;
-            found.merge(of_date);
-        } else {
-            doubtful.push(date);
+    while let Some((date, read)) = results.try_next().await? {
+        match read {
+            Ok(read) if read.found.findings() == 0 => {
+                found.dates += 1;
+                found.merge(read.found);
+            }
+            Ok(read) => doubtful.push((date, Some(read))),
+            // Replaced while it was read.
+            Err(error) if error.kind() == Kind::Held => doubtful.push((date, None)),
+            Err(error) => return Err(error),
         }
     }
     Ok(doubtful)

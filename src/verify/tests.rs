@@ -293,3 +293,61 @@ async fn of_the_same_copy_under_two_dates_the_one_in_its_place_stays() {
         assert_eq!((broken(&found), found.removed_copies), (vec![], 1));
     }
 }
+
+fn holder(number: u32) -> Holder {
+    let (command, host) = ("sync".to_owned(), "there".to_owned());
+    Holder { run_id: run(number), command, host, pid: 1, since: DateTime::UNIX_EPOCH }
+}
+
+/// What it takes to verify a lake with a damaged date: calls that read, and seconds of waiting.
+async fn costs(lake: &Lake) -> (u64, u64) {
+    let key = layout::table_object(Table::Messages, date(1));
+    lake.put(&key, b"PAR1".to_vec()).await.unwrap();
+    let (before, began) = (lake.calls().get, Clock::system().instant());
+    assert_eq!(broken_in(lake).await, [(Check::Readable, 1)]);
+    (lake.calls().get - before, (Clock::system().instant() - began).as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_date_is_read_once_where_nothing_changes() {
+    let lake = sound().await;
+    let (alone, waited) = costs(&lake).await;
+    assert_eq!(waited, 0);
+
+    let killed = Lease::acquire(&lake, holder(4), Clock::system(), &CancellationToken::new()).await.unwrap();
+    drop(killed);
+    let (reads, waited) = costs(&lake).await;
+    assert!((5..=10).contains(&waited), "it may be alive: {waited} s");
+    assert!(reads <= alone + 10, "the lease alone is looked at: {reads} reads, not {alone}");
+
+    let mut record = serde_json::to_value(holder(4)).unwrap();
+    record["written_at"] = json!("2024-01-01T00:00:00Z");
+    lake.put(&layout::numbered(&layout::leases(), 9), record.to_string()).await.unwrap();
+    let (reads, waited) = costs(&lake).await;
+    assert!(waited == 0 && reads <= alone + 1, "it died long ago: {reads} reads, {waited} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_does_not_wait_for_itself() {
+    let lake = sound().await;
+    lake.delete(vec![layout::table_object(Table::Tags, date(2))]).await.unwrap();
+    let began = Clock::system().instant();
+    assert_eq!(broken(&repaired(&lake).await), [(Check::AllTables, 1)]);
+    assert_eq!(Clock::system().instant(), began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_replaces_meanwhile_is_read_again() {
+    let lake = sound().await;
+    let key = layout::table_object(Table::Messages, date(1));
+    let whole = lake.get(&key).await.unwrap().unwrap();
+    lake.put(&key, b"PAR1".to_vec()).await.unwrap();
+    let lease = Lease::acquire(&lake, holder(4), Clock::system(), &CancellationToken::new()).await.unwrap();
+    let replacing = async {
+        Clock::system().sleep(Duration::from_secs(4)).await;
+        lake.put(&key, whole).await.unwrap();
+    };
+    let (found, ()) = tokio::join!(verify(&lake, Clock::system()), replacing);
+    assert_eq!(broken(&found.unwrap()), []);
+    lease.prove().await.unwrap();
+}

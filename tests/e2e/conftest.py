@@ -16,6 +16,10 @@ import requests
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = ROOT / "target" / "release" / "decagon-lake"
 KEY = "simulated-key"
+# On a busy machine a request arrives later than it was sent; of two, the first more so than the second.
+JITTER = 0.2
+# What bounds how long something is waited for that comes in moments unless it never does.
+PATIENCE_SECS = 120
 sys.path.insert(0, str(Path(__file__).parent))
 
 
@@ -30,7 +34,7 @@ def run(*arguments, code=0, key=KEY, cwd=None, **env):
     if key is not None:
         env["DECAGON_API_KEY"] = key
     done = subprocess.run(
-        [BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=environment(**env), cwd=cwd
+        [BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment(**env), cwd=cwd
     )
     assert done.returncode == code, f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
@@ -69,9 +73,24 @@ class Simulator:
         told = requests.get(f"{self.url}/_simulate/requests").json()
         return told["requests"], told["gaps_secs"]
 
+    def hold(self, after=0):
+        """Answers the next requests to the API, so many of them; those after them wait until they are released."""
+        requests.post(f"{self.url}/_simulate/hold", params={"after": after}).raise_for_status()
+
+    def release(self):
+        requests.post(f"{self.url}/_simulate/release").raise_for_status()
+
+    def wait_for(self, count, process):
+        """Waits until the API was asked so many times, for as long as the process runs that is to ask."""
+        deadline = time.monotonic() + PATIENCE_SECS
+        while self.gaps()[0] < count:
+            assert process.poll() is None, f"it has ended with {process.returncode}"
+            assert time.monotonic() < deadline, f"only {self.gaps()[0]} requests have come"
+            time.sleep(0.005)
+
     def stop(self):
         self.process.terminate()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=PATIENCE_SECS)
 
 
 @pytest.fixture

@@ -492,11 +492,12 @@ def test_a_witness_that_is_gone_is_no_proof_as_long_as_another_is_there(quiet, c
     assert_exact(lake, [*WITNESSES, QUICK, LATER])
 
 
-def test_where_every_witness_is_absent_the_filter_is_ignored(quiet, command, lake):
+def test_a_witness_that_comes_for_its_creation_shows_that_the_filter_is_ignored(quiet, command, lake):
     quiet.ignores_filter = True
     done = command("sync", quiet, code=3)
     assert "ignores timestamp_filter" in done.stderr
-    assert quiet.asked[1:] == [probe(WITNESSES[n]) for n in (5, 4, 3, 2, 1)]
+    probes = [probe(WITNESSES[n]) for n in (5, 4, 3, 2, 1)]
+    assert quiet.asked[1:] == [*probes, probe(WITNESSES[5], "created_at")]
     assert evidence(lake)["verdict"] == "ignored"
     assert instant(status(command)["watermark"]) == instant(QUICK["updated_at"])
     command("compact")
@@ -514,7 +515,7 @@ def test_it_can_be_found_out_and_lived_with_in_one_run(quiet, command, lake):
     quiet.conversations[0] = {**WITNESSES[0], "updated_at": hour("20:30:00"), "csat_rating": 5}
     done = command("sync", quiet, "--on-ignored-filter", "full")
     assert len(warnings(done)) == 1 and "ignores timestamp_filter" in warnings(done)[0]
-    assert [is_probe(query) for query in quiet.asked] == [False] + [True] * 5 + [False]
+    assert [is_probe(query) for query in quiet.asked] == [False] + [True] * 6 + [False]
     assert quiet.asked[-1] == {"timestamp_filter": "updated_at"} and evidence(lake)["verdict"] == "ignored"
     assert_exact(lake, quiet.conversations)
 
@@ -554,6 +555,106 @@ def test_a_witness_on_a_later_page_of_its_second_is_found(quiet, command, lake):
     command("sync", quiet)
     probes = [query for query in quiet.asked if is_probe(query)]
     assert [query.get("cursor") for query in probes] == [None, "2", "4"] and evidence(lake)["verdict"] == "honoured"
+
+
+def erased(account, *numbers):
+    """Erases witnesses at the source."""
+    gone = {f"w{number}" for number in numbers}
+    account.conversations = [one for one in account.conversations if one["conversation_id"] not in gone]
+
+
+def change_evidence(lake, **fields):
+    """Changes what is known of the API, in the checkpoint that was committed last."""
+    newest = max(Path(lake, "_state", "checkpoints").glob("*.json"))
+    checkpoint = json.loads(newest.read_text())
+    checkpoint["evidence"].update(fields)
+    newest.write_text(json.dumps(checkpoint))
+
+
+def days_ago(days):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - days * 86_400))
+
+
+@pytest.mark.parametrize("known", [1, 2])
+def test_one_or_two_witnesses_that_were_erased_say_nothing(quiet, command, lake, known):
+    change_evidence(lake, witnesses=evidence(lake)["witnesses"][:known])
+    erased(quiet, 5, 4)
+    done = command("sync", quiet)
+    assert len(quiet.asked) == 1 + 2 * known and "cannot be told" in done.stderr
+    assert evidence(lake)["verdict"] is None and instant(status(command)["watermark"]) == instant(LATER["updated_at"])
+    assert evidence(lake)["witnesses"] == [], "nobody asks for them again"
+    quiet.asked.clear()
+    command("sync", quiet)
+    assert len(quiet.asked) == 1
+    assert_exact(lake, [*WITNESSES, QUICK, LATER])
+
+
+def test_where_three_are_absent_the_filter_counts_as_ignored_until_others_are_known(quiet, command, lake):
+    change_evidence(lake, witnesses=evidence(lake)["witnesses"][:3])
+    erased(quiet, 5, 4, 3)
+    for _ in range(2):
+        command("sync", quiet, code=3)
+        assert evidence(lake)["verdict"] == "ignored" and len(evidence(lake)["witnesses"]) == 3
+    command("backfill", quiet, "--from", "2024-02-01", "--to", "2024-02-02", "--timestamp-filter", "created_at")
+    command("sync", quiet)
+    assert evidence(lake)["verdict"] == "honoured"
+    assert_exact(lake, [*WITNESSES, QUICK, LATER])
+
+
+def test_a_lake_that_was_told_so_by_a_witness_that_was_erased_goes_on(quiet, command, lake):
+    """As versions did that took one absence for enough."""
+    change_evidence(lake, verdict="ignored", witnesses=evidence(lake)["witnesses"][:1])
+    erased(quiet, 5)
+    command("sync", quiet)
+    assert evidence(lake)["verdict"] is None and instant(status(command)["watermark"]) == instant(LATER["updated_at"])
+    assert_exact(lake, [*WITNESSES, QUICK, LATER])
+
+
+def later(n):
+    """One more conversation that any server would send."""
+    return conversation(f"later {n}", hour(f"2{n}:00:00"), updated_at=hour(f"2{n}:10:00"))
+
+
+@pytest.mark.parametrize("proven_at", [days_ago(8), None], ids=["a week ago", "by an older version"])
+def test_a_filter_that_was_honoured_is_asked_about_again_after_a_week(quiet, command, lake, proven_at):
+    command("sync", quiet)
+    proven = instant(evidence(lake)["proven_at"])
+    assert evidence(lake)["verdict"] == "honoured" and abs(time.time() - proven.timestamp()) < 300
+    change_evidence(lake, proven_at=proven_at)
+    quiet.conversations.append(later(1))
+    quiet.asked.clear()
+    command("sync", quiet)
+    assert quiet.asked[1:] == [probe(WITNESSES[5])] and instant(evidence(lake)["proven_at"]) > proven
+    quiet.conversations.append(later(2))
+    quiet.asked.clear()
+    command("sync", quiet)
+    assert len(quiet.asked) == 1
+
+    change_evidence(lake, proven_at=proven_at)
+    quiet.ignores_filter = True
+    before = status(command)["watermark"]
+    assert "ignores timestamp_filter" in command("sync", quiet, code=3).stderr
+    assert evidence(lake)["verdict"] == "ignored" and status(command)["watermark"] == before
+
+
+def test_each_row_that_proves_it_renews_the_proof(quiet, command, lake):
+    command("sync", quiet)
+    change_evidence(lake, proven_at=days_ago(8))
+    quiet.conversations[0] = {**WITNESSES[0], "updated_at": hour("20:30:00"), "csat_rating": 5}
+    quiet.asked.clear()
+    command("sync", quiet)
+    assert len(quiet.asked) == 1, "that is proof enough"
+    assert evidence(lake)["verdict"] == "honoured" and instant(evidence(lake)["proven_at"]) > instant(days_ago(1))
+
+
+def test_a_proof_that_cannot_be_had_again_leaves_it_as_it_was(quiet, command, lake):
+    command("sync", quiet)
+    change_evidence(lake, proven_at=days_ago(8), witnesses=evidence(lake)["witnesses"][:1])
+    erased(quiet, 5)
+    quiet.conversations.append(later(1))
+    command("sync", quiet)
+    assert evidence(lake)["verdict"] == "honoured" and evidence(lake)["witnesses"] == []
+    assert instant(status(command)["watermark"]) == instant(later(1)["updated_at"])
 
 
 @pytest.mark.parametrize("gone", [0, 1, 4])
@@ -596,14 +697,14 @@ def test_a_run_killed_while_it_asks_for_a_witness_is_continued(quiet, command, l
     def hold(query):
         if is_probe(query):
             asked.set()
-            released.wait(timeout=30)
+            released.wait()
 
     quiet.instead = hold
     process = subprocess.Popen(
         [BINARY, "sync", "--lake", lake, "--base-url", quiet.url, "--requests-per-second", "0"],
         stderr=subprocess.DEVNULL, env=environment(DECAGON_API_KEY=KEY),
     )
-    assert asked.wait(timeout=20)
+    assert asked.wait(timeout=120)
     process.kill()
     process.wait()
     released.set()

@@ -40,13 +40,13 @@ def test_every_command_of_the_readme(simulate, tmp_path, monkeypatch):
         if block.startswith("tests/run"):
             assert os.access(ROOT / "tests" / "run", os.X_OK)  # this very run
         else:
-            subprocess.run(block, shell=True, check=True, cwd=ROOT, env=env, capture_output=True, timeout=600)
+            subprocess.run(block, shell=True, check=True, cwd=ROOT, env=env, capture_output=True, timeout=3_600)
 
     # Those of the clouds are in test_stores.py.
     at_home = [block for block in blocks("sh") if block not in of_the_checkout and "check --lake" not in block]
     script = "\n".join(["set -eu", *at_home]).replace("your key", KEY)
     assert KEY in script
-    subprocess.run(["bash", "-c", script], check=True, cwd=tmp_path, env=env, capture_output=True, timeout=60)
+    subprocess.run(["bash", "-c", script], check=True, cwd=tmp_path, env=env, capture_output=True, timeout=300)
 
     monkeypatch.chdir(tmp_path)
     [sql] = blocks("sql")
@@ -146,7 +146,7 @@ def test_the_scheduled_script(simulate, lake, tmp_path, key, code):
     env = environment(
         DECAGON_LAKE=lake, DECAGON_BASE_URL=api.url, DECAGON_API_KEY=key, PATH=f"{BINARY.parent}:{os.environ['PATH']}",
     )
-    done = subprocess.run([ROOT / "examples" / "hourly.sh"], cwd=tmp_path, env=env, capture_output=True, timeout=60)
+    done = subprocess.run([ROOT / "examples" / "hourly.sh"], cwd=tmp_path, env=env, capture_output=True, timeout=300)
     assert done.returncode == code
     assert len((tmp_path / "reports.jsonl").read_text().splitlines()) == 1
 

@@ -15,12 +15,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import BINARY, KEY, environment, run
+from conftest import BINARY, JITTER, KEY, PATIENCE_SECS, environment, run
 from deltalake import DeltaTable
 from test_api_failures import Misbehaving, answer, conversation, good, hang, head, misbehave, retry_after
 from truth import FORMATS, TABLES, assert_exact
 
-KILLING_SECS = 30
+# The longest that a command is killed again and again for, which ends when it was killed often enough.
+KILLING_SECS = 600
+# Clocks are read one after the other.
 TOLERANCE = 0.01
 RANGE = ["--from", "2024-02-01", "--to", "2024-02-20"]
 # What writes to a lake, and what more has to be given.
@@ -40,9 +42,9 @@ def start(lake, url, *arguments, name="sync", pace=0, told=None):
     )
 
 
-def until(condition, process=None, secs=20):
+def until(condition, process=None):
     """Looks for something to come true, for as long as a process runs."""
-    deadline = time.monotonic() + secs
+    deadline = time.monotonic() + PATIENCE_SECS
     while not (found := condition()):
         assert process is None or process.poll() is None, f"it has ended with {process.returncode}"
         assert time.monotonic() < deadline, "it did not come true"
@@ -50,13 +52,9 @@ def until(condition, process=None, secs=20):
     return found
 
 
-def requests_of(api, count):
-    return lambda: api.gaps()[0] >= count
-
-
-def ended(process, code=0, secs=30):
+def ended(process, code=0):
     """What a process told, once it has ended by itself."""
-    stdout, stderr = process.communicate(timeout=secs)
+    stdout, stderr = process.communicate(timeout=PATIENCE_SECS)
     assert process.returncode == code, f"ended with {process.returncode}\n{stdout}\n{stderr}"
     return SimpleNamespace(stdout=stdout, stderr=stderr)
 
@@ -120,8 +118,10 @@ def test_killed_again_and_again_it_is_always_continued(simulate, command, begin,
     api = simulate("--conversations", 3_000, "--messages", 3)
     # As long as a command takes in half of the cases, which is found out on the way.
     usual = {"sync": 0.5, "compact": 0.1}
+    enough = {"sync killed": 12, "compact killed": 3, "sync ended": 4, "compact ended": 1, "left something behind": 1}
     tally, seen, deadline = Counter(), set(), time.monotonic() + KILLING_SECS
-    while time.monotonic() < deadline:
+    while any(tally[what] < count for what, count in enough.items()):
+        assert time.monotonic() < deadline, dict(tally)
         if chance.random() < 0.2:
             api.advance(hours=chance.choice([1, 5, 20]))
         flush = ["--flush-conversations", chance.choice([50, 300, 1_000]), "--format", kept_as]
@@ -160,14 +160,13 @@ def test_killed_again_and_again_it_is_always_continued(simulate, command, begin,
         assert {Path(lake, path) for path in files if path.suffix == ".parquet" and "_delta_log" not in path.parts} == {
             Path(uri) for uri in named}
     assert not staged(lake)
-    kills = tally["sync killed"] + tally["compact killed"]
-    assert kills >= 15 and tally["compact killed"] >= 3
-    assert 0.3 < kills / (kills + tally["sync ended"] + tally["compact ended"]) < 0.7
-    assert tally["left something behind"] >= 1, "or there was nothing to sweep"
 
 
 # -- asked to stop ----------------------------------------------------------------------------------------------------
 
+
+# How long what is under way may take when a run is asked to stop.
+GRACE_SECS = 5
 
 FIRST = good("a", "b", cursor="1")
 # What the API does, when to stop: after so many requests or at what is told, and what is given besides.
@@ -198,7 +197,7 @@ def stopped(tmp_path_factory):
             until(lambda: len(server.times) >= moment if isinstance(moment, int) else moment in told.read_text())
             began = time.monotonic()
             process.send_signal(SIGNALS[how])
-            code = process.wait(timeout=30)
+            code = process.wait(timeout=PATIENCE_SECS)
             took = time.monotonic() - began
         finally:
             killed(process)
@@ -216,8 +215,8 @@ def stopped(tmp_path_factory):
 @pytest.mark.parametrize("how", SIGNALS)
 def test_a_run_that_is_stuck_ends_in_time_and_lands_what_it_has(stopped, how, what):
     it = stopped(f"{how}: {what}")
-    assert it.code == 130 and it.took < 10, it.stderr
-    assert it.took < 2 or "wait" not in what, "nothing was under way"
+    assert it.code == 130, it.stderr
+    assert it.took < GRACE_SECS or "wait" not in what, "nothing was under way"
     assert "stopping" in it.stderr and "interrupted" in it.stderr and "run the same command again" in it.stderr
     status = json.loads(run("status", "--lake", it.lake, "--json", key=None).stdout)
     landed = 0 if what == "no answer at all" else 2
@@ -243,7 +242,7 @@ def test_asked_twice_it_stops_at_once(misbehave, begin, lake, how):
     until(lambda: "stopping" in told.read_text(), process)
     began = time.monotonic()
     process.send_signal(SIGNALS[how])
-    assert process.wait(timeout=20) == 130 and time.monotonic() - began < 1
+    assert process.wait(timeout=PATIENCE_SECS) == 130 and time.monotonic() - began < GRACE_SECS
     api.left = [FIRST, good("c")]
     run("sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", 0)
     assert_exact(lake, map(conversation, "abc"))
@@ -251,6 +250,9 @@ def test_asked_twice_it_stops_at_once(misbehave, begin, lake, how):
 
 # -- two at once ------------------------------------------------------------------------------------------------------
 
+
+# How long the holder of a lake that cannot be locked is waited for before it counts as dead.
+EXPIRY_SECS = 20
 
 def assert_refused(command, lake, api, process, name="sync"):
     """Each command that writes is refused with the name of the one that has the lake, and leaves nothing."""
@@ -262,25 +264,27 @@ def assert_refused(command, lake, api, process, name="sync"):
         began = time.monotonic()
         done = command(other, api if other in FETCHING else None, *more, "--json", code=7)
         assert who in done.stderr and str(lake) in done.stderr and "one run at a time" in done.stderr
-        assert not done.stdout and time.monotonic() - began < 3, "at once"
+        assert not done.stdout and time.monotonic() - began < EXPIRY_SECS, "without waiting for any sign of life"
         assert holder(lake) == first
     return first
 
 
 def test_while_one_run_writes_every_other_is_refused(simulate, command, begin, lake):
-    api = simulate("--conversations", 500)
+    api = simulate("--conversations", 480)
+    api.hold(after=1)
     first = begin(api, "--json", pace=2)
-    until(requests_of(api, 2), first)
+    api.wait_for(2, first)
     held_by = assert_refused(command, lake, api, first)
     status = json.loads(command("status", None, "--json").stdout)
     assert status["lake"] == str(lake) and status["watermark"] is None
     command("verify")
-    assert first.poll() is None, "or this shows nothing"
+    assert first.poll() is None and api.gaps()[0] == 2, "nobody else has asked for anything"
 
+    api.release()
     told = json.loads(ended(first).stdout)
     assert told["run_id"] == held_by["run_id"]
-    assert api.gaps()[0] == told["requests"] == told["pages"] == 5, "nobody else has asked for anything"
-    assert min(api.gaps()[1]) >= 0.5 - TOLERANCE
+    assert api.gaps()[0] == told["requests"] == told["pages"] == 5
+    assert min(api.gaps()[1]) >= 0.5 - JITTER
     assert [path.stem for path in Path(lake, "_state", "runs").iterdir()] == [told["run_id"]]
     assert holder(lake)["ended"] and holder(lake)["run_id"] == told["run_id"]
     assert_exact(lake, api.conversations())
@@ -294,20 +298,25 @@ def test_while_one_run_writes_every_other_is_refused(simulate, command, begin, l
 
 @pytest.mark.parametrize("name", ["export", "backfill"])
 def test_each_command_holds_the_lake_under_its_own_name(simulate, command, begin, lake, name):
-    api = simulate("--conversations", 500)
-    first = begin(api, *WRITING[name], name=name, pace=2)
-    until(requests_of(api, 2), first)
+    api = simulate("--conversations", 480)
+    api.hold(after=1)
+    first = begin(api, *WRITING[name], name=name)
+    api.wait_for(2, first)
     assert_refused(command, lake, api, first, name=name)
     assert first.poll() is None, "or this shows nothing"
+    api.release()
     ended(first)
 
 
 def test_of_many_that_start_together_one_works(simulate, begin, lake):
-    api = simulate("--conversations", 300)
+    api = simulate("--conversations", 280)
+    api.hold()
+    processes = [begin(api) for _ in range(8)]
+    until(lambda: sum(process.poll() is not None for process in processes) == 7)
+    api.release()
     codes = Counter()
-    processes = [begin(api, pace=1) for _ in range(8)]
     for process in processes:
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECS)
         codes[process.returncode] += 1
     assert codes == {0: 1, 7: 7} and api.gaps()[0] == 3
     assert_exact(lake, api.conversations())
@@ -325,30 +334,34 @@ def test_who_has_the_lake_is_not_mistaken_for_who_had_it(simulate, command, lake
 
 
 def test_after_a_kill_the_next_starts_at_once(simulate, command, begin, lake):
-    api = simulate("--conversations", 500)
+    api = simulate("--conversations", 480)
     for name in WRITING:
-        count = api.gaps()[0]
-        first = begin(api, *RANGE, "--restart", name="backfill", pace=2)
-        until(requests_of(api, count + 1), first)
+        asked = api.gaps()[0]
+        api.hold()
+        first = begin(api, *RANGE, "--restart", name="backfill")
+        api.wait_for(asked + 1, first)
         assert holder(lake)["pid"] == first.pid and killed(first)
+        api.release()
         began = time.monotonic()
         command(name, api if name in FETCHING else None, *WRITING[name])
-        assert time.monotonic() - began < 3, "the lock died with its holder"
+        assert time.monotonic() - began < EXPIRY_SECS, "the lock died with its holder"
         api.advance(hours=5)
     command("sync", api)
     assert_exact(lake, api.conversations())
 
 
 def test_a_run_that_is_held_up_keeps_the_lake(simulate, command, begin, lake):
-    api = simulate("--conversations", 500)
-    first = begin(api, "--json", "--flush-conversations", 1, pace=2)
-    until(requests_of(api, 2), first)
+    api = simulate("--conversations", 480)
+    api.hold(after=1)
+    first = begin(api, "--json", "--flush-conversations", 1)
+    api.wait_for(2, first)
     first.send_signal(signal.SIGSTOP)
     until(lambda: Path(f"/proc/{first.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
-    asked, before = api.gaps()[0], kept(lake)
+    before = kept(lake)
     for _ in range(3):
         assert_refused(command, lake, api, first)
-    assert api.gaps()[0] == asked <= 3 and kept(lake) == before, "and those that are refused leave nothing"
+    assert api.gaps()[0] == 2 and kept(lake) == before, "and those that are refused leave nothing"
+    api.release()
     first.send_signal(signal.SIGCONT)
     told = json.loads(ended(first).stdout)
     assert told["outcome"] == "done" and told["pages"] == 5 == api.gaps()[0]
@@ -361,11 +374,11 @@ def test_a_run_that_is_held_up_keeps_the_lake(simulate, command, begin, lake):
 def assert_paced(api, requests):
     count, gaps = api.gaps()
     assert count == requests and len(gaps) == requests - 1
-    assert min(gaps) >= 0.5 - TOLERANCE, gaps
+    assert min(gaps) >= 0.5 - JITTER and sum(gaps) >= 0.5 * len(gaps) - JITTER, gaps
 
 
 def test_one_run_after_the_other_keeps_the_pace(simulate, command, lake):
-    api = simulate("--conversations", 150, "--requests-per-second", 2)
+    api = simulate("--conversations", 150)
     requests = 0
     for name in ("sync", "sync", "compact", "export", "compact", "backfill", "sync"):
         api.advance(minutes=40)
@@ -379,11 +392,13 @@ def test_one_run_after_the_other_keeps_the_pace(simulate, command, lake):
 
 @pytest.mark.parametrize("between", [[], ["compact"]], ids=["at once", "after a compaction"])
 def test_the_pace_is_kept_after_a_kill_too(simulate, command, begin, lake, between):
-    api = simulate("--conversations", 300, "--requests-per-second", 2)
-    for requests in (1, 3):
+    api = simulate("--conversations", 280)
+    for answered, requests in ((0, 1), (1, 3)):
+        api.hold(after=answered)
         process = begin(api, pace=2)
-        until(requests_of(api, requests), process)
+        api.wait_for(requests, process)
         assert killed(process) and api.gaps()[0] == requests
+        api.release()
         for name in between:
             command(name)
     told = json.loads(command("sync", api, "--requests-per-second", 2, "--json").stdout)
@@ -393,12 +408,16 @@ def test_the_pace_is_kept_after_a_kill_too(simulate, command, begin, lake, betwe
 
 
 @pytest.mark.parametrize("how", SIGNALS)
-def test_the_pace_is_kept_after_a_run_that_was_asked_to_stop(simulate, command, begin, how):
-    api = simulate("--conversations", 300, "--requests-per-second", 2)
-    process = begin(api, pace=2)
-    until(requests_of(api, 2), process)
+def test_the_pace_is_kept_after_a_run_that_was_asked_to_stop(simulate, command, begin, lake, how):
+    api = simulate("--conversations", 280)
+    api.hold(after=1)
+    told = lake.with_suffix(".stderr")
+    process = begin(api, pace=2, told=told)
+    api.wait_for(2, process)
     process.send_signal(SIGNALS[how])
-    ended(process, code=130)
+    until(lambda: "stopping" in told.read_text(), process)
+    api.release()
+    assert process.wait(timeout=PATIENCE_SECS) == 130
     told = json.loads(command("sync", api, "--requests-per-second", 2, "--json").stdout)
     assert_paced(api, 2 + told["requests"])
 
@@ -498,15 +517,17 @@ def test_wrong_input_changes_nothing(simulate, command, lake):
 
 
 def test_wrong_input_does_not_disturb_a_run_under_way(simulate, command, begin, lake):
-    api, other = simulate("--conversations", 500), simulate("--conversations", 20, "--seed", 2)
-    first = begin(api, "--json", pace=2)
-    until(requests_of(api, 2), first)
+    api, other = simulate("--conversations", 480), simulate("--conversations", 20, "--seed", 2)
+    api.hold(after=1)
+    first = begin(api, "--json")
+    api.wait_for(2, first)
     held_by = holder(lake)
     for arguments, key, named in wrong_inputs(lake, api):
         assert named in run(*arguments, key=key, code=2).stderr, "its own fault comes first"
     for name, more in FETCHING.items():
         command(name, other, *more, code=7)
     assert holder(lake) == held_by and first.poll() is None
+    api.release()
     told = json.loads(ended(first).stdout)
     assert told["outcome"] == "done" and api.gaps()[0] == 5 and other.gaps()[0] == 0
     assert_exact(lake, api.conversations())
@@ -517,11 +538,13 @@ def test_wrong_input_does_not_disturb_a_run_under_way(simulate, command, begin, 
 
 @pytest.mark.parametrize("last_run", ["ended", "was killed"])
 def test_a_lake_of_a_newer_version_is_left_alone(simulate, command, begin, lake, last_run):
-    api = simulate("--conversations", 400)
+    api = simulate("--conversations", 380)
     command("export", api)
     if last_run == "was killed":
-        process = begin(api, "--restart", pace=2)
-        until(requests_of(api, 5), process)
+        asked = api.gaps()[0]
+        api.hold()
+        process = begin(api, "--restart")
+        api.wait_for(asked + 1, process)
         assert killed(process)
     description = json.loads(Path(lake, "_state", "lake.json").read_text())
     assert description["format_version"] < 99

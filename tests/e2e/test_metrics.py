@@ -60,7 +60,7 @@ def test_the_figures_of_a_run_are_those_of_its_report(simulate, command, lake, t
         assert since < told["last_run_timestamp_seconds"] == told["last_success_timestamp_seconds"] < time.time() + 1
         assert 0 < told["last_run_duration_seconds"] < 60
         status = json.loads(command("status", None, "--json").stdout)
-        assert abs(told["lag_seconds"] - status["lag_secs"]) < 10
+        assert 0 <= status["lag_secs"] - int(told["lag_seconds"]) < 300
         assert told["watermark_timestamp_seconds"] + told["lag_seconds"] == pytest.approx(told["last_run_timestamp_seconds"])
     assert told["last_run_duplicates_resolved"] > 0
     assert all(told["last_run_table_rows"][table] <= len(read_table(lake, table)) for table in TABLES)
@@ -101,12 +101,13 @@ def test_a_run_that_fails_says_so_and_keeps_the_last_success(simulate, command, 
 
 
 def test_another_run_that_holds_the_lake_shows_in_the_metrics(simulate, command, lake, tmp_path, figures):
-    api = simulate("--conversations", 350, "--requests-per-second", 0.5)
+    api = simulate("--conversations", 350)
+    api.hold()
     first = subprocess.Popen(
-        [BINARY, "sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", "0.5"],
+        [BINARY, "sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", "0"],
         env=environment(DECAGON_API_KEY="simulated-key"), stderr=subprocess.PIPE, text=True,
     )
-    assert "fetching" in first.stderr.readline()
+    api.wait_for(1, first)
     command("sync", api, "--metrics-file", tmp_path / "decagon.prom", code=7)
     assert figures()["last_run_exit_code"] == 7
     first.kill()

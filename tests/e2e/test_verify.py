@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import BINARY, KEY, environment, page
+from conftest import BINARY, KEY, PATIENCE_SECS, environment, page
 from truth import FORMATS, assert_exact, read_table
 
 
@@ -88,18 +88,19 @@ def test_beside_a_run_that_replaces_what_is_read_nothing_is_alarmed(simulate, co
 
 
 def test_repair_waits_for_no_run(simulate, command, lake):
-    api = simulate("--conversations", 1_000, "--requests-per-second", 2)
+    api = simulate("--conversations", 1_000)
+    api.hold(after=1)
     running = subprocess.Popen(
-        [BINARY, "sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", "2"],
+        [BINARY, "sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", "0"],
         stderr=subprocess.PIPE, text=True, env=environment(DECAGON_API_KEY=KEY),
     )
-    while api.gaps()[0] < 2:
-        assert running.poll() is None
+    api.wait_for(2, running)
     done = command("verify", None, "--repair", code=7)
     assert str(running.pid) in done.stderr and "`sync`" in done.stderr
     command("verify")
-    running.terminate()
-    running.communicate(timeout=15)
+    api.release()
+    running.communicate(timeout=PATIENCE_SECS)
+    assert running.returncode == 0
 
 
 def test_what_is_landed_and_gone_holds_up_its_date_alone_and_can_be_given_up(serve, command, lake):

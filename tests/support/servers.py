@@ -23,7 +23,7 @@ from botocore.config import Config
 
 BIN = Path(sys.executable).parent
 TARGET = BIN.parents[1]
-DEADLINE_SECS = 60
+DEADLINE_SECS = 180
 BUCKET = "data"
 
 
@@ -96,7 +96,7 @@ class S3(Server):
         }
 
     def client(self, service="s3"):
-        config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}, connect_timeout=5, read_timeout=20)
+        config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}, connect_timeout=60, read_timeout=60)
         return boto3.client(
             service, endpoint_url=self.url, aws_access_key_id=self.key, aws_secret_access_key=self.secret,
             region_name="us-east-1", config=config,

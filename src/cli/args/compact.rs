@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{LakeArgs, MetricsArgs};
+use super::{HistoryArgs, LakeArgs, MetricsArgs};
 
 /// What a compaction leaves to others.
 #[derive(Debug, Clone, Args)]
@@ -20,6 +20,8 @@ pub(in crate::cli) struct RetainArgs {
 pub(in crate::cli) struct CompactArgs {
     #[command(flatten)]
     pub(in crate::cli) keep: RetainArgs,
+    #[command(flatten)]
+    pub(in crate::cli) history: HistoryArgs,
     #[command(flatten)]
     pub(in crate::cli) metrics: MetricsArgs,
     #[command(flatten)]

@@ -158,6 +158,7 @@ async fn fetch(
     compacting: Option<Compacting>,
     context: &Context,
 ) -> Result<RunReport> {
+    let context = &Context { history: ask.fetch().history.history(), ..context.clone() };
     fetch_into(ask.fetch().to.open(context.clock)?, command, ask, compacting, context).await
 }
 

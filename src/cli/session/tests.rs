@@ -129,6 +129,7 @@ fn context() -> Context {
         shutdown: CancellationToken::new(),
         bars: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),
         quiet: true,
+        history: History::default(),
         report: Arc::default(),
     }
 }

@@ -130,7 +130,7 @@ impl DeltaTable {
     }
 
     fn transaction(&self, seen: &Seen, publication: &Publication) -> delta_kernel::KernelResult<Transaction> {
-        let number = i64::try_from(publication.number).unwrap_or(i64::MAX);
+        let number = i64::try_from(publication.number).map_err(KernelError::generic_err)?;
         let mut transaction = Arc::clone(&seen.snapshot)
             .update_table(UpdateTableOperation::Merge, CREATED_BY, true)
             .with_transaction_id(&self.application, number)
@@ -151,7 +151,7 @@ impl DeltaTable {
         let inside = key.prefix_match(&layout::table_folder(self.table)).into_iter().flatten().collect::<Path>();
         let location =
             Url::parse(&self.url).and_then(|url| url.join(inside.as_ref())).map_err(KernelError::generic_err)?;
-        let rows = i64::try_from(*replacement.extent.rows.get(self.table)).unwrap_or(i64::MAX);
+        let rows = i64::try_from(*replacement.extent.rows.get(self.table)).map_err(KernelError::generic_err)?;
         let count = Arc::new(Int64Array::from(vec![rows])) as ArrayRef;
         let stats = StructArray::from(vec![(Arc::new(Field::new("numRecords", DataType::Int64, true)), count)]);
         // About when it was written: the time of the object itself would take a call.

@@ -166,8 +166,11 @@ impl DeltaTable {
     fn object(&self, file: &ScanFile) -> Result<ObjectMeta> {
         let location = Path::from_url_path(format!("{}/{}", layout::table_folder(self.table), file.path));
         let location = location.map_err(|error| self.altered(format!("has a file at {}: {error}", file.path)))?;
-        let size = u64::try_from(file.size).unwrap_or(0);
-        let last_modified = DateTime::from_timestamp_millis(file.modification_time).unwrap_or_default();
+        let no_size = |_| self.altered(format!("has a file of {} bytes at {}", file.size, file.path));
+        let size = u64::try_from(file.size).map_err(no_size)?;
+        let last_modified = DateTime::from_timestamp_millis(file.modification_time);
+        let no_time = || self.altered(format!("has a file of no time at {}: {}", file.path, file.modification_time));
+        let last_modified = last_modified.ok_or_else(no_time)?;
         Ok(ObjectMeta { location, last_modified, size, e_tag: None, version: None })
     }
 

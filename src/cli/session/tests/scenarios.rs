@@ -129,12 +129,16 @@ async fn two_at_once() {
     }
     // The holder shows no sign of life, but it is not given up before its time.
     let soon = context();
+    let watching = sound(&place.store);
     let second = async {
-        let lake = lake(sound(&place.store), &Kept::ByLease);
+        let lake = lake(watching.clone(), &Kept::ByLease);
         fetch_into(lake, "sync", &Ask::Changes(&place.args()), COMPACTING, &soon).await
     };
     let woken = async {
-        soon.clock.sleep(Duration::from_millis(1_500)).await;
+        // The newest record takes it two calls, and how old that is four; then it waits.
+        while watching.calls() < 6 {
+            tokio::task::yield_now().await;
+        }
         slow.wake();
         first.await
     };

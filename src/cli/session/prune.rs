@@ -1,0 +1,34 @@
+//! What a run removes at its end of the lake's past.
+
+use super::Session;
+use crate::error::{Kind, Result};
+use crate::lake::History;
+
+impl Session {
+    /// Removes what is too old of the lake's past, though not what no run has told of yet, or this one is about to. That it
+    /// failed is no failure of the run.
+    pub(super) async fn prune(&self, result: &Result<()>, set_aside: bool) {
+        let lost = result.as_ref().is_err_and(|error| error.kind() == Kind::Held);
+        if !self.admitted || lost || self.context.shutdown.is_cancelled() {
+            return;
+        }
+        let History { reports, quarantine } = self.context.history;
+        let age = chrono::Duration::from_std(quarantine).ok();
+        let oldest = age.and_then(|age| self.context.clock.now().checked_sub_signed(age));
+        let reports = self.lake.prune_reports(reports.saturating_sub(1));
+        let quarantine = async {
+            match oldest.filter(|_| !set_aside && self.ledger.state().set_aside == 0) {
+                Some(oldest) => self.lake.prune_quarantine(oldest).await,
+                None => Ok(0),
+            }
+        };
+        let (reports, quarantine) = tokio::join!(reports, quarantine);
+        for (what, pruned) in [("run reports", reports), ("quarantine files", quarantine)] {
+            match pruned {
+                Ok(0) => {}
+                Ok(count) => tracing::info!("removed {count} old {what}"),
+                Err(error) => tracing::warn!("cannot remove old {what}: {}", error.chain().join(": ")),
+            }
+        }
+    }
+}
