@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, LOCATION};
+use chrono::{DateTime, Timelike, Utc};
+use reqwest::header::{DATE, HeaderMap, LOCATION};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
@@ -42,6 +43,7 @@ pub(super) enum Failure {
 impl Endpoint {
     /// Sends one request.
     pub(super) async fn ask(&self, query: &[(&str, String)]) -> Result<Fetched, Failure> {
+        let began = self.clock.instant();
         let sent = self.http.get(self.url.clone()).query(query).send().await;
         let response = sent.map_err(|error| self.transport(error))?;
         if !response.status().is_success() {
@@ -50,12 +52,13 @@ impl Endpoint {
             return Err(self.refusal(status, &headers, &words));
         }
         let status = response.status();
+        let answered_at = server_time(response.headers()).unwrap_or_else(|| self.clock.now());
+        let asked_at = asked_at(answered_at, self.clock.instant() - began);
         let body = self.read(response).await?;
-        let received_at = self.clock.now();
         tracing::debug!(bytes = body.len(), "response");
         let parsed = tokio::task::spawn_blocking(move || Page::parse(body)).await;
         match parsed.map_err(|error| Failure::Lasting(Error::bug("the page parser failed").caused_by(error)))? {
-            Ok(page) => Ok(Fetched { page, received_at }),
+            Ok(page) => Ok(Fetched { page, answered_at, asked_at }),
             Err(fault) => Err(self.no_page(status, &fault)),
         }
     }
@@ -146,7 +149,7 @@ impl Endpoint {
             }
             408 | 425 | 429 | 500..=599 => Failure::Passing {
                 error: Error::unreachable(message("failed")),
-                retry_after: retry_after(headers, self.clock.now()),
+                retry_after: retry_after(headers, server_time(headers).unwrap_or_else(|| self.clock.now())),
             },
             _ => lasting("refuses the request", "check that --base-url is the export API's own address"),
         }
@@ -162,5 +165,39 @@ impl Endpoint {
             return "another path".to_owned();
         }
         self.shown(&target.origin().ascii_serialization())
+    }
+}
+
+/// When a server says that it answered, by its own clock: the end of the second of its `Date`, so that nothing in the answer
+/// can have changed later.
+fn server_time(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let second = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?.trim()).ok()?;
+    DateTime::<Utc>::from(second).with_nanosecond(999_999_000)
+}
+
+/// When a request was sent that was answered `after` that: the second at which it was not sent yet.
+fn asked_at(answered_at: DateTime<Utc>, after: Duration) -> DateTime<Utc> {
+    let after = chrono::Duration::from_std(after).unwrap_or_default();
+    let asked_at = answered_at.checked_sub_signed(after).unwrap_or(answered_at);
+    asked_at.with_nanosecond(0).unwrap_or(asked_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_s_time_is_the_end_of_the_second_that_it_names() {
+        let time = |date: &str| server_time(&HeaderMap::from_iter([(DATE, date.parse().unwrap())]));
+        let end = DateTime::from_timestamp_micros(1_700_000_030_999_999);
+        for date in ["Tue, 14 Nov 2023 22:13:50 GMT", " Tuesday, 14-Nov-23 22:13:50 GMT", "Tue Nov 14 22:13:50 2023"] {
+            assert_eq!(time(date), end, "{date}");
+        }
+        for date in ["", "now", "2023-11-14T22:13:50Z"] {
+            assert_eq!(time(date), None, "{date}");
+        }
+        assert_eq!(server_time(&HeaderMap::new()), None);
+        let asked_at = asked_at(end.unwrap(), Duration::from_millis(2_500));
+        assert_eq!(asked_at.timestamp_micros(), 1_700_000_028_000_000);
     }
 }

@@ -6,12 +6,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
-use super::inspect::inspect;
+use super::inspect::{Times, inspect};
 use super::walk::Step;
 use crate::api::{Fetched, excerpt};
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
-use crate::flatten::{self, Batch, Origin, Reject};
+use crate::flatten::{self, Batch, Origin, Reject, UnreadableTimes};
 use crate::lake::{Evidence, Verdict, Walk};
 use crate::model::{CreatedDate, RunId};
 
@@ -50,6 +50,7 @@ pub(super) struct Flush {
     pub(super) page_count: u64,
     pub(super) outside_window: u64,
     pub(super) full_pages_without_cursor: u64,
+    pub(super) unreadable_times: UnreadableTimes,
 }
 
 /// An entry that is no conversation, and the page of the walk that it came on, from 1.
@@ -176,6 +177,7 @@ impl Collector {
             page_count: 0,
             outside_window: 0,
             full_pages_without_cursor: 0,
+            unreadable_times: UnreadableTimes::default(),
         }
     }
 
@@ -190,15 +192,19 @@ impl Collector {
     }
 
     fn add(&mut self, flush: &mut Flush, step: Step) -> Result<()> {
-        let Step { fetched: Fetched { page, received_at }, next, full_without_cursor } = step;
-        let origin = Origin { run_id: &self.run_id, exported_at: received_at, first_seq: self.next_seq };
+        let Step { fetched: Fetched { page, answered_at, asked_at }, next, full_without_cursor } = step;
+        if self.walk.pages == 0 {
+            self.walk.started_at = asked_at;
+        }
+        let origin = Origin { run_id: &self.run_id, exported_at: answered_at, first_seq: self.next_seq };
         let mut batch = flatten::flatten(page.conversations(), &origin)?;
         let number = self.walk.pages.saturating_add(1);
         let rejects = std::mem::take(&mut batch.rejects);
         if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, rejects.first()) {
             return Err(refused(number, first));
         }
-        let found = inspect(&batch, &self.walk.request.window, self.walk.started_at, &mut self.evidence)?;
+        let times = Times { asked_at: self.walk.started_at, answered_at };
+        let found = inspect(&batch, &self.walk.request.window, times, &mut self.evidence)?;
         if let Some((id, time)) = found.stray.filter(|_| flush.outside_window == 0) {
             let asked = self.walk.request.window.told().unwrap_or_default();
             tracing::warn!(
@@ -222,6 +228,7 @@ impl Collector {
         flush.bad_records.extend(rejects.into_iter().map(|reject| BadRecord { page: number, reject }));
         flush.outside_window += found.outside;
         flush.full_pages_without_cursor += u64::from(full_without_cursor);
+        flush.unreadable_times.add(std::mem::take(&mut batch.unreadable_times));
         flush.page_bytes = flush.page_bytes.saturating_add(count(page.bytes()));
         flush.page_count += 1;
         flush.walk = self.walk.clone();

@@ -12,7 +12,7 @@ use super::inspect::ids;
 use crate::error::{Error, Result};
 use crate::lake::{self, Lifetime};
 use crate::layout::{self, FlushId};
-use crate::merge::{Gather, Rows, Version};
+use crate::merge::{Gather, Rows, Version, latest};
 use crate::model::{CreatedDate, Table};
 
 /// A landing object, ready to be uploaded.
@@ -39,7 +39,8 @@ pub(super) fn encode(
     emit: impl Fn(Object) -> bool + Sync,
 ) -> Result<()> {
     let copies = sorted(pages)?;
-    let dates: Vec<_> = copies.chunk_by(|a, b| a.date == b.date).filter_map(OfDate::of).collect();
+    let dates = copies.chunk_by(|a, b| a.date == b.date).map(OfDate::of).collect::<Result<Vec<_>>>()?;
+    let dates: Vec<_> = dates.into_iter().flatten().collect();
     let objects: Vec<_> = dates.iter().flat_map(|of_date| Table::ALL.map(|table| (of_date, table))).collect();
     let next = AtomicUsize::new(0);
     let encode_some = || {
@@ -68,21 +69,21 @@ struct OfDate<'a, 'p> {
 
 impl<'a, 'p> OfDate<'a, 'p> {
     /// Of `copies` in the order of the ids; `None` where there are none.
-    fn of(copies: &'a [Observed<'p>]) -> Option<Self> {
-        let date = copies.first()?.date;
+    fn of(copies: &'a [Observed<'p>]) -> Result<Option<Self>> {
+        let Some(date) = copies.first().map(|first| first.date) else { return Ok(None) };
         let (mut newest, mut older) = (Vec::with_capacity(copies.len()), Vec::new());
         for of_id in copies.chunk_by(|a, b| a.id == b.id) {
             if let [only] = of_id {
                 newest.push(only);
                 continue;
             }
-            let place = (0..of_id.len()).max_by_key(|place| of_id.get(*place).map(Observed::version));
+            let place = latest(&of_id.iter().map(Observed::version).collect::<Result<Vec<_>>>()?);
             // The older ones keep the order of their places in the run.
             for (number, copy) in of_id.iter().enumerate() {
                 if Some(number) == place { newest.push(copy) } else { older.push(copy) }
             }
         }
-        Some(OfDate { date, newest, older })
+        Ok(Some(OfDate { date, newest, older }))
     }
 
     fn encode(&self, table: Table, flush: &FlushId, lifetime: Lifetime) -> Result<Object> {
@@ -117,11 +118,12 @@ struct Observed<'a> {
 }
 
 impl Observed<'_> {
-    fn version(&self) -> Option<Version> {
+    fn version(&self) -> Result<Version<'_>> {
         let batch = |table| self.page.batch.tables.get(table).as_ref();
         let children =
             [Table::Messages, Table::AuditLogs].map(|table| (batch(table), self.page.batch.children(table, self.row)));
         Version::of(batch(Table::Conversations), self.row, children)
+            .ok_or_else(|| Error::bug("flattened rows without the columns of their table"))
     }
 
     fn rows(&self, table: Table) -> Rows {
