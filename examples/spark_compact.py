@@ -56,19 +56,25 @@ def copies(spark, lake, table, objects):
 
 
 def newest(conversations, messages, audit_logs):
-    """The newest copy of each conversation: what changed last, then what was fetched last, then its place in the run.
+    """The newest copy of each conversation: what changed last, then what was committed last.
 
-    A copy that does not tell when it changed did so at its newest other time, those of its messages and logs included.
+    A copy that does not tell when it changed did so at its newest other time, those of its messages and logs included. If a
+    copy says that it changed after it was sent, neither its time nor that of any copy committed before it counts.
     """
     copy = ["conversation_id", "_run_id", "_seq"]
     times = messages.select(*copy, "created_at").unionAll(audit_logs.select(*copy, "created_at"))
     children = times.groupBy(*copy).agg(F.max("created_at").alias("newest_child"))
     own = [F.col(name) for name in ("created_at", "last_message_at", "last_user_message_at", "newest_child")]
-    changed_at = F.coalesce("updated_at", F.greatest(*own))
-    order = [F.desc_nulls_last(changed_at), F.desc_nulls_last("_exported_at"), F.desc("_seq"), F.desc("_run_id")]
-    place = F.row_number().over(Window.partitionBy("conversation_id", "created_date").orderBy(*order))
+    of_conversation = Window.partitionBy("conversation_id", "created_date")
+    n = F.row_number().over(of_conversation.orderBy("_run_id", "_seq"))
+    ahead = F.max(F.when(F.col("changed_at") > F.col("_exported_at"), F.col("n"))).over(of_conversation)
+    changed_at = F.when(F.col("ahead").isNull() | (F.col("n") > F.col("ahead")), F.col("changed_at"))
+    order = [F.desc_nulls_last(changed_at), F.desc("n")]
+    place = F.row_number().over(of_conversation.orderBy(*order))
     columns = conversations.columns
-    return conversations.join(children, copy, "left").withColumn("place", place).where("place = 1").select(columns)
+    numbered = (conversations.join(children, copy, "left")
+                .withColumn("changed_at", F.coalesce("updated_at", F.greatest(*own))).withColumn("n", n))
+    return numbered.withColumn("ahead", ahead).withColumn("place", place).where("place = 1").select(columns)
 
 
 def main(lake, out):

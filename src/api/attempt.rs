@@ -7,7 +7,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, LOCATION};
+use chrono::{DateTime, Timelike, Utc};
+use reqwest::header::{DATE, HeaderMap, LOCATION};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
@@ -88,6 +89,7 @@ impl Flaws {
 impl Endpoint {
     /// Sends one request, of which earlier responses had `flaws`.
     pub(super) async fn ask(&self, query: &[(&str, String)], flaws: &Flaws) -> Result<Fetched, Failure> {
+        let began = self.clock.instant();
         let sent = self.http.get(self.url.clone()).query(query).send().await;
         let response = sent.map_err(|error| self.transport(error))?;
         if !response.status().is_success() {
@@ -96,13 +98,14 @@ impl Endpoint {
             return Err(self.refusal(status, &headers, &words));
         }
         let status = response.status();
+        let answered_at = server_time(response.headers()).unwrap_or_else(|| self.clock.now());
+        let asked_at = asked_at(answered_at, self.clock.instant() - began);
         let body = self.read(response).await?;
-        let received_at = self.clock.now();
         tracing::debug!(bytes = body.len(), "response");
         let flaws = flaws.clone();
         let parsed = tokio::task::spawn_blocking(move || parse(body, &flaws)).await;
         match parsed.map_err(|error| Failure::Lasting(Error::bug("the page parser failed").caused_by(error)))? {
-            Ok(page) => Ok(Fetched { page, received_at }),
+            Ok(page) => Ok(Fetched { page, answered_at, asked_at }),
             Err((fault, flaw)) => Err(self.no_page(status, &fault, flaw)),
         }
     }
@@ -196,7 +199,7 @@ impl Endpoint {
             }
             408 | 425 | 429 | 500..=599 => Failure::Passing {
                 error: Error::unreachable(message("failed")),
-                retry_after: retry_after(headers, self.clock.now()),
+                retry_after: retry_after(headers, server_time(headers).unwrap_or_else(|| self.clock.now())),
             },
             _ => lasting("refuses the request", "check that --base-url is the export API's own address"),
         }
@@ -231,4 +234,38 @@ fn parse(body: Vec<u8>, flaws: &Flaws) -> Result<Page, (PageError, Option<Flaw>)
         return Ok(page);
     }
     Err((fault, Some(flaw)))
+}
+
+/// When a server says that it answered, by its own clock: the end of the second of its `Date`, so that nothing in the answer
+/// can have changed later.
+fn server_time(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let second = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?.trim()).ok()?;
+    DateTime::<Utc>::from(second).with_nanosecond(999_999_000)
+}
+
+/// When a request was sent that was answered `after` that: the second at which it was not sent yet.
+fn asked_at(answered_at: DateTime<Utc>, after: Duration) -> DateTime<Utc> {
+    let after = chrono::Duration::from_std(after).unwrap_or_default();
+    let asked_at = answered_at.checked_sub_signed(after).unwrap_or(answered_at);
+    asked_at.with_nanosecond(0).unwrap_or(asked_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_s_time_is_the_end_of_the_second_that_it_names() {
+        let time = |date: &str| server_time(&HeaderMap::from_iter([(DATE, date.parse().unwrap())]));
+        let end = DateTime::from_timestamp_micros(1_700_000_030_999_999);
+        for date in ["Tue, 14 Nov 2023 22:13:50 GMT", " Tuesday, 14-Nov-23 22:13:50 GMT", "Tue Nov 14 22:13:50 2023"] {
+            assert_eq!(time(date), end, "{date}");
+        }
+        for date in ["", "now", "2023-11-14T22:13:50Z"] {
+            assert_eq!(time(date), None, "{date}");
+        }
+        assert_eq!(server_time(&HeaderMap::new()), None);
+        let asked_at = asked_at(end.unwrap(), Duration::from_millis(2_500));
+        assert_eq!(asked_at.timestamp_micros(), 1_700_000_028_000_000);
+    }
 }

@@ -58,13 +58,15 @@ pub struct Tally {
     pub last_request_at: Option<DateTime<Utc>>,
 }
 
-/// A page and when it had arrived.
+/// A page, and its times by the server's own clock (its `Date` header), or by this machine's if there is none.
 #[derive(Debug)]
 pub struct Fetched {
     /// The page.
     pub page: Page,
-    /// When the last byte of the response was there.
-    pub received_at: DateTime<Utc>,
+    /// When the server answered, to the second: nothing in the page can have changed after it.
+    pub answered_at: DateTime<Utc>,
+    /// When it was asked, to the second: what had changed before it can be in the page.
+    pub asked_at: DateTime<Utc>,
 }
 
 /// The export API of one account.

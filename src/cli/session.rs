@@ -57,15 +57,15 @@ impl Session {
     /// Takes the lake for a run of `command`, and makes good what a run that died there has left.
     async fn open(context: &Context, command: &'static str, lake: Lake) -> Result<Self> {
         let now = context.clock.now();
-        let run_id = RunId::new(now, fastrand::u32(..));
         let holder = Holder {
-            run_id: run_id.clone(),
+            run_id: RunId::new(now, fastrand::u32(..)),
             command: command.to_owned(),
             host: gethostname::gethostname().to_string_lossy().into_owned(),
             pid: std::process::id(),
             since: now,
         };
         let lease = Lease::acquire(&lake, holder, context.clock, &context.shutdown).await?;
+        let run_id = lease.run_id().clone();
         let last_request_at = match lease.before() {
             Before::Nobody => None,
             Before::Ended(ended) => ended.last_request_at,

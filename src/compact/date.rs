@@ -1,8 +1,10 @@
 //! One date: merges its table objects with what is landed for it, and writes those that take their place. Where there are no tables yet and
 //! one flush alone has landed, what is newest in that one becomes the tables as it is.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
+use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -12,7 +14,7 @@ use super::inputs::{Files, Without};
 use crate::error::{Error, Result};
 use crate::lake::{Extent, Lake, Lease, Lifetime, TableWriter, Tables, Upload, adopt};
 use crate::layout::{self, FlushId};
-use crate::merge::{Copies, Merged, merge};
+use crate::merge::{Copies, Late, Merged, merge};
 use crate::model::{CreatedDate, PerTable, Table};
 
 /// Up to this size, landing objects are read whole to become tables.
@@ -25,6 +27,8 @@ pub(super) struct Compacted {
     pub(super) copies: u64,
     /// Copies that a newer one replaced.
     pub(super) duplicates: u64,
+    /// Conversations that came late.
+    pub(super) late: Late,
     /// What the new objects hold.
     pub(super) extent: Extent,
     /// The keys of the objects that they take the place of.
@@ -39,6 +43,8 @@ pub(super) struct DateTables<'a> {
     pub(super) date: CreatedDate,
     /// What the new objects are called by.
     pub(super) file: &'a FlushId,
+    /// Before what time that which a flush has landed came late, for those of increments.
+    pub(super) late_before: &'a BTreeMap<FlushId, DateTime<Utc>>,
     pub(super) runtime: &'a Handle,
 }
 
@@ -72,7 +78,9 @@ impl DateTables<'_> {
         Files::of_tables(self.lake, self.tables.are_delta(), self.date, found, self.runtime)
     }
 
-    /// Brings what is landed, oldest first, together under another flush, the newest copies alone.
+    /// Brings what is landed, oldest first, together under another flush, the newest copies alone. A copy that claims a change
+    /// after it was fetched, and was corrected, is forgotten here: where that correction is older than what the tables have,
+    /// and only there, the tables keep theirs.
     pub(super) fn bring_together(&self, landed: &[(FlushId, Extent)]) -> Result<Compacted> {
         let key = |table| layout::landing_object(table, self.date, self.file);
         let uploads = self.begin(key, &PerTable::default())?;
@@ -83,7 +91,9 @@ impl DateTables<'_> {
     fn landed(&self, landed: &[(FlushId, Extent)]) -> Result<Vec<Files>> {
         let mut inputs = Vec::new();
         for (flush, extent) in landed {
-            inputs.append(&mut Files::of_flush(self.lake, self.date, flush, extent, self.runtime)?);
+            let late_before = self.late_before.get(flush).map(DateTime::timestamp_micros);
+            let files = Files::of_flush(self.lake, self.date, flush, extent, self.runtime)?;
+            inputs.extend(files.into_iter().map(|files| files.late_before(late_before)));
         }
         Ok(inputs)
     }
@@ -116,7 +126,8 @@ impl DateTables<'_> {
         let duplicates = copies.checked_sub(*rows.get(Table::Conversations));
         let duplicates = duplicates.ok_or_else(|| Error::bug("more copies are the newest than have landed"))?;
         let extent = Extent { rows, bytes: self.finish(uploads)? };
-        Ok(Some(Compacted { copies, duplicates, extent, replaces: keys(found) }))
+        let late = Late::default();
+        Ok(Some(Compacted { copies, duplicates, late, extent, replaces: keys(found) }))
     }
 
     /// Replaces what was `found` by what `inputs` come to, the children first.
@@ -141,11 +152,11 @@ impl DateTables<'_> {
     ) -> Result<Compacted> {
         let failed = |table: Table, error| self.failed(&key(table), error);
         let mut writers = uploads.try_map(|table, upload| TableWriter::begin(table, lifetime, upload))?;
-        let Merged { copies, duplicates, rows } =
+        let Merged { copies, duplicates, rows, late } =
             merge(inputs, |table, batch| writers.get_mut(table).write(&batch).map_err(|error| failed(table, error)))?;
         let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(|error| failed(table, error)))?;
         let extent = Extent { rows, bytes: self.finish(uploads)? };
-        Ok(Compacted { copies, duplicates, extent, replaces: PerTable::default() })
+        Ok(Compacted { copies, duplicates, late, extent, replaces: PerTable::default() })
     }
 
     /// Ends the objects of the tables, in turn; returns their sizes.

@@ -20,6 +20,8 @@ pub(super) struct Files {
     tables: PerTable<File>,
     /// How far each was read, where another program may have written them in another order.
     read_up_to: Option<PerTable<Place>>,
+    /// See [`Copies::late_before`].
+    late_before: Option<i64>,
 }
 
 /// How far a file was read.
@@ -67,7 +69,7 @@ impl Files {
             Place { key, last_id: String::new() }
         };
         let read_up_to = are_delta.then(|| PerTable::from_fn(place));
-        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, read_up_to }))
+        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, read_up_to, late_before: None }))
     }
 
     /// The landing objects of one flush and date.
@@ -93,13 +95,28 @@ impl Files {
             }
             Ok::<_, Error>(File::Open(Box::new(first)))
         })?;
-        let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables, read_up_to: None };
+        let files = |tables| Files {
+            lake: lake.clone(),
+            runtime: runtime.clone(),
+            tables,
+            read_up_to: None,
+            late_before: None,
+        };
         let has_older = matches!(older.get(Table::Conversations), File::Open(_));
         Ok(std::iter::once(newest).chain(has_older.then_some(older)).map(files).collect())
+    }
+
+    /// The same, where what changed before that time came late.
+    pub(super) fn late_before(self, late_before: Option<i64>) -> Self {
+        Files { late_before, ..self }
     }
 }
 
 impl Copies for Files {
+    fn late_before(&self) -> Option<i64> {
+        self.late_before
+    }
+
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         let file = self.tables.get_mut(table);
         if let File::Closed { key, bytes } = file {

@@ -7,6 +7,7 @@
 
 mod date;
 mod inputs;
+mod late;
 mod publish;
 mod remove;
 
@@ -101,6 +102,7 @@ impl Compaction<'_> {
     /// # Errors
     /// Of the store, or `Interrupted`; dates that were done before are committed all the same.
     pub async fn run(mut self) -> Result<()> {
+        let told = self.report.late_arrivals;
         self.publisher().go_on().await?;
         let mut course = Course { stop: self.shutdown.child_token(), failure: None, given_up: BTreeSet::new() };
         while !course.stop.is_cancelled() {
@@ -116,6 +118,7 @@ impl Compaction<'_> {
         self.report.compacted_dates.sort_unstable();
         // A sync may compact a date several times.
         self.report.compacted_dates.dedup();
+        late::warn(self.report, told);
         match course.failure {
             Some(error) => Err(error),
             None if self.shutdown.is_cancelled() => Err(Error::interrupted()),
@@ -210,12 +213,15 @@ impl Compaction<'_> {
     /// Does one job, on a blocking thread.
     fn task(&self, job: Job) -> impl Future<Output = Result<(Job, Result<Compacted>), JoinError>> + use<> {
         let (lake, tables, lease) = (self.lake.clone(), self.tables.clone(), Arc::clone(self.lease));
+        let late = |(flush, _): &(FlushId, Extent)| Some((flush.clone(), self.ledger.state().late_before(flush)?));
+        let late_before: BTreeMap<_, _> = job.landed.iter().filter_map(late).collect();
         async move {
             let runtime = Handle::current();
             let task = tokio::task::spawn_blocking(move || {
                 let Job { date, landed, file, together } = &job;
+                let (late_before, runtime, date) = (&late_before, &runtime, *date);
                 let tables =
-                    DateTables { lake: &lake, tables: &tables, lease: &lease, date: *date, file, runtime: &runtime };
+                    DateTables { lake: &lake, tables: &tables, lease: &lease, date, file, late_before, runtime };
                 let result = if *together { tables.bring_together(landed) } else { tables.compact(landed) };
                 (job, result)
             });
@@ -231,6 +237,7 @@ impl Compaction<'_> {
             report.compacted_copies += compacted.duplicates;
             return;
         }
+        late::note(report, compacted.late);
         report.compacted_dates.push(job.date);
         report.compacted_copies += compacted.copies;
         report.table_rows.add(&compacted.extent.rows);
@@ -246,7 +253,11 @@ impl Compaction<'_> {
             if together {
                 let keys = |flush| Table::ALL.map(|table| layout::landing_object(table, date, flush));
                 gone.extend(landed.iter().flat_map(keys));
-                state.replace_landed(date, &landed, Landed { flush: file, dates: [(date, extent)].into() });
+                state.replace_landed(
+                    date,
+                    &landed,
+                    Landed { flush: file, dates: [(date, extent)].into(), late_before: None },
+                );
             } else {
                 dates.insert(date, Replacement { file, written_at, extent, replaces, landed });
             }

@@ -7,13 +7,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
-use super::inspect::{ChangeTimes, inspect};
+use super::inspect::{AnswerTimes, ChangeTimes, inspect};
 use super::last_page::{LastPage, Shown};
 use super::walk::Step;
 use crate::api::{Fetched, Page, excerpt};
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
-use crate::flatten::{self, Batch, Origin, Reject};
+use crate::flatten::{self, Batch, Origin, Reject, UnreadableTimes};
 use crate::lake::{Evidence, Verdict, Walk};
 use crate::model::{CreatedDate, RunId};
 
@@ -54,6 +54,7 @@ pub(super) struct Flush {
     pub(super) full_pages_without_cursor: u64,
     pub(super) ends_without_cursor_field: u64,
     pub(super) repaired: u64,
+    pub(super) unreadable_times: UnreadableTimes,
 }
 
 /// An entry that is no conversation, the page of the walk that it came on, from 1, and where it began in the response.
@@ -166,10 +167,10 @@ impl Collector {
 
     /// A full last page without a cursor, which may not be the last.
     fn last_page(&self, step: &Step) -> Option<LastPage> {
-        let Fetched { page, received_at } = &step.fetched;
+        let Fetched { page, answered_at, .. } = &step.fetched;
         step.full_without_cursor.then(|| LastPage {
             rows: page.len(),
-            received_at: *received_at,
+            answered_at: *answered_at,
             others: page.other_fields().to_vec(),
             resumed_at: self.resumed_at,
         })
@@ -213,6 +214,7 @@ impl Collector {
             full_pages_without_cursor: 0,
             ends_without_cursor_field: 0,
             repaired: 0,
+            unreadable_times: UnreadableTimes::default(),
         }
     }
 
@@ -227,25 +229,30 @@ impl Collector {
     }
 
     fn add(&mut self, flush: &mut Flush, step: Step) -> Result<()> {
-        let Step { fetched: Fetched { page, received_at }, next, full_without_cursor, end_without_field, room } = step;
-        let origin = Origin { run_id: &self.run_id, exported_at: received_at, first_seq: self.next_seq };
+        let Step { fetched, next, full_without_cursor, end_without_field, room } = step;
+        let Fetched { page, answered_at, asked_at } = fetched;
+        if self.walk.pages == 0 {
+            self.walk.started_at = asked_at;
+        }
+        let origin = Origin { run_id: &self.run_id, exported_at: answered_at, first_seq: self.next_seq };
         let mut batch = flatten::flatten(page.conversations(), &origin)?;
         let number = self.walk.pages.saturating_add(1);
         let bad_records = self.bad_records(number, &page, std::mem::take(&mut batch.rejects));
         if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, bad_records.first()) {
             return Err(refused(first));
         }
-        let found = inspect(&batch, &self.walk.request.window, self.walk.started_at, &mut self.evidence)?;
+        let times = AnswerTimes { asked_at: self.walk.started_at, answered_at };
+        let found = inspect(&batch, &self.walk.request.window, times, &mut self.evidence)?;
         if let Some((id, time)) = found.stray.filter(|_| flush.outside_window == 0) {
             let asked = self.walk.request.window.told().unwrap_or_default();
             tracing::warn!(
                 "the API sent what was not asked for: conversation {id} of {time}, where the range is {asked}"
             );
         }
-        let times = ChangeTimes::of(&batch, &self.walk.request.window)?;
-        for row in 0..times.len() {
-            let (id, time) = times.get(row)?;
-            self.shown.note(id, time, received_at);
+        let changes = ChangeTimes::of(&batch, &self.walk.request.window)?;
+        for row in 0..changes.len() {
+            let (id, time) = changes.get(row)?;
+            self.shown.note(id, time, answered_at);
         }
         self.next_seq = self.seq_of(page.len().saturating_add(page.broken().len()));
 
@@ -266,6 +273,7 @@ impl Collector {
         flush.ends_without_cursor_field += u64::from(end_without_field);
         flush.outside_window += found.outside;
         flush.full_pages_without_cursor += u64::from(full_without_cursor);
+        flush.unreadable_times.add(std::mem::take(&mut batch.unreadable_times));
         flush.page_bytes = flush.page_bytes.saturating_add(count(page.bytes()));
         flush.page_count += 1;
         flush.walk = self.walk.clone();

@@ -12,7 +12,7 @@ use super::inspect::ids;
 use crate::error::{Error, Result};
 use crate::lake::{self, Lifetime};
 use crate::layout::{self, FlushId};
-use crate::merge::{Gather, Rows, Version};
+use crate::merge::{Gather, Rows, Version, latest};
 use crate::model::{CreatedDate, Table};
 
 /// A landing object, ready to be uploaded.
@@ -77,8 +77,7 @@ impl<'a, 'p> OfDate<'a, 'p> {
                 newest.push(only);
                 continue;
             }
-            let versions = of_id.iter().map(Observed::version).collect::<Result<Vec<_>>>()?;
-            let place = (0..of_id.len()).max_by_key(|place| versions.get(*place));
+            let place = latest(&of_id.iter().map(Observed::version).collect::<Result<Vec<_>>>()?);
             // The older ones keep the order of their places in the run.
             for (number, copy) in of_id.iter().enumerate() {
                 if Some(number) == place { newest.push(copy) } else { older.push(copy) }
@@ -119,7 +118,7 @@ struct Observed<'a> {
 }
 
 impl Observed<'_> {
-    fn version(&self) -> Result<Version> {
+    fn version(&self) -> Result<Version<'_>> {
         let batch = |table| self.page.batch.tables.get(table).as_ref();
         let of = |table| Ok::<_, Error>((batch(table), self.page.batch.children(table, self.row)?));
         let children = [of(Table::Messages)?, of(Table::AuditLogs)?];

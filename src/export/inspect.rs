@@ -15,7 +15,7 @@ use crate::model::{CreatedDate, Table, TimestampFilter, Window, column, from_mic
 pub(super) struct Inspected {
     /// The rows to land, with their dates.
     pub(super) kept: Vec<(CreatedDate, usize)>,
-    /// The newest change.
+    /// The newest change, but never one after the answer.
     pub(super) newest_change: Option<DateTime<Utc>>,
     /// The newest of the times that the window means.
     pub(super) reached: Option<DateTime<Utc>>,
@@ -25,16 +25,20 @@ pub(super) struct Inspected {
     pub(super) stray: Option<(String, DateTime<Utc>)>,
 }
 
-/// Inspects the conversations of `batch`, which came for `window`, asked for at `asked_at`.
+/// When a page was asked for and answered, by the server's clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnswerTimes {
+    /// When its walk began.
+    pub(super) asked_at: DateTime<Utc>,
+    /// When it was answered.
+    pub(super) answered_at: DateTime<Utc>,
+}
+
+/// Inspects the conversations of `batch`, which came for `window`.
 ///
 /// # Errors
 /// Only on a bug.
-pub(super) fn inspect(
-    batch: &Batch,
-    window: &Window,
-    asked_at: DateTime<Utc>,
-    evidence: &mut Evidence,
-) -> Result<Inspected> {
+pub(super) fn inspect(batch: &Batch, window: &Window, times: AnswerTimes, evidence: &mut Evidence) -> Result<Inspected> {
     let rows = batch.tables.get(Table::Conversations);
     let ids = ids(batch)?;
     let mut found = Inspected { kept: Vec::with_capacity(rows.num_rows()), ..Inspected::default() };
@@ -45,9 +49,13 @@ pub(super) fn inspect(
             updated_at: instant(rows, column::UPDATED_AT, row),
             changed_at: changed(batch, row)?,
         };
-        evidence.observe(window, asked_at, &copy);
+        // What says that it changed after it was sent is no evidence, and moves no watermark past its sending.
+        let believed = copy.changed_at.filter(|changed_at| *changed_at <= times.answered_at);
+        if believed.is_some() {
+            evidence.observe(window, times.asked_at, &copy);
+        }
         let meant = meant(window, rows, row);
-        found.newest_change = found.newest_change.max(copy.changed_at);
+        found.newest_change = found.newest_change.max(copy.changed_at.map(|time| time.min(times.answered_at)));
         found.reached = found.reached.max(meant.or(copy.changed_at));
         // What a copy does not say, the API alone knows: a late rating may move an `updated_at` that an account never
         // shows. A window with an end is asked for a little too widely, and made exact here; of one without an end
@@ -137,7 +145,19 @@ mod tests {
         let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
         let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
         let batch = flatten(conversations.iter().copied(), &origin).unwrap();
-        inspect(&batch, window, DateTime::UNIX_EPOCH, &mut Evidence::default()).unwrap()
+        let answered_at = DateTime::from_timestamp(10_000, 0).unwrap();
+        let times = AnswerTimes { asked_at: DateTime::UNIX_EPOCH, answered_at };
+        inspect(&batch, window, times, &mut Evidence::default()).unwrap()
+    }
+
+    #[test]
+    fn a_change_after_the_answer_moves_the_watermark_no_further_than_that() {
+        let rows = [
+            r#"{"conversation_id": "a", "updated_at": "1970-01-01T01:00:00Z"}"#,
+            r#"{"conversation_id": "b", "updated_at": "2099-01-01T00:00:00Z"}"#,
+        ];
+        let newest = |count| inspected(&Window::EVERYTHING, &rows[..count]).newest_change.unwrap().timestamp();
+        assert_eq!((newest(1), newest(2)), (3_600, 10_000));
     }
 
     #[test]

@@ -4,17 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{Days, NaiveDate};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::collect::{BadRecord, FlatPage, Flush};
 use super::encode::{Object, encode};
+use crate::api::excerpt;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::flatten::Reject;
-use crate::lake::{Checkpoint, Extent, Lake, Landed, Ledger, Lifetime, Purpose, RunReport};
+use crate::lake::{Checkpoint, Extent, Lake, Landed, Ledger, Lifetime, Purpose, RunReport, Walk};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, RunId, Table};
 
@@ -56,7 +57,7 @@ impl Lander<'_> {
         }
         let merged_soon = MergedSoon::of(self.ledger.state(), self.purpose, &flush);
         let dates = upload(self.lake, flush.pages, id.clone(), merged_soon).await?;
-        let landed = Landed { flush: id, dates };
+        let landed = Landed { flush: id, dates, late_before: self.late_before(&flush.walk) };
 
         let report = &mut *self.report;
         for extent in landed.dates.values() {
@@ -70,6 +71,13 @@ impl Lander<'_> {
         report.full_pages_without_cursor += flush.full_pages_without_cursor;
         report.ends_without_cursor_field += flush.ends_without_cursor_field;
         report.repaired += flush.repaired;
+        if let (0, Some((field, value))) = (report.unreadable_times, &flush.unreadable_times.example) {
+            tracing::warn!(
+                "cannot read a time in {field}: {}; such values are kept in `extra` and counted in the report",
+                excerpt(value)
+            );
+        }
+        report.unreadable_times = report.unreadable_times.saturating_add(flush.unreadable_times.count);
         let set_aside = u64::try_from(flush.bad_records.len()).unwrap_or(u64::MAX);
         report.quarantined += set_aside;
 
@@ -88,6 +96,12 @@ impl Lander<'_> {
         state.record(self.purpose, &flush.walk, flush.done);
         report.watermark = state.watermark();
         self.ledger.commit(state, &report.run_id, self.clock.now()).await
+    }
+
+    /// The watermark at the start of the walk, if it is an increment, for what is older than that comes late.
+    fn late_before(&self, walk: &Walk) -> Option<DateTime<Utc>> {
+        let increment = self.purpose == Purpose::Incremental && walk.request.window.from.is_some();
+        self.ledger.state().watermark().filter(|_| increment)
     }
 }
 

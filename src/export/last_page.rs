@@ -32,10 +32,10 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Takes note of a conversation that changed at `time`, and came at `received_at`.
-    pub(super) fn note(&mut self, id: &str, time: Option<DateTime<Utc>>, received_at: DateTime<Utc>) {
+    /// Takes note of a conversation that changed at `time`, and came at `answered_at`.
+    pub(super) fn note(&mut self, id: &str, time: Option<DateTime<Utc>>, answered_at: DateTime<Utc>) {
         // What is said to change later than now has no place in the order.
-        let Some(time) = time.filter(|time| *time <= received_at) else { return };
+        let Some(time) = time.filter(|time| *time <= answered_at) else { return };
         if self.newest.is_none_or(|newest| newest < time) {
             self.newest = Some(time);
             self.ids.retain(|_, other| time.signed_duration_since(*other) <= REMEMBERED);
@@ -56,7 +56,7 @@ pub(super) struct LastPage {
     /// How many conversations it has.
     pub(super) rows: usize,
     /// When it came.
-    pub(super) received_at: DateTime<Utc>,
+    pub(super) answered_at: DateTime<Utc>,
     /// The names of its fields that are not known here.
     pub(super) others: Vec<String>,
     /// How new the walk was when this run went on with it: what it had shown by then is not known.
@@ -98,7 +98,7 @@ impl LastPage {
             let (id, time) = times.get(row)?;
             let proves = |time: DateTime<Utc>| {
                 window.contains(time)
-                    && time <= self.received_at - MAY_BE_LATE
+                    && time <= self.answered_at - MAY_BE_LATE
                     && self.resumed_at.is_none_or(|before| before < time)
             };
             if time.is_some_and(proves) && !shown.has(id) {

@@ -35,23 +35,17 @@ pub struct Planned {
 impl Planned {
     /// The same walk from its beginning, as begun `now`.
     pub(super) fn anew(&self, now: DateTime<Utc>) -> Planned {
-        Planned {
-            purpose: self.purpose,
-            walk: Walk::new(self.walk.request.clone(), now),
-            resumed: false,
-            continued: false,
-        }
+        let Walk { request, overlap_secs, .. } = self.walk.clone();
+        let walk = Walk { overlap_secs, ..Walk::new(request, now) };
+        Planned { purpose: self.purpose, walk, resumed: false, continued: false }
     }
 
     /// The walk over everything there is, in place of this one.
     pub(super) fn everything(&self) -> Planned {
-        let request = Request { window: Window::EVERYTHING, ..self.walk.request.clone() };
-        Planned {
-            purpose: self.purpose,
-            walk: Walk::new(request, self.walk.started_at),
-            resumed: false,
-            continued: false,
-        }
+        let Walk { request, started_at, overlap_secs, .. } = self.walk.clone();
+        let request = Request { window: Window::EVERYTHING, ..request };
+        let walk = Walk { overlap_secs, ..Walk::new(request, started_at) };
+        Planned { purpose: self.purpose, walk, resumed: false, continued: false }
     }
 }
 
@@ -66,12 +60,15 @@ impl Begin {
     /// the whole history.
     pub fn export(self, overlap: Duration, state: &Checkpoint, now: DateTime<Utc>) -> Planned {
         let incremental = state.incremental.clone().unwrap_or_default();
+        let overlap_secs = overlap.as_secs();
         let mut window = Window::EVERYTHING;
         window.from = incremental.watermark.map(|watermark| {
             let overlap = chrono::Duration::from_std(overlap).unwrap_or(chrono::Duration::MAX);
             watermark.checked_sub_signed(overlap).unwrap_or(DateTime::UNIX_EPOCH).max(DateTime::UNIX_EPOCH)
         });
-        self.plan(Purpose::Incremental, incremental.walk, window, now)
+        let mut planned = self.plan(Purpose::Incremental, incremental.walk, window, now);
+        planned.walk.overlap_secs = overlap_secs;
+        planned
     }
 
     /// Plans the walk of a backfill: the interrupted one over the same range, or a new one.
@@ -121,6 +118,7 @@ mod tests {
         state.record(Purpose::Incremental, &walk, false);
         let again = export(false, &state, 20_000);
         assert!(again.resumed);
+        assert_eq!(again.walk.overlap_secs, 600);
         assert_eq!(again.walk, walk, "a resumed walk asks for exactly the same");
         let larger = Begin { page_size: Some(500), ..begin(false) };
         let larger = larger.export(Duration::from_secs(600), &state, at(20_000));

@@ -1,5 +1,6 @@
 //! One column being filled with the API's raw JSON values.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
@@ -9,7 +10,7 @@ use arrow_array::builder::{
 use serde::de::{Deserializer as _, Visitor};
 use serde_json::value::RawValue;
 
-use crate::model::{Kind, parse_api_time};
+use crate::model::{Kind, epoch_time, means_no_time, parse_api_time};
 
 /// A growing column of one [`Kind`].
 #[derive(Debug)]
@@ -20,6 +21,23 @@ pub(super) enum ColumnBuilder {
     BigInt(Int64Builder),
     Bool(BooleanBuilder),
     Time(TimestampMicrosecondBuilder),
+}
+
+/// How much of a value its column says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// All of it.
+    Whole,
+    /// The nearest value that the column can hold, or null: the original belongs into `extra`.
+    InPart,
+    /// Null, although the value seems to mean a time: the original belongs into `extra`.
+    UnreadableTime,
+}
+
+impl Fit {
+    fn of(told_all: bool) -> Self {
+        if told_all { Fit::Whole } else { Fit::InPart }
+    }
 }
 
 impl ColumnBuilder {
@@ -34,37 +52,34 @@ impl ColumnBuilder {
         }
     }
 
-    /// Appends the value of `raw`, or the nearest one that the column can hold, or null. Returns whether the column
-    /// now says all that `raw` says; where not, `raw` belongs into `extra`.
+    /// Appends the value of `raw`, or the nearest one that the column can hold, or null. A value of another JSON type than the
+    /// column's own is read if it has one clear meaning, but never fits as a whole: the object could not be rebuilt.
     #[must_use]
-    pub(super) fn append(&mut self, raw: &RawValue) -> bool {
+    pub(super) fn append(&mut self, raw: &RawValue) -> Fit {
         let json = raw.get();
         match self {
-            Self::Text(column) => append_text(column, json),
+            Self::Text(column) => Fit::of(append_text(column, json)),
             Self::Json(column) => {
                 column.append_value(json);
-                true
+                Fit::Whole
             }
             Self::Int(column) => {
-                let value = whole_number(json).and_then(|number| i32::try_from(number).ok());
+                let (number, own) = int(json);
+                let value = number.and_then(|number| i32::try_from(number).ok());
                 column.append_option(value);
-                value.is_some()
+                Fit::of(own && value.is_some())
             }
             Self::BigInt(column) => {
-                let value = whole_number(json);
-                column.append_option(value);
-                value.is_some()
+                let (number, own) = int(json);
+                column.append_option(number);
+                Fit::of(own && number.is_some())
             }
             Self::Bool(column) => {
-                let value = json.parse().ok();
-                column.append_option(value);
-                value.is_some()
+                let own = json.parse().ok();
+                column.append_option(own.or_else(|| bool_in_other_words(json)));
+                Fit::of(own.is_some())
             }
-            Self::Time(column) => {
-                let time = unescaped(json).and_then(parse_api_time);
-                column.append_option(time.map(|time| time.micros));
-                time.is_some_and(|time| time.exact)
-            }
+            Self::Time(column) => append_time(column, json),
         }
     }
 
@@ -126,6 +141,53 @@ impl ColumnBuilder {
 fn unescaped(json: &str) -> Option<&str> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     (!inner.contains('\\')).then_some(inner)
+}
+
+/// The value of a JSON string.
+fn string(json: &str) -> Option<Cow<'_, str>> {
+    match unescaped(json) {
+        Some(text) => Some(Cow::Borrowed(text)),
+        None if json.starts_with('"') => serde_json::from_str(json).ok().map(Cow::Owned),
+        None => None,
+    }
+}
+
+/// Appends a time, which the API writes as text and may write as a number.
+fn append_time(column: &mut TimestampMicrosecondBuilder, json: &str) -> Fit {
+    let text = string(json);
+    let time = match &text {
+        Some(text) => parse_api_time(text),
+        None => epoch_time(json),
+    };
+    column.append_option(time.map(|time| time.micros));
+    match time {
+        Some(time) => Fit::of(time.exact),
+        None if means_no_time(text.as_deref().unwrap_or(json)) => Fit::InPart,
+        None => Fit::UnreadableTime,
+    }
+}
+
+/// A whole number, and whether it is one in JSON too, not a text.
+fn int(json: &str) -> (Option<i64>, bool) {
+    match whole_number(json) {
+        None => (string(json).and_then(|text| whole_number(text.trim())), false),
+        number => (number, true),
+    }
+}
+
+/// A boolean that is written as text, or as 0 or 1.
+fn bool_in_other_words(json: &str) -> Option<bool> {
+    if let Some(text) = string(json) {
+        let named = |name: &bool| text.trim().eq_ignore_ascii_case(if *name { "true" } else { "false" });
+        if let Some(value) = [true, false].iter().copied().find(named) {
+            return Some(value);
+        }
+    }
+    match int(json).0 {
+        Some(0) => Some(false),
+        Some(1) => Some(true),
+        _ => None,
+    }
 }
 
 /// Appends a JSON string; of a number or a boolean its JSON text, so that a numeric user id can still be joined on; of
@@ -193,11 +255,16 @@ mod tests {
     use super::*;
     use arrow_array::cast::AsArray;
 
-    fn append(kind: Kind, json: &str) -> (bool, ArrayRef) {
+    fn fit(kind: Kind, json: &str) -> (Fit, ArrayRef) {
         let mut column = ColumnBuilder::new(kind);
         let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
-        let told_all = column.append(&raw);
-        (told_all, column.finish())
+        let fit = column.append(&raw);
+        (fit, column.finish())
+    }
+
+    fn append(kind: Kind, json: &str) -> (bool, ArrayRef) {
+        let (fit, column) = fit(kind, json);
+        (fit == Fit::Whole, column)
     }
 
     #[test]
@@ -234,10 +301,62 @@ mod tests {
     }
 
     #[test]
-    fn a_time_with_too_many_digits_is_kept_both_ways() {
-        let (told_all, array) = append(Kind::Time, r#""2024-01-01T00:00:00.123456789Z""#);
-        assert!(!told_all && array.null_count() == 0);
-        let (told_all, array) = append(Kind::Time, "1704067200");
-        assert!(!told_all && array.null_count() == 1);
+    fn numbers_and_booleans_in_other_words_go_to_their_columns_and_are_kept_as_they_came() {
+        for (json, value) in [
+            (r#""4""#, Some(4)),
+            (r#"" 5 ""#, Some(5)),
+            (r#""5.0""#, Some(5)),
+            (r#""\u0034""#, Some(4)),
+            (r#""-3""#, Some(-3)),
+            (r#""4.5""#, None),
+            (r#""2147483648""#, None),
+            (r#""four""#, None),
+            (r#""""#, None),
+            ("[4]", None),
+        ] {
+            let (fit, array) = fit(Kind::Int, json);
+            let ints = array.as_primitive::<arrow_array::types::Int32Type>();
+            assert_eq!((fit, ints.iter().next().unwrap()), (Fit::InPart, value), "{json}");
+        }
+        for (json, expected, value) in [
+            ("true", Fit::Whole, Some(true)),
+            (r#""true""#, Fit::InPart, Some(true)),
+            (r#""False""#, Fit::InPart, Some(false)),
+            (r#"" TRUE""#, Fit::InPart, Some(true)),
+            ("0", Fit::InPart, Some(false)),
+            ("1.0", Fit::InPart, Some(true)),
+            (r#""1""#, Fit::InPart, Some(true)),
+            ("2", Fit::InPart, None),
+            (r#""yes""#, Fit::InPart, None),
+        ] {
+            let (fit, array) = fit(Kind::Bool, json);
+            assert_eq!((fit, array.as_boolean().iter().next().unwrap()), (expected, value), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_time_fits_if_it_can_be_told_from_its_instant() {
+        const SECOND: i64 = 1_704_067_200_000_000;
+        for (json, expected, micros) in [
+            (r#""2024-01-01T00:00:00Z""#, Fit::Whole, Some(SECOND)),
+            (r#""2024-01-01T00:00:00\u002B00:00""#, Fit::Whole, Some(SECOND)),
+            (r#""2024\u002d01-01T00:00\u005a""#, Fit::Whole, Some(SECOND)),
+            (r#""2024-01-01T00:00:00.123456789Z""#, Fit::InPart, Some(SECOND + 123_456)),
+            ("1704067200", Fit::InPart, Some(SECOND)),
+            ("1704067200.5", Fit::InPart, Some(SECOND + 500_000)),
+            (r#""1704067200000""#, Fit::InPart, Some(SECOND)),
+            (r#""0001-01-01T00:00:00Z""#, Fit::InPart, None),
+            (r#""""#, Fit::InPart, None),
+            ("0", Fit::InPart, None),
+            (r#""soon""#, Fit::UnreadableTime, None),
+            (r#""\ud800""#, Fit::UnreadableTime, None),
+            ("17", Fit::UnreadableTime, None),
+            ("true", Fit::UnreadableTime, None),
+            (r#"{"secs": 1704067200}"#, Fit::UnreadableTime, None),
+        ] {
+            let (fit, array) = fit(Kind::Time, json);
+            let times = array.as_primitive::<arrow_array::types::TimestampMicrosecondType>();
+            assert_eq!((fit, times.iter().next().unwrap()), (expected, micros), "{json}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
-use super::row::{Context, TAG_ID, TableBuilder, Value, field_names};
+use super::row::{Context, TAG_ID, TableBuilder, UnreadableTimes, Value, field_names};
 use crate::error::{Error, Result};
 use crate::model::{Array, Elements, Objects, PerTable, RunId, Table, column, elements};
 
@@ -17,7 +17,7 @@ use crate::model::{Array, Elements, Objects, PerTable, RunId, Table, column, ele
 pub struct Origin<'a> {
     /// The run that fetched the page.
     pub run_id: &'a RunId,
-    /// When the response had arrived.
+    /// When the response was made: nothing in it can have changed later.
     pub exported_at: DateTime<Utc>,
     /// The place in the run of the page's first conversation.
     pub first_seq: i64,
@@ -32,6 +32,8 @@ pub struct Batch {
     pub child_ends: PerTable<Vec<usize>>,
     /// What could not be read.
     pub rejects: Vec<Reject>,
+    /// The times that could not be read; their values are in `extra`.
+    pub unreadable_times: UnreadableTimes,
 }
 
 impl Batch {
@@ -72,7 +74,12 @@ pub fn flatten<'a>(conversations: impl IntoIterator<Item = &'a str>, origin: &Or
             builder.rejects.push(Reject { raw: raw.to_owned(), reason, seq });
         }
     }
+    let mut unreadable_times = UnreadableTimes::default();
+    for table in Table::ALL {
+        unreadable_times.add(std::mem::take(&mut builder.tables.get_mut(table).unreadable_times));
+    }
     Ok(Batch {
+        unreadable_times,
         tables: PerTable::try_from_fn(|table| builder.tables.get_mut(table).finish().map(Arc::new))?,
         child_ends: builder.child_ends,
         rejects: builder.rejects,

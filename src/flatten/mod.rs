@@ -9,3 +9,4 @@ mod conversation;
 mod row;
 
 pub use conversation::{Batch, Origin, Reject, flatten};
+pub use row::UnreadableTimes;

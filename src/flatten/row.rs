@@ -3,7 +3,7 @@
 use arrow_array::RecordBatch;
 use serde_json::value::RawValue;
 
-use super::column::ColumnBuilder;
+use super::column::{ColumnBuilder, Fit};
 use crate::error::Result;
 use crate::model::{Column, Object, Source, Table};
 
@@ -71,6 +71,33 @@ pub(super) fn field_names(table: Table) -> Vec<&'static str> {
     table.columns().iter().filter_map(field).collect()
 }
 
+/// The times that could not be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnreadableTimes {
+    /// How many there are.
+    pub count: u64,
+    /// One of them: the table and field, and how the value begins.
+    pub example: Option<(String, String)>,
+}
+
+impl UnreadableTimes {
+    /// How much of a value is kept, in characters.
+    const EXCERPT: usize = 200;
+
+    fn note(&mut self, table: Table, field: &str, raw: &RawValue) {
+        self.count = self.count.saturating_add(1);
+        self.example.get_or_insert_with(|| {
+            (format!("{}.{field}", table.name()), raw.get().chars().take(Self::EXCERPT).collect())
+        });
+    }
+
+    /// Adds `other`.
+    pub fn add(&mut self, other: UnreadableTimes) {
+        self.count = self.count.saturating_add(other.count);
+        self.example = self.example.take().or(other.example);
+    }
+}
+
 /// A growing table.
 #[derive(Debug)]
 pub(super) struct TableBuilder {
@@ -78,17 +105,18 @@ pub(super) struct TableBuilder {
     columns: Vec<ColumnBuilder>,
     /// Scratch for `extra`.
     extra: String,
+    pub(super) unreadable_times: UnreadableTimes,
 }
 
 impl TableBuilder {
     pub(super) fn new(table: Table) -> Self {
         let columns = table.columns().iter().map(|column| ColumnBuilder::new(column.kind)).collect();
-        TableBuilder { table, columns, extra: String::new() }
+        TableBuilder { table, columns, extra: String::new(), unreadable_times: UnreadableTimes::default() }
     }
 
     /// Appends one row.
     pub(super) fn append(&mut self, context: &Context<'_>, value: &Value<'_, '_>) {
-        let TableBuilder { table, columns, extra } = self;
+        let TableBuilder { table, columns, extra, unreadable_times } = self;
         value.begin_extra(extra);
         let mut position = 0;
         let mut fields_set = 0;
@@ -105,8 +133,12 @@ impl TableBuilder {
                         None => builder.append_null(),
                         Some(raw) => {
                             fields_set += 1;
-                            if !builder.append(raw) {
+                            let fit = builder.append(raw);
+                            if fit != Fit::Whole {
                                 value.keep(extra, name, raw);
+                            }
+                            if fit == Fit::UnreadableTime {
+                                unreadable_times.note(*table, name, raw);
                             }
                         }
                     }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +63,7 @@ pub struct Incremental {
 pub struct Walk {
     /// What it asks for, the same to the end.
     pub request: Request,
-    /// When it began.
+    /// When it began, by the server's clock once that has answered.
     pub started_at: DateTime<Utc>,
     /// Where its next page begins; `None` before the first.
     pub cursor: Option<Cursor>,
@@ -73,6 +73,9 @@ pub struct Walk {
     pub pages: u64,
     /// Copies of conversations landed.
     pub conversations: u64,
+    /// How long before its start the watermark is, if none of them says when it changed.
+    #[serde(default)]
+    pub overlap_secs: u64,
 }
 
 /// The landing objects of one flush: for each date one object in each table.
@@ -82,6 +85,10 @@ pub struct Landed {
     pub flush: FlushId,
     /// What it holds, by date.
     pub dates: BTreeMap<CreatedDate, Extent>,
+    /// If an increment landed it: the watermark at the start of that walk. A conversation that changed before it was to be
+    /// there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_before: Option<DateTime<Utc>>,
 }
 
 impl Landed {
@@ -146,7 +153,22 @@ pub enum Purpose {
 impl Walk {
     /// A walk at its beginning.
     pub fn new(request: Request, started_at: DateTime<Utc>) -> Self {
-        Walk { request, started_at, cursor: None, newest_change: None, pages: 0, conversations: 0 }
+        Walk { request, started_at, cursor: None, newest_change: None, pages: 0, conversations: 0, overlap_secs: 0 }
+    }
+}
+
+impl Walk {
+    /// How far it has come once it is complete: to the newest change seen, or nearly to its start if what it saw does not
+    /// say when it changed. `None` if it saw nothing.
+    fn reached(&self) -> Option<DateTime<Utc>> {
+        match self.newest_change {
+            Some(newest) => Some(newest.min(self.started_at)),
+            None if self.conversations == 0 => None,
+            None => {
+                let overlap = i64::try_from(self.overlap_secs).ok().and_then(TimeDelta::try_seconds)?;
+                self.started_at.checked_sub_signed(overlap)
+            }
+        }
     }
 }
 
@@ -163,8 +185,7 @@ impl Checkpoint {
                 let incremental = self.incremental.get_or_insert_default();
                 incremental.walk = (!done).then(|| walk.clone());
                 if done {
-                    let seen = walk.newest_change.map(|newest| newest.min(walk.started_at));
-                    incremental.watermark = incremental.watermark.max(seen);
+                    incremental.watermark = incremental.watermark.max(walk.reached());
                     incremental.exported_at = incremental.exported_at.max(Some(walk.started_at));
                 }
             }
@@ -189,6 +210,11 @@ impl Checkpoint {
     /// The newest change that is known to be in the lake.
     pub fn watermark(&self) -> Option<DateTime<Utc>> {
         self.incremental.as_ref().and_then(|incremental| incremental.watermark)
+    }
+
+    /// Before what time that which a flush has landed came late; see [`Landed::late_before`].
+    pub fn late_before(&self, flush: &FlushId) -> Option<DateTime<Utc>> {
+        self.landed.iter().find(|landed| landed.flush == *flush)?.late_before
     }
 
     /// Everything that is landed, by date.
@@ -324,70 +350,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures::TryStreamExt;
-    use object_store::memory::InMemory;
-
-    fn at(secs: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp(secs, 0).unwrap()
-    }
-
-    fn walk(newest: Option<i64>, started: i64) -> Walk {
-        let request = Request { window: Window::EVERYTHING, page_size: None, user_filters: None };
-        Walk { newest_change: newest.map(at), ..Walk::new(request, at(started)) }
-    }
-
-    #[test]
-    fn the_watermark_is_the_newest_change_but_not_after_the_start_and_never_goes_back() {
-        let mut state = Checkpoint::default();
-        state.record(Purpose::Incremental, &walk(Some(50), 100), false);
-        assert_eq!(state.watermark(), None, "an unfinished walk moves nothing");
-        state.record(Purpose::Incremental, &walk(Some(50), 100), true);
-        assert_eq!(state.watermark(), Some(at(50)));
-        state.record(Purpose::Incremental, &walk(Some(9_999), 200), true);
-        assert_eq!(state.watermark(), Some(at(200)), "a far-off date does not push it ahead");
-        state.record(Purpose::Incremental, &walk(None, 300), true);
-        state.record(Purpose::Incremental, &walk(Some(10), 300), true);
-        assert_eq!(state.watermark(), Some(at(200)));
-        assert!(state.incremental.unwrap().walk.is_none());
-    }
-
-    #[test]
-    fn a_backfill_leaves_the_incremental_state_alone() {
-        let mut state = Checkpoint::default();
-        let mut backfill = walk(Some(50), 100);
-        backfill.request.window.to = Some(at(60));
-        state.record(Purpose::Backfill, &backfill, false);
-        assert_eq!(state.backfill(&backfill.request.window), Some(&backfill));
-        assert_eq!(state.backfill(&Window::EVERYTHING), None);
-        state.record(Purpose::Backfill, &backfill, true);
-        assert_eq!(state, Checkpoint::default());
-    }
-
-    #[tokio::test]
-    async fn of_two_commits_on_the_same_state_one_fails() {
-        let lake = Lake::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
-        let run = RunId::new(at(0), 1);
-        let state = |secs| {
-            let mut state = Checkpoint::default();
-            state.record(Purpose::Incremental, &walk(Some(secs), 100), true);
-            state
-        };
-        let (mut first, mut second) = (Ledger::load(&lake).await.unwrap(), Ledger::load(&lake).await.unwrap());
-        first.commit(state(1), &run, at(1)).await.unwrap();
-        let error = second.commit(state(2), &run, at(2)).await.unwrap_err();
-        assert_eq!(error.kind().exit_code(), 7);
-        assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(1));
-
-        let mut paused = Ledger::load(&lake).await.unwrap();
-        for secs in 2..40 {
-            first.commit(state(secs), &run, at(secs)).await.unwrap();
-        }
-        let error = paused.commit(state(2), &run, at(50)).await.unwrap_err();
-        assert_eq!(error.kind().exit_code(), 7, "its number is free again, but it is not the newest");
-        assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(39));
-        let kept: Vec<_> = lake.list(layout::checkpoints()).try_collect().await.unwrap();
-        assert_eq!(kept.len(), usize::try_from(KEPT).unwrap());
-    }
-}
+mod tests;

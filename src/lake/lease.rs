@@ -135,11 +135,12 @@ struct Newest {
 }
 
 impl Lease {
-    /// Takes the lake for `holder`, or tells who has it. Where the holder may have died, waits until that is certain.
+    /// Takes the lake for `holder`, whose run gets an id that sorts after those of all runs before it, or tells who has it.
+    /// Where the holder may have died, waits until that is certain.
     ///
     /// # Errors
     /// Kind `Held` where another run has it; `Interrupted` when `shutdown` came while waiting; those of the store.
-    pub async fn acquire(lake: &Lake, holder: Holder, clock: Clock, shutdown: &CancellationToken) -> Result<Self> {
+    pub async fn acquire(lake: &Lake, mut holder: Holder, clock: Clock, shutdown: &CancellationToken) -> Result<Self> {
         let series = Series::new(lake, layout::leases(), KEPT);
         let locking = lake.clone();
         let locked = clock.within(LOCKING, tokio::task::spawn_blocking(move || lock_file(&locking))).await;
@@ -153,7 +154,9 @@ impl Lease {
                 return Err(held(lake, record.map(|(_, record)| record.holder).as_ref()));
             }
         };
-        let (number, before) = match series.newest::<Record>().await? {
+        let newest = series.newest::<Record>().await?;
+        holder.run_id = newest.iter().fold(holder.run_id, |own, (_, before)| own.after(&before.holder.run_id));
+        let (number, before) = match newest {
             None => (0, Before::Nobody),
             Some((number, Record { ended: Some(ended), .. })) => (number, Before::Ended(ended)),
             Some((number, _)) if lock.is_some() => (number, Before::Died),

@@ -70,6 +70,8 @@ pub struct RunReport {
     pub outside_window: u64,
     /// Entries that are no conversations and were set aside, those of earlier runs that could not tell included.
     pub quarantined: u64,
+    /// Values that were to be times and could not be read; they are in `extra`.
+    pub unreadable_times: u64,
     /// The newest change that is now known to be in the lake.
     pub watermark: Option<DateTime<Utc>>,
     /// Dates whose tables were written anew.
@@ -78,6 +80,10 @@ pub struct RunReport {
     pub compacted_copies: u64,
     /// Copies that a newer copy of the same conversation replaced.
     pub duplicates_resolved: u64,
+    /// Conversations that an increment was the first to show although they had changed before the watermark.
+    pub late_arrivals: u64,
+    /// The longest time that one of them had changed before it, in seconds, rounded up.
+    pub latest_arrival_secs: u64,
     /// Rows of the tables that were written anew.
     pub table_rows: PerTable<u64>,
     /// Bytes of the tables that were written anew.
@@ -114,10 +120,13 @@ impl RunReport {
             repaired: 0,
             outside_window: 0,
             quarantined: 0,
+            unreadable_times: 0,
             watermark: None,
             compacted_dates: Vec::new(),
             compacted_copies: 0,
             duplicates_resolved: 0,
+            late_arrivals: 0,
+            latest_arrival_secs: 0,
             table_rows: PerTable::default(),
             table_bytes: PerTable::default(),
             vacuumed_objects: 0,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 
 use super::gather::{Gather, Rows};
-use super::version::Version;
+use super::version::{Version, latest, time};
 use crate::error::{Error, Result};
 use crate::model::{PerTable, Table, big_ints, column, texts};
 
@@ -24,6 +24,12 @@ pub trait Copies {
     /// # Errors
     /// Where they cannot be read.
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>>;
+
+    /// If it was staged by an increment: the watermark at the start of that walk, in microseconds. A conversation that
+    /// changed before it was to be there already.
+    fn late_before(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// What a merge read and passed on.
@@ -35,6 +41,26 @@ pub struct Merged {
     pub duplicates: u64,
     /// Rows that were passed on.
     pub rows: PerTable<u64>,
+    /// Conversations that came late.
+    pub late: Late,
+}
+
+/// Conversations that an increment was the first to see although they say that they changed before its watermark: the API
+/// had published them later than others that changed later.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Late {
+    /// How many.
+    pub arrivals: u64,
+    /// The longest time that one of them had changed before the watermark, in microseconds.
+    pub longest_micros: i64,
+}
+
+impl Late {
+    /// Adds `other`.
+    pub fn add(&mut self, other: Late) {
+        self.arrivals = self.arrivals.saturating_add(other.arrivals);
+        self.longest_micros = self.longest_micros.max(other.longest_micros);
+    }
 }
 
 /// Merges `inputs`, oldest first, and passes each conversation's newest copy to `emit`, in the order of the ids.
@@ -46,16 +72,16 @@ pub fn merge<C: Copies>(inputs: Vec<C>, mut emit: impl FnMut(Table, RecordBatch)
     let mut output = PerTable::from_fn(Gather::new);
     let mut merged = Merged::default();
     while let Some(id) = inputs.iter().filter_map(Input::head).min().map(str::to_owned) {
-        let mut copies = Vec::new();
+        let (mut copies, mut late_before) = (Vec::new(), Vec::new());
         for input in &mut inputs {
             while input.head() == Some(&id) {
                 copies.push(input.take_copy(&id)?);
+                late_before.push(input.copies.late_before());
             }
         }
         merged.copies = merged.copies.saturating_add(u64::try_from(copies.len()).unwrap_or(u64::MAX));
-        let Some((newest, duplicates)) = newest(copies) else {
-            return Err(Error::bug("no copy of a conversation that was there"));
-        };
+        merged.late.add(late(&copies, &late_before)?);
+        let (newest, duplicates) = newest(copies)?;
         merged.duplicates = merged.duplicates.saturating_add(duplicates);
         for table in Table::ALL {
             let gather = output.get_mut(table);
@@ -90,24 +116,50 @@ fn hand_on(
 /// One copy: the conversation's row and the runs of its children.
 type Observed = PerTable<Vec<Rows>>;
 
-/// The newest of the copies, of equal ones the last; and how many others it replaces. A copy that is met twice, in a
-/// table and in the landing that it came from, is one.
-fn newest(mut copies: Vec<Observed>) -> Option<(Observed, u64)> {
+/// The newest of the copies, and how many others it replaces. A copy that is met twice, in a table and in the landing that it
+/// came from, is one: of these the last counts.
+fn newest(mut copies: Vec<Observed>) -> Result<(Observed, u64)> {
+    let none = || Error::bug("no copy of a conversation that was there");
     if copies.len() == 1 {
-        return copies.pop().map(|copy| (copy, 0));
+        return copies.pop().map(|copy| (copy, 0)).ok_or_else(none);
     }
-    let mut versions: Vec<_> = copies.iter().map(version).collect();
-    let newest = (0..copies.len()).max_by_key(|position| versions.get(*position))?;
-    versions.sort_unstable();
-    versions.dedup();
-    let replaced = u64::try_from(versions.len().saturating_sub(1)).unwrap_or(u64::MAX);
-    Some((copies.swap_remove(newest), replaced))
+    let versions = copies.iter().map(version).collect::<Result<Vec<_>>>()?;
+    let newest = latest(&versions).ok_or_else(none)?;
+    let mut commits: Vec<_> = versions.iter().map(Version::commit).collect();
+    commits.sort_unstable();
+    commits.dedup();
+    let replaced = u64::try_from(commits.len().saturating_sub(1)).unwrap_or(u64::MAX);
+    Ok((copies.swap_remove(newest), replaced))
 }
 
-fn version(copy: &Observed) -> Option<Version> {
-    let Rows { batch, range } = copy.get(Table::Conversations).first()?;
+/// Whether the conversation of `copies` came late: the first of them in the order of commits was staged by an increment. Only
+/// its `updated_at` tells: other times may be long past when the API shows a conversation for the first time.
+fn late(copies: &[Observed], late_before: &[Option<i64>]) -> Result<Late> {
+    let mut first: Option<(Version<'_>, &Observed, Option<i64>)> = None;
+    if late_before.iter().any(Option::is_some) {
+        for (copy, before) in copies.iter().zip(late_before) {
+            let version = version(copy)?;
+            // What is in a table as well was there before.
+            if first.is_none_or(|(known, _, of_known)| (version.commit(), *before) < (known.commit(), of_known)) {
+                first = Some((version, copy, *before));
+            }
+        }
+    }
+    let Some((_, copy, Some(before))) = first.filter(|(version, ..)| !version.is_ahead()) else {
+        return Ok(Late::default());
+    };
+    let own = copy.get(Table::Conversations).first();
+    let updated_at = own.and_then(|Rows { batch, range }| time(batch, column::UPDATED_AT, range.start));
+    let micros = updated_at.map_or(0, |updated_at| before.saturating_sub(updated_at));
+    Ok(if micros > 0 { Late { arrivals: 1, longest_micros: micros } } else { Late::default() })
+}
+
+fn version(copy: &Observed) -> Result<Version<'_>> {
+    let own = copy.get(Table::Conversations).first();
     let children = [Table::Messages, Table::AuditLogs].into_iter().flat_map(|table| copy.get(table));
-    Version::of(batch, range.start, children.map(|rows| (rows.batch.as_ref(), rows.range.clone())))
+    let children = children.map(|rows| (rows.batch.as_ref(), rows.range.clone()));
+    let version = own.and_then(|Rows { batch, range }| Version::of(batch, range.start, children));
+    version.ok_or_else(|| Error::bug("a copy of a conversation without the columns of its table"))
 }
 
 /// One input and where the merge stands in each of its tables.

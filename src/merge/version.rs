@@ -1,41 +1,72 @@
-//! Which of two copies of a conversation is the newer one.
+//! Which of the versions of a conversation is the latest.
+//!
+//! The one rule for it. The SQL of `views` ([`crate::views`]) and `examples/spark_compact.py` say the same in their
+//! languages; `tests/data/latest_versions.json` has the cases that all of them are tested on.
 
 use std::ops::Range;
 
 use arrow_array::{Array, RecordBatch};
 
-use crate::model::{big_ints, column, times};
+use crate::model::{big_ints, column, texts, times};
 
-/// The order of the copies of one conversation: when it changed, then when the copy was fetched, then its place in the
-/// run. Whether a late rating or tag moves `updated_at` is not documented, so of two copies with the same one, the one
-/// fetched later is the truth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
+/// What tells how late one version of a conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version<'a> {
     /// See [`changed_at`].
     pub changed_at: Option<i64>,
     /// `_exported_at`, in microseconds.
     pub exported_at: Option<i64>,
+    /// `_run_id`.
+    pub run_id: &'a str,
     /// `_seq`.
     pub seq: i64,
 }
 
-impl Version {
-    /// The version of the copy whose conversation is in `row` of `conversations`, and its messages and audit logs in
-    /// `children`; `None` where the rows are not of the tables.
-    pub fn of<'a>(
-        conversations: &RecordBatch,
+impl<'a> Version<'a> {
+    /// The version whose conversation is in `row` of `conversations`, and its messages and audit logs in `children`; `None`
+    /// if the rows are not of the tables.
+    pub fn of<'c>(
+        conversations: &'a RecordBatch,
         row: usize,
-        children: impl IntoIterator<Item = (&'a RecordBatch, Range<usize>)>,
+        children: impl IntoIterator<Item = (&'c RecordBatch, Range<usize>)>,
     ) -> Option<Self> {
         Some(Version {
             changed_at: changed_at(conversations, row, children),
             exported_at: time(conversations, column::EXPORTED_AT, row),
+            run_id: texts(conversations, column::RUN_ID)?.value(row),
             seq: big_ints(conversations, column::SEQ)?.value(row),
         })
     }
+
+    /// Its place in the order of commits, which is also what it is known by: the ids of runs grow from run to run, whatever
+    /// the machines' clocks say, and the places in a run from page to page.
+    pub fn commit(&self) -> (&'a str, i64) {
+        (self.run_id, self.seq)
+    }
+
+    /// Whether it says that it changed after the server had sent it. Such a time is not to be believed.
+    pub fn is_ahead(&self) -> bool {
+        self.changed_at.zip(self.exported_at).is_some_and(|(changed, exported)| changed > exported)
+    }
 }
 
-/// When the copy in `row` of `conversations` last changed, in microseconds: its `updated_at` or, where it has none, its
+/// The place of the latest of `versions`, which are of one conversation; of the same version met twice, the last place.
+///
+/// It is the version that changed last and, of several that changed at once, the one that was committed last: whether a late
+/// rating or tag moves `updated_at` is not documented. A version that says nothing of when it changed comes before all
+/// that do. If one is [ahead](Version::is_ahead), neither its own time nor those of the versions committed before it count:
+/// it replaces them all, and whatever is committed after it replaces it.
+pub fn latest(versions: &[Version<'_>]) -> Option<usize> {
+    let ahead = versions.iter().filter(|version| version.is_ahead()).map(Version::commit).max();
+    let order = |version: &Version<'_>| {
+        let counts = ahead.is_none_or(|ahead| version.commit() > ahead);
+        version.changed_at.filter(|_| counts)
+    };
+    let ordered = versions.iter().enumerate().map(|(place, version)| (order(version), version.commit(), place));
+    ordered.max().map(|(.., place)| place)
+}
+
+/// When the version in `row` of `conversations` last changed, in microseconds: its `updated_at` or, if it has none, its
 /// newest other time, those of its messages and audit logs (`children`) included.
 pub fn changed_at<'a>(
     conversations: &RecordBatch,
@@ -45,12 +76,15 @@ pub fn changed_at<'a>(
     if let Some(updated_at) = time(conversations, column::UPDATED_AT, row) {
         return Some(updated_at);
     }
-    let own = [column::CREATED_AT, column::LAST_MESSAGE_AT, column::LAST_USER_MESSAGE_AT]
-        .into_iter()
-        .filter_map(|name| time(conversations, name, row));
     let of_children =
         children.into_iter().flat_map(|(batch, rows)| rows.filter_map(|row| time(batch, column::CREATED_AT, row)));
-    own.chain(of_children).max()
+    other_time(conversations, row).into_iter().chain(of_children).max()
+}
+
+/// The newest time but `updated_at` that the conversation in `row` has itself.
+pub fn other_time(conversations: &RecordBatch, row: usize) -> Option<i64> {
+    let names = [column::CREATED_AT, column::LAST_MESSAGE_AT, column::LAST_USER_MESSAGE_AT];
+    names.into_iter().filter_map(|name| time(conversations, name, row)).max()
 }
 
 /// The time in the column `name`, in microseconds; `None` where it is null or there is no such column.
@@ -61,14 +95,54 @@ pub fn time(batch: &RecordBatch, name: &str, row: usize) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
+    use crate::model::parse_api_time;
+
+    /// See the file itself.
+    #[derive(Deserialize)]
+    struct Cases {
+        dates: Vec<String>,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        changed: Vec<Option<String>>,
+        latest: usize,
+    }
 
     #[test]
-    fn order_is_change_then_fetch_then_place() {
-        let version = |changed_at, exported_at, seq| Version { changed_at, exported_at: Some(exported_at), seq };
-        assert!(version(Some(2), 1, 0) > version(Some(1), 9, 9));
-        assert!(version(Some(1), 2, 0) > version(Some(1), 1, 9));
-        assert!(version(Some(1), 1, 1) > version(Some(1), 1, 0));
-        assert!(version(Some(i64::MIN), 0, 0) > version(None, 9, 9));
+    fn the_latest_is_the_same_for_all_that_know_the_rule() {
+        let Cases { dates, cases } =
+            serde_json::from_str(include_str!("../../tests/data/latest_versions.json")).unwrap();
+        let micros = |text: &str| parse_api_time(text).unwrap().micros;
+        for Case { name, changed, latest: expected } in cases {
+            let version = |(page, changed): (usize, &Option<String>)| {
+                Some(Version {
+                    changed_at: changed.as_deref().map(|text| (!text.is_empty()).then(|| micros(text)))?,
+                    exported_at: Some(micros(&dates[page]) + 999_999),
+                    run_id: if page < 2 { "20240601T000000Z-000000" } else { "20240602T000000Z-000000" },
+                    seq: if page < 2 { page.try_into().unwrap() } else { 0 },
+                })
+            };
+            let versions: Vec<_> = changed.iter().enumerate().filter_map(version).collect();
+            let pages: Vec<_> = (0..changed.len()).filter(|page| changed[*page].is_some()).collect();
+            assert_eq!(latest(&versions).map(|place| pages[place]), Some(expected), "{name}");
+            let reversed: Vec<_> = versions.iter().rev().copied().collect();
+            let place = latest(&reversed).map(|place| versions.len() - 1 - place);
+            assert_eq!(place.map(|place| pages[place]), Some(expected), "{name}, met in another order");
+        }
+    }
+
+    #[test]
+    fn of_the_same_version_met_twice_it_is_the_last() {
+        let version = Version { changed_at: Some(1), exported_at: Some(2), run_id: "a", seq: 3 };
+        assert_eq!(latest(&[version, version]), Some(1));
+        let ahead = Version { changed_at: Some(3), ..version };
+        assert_eq!(latest(&[ahead, ahead]), Some(1));
+        assert_eq!(latest(&[]), None);
     }
 }

@@ -3,18 +3,34 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// One invocation that writes: `20240501T093000Z-5f3a9c`. Sorts by start time.
+/// One invocation that writes: `20240501T093000Z-5f3a9c`. Those of one lake sort in the order in which they wrote to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(String);
 
+/// How the time is written in the id of a run.
+const TIME: &str = "%Y%m%dT%H%M%SZ";
+
 impl RunId {
     /// The id of a run that starts at `now`; `salt` tells runs of the same second apart.
     pub fn new(now: DateTime<Utc>, salt: u32) -> Self {
-        RunId(format!("{}-{:06x}", now.format("%Y%m%dT%H%M%SZ"), salt & 0x00ff_ffff))
+        RunId(format!("{}-{:06x}", now.format(TIME), salt & 0x00ff_ffff))
+    }
+
+    /// The same id or, if it does not sort after that of the run `before`, one that does: a second after that one. So the
+    /// order does not depend on the clocks of the machines that the runs were on.
+    #[must_use]
+    pub fn after(self, before: &RunId) -> Self {
+        let Some((own, salt)) = self.0.split_once('-') else { return self };
+        let time = |text| NaiveDateTime::parse_from_str(text, TIME).ok();
+        let next = before.0.split_once('-').and_then(|(text, _)| time(text)?.checked_add_signed(Duration::seconds(1)));
+        match (time(own), next) {
+            (Some(own), Some(next)) if own < next => RunId(format!("{}-{salt}", next.format(TIME))),
+            _ => self,
+        }
     }
 
     /// Whether `text` is the id of a run: a time, and six digits.
@@ -26,7 +42,7 @@ impl RunId {
     pub fn start_in(text: &str) -> Option<DateTime<Utc>> {
         let (time, salt) = text.split_once('-')?;
         let is_salt = salt.len() == 6 && salt.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let start = NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%SZ").ok()?;
+        let start = NaiveDateTime::parse_from_str(time, TIME).ok()?;
         is_salt.then(|| start.and_utc())
     }
 
@@ -121,6 +137,22 @@ mod tests {
         for other in ["", "20231114T221320Z", "20231114T221320Z-", "20231114T221320Z-fffff", "20231314T221320Z-ffffff"]
         {
             assert_eq!(RunId::start_in(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_run_sorts_after_the_one_before_it_whatever_its_clock_says() {
+        let at = |secs, salt| RunId::new(DateTime::from_timestamp(secs, 0).unwrap(), salt);
+        let before = at(1_700_000_000, 0xff);
+        for (own, expected) in [
+            (at(1_700_000_001, 1), "20231114T221321Z-000001"),
+            (at(1_700_009_999, 1), "20231115T005959Z-000001"),
+            (at(1_700_000_000, 1), "20231114T221321Z-000001"),
+            (at(0, 1), "20231114T221321Z-000001"),
+        ] {
+            let after = own.after(&before);
+            assert!(after > before && RunId::is_one(after.as_str()));
+            assert_eq!(after.as_str(), expected);
         }
     }
 }

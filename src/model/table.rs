@@ -52,7 +52,7 @@ pub enum Source {
     MessageCount,
     /// A JSON object with every field that has no column or does not fit it; or the whole value, where it is no object.
     Extra,
-    /// When the response that the copy came with had arrived.
+    /// When the response that the copy came with was made, by the server's clock: the end of the second of its `Date`.
     ExportedAt,
     /// The run that fetched the copy.
     RunId,

@@ -1,9 +1,10 @@
 //! The simulator's HTTP side: authorization, the rate limit, time that goes on, and what tests need to know.
 //!
-//! Besides the API's endpoint there are five of its own: `POST /_simulate/advance?seconds=N` lets time pass,
-//! `GET /_simulate/conversations` tells the truth of this moment (a conversation a line), `GET /_simulate/requests`
-//! tells how far apart the requests to the API were, `POST /_simulate/hold?after=N` answers the next N requests to the
-//! API and lets those after them wait, and `POST /_simulate/release` answers these and all later ones.
+//! Its answers have the simulation's time as their `Date`. Besides the API's endpoint there are five of its own: `POST
+//! /_simulate/advance?seconds=N` lets time pass, `GET /_simulate/conversations` tells the truth of this moment (a
+//! conversation a line), `GET /_simulate/requests` tells how far apart the requests to the API were, `POST
+//! /_simulate/hold?after=N` answers the next N requests to the API and lets those after them wait, and `POST
+//! /_simulate/release` answers these and all later ones.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ use super::render;
 use super::world::World;
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
-use crate::model::TimestampFilter;
+use crate::model::{TimestampFilter, from_micros};
 
 /// How much of the interval between requests has to have passed: limiters count in windows, and are not exact.
 const TOLERANCE: f64 = 0.95;
@@ -285,15 +286,23 @@ async fn export(
             return detail(StatusCode::UNPROCESSABLE_ENTITY, &fault);
         }
     };
+    let now = shared.now();
     let page = tokio::task::spawn_blocking(move || {
-        let now = shared.now();
         let index = shared.index(now, query.filter());
         query.page(&shared.world, &index, now, &shared.settings.disputed)
     });
     match page.await {
-        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Ok(body) => {
+            ([(header::CONTENT_TYPE, "application/json".to_owned()), (header::DATE, date(now))], body).into_response()
+        }
         Err(_) => detail(StatusCode::INTERNAL_SERVER_ERROR, &json!("Internal Server Error")),
     }
+}
+
+/// The simulation's time as a server tells it.
+fn date(now: i64) -> String {
+    let now = from_micros(now).unwrap_or_default();
+    httpdate::fmt_http_date(now.into())
 }
 
 async fn advance(

@@ -3,16 +3,16 @@
 //! Of every id a hash of eight bytes is kept, of as many ids at a time as the memory allows; where there are more, the
 //! ids are read several times. Only ids whose hash came twice are compared themselves.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::RecordBatch;
 use tokio::runtime::Handle;
 
 use crate::error::Result;
 use crate::lake::{FileReader, Lake, Tables};
-use crate::model::{CreatedDate, Table, big_ints, column, from_micros, texts, times};
+use crate::merge::{Version, latest, other_time, time};
+use crate::model::{CreatedDate, Table, big_ints, column, from_micros, texts};
 
 /// How many hashes are kept at a time: 64 MB of them.
 const HASHES: u64 = if cfg!(test) { 7 } else { 8 << 20 };
@@ -20,32 +20,28 @@ const HASHES: u64 = if cfg!(test) { 7 } else { 8 << 20 };
 /// How often a file is read that a run replaces meanwhile.
 const TRIES: usize = 4;
 
-/// Where a copy is, and what tells how new it is.
+/// Where a copy is, and what tells how late a version it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) date: CreatedDate,
     /// Whether that is the date of its `created_at`.
     in_place: bool,
-    updated_at: Option<i64>,
+    /// Whether it has an `updated_at`; else the times of its children count too.
+    says_when: bool,
+    changed_at: Option<i64>,
     exported_at: Option<i64>,
+    run_id: String,
     seq: i64,
 }
 
 impl Place {
-    /// Whether the copy is newer than another one: by when it changed, where both say so. Where one does not, its other
-    /// times say nothing either, as one of them has changed; so the one that was fetched later is. Of
-    /// the same copy under two dates, the one in its place counts.
-    fn is_newer_than(&self, other: &Place) -> bool {
-        let fetched = (self.exported_at, self.seq).cmp(&(other.exported_at, other.seq));
-        let fetched = fetched.then(self.in_place.cmp(&other.in_place));
-        match (self.updated_at, other.updated_at) {
-            (Some(mine), Some(theirs)) => mine.cmp(&theirs).then(fetched).is_gt(),
-            _ => fetched.is_gt(),
-        }
+    fn version(&self) -> Version<'_> {
+        let Place { changed_at, exported_at, run_id, seq, .. } = self;
+        Version { changed_at: *changed_at, exported_at: *exported_at, run_id, seq: *seq }
     }
 }
 
-/// Every id that is under more than one of `dates`, with its places, the newest first. The tables have about `rows`
+/// Every id that is under more than one of `dates`, with its places, the latest version's first. The tables have about `rows`
 /// conversations. Must not be called on an async thread.
 ///
 /// # Errors
@@ -63,7 +59,7 @@ pub(super) fn across_dates(
     let mut twice = HashSet::new();
     for pass in 0..passes {
         let mut hashes = Vec::new();
-        ids.each(&[column::CONVERSATION_ID], |_, batch| {
+        ids.each(Table::Conversations, &[column::CONVERSATION_ID], |_, batch| {
             let found = texts(batch, column::CONVERSATION_ID).into_iter().flatten().flatten();
             hashes.extend(found.map(|id| hasher.hash_one(id)).filter(|hash| hash % passes == pass));
         })?;
@@ -77,8 +73,17 @@ pub(super) fn across_dates(
         return Ok(Vec::new());
     }
     let mut places: BTreeMap<String, Vec<Place>> = BTreeMap::new();
-    let columns = [column::CONVERSATION_ID, column::CREATED_AT, column::UPDATED_AT, column::EXPORTED_AT, column::SEQ];
-    ids.each(&columns, |date, batch| {
+    let columns = [
+        column::CONVERSATION_ID,
+        column::CREATED_AT,
+        column::UPDATED_AT,
+        column::LAST_MESSAGE_AT,
+        column::LAST_USER_MESSAGE_AT,
+        column::EXPORTED_AT,
+        column::RUN_ID,
+        column::SEQ,
+    ];
+    ids.each(Table::Conversations, &columns, |date, batch| {
         for (row, id) in texts(batch, column::CONVERSATION_ID).into_iter().flatten().enumerate() {
             if let Some(id) = id.filter(|id| twice.contains(&hasher.hash_one(id))) {
                 places.entry(id.to_owned()).or_default().push(place(date, batch, row));
@@ -86,30 +91,59 @@ pub(super) fn across_dates(
         }
     })?;
     places.retain(|_, places| places.iter().any(|place| places.first().is_some_and(|first| first.date != place.date)));
-    Ok(places.into_iter().map(|(id, places)| (id, newest_first(places))).collect())
+    if places.values().flatten().any(|place| !place.says_when) {
+        for table in [Table::Messages, Table::AuditLogs] {
+            add_times(&ids, table, &mut places)?;
+        }
+    }
+    Ok(places.into_iter().map(|(id, places)| (id, latest_first(places))).collect())
 }
 
-/// The order is not one in which all can be sorted: of three copies, one may lack what the others are compared by.
-fn newest_first(mut places: Vec<Place>) -> Vec<Place> {
-    let newer_than = |place: &Place| places.iter().filter(|other| place.is_newer_than(other)).count();
-    let ranks: Vec<_> = places.iter().map(newer_than).collect();
-    let mut ranked: Vec<_> = ranks.into_iter().zip(places.drain(..)).collect();
-    ranked.sort_by_key(|(rank, place)| Reverse((*rank, place.exported_at, place.seq)));
-    ranked.into_iter().map(|(_, place)| place).collect()
+/// Adds the times of the children in `table` to those copies that do not say themselves when they changed.
+fn add_times(ids: &Ids<'_>, table: Table, places: &mut BTreeMap<String, Vec<Place>>) -> Result<()> {
+    let columns = [column::CONVERSATION_ID, column::CREATED_AT, column::RUN_ID, column::SEQ];
+    ids.each(table, &columns, |date, batch| {
+        for (row, id) in texts(batch, column::CONVERSATION_ID).into_iter().flatten().enumerate() {
+            let Some(copies) = id.and_then(|id| places.get_mut(id)) else { continue };
+            let commit = commit(batch, row);
+            let own = |place: &&mut Place| !place.says_when && place.date == date && place.version().commit() == commit;
+            for copy in copies.iter_mut().filter(own) {
+                copy.changed_at = copy.changed_at.max(time(batch, column::CREATED_AT, row));
+            }
+        }
+    })
+}
+
+fn commit(batch: &RecordBatch, row: usize) -> (&str, i64) {
+    let run_id = texts(batch, column::RUN_ID).map_or("", |runs| runs.value(row));
+    (run_id, big_ints(batch, column::SEQ).map_or(0, |seqs| seqs.value(row)))
+}
+
+/// Puts the latest version first; of the same one under two dates, the one in its place.
+fn latest_first(mut places: Vec<Place>) -> Vec<Place> {
+    places.sort_by_key(|place| place.in_place);
+    let versions: Vec<_> = places.iter().map(Place::version).collect();
+    if let Some(latest) = latest(&versions) {
+        places.swap(0, latest);
+    }
+    places
 }
 
 fn place(date: CreatedDate, batch: &RecordBatch, row: usize) -> Place {
-    let time = |name| times(batch, name).filter(|times| times.is_valid(row)).map(|times| times.value(row));
+    let updated_at = time(batch, column::UPDATED_AT, row);
+    let (run_id, seq) = commit(batch, row);
     Place {
         date,
-        in_place: CreatedDate::of(time(column::CREATED_AT).and_then(from_micros)) == date,
-        updated_at: time(column::UPDATED_AT),
-        exported_at: time(column::EXPORTED_AT),
-        seq: big_ints(batch, column::SEQ).map_or(0, |seqs| seqs.value(row)),
+        in_place: CreatedDate::of(time(batch, column::CREATED_AT, row).and_then(from_micros)) == date,
+        says_when: updated_at.is_some(),
+        changed_at: updated_at.or_else(|| other_time(batch, row)),
+        exported_at: time(batch, column::EXPORTED_AT, row),
+        run_id: run_id.to_owned(),
+        seq,
     }
 }
 
-/// The conversations of some dates.
+/// The tables of some dates.
 struct Ids<'a> {
     lake: &'a Lake,
     tables: &'a Tables,
@@ -118,11 +152,11 @@ struct Ids<'a> {
 }
 
 impl Ids<'_> {
-    /// Reads some columns of all of them; those of a file that is replaced meanwhile perhaps twice.
-    fn each(&self, columns: &[&str], mut look: impl FnMut(CreatedDate, &RecordBatch)) -> Result<()> {
+    /// Reads some columns of one table at all of them; those of a file that is replaced meanwhile perhaps twice.
+    fn each(&self, table: Table, columns: &[&str], mut look: impl FnMut(CreatedDate, &RecordBatch)) -> Result<()> {
         for date in self.dates {
             let mut tries = 1;
-            while let Err(error) = self.of_date(*date, columns, &mut look) {
+            while let Err(error) = self.of_date(table, *date, columns, &mut look) {
                 if tries == TRIES {
                     return Err(error);
                 }
@@ -135,15 +169,16 @@ impl Ids<'_> {
 
     fn of_date(
         &self,
+        table: Table,
         date: CreatedDate,
         columns: &[&str],
         look: &mut impl FnMut(CreatedDate, &RecordBatch),
     ) -> Result<()> {
-        let (table, runtime) = (Table::Conversations, self.runtime.clone());
         let found = self.tables.of_date(date, self.runtime)?;
         let Some(object) = found.get(table) else { return Ok(()) };
         let key = object.location.clone();
-        let mut file = FileReader::open_columns(self.lake, table, key, object.size, Some(columns), runtime)?;
+        let mut file =
+            FileReader::open_columns(self.lake, table, key, object.size, Some(columns), self.runtime.clone())?;
         while let Some(batch) = file.next_batch()? {
             look(date, &batch);
         }

@@ -38,7 +38,8 @@ fn with(mut conversation: Value, field: &str, value: Value) -> Value {
 
 /// The rows of conversations, fetched by a run at a second.
 fn rows_of(run: &RunId, secs: i64, conversations: &[Value]) -> OfTables {
-    let exported_at = DateTime::from_timestamp(secs, 0).unwrap();
+    // After all that changed.
+    let exported_at = DateTime::from_timestamp(1_717_200_000 + secs, 0).unwrap();
     let texts: Vec<_> = conversations.iter().map(ToString::to_string).collect();
     let origin = Origin { run_id: run, exported_at, first_seq: 0 };
     let batch = flatten(texts.iter().map(String::as_str), &origin).unwrap();
@@ -200,7 +201,7 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
         lake.put(&layout::landing_object(table, date(1), &flush), body).await.unwrap();
     }
     let commit = async |extent: Extent| {
-        let landed = Landed { flush: flush.clone(), dates: [(date(1), extent)].into() };
+        let landed = Landed { flush: flush.clone(), dates: [(date(1), extent)].into(), late_before: None };
         let state = Checkpoint { landed: vec![landed], ..Checkpoint::default() };
         Ledger::load(&lake).await.unwrap().commit(state, &run(7), DateTime::UNIX_EPOCH).await.unwrap();
     };

@@ -1,7 +1,9 @@
 //! Which copies are the newest ones, in SQL that is the same for all engines but for what [`Dialect`] says.
 //!
-//! The rule is that of [`crate::merge::Version`]: what changed last (a copy that does not say when, did so at its newest
-//! other time, those of its messages and logs included), then what was fetched last, then its place in its run.
+//! The rule is that of [`crate::merge::latest`]: what changed last (a copy that does not say when, did so at its newest
+//! other time, those of its messages and logs included), then what was committed last. Copies are numbered (`n`) in the order
+//! of commits. The last one that says that it changed after it was sent (`ahead`), and all before it, count as if they did
+//! not say when.
 //!
 //! A copy may be in a table and in landing at once, when a compaction was killed or is under way. So `landed` is part of a
 //! copy's identity: the newest one's rows are taken from the same place as the conversation itself, where they are
@@ -85,11 +87,19 @@ WITH times AS (
   FROM times
   GROUP BY {keys}
   HAVING MAX(own) = 1
+), numbered AS (
+  SELECT {keys}, exported_at, changed_at,
+    ROW_NUMBER() OVER (PARTITION BY conversation_id, {date} ORDER BY _run_id, _seq, landed DESC) AS n
+  FROM copies
+), weighed AS (
+  SELECT {keys}, changed_at, n,
+    MAX(CASE WHEN changed_at > exported_at THEN n END) OVER (PARTITION BY conversation_id, {date}) AS ahead
+  FROM numbered
 ), placed AS (
   SELECT {keys}, ROW_NUMBER() OVER (
     PARTITION BY conversation_id, {date}
-    ORDER BY changed_at DESC NULLS LAST, exported_at DESC NULLS LAST, _seq DESC, _run_id DESC, landed) AS place
-  FROM copies
+    ORDER BY CASE WHEN ahead IS NULL OR n > ahead THEN changed_at END DESC NULLS LAST, n DESC) AS place
+  FROM weighed
 )
 SELECT {keys} FROM placed WHERE place = 1;
 "

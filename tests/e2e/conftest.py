@@ -125,7 +125,9 @@ def command(lake):
 
 @pytest.fixture
 def serve():
-    """Serves given responses in turn on loopback: bodies, or (status, headers, body)."""
+    """Serves given responses in turn on loopback: bodies, or (status, headers, body).
+
+    The server's own Date goes with them unless the headers have another one, or None."""
     servers = []
 
     def start(*responses):
@@ -139,9 +141,10 @@ def serve():
                 response = left.pop(0) if len(left) > 1 else left[0]
                 status, headers, body = response if isinstance(response, tuple) else (200, {}, response)
                 body = body if isinstance(body, bytes) else body.encode()
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
+                self.send_response_only(status)
+                for name, value in {"Date": self.date_time_string(), **headers}.items():
+                    if value is not None:
+                        self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -233,3 +236,33 @@ PAGES = [
     # Older than what the tables hold by then; and a newer one, whose message is said to be newer still than its change.
     [ahead("2024-01-04", texts=2), conversation("late", texts="stale"), dated("by-message", "2024-01-03T10:00:00Z", created_at="2024-01-02")],
 ]
+
+
+# The cases of the rule for the latest version, for all that know the rule; the file says what is in it. Each conversation
+# comes on the same pages as those above, and says as its rating which page that is.
+RULE = json.loads((ROOT / "tests" / "data" / "latest_versions.json").read_text())
+
+
+def version(case, number):
+    """The version of a case on a page. It has no date where one version is to say nothing of when it changed."""
+    told = {} if "" in case["changed"] else {"created_at": "2024-01-01T10:00:00Z"}
+    return {"conversation_id": case["name"], **told, "updated_at": case["changed"][number] or None, "csat_rating": number,
+            "messages": [{"text": f"of page {number}"}]}
+
+
+for _number, _page in enumerate(PAGES):
+    _page += [version(case, _number) for case in RULE["cases"] if case["changed"][_number] is not None]
+
+
+def served_pages():
+    """The pages as a server sends them, by its own clock: the first two for one walk, the third for the next."""
+    return [(200, {"Date": date}, page(*PAGES[number], cursor="more" if number == 0 else None))
+            for number, date in enumerate(RULE["dates"])]
+
+
+def assert_latest(rows):
+    """That of the conversations on these pages each is there once, as its latest version."""
+    assert len(rows) == 6 + len(RULE["cases"])
+    found = {row["conversation_id"]: row["csat_rating"] for row in rows}
+    assert {case["name"]: found[case["name"]] for case in RULE["cases"]} == {
+        case["name"]: case["latest"] for case in RULE["cases"]}

@@ -13,6 +13,11 @@ use super::*;
 use crate::flatten::{Batch, Origin, flatten};
 use crate::model::RunId;
 
+/// When run `run` fetches, in seconds of the test's day: some copies say that they changed later than that.
+fn fetched(run: usize) -> u8 {
+    u8::try_from(12 + run).unwrap()
+}
+
 /// A copy as the test states it.
 #[derive(Debug, Clone)]
 struct Stated {
@@ -54,7 +59,7 @@ fn input(run: usize, copies: &[Stated], size: usize) -> Pieces {
     sorted.sort_by_key(|copy| copy.id);
     let texts: Vec<String> = sorted.iter().map(|copy| json_of(copy)).collect();
     let run_id = RunId::new(DateTime::UNIX_EPOCH, run.try_into().unwrap());
-    let exported_at = DateTime::from_timestamp(i64::try_from(run).unwrap(), 0).unwrap();
+    let exported_at = DateTime::from_timestamp(1_704_067_200 + i64::from(fetched(run)), 0).unwrap();
     let batch: Batch =
         flatten(texts.iter().map(String::as_str), &Origin { run_id: &run_id, exported_at, first_seq: 0 }).unwrap();
     Pieces(PerTable::from_fn(|table| {
@@ -93,23 +98,26 @@ fn run(inputs: Vec<Pieces>) -> (Seen, Merged) {
     (seen, merged)
 }
 
-/// The same by sorting everything.
+/// The same by looking at all copies of an id: none before the last one that is ahead counts, of the rest the last of those
+/// that changed last.
 fn expected(inputs: &[Vec<Stated>]) -> Seen {
     type Order = (Option<u8>, usize, usize);
-    let mut newest: BTreeMap<u8, (Order, Stated)> = BTreeMap::new();
+    let mut all: BTreeMap<u8, Vec<(Order, Stated)>> = BTreeMap::new();
     for (run, copies) in inputs.iter().enumerate() {
         let mut sorted = copies.clone();
         sorted.sort_by_key(|copy| copy.id);
         for (seq, copy) in sorted.into_iter().enumerate() {
             let changed = copy.updated_at.or_else(|| copy.messages.checked_sub(1));
-            let version = (changed, run, seq);
-            if newest.get(&copy.id).is_none_or(|(known, _)| *known <= version) {
-                newest.insert(copy.id, (version, copy));
+            let ahead = changed.is_some_and(|changed| changed > fetched(run));
+            let of_id = all.entry(copy.id).or_default();
+            if ahead {
+                of_id.clear();
             }
+            of_id.push(((changed.filter(|_| !ahead), run, seq), copy));
         }
     }
+    let newest = all.into_iter().map(|(id, copies)| (id, copies.into_iter().max_by_key(|(order, _)| *order).unwrap()));
     newest
-        .into_iter()
         .map(|(id, ((_, run, seq), copy))| {
             let run = RunId::new(DateTime::UNIX_EPOCH, run.try_into().unwrap()).to_string();
             let seq = i64::try_from(seq).unwrap();
@@ -170,6 +178,40 @@ fn a_table_half_replaced_is_mended_by_the_landing_it_was_made_from() {
     let (again, merged) = run(vec![Pieces(replaced), input(1, &landed, 10)]);
     assert_eq!(again, whole);
     assert_eq!((merged.copies, merged.duplicates), (5, 0), "the same copies met twice are no duplicates");
+}
+
+/// A staged input of an increment whose watermark was at this second.
+struct Staged(Pieces, Option<i64>);
+
+impl Copies for Staged {
+    fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
+        self.0.next(table)
+    }
+
+    fn late_before(&self) -> Option<i64> {
+        self.1
+    }
+}
+
+#[test]
+fn what_an_increment_sees_for_the_first_time_and_changed_before_its_watermark_came_late() {
+    let stated = |id, updated_at| Stated { id, updated_at, messages: 3 };
+    let late = |inputs: Vec<(&[Stated], Option<u8>)>| {
+        let staged = |(run, (copies, watermark)): (usize, (&[Stated], Option<u8>))| {
+            let watermark = watermark.map(|secs| (1_704_067_200 + i64::from(secs)) * 1_000_000);
+            Staged(input(run, copies, 10), watermark)
+        };
+        let late = merge(inputs.into_iter().enumerate().map(staged).collect(), |_, _| Ok(())).unwrap().late;
+        (late.arrivals, late.longest_micros / 1_000_000)
+    };
+    let news = [stated(1, Some(3)), stated(2, Some(7)), stated(3, Some(10)), stated(4, Some(11))];
+    assert_eq!(late(vec![(&news, Some(10))]), (2, 7));
+    assert_eq!(late(vec![(&news, None)]), (0, 0), "of a backfill or a first walk");
+    assert_eq!(late(vec![(&news[..1], None), (&news, Some(10))]), (1, 3), "the table had the other");
+    assert_eq!(late(vec![(&news[..1], Some(2)), (&news, Some(10))]), (1, 3), "an increment before had the other");
+    assert_eq!(late(vec![(&news, Some(10)), (&news, Some(12))]), (2, 7), "it came late once");
+    assert_eq!(late(vec![(&[stated(1, None)], Some(10))]), (0, 0), "it does not say when it changed");
+    assert_eq!(late(vec![(&[stated(1, Some(14))], Some(19))]), (0, 0), "not to be believed");
 }
 
 #[test]
