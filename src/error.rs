@@ -53,13 +53,14 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     status: Option<u16>,
+    of_one_object: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// A failure of `kind`, told in one lower-case line without a full stop.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), hint: None, status: None, source: None }
+        Error { kind, message: message.into(), hint: None, status: None, of_one_object: false, source: None }
     }
 
     /// Wrong flags, environment or configuration.
@@ -128,6 +129,18 @@ impl Error {
     /// The HTTP status that the API refused with, where it did.
     pub fn status(&self) -> Option<u16> {
         self.status
+    }
+
+    /// Says that it concerns one object alone: what else there is to be done may go on.
+    #[must_use]
+    pub fn of_one_object(mut self) -> Self {
+        self.of_one_object = true;
+        self
+    }
+
+    /// Whether others may go on: one object is damaged, or cannot be read for now.
+    pub fn is_of_one_object(&self) -> bool {
+        self.of_one_object || self.kind == Kind::Integrity
     }
 
     /// The kind, which decides the exit code.

@@ -31,6 +31,8 @@ const THREADS_MAY_TAKE: Duration = Duration::from_secs(1);
 
 /// How often a check tries again what fails.
 const CHECK_RETRIES: usize = 2;
+/// The same of the store. The pauses add up to more than a second, which some stores want between two writes of an object.
+const CHECK_STORE_RETRIES: usize = 6;
 
 /// The fastest a simulation goes: a year in half a minute.
 const FASTEST: f64 = 1e6;
@@ -142,7 +144,7 @@ async fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
 async fn check(args: &CheckArgs, context: &Context) -> Result<()> {
     // Whoever checks sits there and waits.
     let mut options = args.of.store.options();
-    options.retries = options.retries.min(CHECK_RETRIES);
+    options.retries = options.retries.min(CHECK_STORE_RETRIES);
     let lake = Lake::open(&args.of.lake, &options, context.clock)?;
     let client = session::client_options(&args.api).and_then(|mut options| {
         options.retry.max_tries = options.retry.max_tries.min(CHECK_RETRIES + 1);

@@ -200,11 +200,19 @@ async fn compact_in(lake: Lake, json: bool, retain: Duration, context: &Context)
 
 /// `verify --repair`.
 pub(super) async fn repair(args: &VerifyArgs, context: &Context) -> Result<Verification> {
-    let lake = args.of.open(context.clock)?;
+    repair_in(args.of.open(context.clock)?, context).await
+}
+
+async fn repair_in(lake: Lake, context: &Context) -> Result<Verification> {
     lake.existing().await?;
     let mut session = Session::open(context, "verify", lake).await?;
-    let Session { lake, lease, ledger, .. } = &mut session;
-    let repaired = verify::repair(lake, lease, ledger, context.clock).await;
+    let repaired = match session.sweep().await {
+        Ok(()) => {
+            let Session { lake, lease, ledger, .. } = &mut session;
+            verify::repair(lake, lease, ledger, context.clock).await
+        }
+        Err(error) => Err(error),
+    };
     release(&session.lease, session.last_request_at).await;
     repaired
 }

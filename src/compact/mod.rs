@@ -21,7 +21,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::lake::{Extent, Lake, Landed, Lease, Ledger, Replacement, RunReport, Tables};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Table};
@@ -89,7 +89,7 @@ struct Course {
 impl Course {
     fn fails(&mut self, error: Error) {
         // One date's damage must not keep the others from the tables; a store that fails will fail for all.
-        if error.kind() != Kind::Integrity {
+        if !error.is_of_one_object() {
             self.stop.cancel();
         }
         self.failure.get_or_insert(error);

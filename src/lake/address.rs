@@ -14,6 +14,8 @@ use super::Lake;
 use super::bounded::{Bounded, Limit};
 use super::cloud::StoreOptions;
 use super::diagnose::Backend;
+use super::disk::Disk;
+use super::google::known_credentials;
 use super::parts::PartedStore;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -56,9 +58,9 @@ impl Lake {
         let (store, prefix) = below_what_is_there(&path, &whole).unwrap_or_else(|| (LocalFileSystem::new(), whole));
         // Commits promise durability, so writes are synced.
         let store = store.with_automatic_cleanup(true).with_fsync(true);
-        let store = Arc::new(Bounded::new(PrefixStore::new(store, prefix), limit.clone()));
+        let (store, ahead) = both_ways(PrefixStore::new(Disk(store), prefix), &limit);
         let (url, needs_lock) = (path.display().to_string(), options.needs_lock);
-        Ok(Lake { url, backend: Backend::Local, store, parted: None, folder: Some(path), limit, needs_lock })
+        Ok(Lake { url, backend: Backend::Local, store, ahead, parted: None, folder: Some(path), limit, needs_lock })
     }
 
     fn open_url(address: &str, url: &Url, options: &StoreOptions, limit: Limit) -> Result<Self> {
@@ -76,6 +78,7 @@ impl Lake {
                 options.s3(address, host(url)).map(|store| Self::in_store(store, place(Backend::S3), limit, needs_lock))
             }
             ObjectStoreScheme::GoogleCloudStorage => {
+                known_credentials()?;
                 options.gcs(address).map(|store| Self::in_store(store, place(Backend::Gcs), limit, needs_lock))
             }
             ObjectStoreScheme::MicrosoftAzure => {
@@ -98,15 +101,26 @@ impl Lake {
     ) -> Self {
         let store = Arc::new(store);
         let parted = PartedStore { store: Arc::clone(&store) as _, prefix: prefix.clone(), limit: limit.clone() };
-        let store = Arc::new(Bounded::new(PrefixStore::new(store, prefix), limit.clone()));
-        Lake { url: url.to_owned(), backend, store, parted: Some(parted), folder: None, limit, needs_lock }
+        let (store, ahead) = both_ways(PrefixStore::new(store, prefix), &limit);
+        Lake { url: url.to_owned(), backend, store, ahead, parted: Some(parted), folder: None, limit, needs_lock }
     }
 
     /// A lake on any store, whose calls may take `call_timeout`: for tests.
     #[cfg(test)]
     pub(crate) fn on<S: ObjectStore + MultipartStore>(store: S, url: &str, call_timeout: std::time::Duration) -> Self {
+        Self::on_narrow(store, url, call_timeout, 16)
+    }
+
+    /// The same, but of so many calls at once.
+    #[cfg(test)]
+    pub(crate) fn on_narrow<S: ObjectStore + MultipartStore>(
+        store: S,
+        url: &str,
+        call_timeout: std::time::Duration,
+        at_once: usize,
+    ) -> Self {
         let place = Place { url, backend: Backend::S3, prefix: Path::default() };
-        Self::in_store(store, place, Limit::new(call_timeout, 16, Clock::system()), true)
+        Self::in_store(store, place, Limit::new(call_timeout, at_once, Clock::system()), true)
     }
 
     /// The same, but runs are kept apart by a lock in `folder`.
@@ -119,6 +133,12 @@ impl Lake {
     ) -> Self {
         Lake { folder: Some(folder), parted: None, ..Self::on(store, url, call_timeout) }
     }
+}
+
+/// A store for most calls, and the same one for those that must not wait for them.
+fn both_ways<S: ObjectStore>(store: S, limit: &Limit) -> (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) {
+    let store = Arc::new(store);
+    (Arc::new(Bounded::new(Arc::clone(&store), limit.clone())), Arc::new(Bounded::new(store, limit.apart())))
 }
 
 /// The disk below the innermost folder around, or of, the lake at `path` that is there already, and the lake's prefix in it.

@@ -22,6 +22,9 @@ use tokio::sync::Semaphore;
 use super::calls::{Call, Counter};
 use crate::clock::Clock;
 
+/// How many calls that go ahead of the others may be under way.
+const APART: usize = 4;
+
 /// A store that gives up a call, or the wait for the next item of a stream, after a time.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
@@ -48,6 +51,16 @@ impl Limit {
     pub(super) fn new(each: Duration, at_once: usize, clock: Clock) -> Self {
         let at_once = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
         Limit { each, at_once, calls: Arc::default(), clock }
+    }
+
+    /// The same limit, but its calls wait for each other alone.
+    pub(super) fn apart(&self) -> Self {
+        Limit { at_once: Arc::new(Semaphore::new(APART)), ..self.clone() }
+    }
+
+    /// How long a call may take.
+    pub(super) fn each(&self) -> Duration {
+        self.each
     }
 
     pub(super) fn calls(&self) -> &Counter {

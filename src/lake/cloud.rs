@@ -93,6 +93,11 @@ impl StoreOptions {
         for (key, value) in self.client(found.clone()) {
             builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
         }
+        let checksum = AmazonS3ConfigKey::Checksum;
+        if is_of_aws(self.endpoint().or(found.clone()).as_deref()) && builder.get_config_value(&checksum).is_none() {
+            // Buckets with Object Lock want one. It is there already, as part of the signature.
+            builder = builder.with_config(checksum, "sha256");
+        }
         let style = AmazonS3ConfigKey::VirtualHostedStyleRequest;
         if let Some(addressing) = self.s3_addressing {
             builder = builder.with_config(style, (addressing == S3Addressing::Virtual).to_string());
@@ -135,6 +140,13 @@ impl StoreOptions {
     }
 }
 
+/// Whether an endpoint is one of AWS itself, as it is where none is given: others that speak S3 may not know all of it.
+fn is_of_aws(endpoint: Option<&str>) -> bool {
+    let Some(endpoint) = endpoint else { return true };
+    let host = Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
+}
+
 /// An endpoint with the bucket in its host.
 fn bucket_in(endpoint: &str, bucket: &str) -> Option<String> {
     let (scheme, host) = endpoint.trim_end_matches('/').split_once("://")?;
@@ -151,5 +163,19 @@ mod tests {
         let expected = Some("https://data.store.example:9000".to_owned());
         assert_eq!(bucket_in("https://store.example:9000/", "data"), expected);
         assert_eq!(bucket_in("https://data.store.example:9000", "data"), expected);
+    }
+
+    #[test]
+    fn aws_is_told_from_what_speaks_as_it_does() {
+        for endpoint in
+            [None, Some("https://s3.cn-north-1.amazonaws.com.cn"), Some("https://s3.eu-west-1.amazonaws.com/")]
+        {
+            assert!(is_of_aws(endpoint), "{endpoint:?}");
+        }
+        for endpoint in
+            ["http://127.0.0.1:9000", "https://minio.example/amazonaws.com", "https://amazonaws.com.example", "x"]
+        {
+            assert!(!is_of_aws(Some(endpoint)), "{endpoint}");
+        }
     }
 }

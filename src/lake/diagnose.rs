@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
+use super::{answers, disk};
+
 /// Where a lake is kept, which decides what its user can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backend {
@@ -46,7 +48,7 @@ impl Told {
 }
 
 /// The first line of an XML element's text.
-fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     let (inner, _) = rest.split_once(&format!("</{name}>"))?;
     inner.lines().next().map(str::trim).filter(|line| !line.is_empty())
@@ -85,6 +87,12 @@ fn transport(error: &object_store::Error) -> Option<HttpErrorKind> {
 pub(super) fn remedy(backend: Backend, error: &object_store::Error) -> Option<String> {
     use object_store::Error::{PermissionDenied, Unauthenticated};
     let text = error.to_string();
+    if backend == Backend::Local {
+        return disk::remedy(error);
+    }
+    if let Some(known) = answers::remedy(backend, &text) {
+        return Some(known);
+    }
     if text.contains(INSTANCE_METADATA) {
         return Some(format!("no credentials were found, nor does this machine have an identity: {}", keys(backend)));
     }

@@ -1,38 +1,44 @@
 //! Who may write to a lake: one run at a time.
 //!
-//! A run that writes appends its name to a series of numbered records, and another record when it has ended. On a local
-//! disk a locked file tells whether the one named is still alive: the lock dies with its process. On an object store
-//! the holder appends its name again every few seconds; a name that has stood for too long, by the store's own clock,
-//! is that of a run that died.
+//! A run that writes appends its name to a series of numbered records, again every few seconds, and another record when it
+//! has ended. A name that has stood for too long, by the store's own clock, is that of a run that died. On a local disk a
+//! locked file tells that at once, of the runs that see the same lock: it dies with its process.
 //!
 //! Promises: of two runs at once one is refused. A run that was held up for so long that another took over is fenced,
 //! whenever it wakes up and whatever its own clock says: it cannot commit (the numbers are taken), nor replace a table
 //! (the put is conditional), nor do what [`Lease::prove`] stands before. Must not know: what runs do.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::Lake;
+use super::lock::{Lock, Site, lock};
 use super::series::Series;
 use super::store::to_json;
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::RunId;
+use record::{Record, outlive};
+
+mod record;
 
 /// How often a holder appends its name again.
 const RENEWAL: Duration = Duration::from_secs(6);
-/// How long a name counts after it was appended: three renewals may fail.
+/// How long a name counts after it was appended.
 const EXPIRY: Duration = Duration::from_secs(20);
-/// How often a name that may be that of a dead run is looked at.
+/// How long one try to append it may take: two of them fit between the time when it is due and the expiry.
+const TRY: Duration = Duration::from_secs(6);
+/// How long it is tried to prove that a name is still the last: about as long as other calls are.
+const PROVING: Duration = Duration::from_secs(60);
+/// How often a name that may be that of a dead run is looked at, and how soon an append that failed is tried again.
 const WATCH: Duration = Duration::from_secs(1);
 /// How long a disk may take to lock a file.
 const LOCKING: Duration = Duration::from_secs(60);
@@ -59,17 +65,6 @@ impl std::fmt::Display for Holder {
         let Holder { run_id, command, host, pid, since } = self;
         write!(f, "`{command}` run {run_id} (process {pid} on {host}) since {}", since.format("%Y-%m-%d %H:%M:%S UTC"))
     }
-}
-
-/// A record of the series.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Record {
-    #[serde(flatten)]
-    holder: Holder,
-    written_at: DateTime<Utc>,
-    /// How it ended, once it has.
-    #[serde(default)]
-    ended: Option<Ended>,
 }
 
 /// What a run that has ended leaves to the next.
@@ -118,8 +113,8 @@ struct Held {
     lake: Lake,
     holder: Holder,
     clock: Clock,
-    /// Whether the lock alone keeps others out.
-    locked: bool,
+    /// From where the lock is seen that keeps others out; `None` where the lease alone does.
+    locked_at: Option<Site>,
     newest: Mutex<Newest>,
     /// Whether another run has taken over.
     lost: AtomicBool,
@@ -131,6 +126,8 @@ struct Held {
 #[derive(Debug)]
 struct Newest {
     number: u64,
+    /// When it was begun to be appended.
+    at: Instant,
     released: bool,
 }
 
@@ -141,13 +138,15 @@ impl Lease {
     /// # Errors
     /// Kind `Held` where another run has it; `Interrupted` when `shutdown` came while waiting; those of the store.
     pub async fn acquire(lake: &Lake, mut holder: Holder, clock: Clock, shutdown: &CancellationToken) -> Result<Self> {
+        // Whatever else is under way must not make it expire.
+        let lake = &lake.ahead();
         let series = Series::new(lake, layout::leases(), KEPT);
         let locking = lake.clone();
-        let locked = clock.within(LOCKING, tokio::task::spawn_blocking(move || lock_file(&locking))).await;
+        let locked = clock.within(LOCKING, tokio::task::spawn_blocking(move || lock(&locking))).await;
         let locked = locked.ok_or_else(|| Error::store(format!("the disk of {} does not answer", lake.url())))?;
-        let lock = match locked.map_err(|error| Error::bug("the locking failed").caused_by(error))?? {
-            Lock::None => None,
-            Lock::Taken(file) => Some(file),
+        let (lock, locked_at) = match locked.map_err(|error| Error::bug("the locking failed").caused_by(error))?? {
+            Lock::None => (None, None),
+            Lock::Taken(file, site) => (Some(file), Some(site)),
             Lock::OfAnother => {
                 // Between the lock and the record the newest is still that of the run before.
                 let record = series.newest::<Record>().await?.filter(|(_, record)| record.ended.is_none());
@@ -159,7 +158,9 @@ impl Lease {
         let (number, before) = match newest {
             None => (0, Before::Nobody),
             Some((number, Record { ended: Some(ended), .. })) => (number, Before::Ended(ended)),
-            Some((number, _)) if lock.is_some() => (number, Before::Died),
+            Some((number, record)) if locked_at.as_ref().is_some_and(|site| record.is_dead_at(site, &holder.host)) => {
+                (number, Before::Died)
+            }
             Some((number, record)) => {
                 tracing::info!("the lake is held by {}; waiting to see whether that is alive", record.holder);
                 tokio::select! {
@@ -176,16 +177,14 @@ impl Lease {
             lake: lake.clone(),
             holder,
             clock,
-            locked: lock.is_some(),
-            newest: Mutex::new(Newest { number, released: false }),
+            locked_at,
+            newest: Mutex::new(Newest { number, at: clock.instant(), released: false }),
             lost: AtomicBool::new(false),
             stop: shutdown.child_token(),
         });
         held.take(&mut *held.newest.lock().await).await?;
         let renewing = CancellationToken::new();
-        if !held.locked {
-            tokio::spawn(renew(Arc::clone(&held), renewing.clone()));
-        }
+        tokio::spawn(renew(Arc::clone(&held), renewing.clone()));
         Ok(Lease { before, held, _lock: lock, renewing })
     }
 
@@ -221,16 +220,30 @@ impl Lease {
         &self.held.stop
     }
 
-    /// Makes sure, by appending to the store, that no other run has taken over.
+    /// Makes sure, by appending to the store, that no other run has taken over. Where it is locked, a look is enough.
     ///
     /// # Errors
     /// Kind `Held` where one has; those of the store where that cannot be told.
     pub async fn prove(&self) -> Result<()> {
-        let mut newest = self.held.newest.lock().await;
-        if newest.released {
-            return Err(Error::bug("something was to be written after the run had ended"));
+        let Held { clock, lake, locked_at, .. } = &*self.held;
+        let deadline = clock.instant() + lake.limit.each().min(PROVING);
+        loop {
+            {
+                let mut newest = self.held.newest.lock().await;
+                if newest.released {
+                    return Err(Error::bug("something was to be written after the run had ended"));
+                }
+                if locked_at.is_some() {
+                    return self.held.look(&newest).await;
+                }
+                match self.held.try_append(&mut newest).await {
+                    Some(appended) => return appended,
+                    None if clock.instant() >= deadline => return Err(self.held.no_answer()),
+                    None => {}
+                }
+            }
+            clock.sleep(WATCH).await;
         }
-        if self.held.locked { Ok(()) } else { self.held.append(&mut newest, None).await.map(drop) }
     }
 
     /// Lets the next run have the lake.
@@ -263,7 +276,8 @@ impl Held {
     /// Appends the first record, and makes sure that it keeps others out.
     async fn take(&self, newest: &mut Newest) -> Result<()> {
         let record = self.append(newest, None).await?;
-        if self.locked || !self.lake.needs_lock {
+        // On a disk objects are made by its own means, and replaced without conditions.
+        if self.lake.is_local() || !self.lake.needs_lock {
             return Ok(());
         }
         let key = self.series.key(newest.number);
@@ -280,7 +294,9 @@ impl Held {
 
     /// Appends a record, and returns it as it was written.
     async fn append(&self, newest: &mut Newest, ended: Option<Ended>) -> Result<Vec<u8>> {
-        let record = Record { holder: self.holder.clone(), written_at: self.clock.now(), ended };
+        let at = self.clock.instant();
+        let (holder, locked_at) = (self.holder.clone(), self.locked_at.clone());
+        let record = Record { holder, written_at: self.clock.now(), locked_at, ended };
         let body = to_json(&record)?;
         let mut number = newest.number.saturating_add(1);
         let mut appended = self.series.append(number, body.clone()).await?;
@@ -290,12 +306,40 @@ impl Held {
             appended = self.series.append(number, body.clone()).await?;
         }
         if !appended {
-            self.lost.store(true, Ordering::Relaxed);
-            self.stop.cancel();
-            return Err(self.taken_over().await);
+            return Err(self.loses().await);
         }
-        newest.number = number;
+        (newest.number, newest.at) = (number, at);
         Ok(body)
+    }
+
+    /// Appends the holder's name in the time that a renewal has; `None` where that was not enough. Whether it got through
+    /// after all, the next try finds out.
+    async fn try_append(&self, newest: &mut Newest) -> Option<Result<()>> {
+        self.clock.within(TRY, self.append(newest, None)).await.map(|appended| appended.map(drop))
+    }
+
+    fn no_answer(&self) -> Error {
+        Error::store(format!(
+            "the lease of {} could not be renewed: no answer within {} s",
+            self.lake.url(),
+            TRY.as_secs()
+        ))
+        .with_hint("is the store, or the way to it, overloaded? see --store-concurrency")
+    }
+
+    /// Makes sure that no other run has appended its name.
+    async fn look(&self, newest: &Newest) -> Result<()> {
+        match self.newest().await? {
+            Some((number, by)) if number > newest.number && by.run_id != self.holder.run_id => Err(self.loses().await),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops the run, as another one has taken over.
+    async fn loses(&self) -> Error {
+        self.lost.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+        self.taken_over().await
     }
 
     async fn newest(&self) -> Result<Option<(u64, Holder)>> {
@@ -310,94 +354,38 @@ impl Held {
 
 /// Appends the holder's name again and again, until it is told to end or has been outrun.
 async fn renew(held: Arc<Held>, ended: CancellationToken) {
-    loop {
-        tokio::select! {
+    let (mut due, mut failures) = (held.clock.instant() + RENEWAL, 0_u64);
+    while !held.is_lost() {
+        let renewed = async {
+            held.clock.sleep_until(due).await;
+            let mut newest = held.newest.lock().await;
+            // Where a proof has done it meanwhile, there is time.
+            if held.clock.instant() >= newest.at + RENEWAL {
+                held.try_append(&mut newest).await.unwrap_or_else(|| Err(held.no_answer()))?;
+            }
+            Ok::<_, Error>(newest.at + RENEWAL)
+        };
+        let renewed = tokio::select! {
             () = ended.cancelled() => return,
-            () = held.clock.sleep(RENEWAL) => {}
-        }
-        let mut newest = held.newest.lock().await;
-        if newest.released {
-            return;
-        }
-        if let Err(error) = held.append(&mut newest, None).await {
-            tracing::warn!("cannot renew the lease: {}", error.chain().join(": "));
-            if held.is_lost() {
-                return;
+            renewed = renewed => renewed,
+        };
+        match renewed {
+            Ok(next) => (due, failures) = (next, 0),
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!("cannot renew the lease: {}", error.chain().join(": "));
+                }
+                failures = failures.saturating_add(1);
+                due = held.clock.instant() + WATCH;
             }
         }
     }
-}
-
-/// Waits until the record under `number` has expired.
-async fn outlive(lake: &Lake, series: &Series, number: u64, run: &RunId, clock: Clock) -> Result<()> {
-    let age = match lake.head(&series.key(number)).await? {
-        Some(record) => {
-            let now = store_time(lake, run).await?.unwrap_or(record.last_modified);
-            (now - record.last_modified).to_std().unwrap_or_default()
-        }
-        // Renewed or ended in the meantime, which the first look shows.
-        None => Duration::ZERO,
-    };
-    let deadline = clock.instant().checked_add(EXPIRY.saturating_sub(age));
-    loop {
-        match series.newest::<Record>().await? {
-            Some((newest, record)) if newest != number => match record.ended {
-                None => return Err(held(lake, Some(&record.holder))),
-                Some(_) => {
-                    return Err(held(lake, Some(&record.holder)).with_hint("it has ended just now; run this again"));
-                }
-            },
-            _ => {}
-        }
-        match deadline.filter(|deadline| clock.instant() < *deadline) {
-            None => return Ok(()),
-            Some(deadline) => clock.sleep_until(deadline.min(clock.instant() + WATCH)).await,
-        }
-    }
-}
-
-/// What time it is at the store, to its own clock; `None` where another run has swept what was just written.
-async fn store_time(lake: &Lake, run: &RunId) -> Result<Option<DateTime<Utc>>> {
-    let key = layout::store_time(run);
-    lake.put(&key, Vec::new()).await?;
-    let written = lake.head(&key).await?;
-    lake.delete(vec![key]).await?;
-    Ok(written.map(|object| object.last_modified))
 }
 
 fn held(lake: &Lake, by: Option<&Holder>) -> Error {
     let by = by.map_or_else(|| "another run".to_owned(), Holder::to_string);
     Error::held(format!("the lake {} is held by {by}", lake.url()))
         .with_hint("let one run at a time write to a lake; run this again when that one has ended")
-}
-
-/// What came of trying to lock a lake.
-enum Lock {
-    /// The lake lies where nothing can be locked.
-    None,
-    Taken(File),
-    OfAnother,
-}
-
-fn lock_file(lake: &Lake) -> Result<Lock> {
-    let key: Path = layout::lock();
-    let Some(path) = lake.local_path(&key) else { return Ok(Lock::None) };
-    let failed = |error: std::io::Error| {
-        Error::store(format!("cannot lock {}", path.display()))
-            .caused_by(error)
-            .with_hint("check the disk's space and permissions; where the file system knows no locks, see to it yourself that one run \
-                    writes at a time and give --unsafe-no-lock")
-    };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
-    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock::Taken(file)),
-        Err(TryLockError::WouldBlock) => Ok(Lock::OfAnother),
-        Err(TryLockError::Error(_)) if !lake.needs_lock => Ok(Lock::None),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod address;
 mod adopt;
+mod answers;
 mod bounded;
 mod calls;
 mod checkpoint;
@@ -14,12 +15,15 @@ mod cloud;
 mod conditions;
 mod delta;
 mod diagnose;
+mod disk;
 mod evidence;
 mod file_reader;
 mod file_writer;
+mod google;
 mod history;
 mod identity;
 mod lease;
+mod lock;
 mod parts;
 mod probe;
 mod publication;

@@ -2,8 +2,6 @@
 //!
 //! Promises: what is tried is removed again, and nothing else is touched. Must not know: how it is told.
 
-use std::fs::{File, TryLockError};
-
 use bytes::Bytes;
 use chrono::Duration;
 use futures::TryStreamExt;
@@ -12,6 +10,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
 
 use super::Lake;
+use super::lock::{Locked, lock_file};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::RunId;
@@ -111,24 +110,15 @@ impl<'a> Probe<'a> {
         holds(range == body().slice(100..200), "a range of an object is not what was asked for")
     }
 
-    /// On local disks a locked file keeps runs apart, elsewhere the conditions of puts.
+    /// On local disks a locked file keeps runs apart, elsewhere the conditions of puts; everywhere objects are made that
+    /// must not be there yet.
     async fn keep_apart(&self) -> Result<()> {
         let key = self.key("object");
-        if let Some(path) = self.lake.local_path(&key) {
-            let failed = |error: std::io::Error| {
-                Error::store(format!("cannot lock {}", path.display()))
-                    .caused_by(error)
-                    .with_hint("a lake needs a file system that knows locks, or --unsafe-no-lock")
-            };
-            let first = File::open(&path).map_err(failed)?;
-            match first.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-                Err(TryLockError::WouldBlock) => return Err(Error::bug("somebody else locked a file of this check")),
-            }
-            let second = File::open(&path).map_err(failed)?;
-            let refused = matches!(second.try_lock(), Err(TryLockError::WouldBlock));
-            return holds(refused, "a file that is locked can be locked by another");
+        if let Some(path) = self.lake.local_path(&self.key("lock")) {
+            self.lock(path).await?;
+            let key = self.key("new");
+            holds(self.lake.create(&key, body()).await?, "an object that was not there cannot be made")?;
+            return holds(!self.lake.create(&key, "another").await?, "an object is made twice");
         }
         holds(self.lake.prove_conditions(&key, &body()).await?, "an object that was written is gone")?;
         let found = self.lake.head(&key).await?;
@@ -144,6 +134,22 @@ impl<'a> Probe<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A lock that keeps nobody out is no failure: a run does without it then.
+    async fn lock(&self, path: std::path::PathBuf) -> Result<()> {
+        let failed = |error: std::io::Error| {
+            Error::store("cannot lock a file")
+                .caused_by(error)
+                .with_hint("a lake needs a file system that knows locks, or --unsafe-no-lock")
+        };
+        let locked = tokio::task::spawn_blocking(move || lock_file(&path)).await;
+        match locked.map_err(|error| Error::bug("the locking failed").caused_by(error))? {
+            Ok(Locked::OfAnother) => Err(Error::bug("somebody else locked a file of this check")),
+            Ok(Locked::Taken(_) | Locked::ByEverybody) => Ok(()),
+            Err(_) if !self.lake.needs_lock => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     async fn parts(&self) -> Result<()> {

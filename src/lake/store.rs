@@ -11,6 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use serde::{Deserialize, Serialize};
 
+use super::answers::is_archived;
 use super::bounded::Limit;
 use super::calls::StoreCalls;
 use super::conditions::Fate;
@@ -26,6 +27,8 @@ pub struct Lake {
     pub(super) url: String,
     pub(super) backend: Backend,
     pub(super) store: Arc<dyn ObjectStore>,
+    /// The same store, for calls that must not wait for others'.
+    pub(super) ahead: Arc<dyn ObjectStore>,
     /// The same store, for uploads in parts; none on local disks.
     pub(super) parted: Option<PartedStore>,
     /// Where it is, if on a local disk.
@@ -44,6 +47,16 @@ impl Lake {
     /// The calls made to the store since it was opened.
     pub fn calls(&self) -> StoreCalls {
         self.limit.calls().so_far()
+    }
+
+    /// The same lake, for calls that must not wait for others': uploads may be under way for minutes.
+    pub(super) fn ahead(&self) -> Self {
+        Lake { store: Arc::clone(&self.ahead), ..self.clone() }
+    }
+
+    /// Whether it is in a folder that this machine sees.
+    pub(super) fn is_local(&self) -> bool {
+        self.folder.is_some()
     }
 
     /// Where an object is on this machine's disks; `None` for a lake in an object store.
@@ -181,7 +194,8 @@ impl Lake {
             "nothing that was landed is lost; check the store's space and permissions and run the command again"
                 .to_owned()
         });
-        Error::store(format!("cannot {verb} {place}")).caused_by(Told::briefly(&error)).with_hint(hint)
+        let failed = Error::store(format!("cannot {verb} {place}")).caused_by(Told::briefly(&error)).with_hint(hint);
+        if is_archived(&error) { failed.of_one_object() } else { failed }
     }
 }
 

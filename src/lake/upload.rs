@@ -63,7 +63,13 @@ impl Upload {
         let (runtime, parts) = (self.runtime.clone(), self.parts.take());
         runtime.block_on(async {
             match parts {
-                None => self.lake.replace(&self.key, self.found.as_ref(), rest).await?,
+                None => {
+                    if self.lake.is_local() {
+                        // There it knows no condition either.
+                        lease.prove().await?;
+                    }
+                    self.lake.replace(&self.key, self.found.as_ref(), rest).await?;
+                }
                 Some(mut parts) => {
                     if let Err(error) = self.complete(&mut parts, rest, lease).await {
                         self.take_back(parts).await;

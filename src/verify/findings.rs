@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use object_store::path::Path;
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::{CreatedDate, PerTable, Table};
 
 /// How many findings of one check are kept as evidence; the others are counted.
@@ -163,7 +163,7 @@ impl Verification {
     /// # Errors
     /// The error, where not the file is at fault but the store.
     pub(super) fn unreadable(&mut self, date: CreatedDate, error: Error) -> Result<()> {
-        if error.kind() != Kind::Integrity {
+        if !error.is_of_one_object() {
             return Err(error);
         }
         self.unreadable.insert(date);

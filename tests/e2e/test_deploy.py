@@ -20,6 +20,8 @@ import yaml
 from conftest import BINARY, KEY, ROOT, environment
 from truth import assert_exact
 
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
 DEPLOY = ROOT / "deploy"
 GUIDE = (DEPLOY / "README.md").read_text()
 TEXTS = [ROOT / "README.md", *sorted(p for d in (DEPLOY, ROOT / "examples") for p in d.rglob("*") if p.is_file())]
@@ -80,7 +82,7 @@ def test_every_command_and_flag_is_one_of_the_binary(definition):
 
 def test_every_flag_in_prose_is_one_of_the_binary(definition):
     known = set().union(*definition[0].values())
-    others = r"cargo |docker |kubectl |useradd |node_exporter|gcloud |aws configure|systemctl |journalctl "
+    others = r"aws s3api |cargo |docker |kubectl |useradd |node_exporter|gcloud |aws configure|systemctl |journalctl "
     seen = 0
     for path in (ROOT / "README.md", DEPLOY / "README.md"):
         for line in path.read_text().splitlines():
@@ -188,7 +190,8 @@ def test_terraform_grants_what_the_tests_try_and_names_what_it_has(cloud, kind):
     path = DEPLOY / "terraform" / cloud / "main.tf"
     text = path.read_text()
     read = hcl2.loads(text)
-    made = {f"{of.strip(chr(34))}.{name.strip(chr(34))}" for entry in read["resource"] for of, names in entry.items() for name in names}
+    entries = [*read["resource"], *read.get("data", [])]
+    made = {f"{of.strip(chr(34))}.{name.strip(chr(34))}" for entry in entries for of, names in entry.items() for name in names}
     named = set(re.findall(rf"\b({kind}_\w+\.\w+)\.", text))
     assert named and named <= made
     variables = {name.strip('"') for entry in read["variable"] for name in entry}
@@ -200,6 +203,57 @@ def test_terraform_grants_what_the_tests_try_and_names_what_it_has(cloud, kind):
     assert set(re.findall(r"\blocal\.role\.(\w+)", text)) <= set(granted), "what is read there is there"
     filled_in = set(re.findall(r'"([A-Z]+)", var\.', text))
     assert filled_in == set(re.findall(r"\b(BUCKET|PREFIX)\b", json.dumps(granted)))
+
+
+def plain(value):
+    """A value of HCL, without the quotes that its texts keep."""
+    if isinstance(value, dict):
+        return {key.strip('"'): plain(inner) for key, inner in value.items() if not key.startswith("__")}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value.strip('"') if isinstance(value, str) else value
+
+
+def resource(cloud, kind):
+    read = plain(hcl2.loads((DEPLOY / "terraform" / cloud / "main.tf").read_text()))
+    [found] = [names["lake"] for entry in read["resource"] for of, names in entry.items() if of == kind]
+    return found
+
+
+def test_lifecycle_rules_of_aws_are_taken_and_terraform_has_the_same(tmp_path):
+    from servers import BUCKET, Moto
+
+    text = (DEPLOY / "aws" / "lifecycle.json").read_text()
+    rules = json.loads(text.replace("PREFIX", "decagon"))
+    moto = Moto(tmp_path).start()
+    try:
+        client = moto.client()
+        client.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration=rules)
+        assert client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"] == rules["Rules"]
+    finally:
+        moto.stop()
+    in_terraform = []
+    for rule in resource("aws", "aws_s3_bucket_lifecycle_configuration")["rule"]:
+        same = {"ID": rule["id"], "Status": rule["status"], "Filter": {"Prefix": rule["filter"][0]["prefix"]}}
+        for block in rule.get("abort_incomplete_multipart_upload", []):
+            same["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": block["days_after_initiation"]}
+        for block in rule.get("noncurrent_version_expiration", []):
+            same["NoncurrentVersionExpiration"] = {"NoncurrentDays": block["noncurrent_days"]}
+        for block in rule.get("expiration", []):
+            same["Expiration"] = {"ExpiredObjectDeleteMarker": block["expired_object_delete_marker"]}
+        in_terraform.append(same)
+    assert in_terraform == json.loads(text.replace("PREFIX", "${var.prefix}"))["Rules"]
+
+
+def test_lifecycle_rules_of_google_are_those_of_terraform():
+    text = (DEPLOY / "gcp" / "lifecycle.json").read_text()
+    names = {"age": "age", "days_since_noncurrent_time": "daysSinceNoncurrentTime", "matches_prefix": "matchesPrefix"}
+    in_terraform = [
+        {"action": {"type": rule["action"][0]["type"]},
+         "condition": {names[name]: value for name, value in rule["condition"][0].items()}}
+        for rule in resource("gcp", "google_storage_bucket")["lifecycle_rule"]
+    ]
+    assert in_terraform == json.loads(text.replace("PREFIX", "${var.prefix}"))["rule"]
 
 
 def kept_exact(api, lake, run):

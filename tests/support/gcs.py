@@ -38,16 +38,28 @@ class Store:
 
     def __init__(self, bucket):
         self.bucket, self.objects, self.uploads, self.unknown = bucket, {}, {}, []
+        # Once a second, as Google documents, is how often an object may be changed; looked at where a test wants it.
+        self.limits_changes, self.changed, self.refused_changes = False, {}, 0
         self.lock, self.numbers = threading.RLock(), itertools.count(1_700_000_000_000_000)
 
     def put(self, key, body, condition=None):
         """Writes an object, where its generation is the one in `condition`: 0 means that there is none."""
         with self.lock:
+            self.limit(key)
             found = self.objects.get(key)
             if condition is not None and int(condition) != (found.generation if found else 0):
                 raise Refused(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold.")
             self.objects[key] = Held(body, next(self.numbers))
+            self.changed[key] = time.monotonic()
             return self.objects[key]
+
+    def limit(self, key):
+        """Refuses to change an object that was changed less than a second ago."""
+        with self.lock:
+            if self.limits_changes and time.monotonic() - self.changed.get(key, -1) < 1:
+                self.refused_changes += 1
+                raise Refused(429, "SlowDown", "The object exceeded the rate limit for object mutation operations "
+                                               "(create, update, and delete). Please reduce your request rate.")
 
     def get(self, key):
         with self.lock:
@@ -155,8 +167,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def delete(self, store, key, query, _):
         with store.lock:
+            store.limit(key)
             store.get(key)
             del store.objects[key]
+            store.changed[key] = time.monotonic()
         self.answer(204)
 
     def begin(self, store, key, query, _):

@@ -33,10 +33,10 @@ def kind(method, path):
 
 class Proxy:
     """Stands in front of the server at `target`. `before`, where it is set, sees each request's kind and path, and may
-    answer it with a status and a body."""
+    answer it with a status and a body; `hold` sees the same, and may return an event that the request waits for."""
 
     def __init__(self, target):
-        self.target, self.before, self.ignores_conditions = urlsplit(target), None, False
+        self.target, self.before, self.hold, self.ignores_conditions = urlsplit(target), None, None, False
         self.counts, self.total, self.lock = Counter(), 0, threading.Lock()
         proxy = self
 
@@ -51,8 +51,11 @@ class Proxy:
                     proxy.counts[asked] += 1
                     proxy.total += 1
                     answered = proxy.before and proxy.before(asked, self.path, {n.lower() for n in self.headers})
+                    held = proxy.hold and proxy.hold(asked, self.path)
                 if answered:
                     return self.answer(*answered, Message())
+                if held:
+                    held.wait()
                 headers = {name: value for name, value in self.headers.items()
                            if not (proxy.ignores_conditions and name.lower() in CONDITIONS)}
                 try:

@@ -38,7 +38,8 @@ resource "aws_s3_bucket_public_access_block" "lake" {
   restrict_public_buckets = true
 }
 
-# What a killed run has left of a large object is not listed, and paid for.
+# The rules of ../../aws/lifecycle.json. What a killed run has left of a large object is not listed, and paid for; where the
+# bucket keeps versions, so is every lease that was renewed (ten a minute), and every file that was replaced.
 resource "aws_s3_bucket_lifecycle_configuration" "lake" {
   bucket = aws_s3_bucket.lake.id
 
@@ -46,16 +47,56 @@ resource "aws_s3_bucket_lifecycle_configuration" "lake" {
     id     = "unfinished-uploads"
     status = "Enabled"
 
-    filter {}
+    filter {
+      prefix = "${var.prefix}/"
+    }
 
     abort_incomplete_multipart_upload {
       days_after_initiation = 1
     }
   }
+
+  rule {
+    id     = "old-leases"
+    status = "Enabled"
+
+    filter {
+      prefix = "${var.prefix}/_state/leases/"
+    }
+
+    noncurrent_version_expiration {
+      noncurrent_days = 1
+    }
+
+    expiration {
+      expired_object_delete_marker = true
+    }
+  }
+
+  rule {
+    id     = "replaced-files"
+    status = "Enabled"
+
+    filter {
+      prefix = "${var.prefix}/"
+    }
+
+    noncurrent_version_expiration {
+      noncurrent_days = 30
+    }
+
+    expiration {
+      expired_object_delete_marker = true
+    }
+  }
 }
 
+# aws, but in China aws-cn, and in GovCloud aws-us-gov.
+data "aws_partition" "current" {}
+
 locals {
-  policy = replace(replace(file("${path.module}/../../aws/policy.json"), "BUCKET", var.bucket), "PREFIX", var.prefix)
+  template = replace(replace(file("${path.module}/../../aws/policy.json"), "BUCKET", var.bucket), "PREFIX", var.prefix)
+  policy   = replace(local.template, "arn:aws:", "arn:${data.aws_partition.current.partition}:")
 }
 
 resource "aws_iam_role" "lake" {

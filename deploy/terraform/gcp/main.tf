@@ -16,7 +16,13 @@ variable "project" {
 
 variable "bucket" {
   type        = string
-  description = "The bucket's name: --lake gs://BUCKET/PREFIX."
+  description = "The bucket's name."
+}
+
+variable "prefix" {
+  type        = string
+  default     = "decagon"
+  description = "Where in the bucket the lake is: --lake gs://BUCKET/PREFIX."
 }
 
 variable "location" {
@@ -41,13 +47,34 @@ resource "google_storage_bucket" "lake" {
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
 
-  # What a killed run has left of a large object is not listed, and paid for.
+  # The rules of ../../gcp/lifecycle.json. What a killed run has left of a large object is not listed, and paid for; where the
+  # bucket keeps versions, so is every lease that was renewed (ten a minute), and every file that was replaced.
   lifecycle_rule {
     condition {
       age = 1
     }
     action {
       type = "AbortIncompleteMultipartUpload"
+    }
+  }
+
+  lifecycle_rule {
+    condition {
+      days_since_noncurrent_time = 1
+      matches_prefix             = ["${var.prefix}/_state/leases/"]
+    }
+    action {
+      type = "Delete"
+    }
+  }
+
+  lifecycle_rule {
+    condition {
+      days_since_noncurrent_time = 30
+      matches_prefix             = ["${var.prefix}/"]
+    }
+    action {
+      type = "Delete"
     }
   }
 }

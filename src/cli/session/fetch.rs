@@ -127,7 +127,7 @@ impl Session {
     /// reason not to go on.
     async fn compact_in_between(&mut self, retain: Duration) -> Result<()> {
         match self.compact(retain).await {
-            Err(error) if error.kind() == Kind::Integrity => {
+            Err(error) if error.is_of_one_object() => {
                 tracing::warn!("{}", error.chain().join(": "));
                 Ok(())
             }

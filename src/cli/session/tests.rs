@@ -22,6 +22,7 @@ use faulty::{Fate, Faulty};
 use truth::{Conversations, expected};
 
 mod faulty;
+mod repairs;
 mod scenarios;
 mod sleepers;
 mod truth;

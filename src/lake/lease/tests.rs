@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use tokio::runtime::Handle;
 
 use super::*;
@@ -23,10 +25,14 @@ fn run(number: u32) -> RunId {
 }
 
 async fn acquire(lake: &Lake, number: u32) -> Result<Lease> {
+    acquire_on(&format!("host-{number}"), lake, number).await
+}
+
+async fn acquire_on(host: &str, lake: &Lake, number: u32) -> Result<Lease> {
     let holder = Holder {
         run_id: run(number),
         command: "sync".to_owned(),
-        host: format!("host-{number}"),
+        host: host.to_owned(),
         pid: 4711,
         since: DateTime::UNIX_EPOCH,
     };
@@ -185,12 +191,14 @@ async fn on_a_local_disk_the_lock_dies_with_its_holder() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Lake::open(folder.path().to_str().unwrap(), &StoreOptions::default(), CLOCK).unwrap();
     let lake = open();
-    let first = acquire(&lake, 1).await.unwrap();
-    let error = acquire(&open(), 2).await.unwrap_err();
+    let first = acquire_on("here", &lake, 1).await.unwrap();
+    let error = acquire_on("here", &open(), 2).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Held);
     assert!(error.to_string().contains(run(1).as_str()));
     drop(first);
-    let second = acquire(&open(), 2).await.unwrap();
+    let begun = std::time::Instant::now();
+    let second = acquire_on("here", &open(), 2).await.unwrap();
+    assert!(begun.elapsed() < EXPIRY - RENEWAL, "there is nothing to wait for");
     assert_eq!(second.before(), Before::Died, "it never said that it had ended");
     second.release(Ended { last_request_at: None }).await.unwrap();
     assert_eq!(kind(acquire(&open(), 3).await), Kind::Held, "until its process lets go, too");
@@ -251,4 +259,109 @@ async fn who_was_taken_over_sweeps_nothing_of_the_other() {
     assert_eq!(kind(sweep(&lake, &HashSet::new(), &first).await), Kind::Held);
     assert!(lake.get(&landed).await.unwrap().is_some());
     assert_eq!(sweep(&lake, &HashSet::from([landed]), &second).await.unwrap(), 0);
+}
+
+/// All the calls that may be under way are uploads, and more of them wait.
+#[tokio::test(start_paused = true)]
+async fn uploads_that_take_long_do_not_make_the_holder_expire() {
+    let config = ThrottleConfig { wait_put_per_call: Duration::from_secs(5), ..ThrottleConfig::default() };
+    let lake = Lake::on_narrow(ThrottledStore::new(InMemory::new(), config), "slow", Duration::from_secs(300), 2);
+    let first = acquire(&lake, 1).await.unwrap();
+    let upload = |number| {
+        let lake = lake.clone();
+        async move { lake.put(&Path::from(format!("tags/{number}")), b"x".to_vec()).await }
+    };
+    let uploads = tokio::spawn(futures::future::try_join_all((0..100).map(upload)));
+    for _ in 0..5 {
+        assert_eq!(kind(acquire(&lake, 2).await), Kind::Held);
+    }
+    first.prove().await.unwrap();
+    assert!(!uploads.is_finished(), "they were under way all the time");
+    uploads.await.unwrap().unwrap();
+}
+
+/// A lake in a folder, as a machine sees it whose locks the others do not: it locks a file of its own.
+fn shared(folder: &tempfile::TempDir) -> Lake {
+    let lake = Lake::open(folder.path().to_str().unwrap(), &StoreOptions::default(), CLOCK).unwrap();
+    let _ = std::fs::remove_file(lake.local_path(&layout::lock()).unwrap());
+    lake
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_a_folder_on_another_machine_is_seen_where_its_lock_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = acquire(&shared(&folder), 1).await.unwrap();
+    for _ in 0..3 {
+        let error = acquire(&shared(&folder), 2).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Held);
+        assert!(error.to_string().contains("host-1"), "{error}");
+        first.prove().await.unwrap();
+    }
+    first.release(Ended { last_request_at: None }).await.unwrap();
+    let begun = CLOCK.instant();
+    acquire(&shared(&folder), 2).await.unwrap();
+    assert_eq!(CLOCK.instant(), begun, "it has said that it has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_died_on_another_machine_is_waited_for_and_on_this_one_is_not() {
+    for (host, waits) in [("host-1", false), ("host-2", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        drop(acquire(&shared(&folder), 1).await.unwrap());
+        let begun = CLOCK.instant();
+        assert_eq!(acquire_on(host, &shared(&folder), 2).await.unwrap().before(), Before::Died);
+        let took = CLOCK.instant() - begun;
+        assert_eq!(took >= EXPIRY, waits, "{host}: {took:?}");
+    }
+    // Of the same name, but started since, or with another file system of that name.
+    let folder = tempfile::tempdir().unwrap();
+    drop(acquire(&shared(&folder), 1).await.unwrap());
+    let record = folder.path().join("_state/leases/00000000000000000001.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let (before, after) = text.split_once("\"locked_at\":\"").unwrap();
+    std::fs::write(&record, format!("{before}\"locked_at\":\"another-{after}")).unwrap();
+    let begun = CLOCK.instant();
+    acquire_on("host-1", &shared(&folder), 2).await.unwrap();
+    assert!(CLOCK.instant() - begun >= EXPIRY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_record_of_another_machine_is_not_waited_for_unless_clocks_may_be_why() {
+    for (age_secs, waits) in [(60, true), (-60, true), (3_600, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        drop(acquire(&shared(&folder), 1).await.unwrap());
+        let record = folder.path().join("_state/leases/00000000000000000001.json");
+        let at = DateTime::<Utc>::from(record.metadata().unwrap().modified().unwrap());
+        let at = at - chrono::Duration::seconds(age_secs);
+        std::fs::File::options().write(true).open(&record).unwrap().set_modified(at.into()).unwrap();
+        let begun = CLOCK.instant();
+        acquire(&shared(&folder), 2).await.unwrap();
+        assert_eq!(CLOCK.instant() - begun >= EXPIRY, waits, "{age_secs}");
+    }
+}
+
+/// There puts know no conditions, so that a look has to do.
+#[tokio::test(start_paused = true)]
+async fn who_was_taken_over_in_a_shared_folder_changes_nothing_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = shared(&folder);
+    let first = acquire(&lake, 1).await.unwrap();
+    pause(&first);
+    let second = acquire(&shared(&folder), 2).await.unwrap();
+    let key = layout::table_object(Table::Messages, CreatedDate::UNKNOWN);
+    lake.put(&key, b"newer".to_vec()).await.unwrap();
+    assert_eq!(kind(first.prove().await), Kind::Held);
+    let (runtime, of_first, written) = (Handle::current(), lake.clone(), key.clone());
+    tokio::task::spawn_blocking(move || {
+        for bytes in [10_usize, 1 << 20] {
+            let mut upload = Upload::begin(&of_first, &first, written.clone(), None, runtime.clone());
+            std::io::Write::write_all(&mut upload, &vec![b'x'; bytes]).unwrap();
+            assert_eq!(kind(upload.finish(&first)), Kind::Held, "{bytes} bytes");
+        }
+        assert!(first.stop().is_cancelled());
+    })
+    .await
+    .unwrap();
+    assert_eq!(lake.get(&key).await.unwrap().unwrap().as_ref(), b"newer");
+    second.prove().await.unwrap();
 }

@@ -9,6 +9,8 @@ enum Meanwhile {
     Syncs,
     /// A compaction takes over, and may have nothing to commit.
     Compaction,
+    /// A `verify --repair` takes over, and finds nothing to mend.
+    Repair,
 }
 
 /// Lets a run sleep at every call of a sync, while others take over and time goes on; when it wakes up, it changes
@@ -54,6 +56,13 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
                             Err(error) => assert_eq!(error.kind(), Kind::Usage, "{case}: {error:?}"),
                         }
                     }
+                    Meanwhile::Repair => {
+                        let lake = lake(Faulty::an_hour_later(store.clone()), &kept);
+                        match repair_in(lake, &context()).await {
+                            Ok(found) => assert_eq!(found.removed_copies, 0, "{case}"),
+                            Err(error) => assert_eq!(error.kind(), Kind::Usage, "{case}: {error:?}"),
+                        }
+                    }
                 }
                 faulty.wake();
                 match sleeper.await {
@@ -93,6 +102,11 @@ async fn a_run_may_sleep_at_any_call_while_others_take_over() {
 #[tokio::test]
 async fn a_run_may_sleep_at_any_call_while_a_compaction_takes_over() {
     oversleep(&Api::start(), Meanwhile::Compaction, &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
+}
+
+#[tokio::test]
+async fn a_run_may_sleep_at_any_call_while_a_repair_takes_over() {
+    oversleep(&Api::start(), Meanwhile::Repair, &[Fate::SleepsBefore]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

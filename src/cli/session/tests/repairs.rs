@@ -1,0 +1,114 @@
+//! A compaction that sleeps at any call while `verify --repair` takes a conversation out of the very date that it writes:
+//! when it wakes up, it does not put it back.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::flatten::{Origin, flatten};
+use crate::lake::{Extent, Landed, Lifetime, encode};
+use crate::layout::FlushId;
+use crate::model::{CreatedDate, PerTable};
+use crate::verify::Check;
+
+/// The date that is compacted, and the one where the newer copy of `moved` is.
+const DATES: [&str; 2] = ["2024-01-01", "2024-01-02"];
+
+fn day(day: usize) -> CreatedDate {
+    DATES[day].parse().unwrap()
+}
+
+/// A conversation of a day, with so much in it that the messages of twenty go up in parts.
+fn conversation(id: &str, day: usize, changed: &str) -> Value {
+    let mut random = fastrand::Rng::with_seed(id.bytes().map(u64::from).sum());
+    let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(700).collect();
+    json!({
+        "conversation_id": id,
+        "created_at": format!("{}T10:00:00Z", DATES[day]),
+        "updated_at": changed,
+        "messages": [{"text": text}],
+        "tags": [{"name": "t"}],
+        "audit_logs": [{"text": "l"}],
+    })
+}
+
+/// The Parquet files of some conversations, and what they hold.
+fn files(conversations: &[Value], lifetime: Lifetime) -> (PerTable<Vec<u8>>, Extent) {
+    let texts: Vec<_> = conversations.iter().map(ToString::to_string).collect();
+    let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
+    let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
+    let rows = flatten(texts.iter().map(String::as_str), &origin).unwrap().tables;
+    let mut extent = Extent::default();
+    let files = PerTable::from_fn(|table| {
+        let file = encode(table, lifetime, std::slice::from_ref(rows.get(table).as_ref()), &[]).unwrap();
+        *extent.rows.get_mut(table) = u64::try_from(rows.get(table).num_rows()).unwrap();
+        *extent.bytes.get_mut(table) = u64::try_from(file.len()).unwrap();
+        file.to_vec()
+    });
+    (files, extent)
+}
+
+/// A lake in which `moved` is under both dates, and one other conversation of the first has changed.
+async fn with_a_double() -> Arc<InMemory> {
+    let store = Arc::new(InMemory::new());
+    let lake = lake(sound(&store), &Kept::ByLease);
+    let wanted = Wanted { base_url: "https://api", user_filters: None, format: None };
+    lake.claim(wanted, true, DateTime::UNIX_EPOCH).await.unwrap();
+    let mut first: Vec<_> = (10..30).map(|n| conversation(&format!("c{n}"), 0, "2024-01-03T00:00:00Z")).collect();
+    first.push(conversation("moved", 0, "2024-01-03T00:00:00Z"));
+    let second = [conversation("moved", 1, "2024-01-04T00:00:00Z")];
+    let changed = [conversation("c10", 0, "2024-01-05T00:00:00Z")];
+    for (number, conversations) in [(0, first.as_slice()), (1, second.as_slice())] {
+        let (files, _) = files(conversations, Lifetime::Lasting);
+        for table in Table::ALL {
+            lake.put(&layout::table_object(table, day(number)), files.get(table).clone()).await.unwrap();
+        }
+    }
+    let flush = FlushId { run: RunId::new(DateTime::UNIX_EPOCH, 1), number: 0 };
+    let (files, extent) = files(&changed, Lifetime::Passing);
+    for table in Table::ALL {
+        lake.put(&layout::landing_object(table, day(0), &flush), files.get(table).clone()).await.unwrap();
+    }
+    let mut ledger = Ledger::load(&lake).await.unwrap();
+    let landed = vec![Landed { flush, dates: [(day(0), extent)].into() }];
+    let state = Checkpoint { landed, ..Checkpoint::default() };
+    ledger.commit(state, &RunId::new(DateTime::UNIX_EPOCH, 1), DateTime::UNIX_EPOCH).await.unwrap();
+    store
+}
+
+#[tokio::test]
+async fn what_a_repair_has_removed_no_compaction_that_slept_puts_back() {
+    let made = with_a_double().await;
+    let mut woken = 0;
+    for at in 1.. {
+        let case = format!("call {at}");
+        let store = Arc::new(made.fork());
+        let faulty = Faulty::new(store.clone(), at, Fate::SleepsBefore);
+        let own = context();
+        let sleeping = lake(faulty.clone(), &Kept::ByLease);
+        let mut first = std::pin::pin!(compact_in(sleeping, false, Duration::ZERO, &own));
+        tokio::select! {
+            result = &mut first => {
+                result.unwrap();
+                break;
+            }
+            () = faulty.falls_asleep() => {}
+        }
+        let found = repair_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease), &context()).await.unwrap();
+        assert_eq!(found.removed_copies, 1, "{case}");
+        faulty.wake();
+        if let Err(error) = first.await {
+            assert_eq!(error.kind(), Kind::Held, "{case}: {}", error.chain().join(": "));
+        }
+        let verified = verify::verify(&lake(sound(&store), &Kept::ByLease), Clock::system()).await.unwrap();
+        assert_eq!(verified.findings_of(Check::UniqueAcrossDates), 0, "{case}: it was put back");
+        compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease), false, Duration::ZERO, &context())
+            .await
+            .unwrap_or_else(|error| panic!("{case}: {error:?}"));
+        let verified = verify::verify(&lake(sound(&store), &Kept::ByLease), Clock::system()).await.unwrap();
+        assert_eq!((verified.findings(), verified.landed_files), (0, 0), "{case}: {:?}", verified.checks);
+        woken += 1;
+    }
+    let parts = lake(sound(&made), &Kept::ByLease);
+    compact_in(parts.clone(), false, Duration::ZERO, &context()).await.unwrap();
+    assert!(parts.calls().part > 1 && woken > 20, "{woken} calls, {:?}", parts.calls());
+}

@@ -1,0 +1,199 @@
+//! A lake's folder on a file system that may not know all that local disks know: a share of another machine (NFS, SMB), or
+//! something that looks like a disk (FUSE).
+//!
+//! Promises: an object that must not be there yet is made where hard links are refused, too. There it is looked for, and
+//! then renamed into its place: the lake's lock, or the lease, keeps others out in between, but no program that knows
+//! neither. Must not know: what is stored.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+
+/// A folder that this machine sees.
+#[derive(Debug)]
+pub(super) struct Disk(pub(super) LocalFileSystem);
+
+impl fmt::Display for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods, reason = "the folder's own way may be a better one")]
+impl ObjectStore for Disk {
+    async fn put_opts(&self, key: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if options.mode != PutMode::Create {
+            return self.0.put_opts(key, body, options).await;
+        }
+        let error = match self.0.put_opts(key, body.clone(), options.clone()).await {
+            Err(error) if link_is_refused(&error) => error,
+            done => return done,
+        };
+        tracing::debug!("no hard links where the lake is: {error}");
+        // What was tried has written to the object's folder, so that a network file system does not answer from memory.
+        match self.0.head(key).await {
+            Ok(_) => Err(Error::AlreadyExists { path: key.to_string(), source: error.into() }),
+            Err(Error::NotFound { .. }) => {
+                self.0.put_opts(key, body, PutOptions { mode: PutMode::Overwrite, ..options }).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put_multipart_opts(&self, key: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(key, options).await
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
+        self.0.get_opts(key, options).await
+    }
+
+    async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.0.get_ranges(key, ranges).await
+    }
+
+    fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.0.delete_stream(keys)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.0.rename_opts(from, to, options).await
+    }
+}
+
+/// Whether an object was not made because its file system, or who guards that, allows no hard link to it. If the whole
+/// folder cannot be written, the next try says so.
+fn link_is_refused(error: &Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    // EPERM and EACCES; ENOSYS and EOPNOTSUPP; EMLINK; EXDEV, which some unions of disks answer within one folder.
+    let refusals = [PermissionDenied, Unsupported, TooManyLinks, CrossesDevices];
+    io_error(error).is_some_and(|error| refusals.contains(&error.kind()))
+}
+
+/// What the file system said.
+fn io_error(error: &Error) -> Option<&io::Error> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// What the user of a local lake can do about `error`.
+pub(super) fn remedy(error: &Error) -> Option<String> {
+    io_error(error).and_then(hint).map(str::to_owned)
+}
+
+/// What the user can do about a failure of a file system; `None` where nothing is known.
+pub(super) fn hint(error: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind as Is;
+    Some(match error.kind() {
+        Is::StorageFull => "the disk is full: make room and run the command again; nothing that was landed is lost",
+        Is::QuotaExceeded => {
+            "the user's or the folder's quota is used up: raise it or make room, and run the command again"
+        }
+        Is::ReadOnlyFilesystem => {
+            "the file system is mounted read-only: mount it for writing (of a container: its volume), or give another --lake"
+        }
+        Is::StaleNetworkFileHandle => {
+            "the network file system has lost track of this folder: mount it again and run the command again"
+        }
+        Is::NotConnected | Is::HostUnreachable | Is::NetworkDown | Is::NetworkUnreachable | Is::TimedOut => {
+            "the server or program behind this file system is gone: mount it again and run the command again"
+        }
+        Is::PermissionDenied => {
+            "the user that runs this must be able to write to the lake's folder: see its owner and mode"
+        }
+        Is::Unsupported | Is::CrossesDevices | Is::InvalidInput => {
+            "this file system refuses what a lake needs (files renamed in place, files and folders synced, locks): put the \
+             lake on a local disk, NFS 4 or SMB 3, or in an object store; `decagon-lake check` tries all of it"
+        }
+        Is::FileTooLarge => "the file system, or a limit of this user's (ulimit -f), takes no file that large",
+        Is::NotADirectory => "a part of --lake is a file: give the path of a folder",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(kind: io::ErrorKind) -> Error {
+        Error::Generic { store: "LocalFileSystem", source: Box::new(io::Error::from(kind)) }
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_the_disk_is_found_in_that_of_the_store() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "no folder").unwrap();
+        let disk = Disk(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+        let error = disk.put(&Path::from("file/object"), "x".into()).await.unwrap_err();
+        assert!(remedy(&error).unwrap().contains("--lake is a file"), "{error}");
+    }
+
+    #[test]
+    fn each_failure_has_its_own_hint_and_what_is_not_known_has_none() {
+        use io::ErrorKind as Is;
+        let words = [
+            (Is::StorageFull, "make room"),
+            (Is::QuotaExceeded, "quota"),
+            (Is::ReadOnlyFilesystem, "read-only"),
+            (Is::StaleNetworkFileHandle, "mount it again"),
+            (Is::NotConnected, "is gone"),
+            (Is::PermissionDenied, "owner and mode"),
+            (Is::CrossesDevices, "decagon-lake check"),
+        ];
+        for (kind, word) in words {
+            assert!(remedy(&failed(kind)).unwrap().contains(word), "{kind:?}");
+        }
+        assert_eq!(remedy(&failed(Is::Other)), None);
+        assert_eq!(remedy(&Error::Generic { store: "LocalFileSystem", source: "no error of a disk".into() }), None);
+    }
+
+    #[test]
+    fn a_link_that_is_refused_is_told_from_a_disk_that_fails() {
+        use io::ErrorKind as Is;
+        for (kind, refused) in [
+            (Is::PermissionDenied, true),
+            (Is::Unsupported, true),
+            (Is::TooManyLinks, true),
+            (Is::CrossesDevices, true),
+            (Is::StorageFull, false),
+            (Is::ReadOnlyFilesystem, false),
+            (Is::AlreadyExists, false),
+        ] {
+            assert_eq!(link_is_refused(&failed(kind)), refused, "{kind:?}");
+        }
+    }
+}
