@@ -12,10 +12,12 @@ use url::Url;
 
 use super::ApiKey;
 use super::client::Fetched;
+use super::http::{Http, is_unprocessed};
 use super::page::{Page, PageError, beginning, excerpt};
 use super::retry::retry_after;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::net;
 
 /// How much of a refusal is read, and for how long: a few of the server's words are shown.
 const REFUSAL_BYTES: usize = 64 << 10;
@@ -24,7 +26,7 @@ const REFUSAL_TIME: Duration = Duration::from_secs(5);
 /// Where requests go.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    pub(super) http: reqwest::Client,
+    pub(super) http: Http,
     pub(super) url: Url,
     pub(super) key: ApiKey,
     pub(super) max_response_bytes: u64,
@@ -35,6 +37,8 @@ pub(super) struct Endpoint {
 pub(super) enum Failure {
     /// Another try may succeed; the server may have said when.
     Passing { error: Error, retry_after: Option<Duration> },
+    /// The server says that it did not process the request: to send it again is no other try.
+    Unprocessed(Error),
     /// It would end the same way again.
     Lasting(Error),
 }
@@ -42,7 +46,7 @@ pub(super) enum Failure {
 impl Endpoint {
     /// Sends one request.
     pub(super) async fn ask(&self, query: &[(&str, String)]) -> Result<Fetched, Failure> {
-        let sent = self.http.get(self.url.clone()).query(query).send().await;
+        let sent = self.http.get().query(query).send().await;
         let response = sent.map_err(|error| self.transport(error))?;
         if !response.status().is_success() {
             let (status, headers) = (response.status(), response.headers().clone());
@@ -117,8 +121,18 @@ impl Endpoint {
             error if error.is_decode() || error.is_body() => "received only a part of a response from",
             _ => "received no response from",
         };
+        let unprocessed = is_unprocessed(&error);
+        let hint = net::tls_hint(&error);
         let error = Error::unreachable(format!("{what} {}", self.url)).caused_by(error.without_url());
-        Failure::Passing { error, retry_after: None }
+        match hint {
+            _ if unprocessed => Failure::Unprocessed(error),
+            // A certificate does not get better from one try to the next.
+            Some(hint) => Failure::Lasting(error.with_hint(hint)),
+            None => {
+                self.http.reconnect();
+                Failure::Passing { error, retry_after: None }
+            }
+        }
     }
 
     /// Tells what a status other than 2xx means.

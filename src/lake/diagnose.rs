@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
+use crate::net;
+
 /// Where a lake is kept, which decides what its user can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backend {
@@ -84,6 +86,9 @@ fn transport(error: &object_store::Error) -> Option<HttpErrorKind> {
 /// What its user can do about `error`; `None` where the store itself has to be looked at.
 pub(super) fn remedy(backend: Backend, error: &object_store::Error) -> Option<String> {
     use object_store::Error::{PermissionDenied, Unauthenticated};
+    if let Some(hint) = net::tls_hint(error) {
+        return Some(hint);
+    }
     let text = error.to_string();
     if text.contains(INSTANCE_METADATA) {
         return Some(format!("no credentials were found, nor does this machine have an identity: {}", keys(backend)));
