@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// The modules in the order in which data flows; each may use those in the rows before its own.
 const ORDER: [&[&str]; 8] = [
-    &["error", "clock"],
-    &["model"],
+    &["error", "clock", "stray"],
+    &["model", "net"],
     &["api", "flatten", "layout", "merge"],
     &["lake"],
     &["check", "compact", "export", "simulate", "status", "views"],

@@ -1,8 +1,9 @@
 //! Where the export is, and where a key may be sent at all.
 
-use url::{Host, Url};
+use url::Url;
 
 use crate::error::{Error, Result};
+use crate::net::is_loopback;
 
 /// Where the export is, or why no key may be sent there.
 pub(super) fn endpoint(base_url: &Url, allow_http: bool) -> Result<Url> {
@@ -12,7 +13,7 @@ pub(super) fn endpoint(base_url: &Url, allow_http: bool) -> Result<Url> {
     let fault = |what: &str| Error::usage(format!("--base-url {base_url} {what}"));
     match base_url.scheme() {
         "https" => {}
-        "http" if is_loopback(base_url) || allow_http => {}
+        "http" if base_url.host().is_some_and(|host| is_loopback(&host)) || allow_http => {}
         "http" => {
             return Err(fault("would send the API key unencrypted").with_hint("use https, or --allow-http if you must"));
         }
@@ -27,15 +28,6 @@ pub(super) fn endpoint(base_url: &Url, allow_http: bool) -> Result<Url> {
         .pop_if_empty()
         .extend(["conversation", "export"]);
     Ok(endpoint)
-}
-
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 #[cfg(test)]

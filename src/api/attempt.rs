@@ -14,10 +14,12 @@ use url::Url;
 
 use super::ApiKey;
 use super::client::Fetched;
+use super::http::{Http, is_unprocessed};
 use super::page::{Page, PageError, beginning, excerpt};
 use super::retry::retry_after;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::net;
 
 /// How much of a refusal is read, and for how long: a few of the server's words are shown.
 const REFUSAL_BYTES: usize = 64 << 10;
@@ -26,7 +28,7 @@ const REFUSAL_TIME: Duration = Duration::from_secs(5);
 /// Where requests go.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    pub(super) http: reqwest::Client,
+    pub(super) http: Http,
     pub(super) url: Url,
     pub(super) key: ApiKey,
     pub(super) max_response_bytes: u64,
@@ -39,6 +41,8 @@ pub(super) enum Failure {
     Passing { error: Error, retry_after: Option<Duration> },
     /// A response came, and its JSON is at fault.
     Flawed { error: Error, flaw: Flaw },
+    /// The server says that it did not process the request: to send it again is no other try.
+    Unprocessed(Error),
     /// It would end the same way again.
     Lasting(Error),
 }
@@ -90,7 +94,7 @@ impl Endpoint {
     /// Sends one request, of which earlier responses had `flaws`.
     pub(super) async fn ask(&self, query: &[(&str, String)], flaws: &Flaws) -> Result<Fetched, Failure> {
         let began = self.clock.instant();
-        let sent = self.http.get(self.url.clone()).query(query).send().await;
+        let sent = self.http.get().query(query).send().await;
         let response = sent.map_err(|error| self.transport(error))?;
         if !response.status().is_success() {
             let (status, headers) = (response.status(), response.headers().clone());
@@ -168,8 +172,18 @@ impl Endpoint {
             error if error.is_decode() || error.is_body() => "received only a part of a response from",
             _ => "received no response from",
         };
+        let unprocessed = is_unprocessed(&error);
+        let hint = net::tls_hint(&error);
         let error = Error::unreachable(format!("{what} {}", self.url)).caused_by(error.without_url());
-        Failure::Passing { error, retry_after: None }
+        match hint {
+            _ if unprocessed => Failure::Unprocessed(error),
+            // A certificate does not get better from one try to the next.
+            Some(hint) => Failure::Lasting(error.with_hint(hint)),
+            None => {
+                self.http.reconnect();
+                Failure::Passing { error, retry_after: None }
+            }
+        }
     }
 
     /// Tells what a status other than 2xx means.

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::{AUTHORIZATION, HeaderMap};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::address::{endpoint, is_loopback};
+use super::address::endpoint;
 use super::attempt::{Endpoint, Failure, Flaws, NextTry};
+use super::http::Http;
 use super::page::Page;
 use super::retry::RetryPolicy;
 use super::{ApiKey, Pacer};
@@ -25,8 +25,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The longest wait that a server's asking for one comes to: a year, which no limit allows.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 86_400);
 
-/// The longest wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often one request is sent again without counting as a try, because the server says that it did not process it.
+const MOST_UNPROCESSED: usize = 10;
 
 /// How to reach the API.
 #[derive(Debug)]
@@ -86,21 +86,8 @@ impl Client {
     /// Where the base URL is not one that a key may be sent to.
     pub fn new(options: Options, clock: Clock) -> Result<Self> {
         let url = endpoint(&options.base_url, options.allow_http)?;
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, options.key.header())]);
-        let mut http = reqwest::Client::builder();
-        if is_loopback(&options.base_url) {
-            // What is allowed to go unencrypted must not leave this machine.
-            http = http.no_proxy();
-        }
-        let http = http
-            .user_agent(concat!("decagon-lake/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(options.timeout)
-            .build()
-            .map_err(|error| Error::usage("cannot set up the HTTP client").caused_by(error))?;
-        let Options { key, max_response_bytes, retry, requests_per_second, .. } = options;
+        let Options { key, max_response_bytes, retry, requests_per_second, timeout, .. } = options;
+        let http = Http::new(&url, &key, timeout)?;
         Ok(Client {
             endpoint: Endpoint { http, url, key, max_response_bytes, clock },
             retry,
@@ -143,9 +130,10 @@ impl Client {
         let query = query(request, cursor);
         let (mut delays, mut flaws) = (self.retry.delays(), Flaws::default());
         let mut started = None;
-        for attempt in 1_usize.. {
-            // The first request has to be connected for, and one after a failure may have to be.
-            let connects = self.tally.requests == 0 || attempt > 1;
+        let mut unprocessed = 0;
+        for sent in 1_usize.. {
+            let attempt = sent.saturating_sub(unprocessed);
+            let connections = self.endpoint.http.connections();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Err(Error::interrupted()),
@@ -159,13 +147,21 @@ impl Client {
                 tried = self.endpoint.ask(&query, &flaws) => tried,
                 () = self.cut_off(shutdown) => return Err(Error::interrupted()),
             };
-            if connects {
+            // A request that had to be connected for came to the server some time after its turn.
+            if self.endpoint.http.connections() > connections {
                 self.pacer.restart();
                 self.tally.last_request_at = Some(self.clock.now());
             }
             let (error, asked) = match tried {
                 Ok(fetched) => return Ok(fetched),
                 Err(Failure::Lasting(error)) => return Err(error),
+                Err(Failure::Unprocessed(error)) if unprocessed < MOST_UNPROCESSED => {
+                    tracing::debug!("{}; sending it again", error.chain().join(": "));
+                    unprocessed += 1;
+                    self.tally.retries += 1;
+                    continue;
+                }
+                Err(Failure::Unprocessed(error)) => (error, None),
                 Err(Failure::Passing { error, retry_after }) => (error, retry_after),
                 Err(Failure::Flawed { error, flaw }) => match flaws.note(flaw) {
                     NextTry::TryAgain => (error, None),

@@ -5,6 +5,13 @@ use std::path::Path;
 use reqwest::header::HeaderValue;
 
 use crate::error::{Error, Result};
+use crate::stray::{code, is_quote};
+
+/// The fewest characters of a key. A shorter one would be hidden in every word of a log that happens to hold it.
+const SHORTEST: usize = 8;
+
+/// What is pasted along with a key.
+const PREFIXES: [&str; 4] = ["bearer ", "authorization:", "decagon_api_key=", "export "];
 
 /// An API key. `Debug` and logs show `***`.
 #[derive(Clone)]
@@ -13,36 +20,74 @@ pub struct ApiKey {
     header: HeaderValue,
 }
 
+/// What to do about a key that cannot be one.
+const ALONE: &str = "it should hold the key alone: one line of plain ASCII, without quotes, without `Bearer` before it";
+
 impl ApiKey {
     /// Takes a key as the user gave it; space around it is dropped.
     ///
     /// # Errors
-    /// Where it is empty or holds what no HTTP header may; `origin` names where it came from.
+    /// If it cannot be a key; `origin` names where it came from, the message where in it the fault is, never the key.
     pub fn new(text: &str, origin: &str) -> Result<Self> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(Error::usage(format!("the API key in {origin} is empty"))
+        Self::from_bytes(text.as_bytes(), origin)
+    }
+
+    /// The same of bytes, as variables and files hold them.
+    ///
+    /// # Errors
+    /// As [`ApiKey::new`].
+    pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
+        let refused = |what: String| Error::usage(format!("the API key in {origin} {what}"));
+        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0) {
+            return Err(refused("is in UTF-16, or no text at all".to_owned())
+                .with_hint("save it as plain ASCII; in PowerShell: Set-Content -Encoding ascii"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let position = error.valid_up_to().saturating_add(1);
+            refused(format!("is not plain ASCII: its byte {position} cannot be read")).with_hint(ALONE)
+        })?;
+        let is_space = |c: char| c.is_ascii_whitespace();
+        let key = text.trim_matches(is_space);
+        if key.is_empty() {
+            return Err(refused("is empty".to_owned())
                 .with_hint("set DECAGON_API_KEY, or --api-key-file to a file that holds it"));
         }
-        let mut header = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| {
-            Error::usage(format!("the API key in {origin} holds characters that no HTTP header may"))
-                .with_hint("it should be one line of plain ASCII; was more copied along with it?")
-        })?;
+        if let Some(prefix) = PREFIXES.into_iter().find(|prefix| begins_with(key, prefix)) {
+            return Err(refused(format!("begins with `{}`", prefix.trim_end())).with_hint(ALONE));
+        }
+        let before = text.chars().take_while(|c| is_space(*c)).count();
+        if let Some((position, c)) = key.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic() || is_quote(*c)) {
+            let kind = match c {
+                '\u{feff}' => "a byte-order mark",
+                c if is_quote(c) => "a quote",
+                c if c.is_whitespace() => "white space",
+                _ => "a character that is not plain ASCII, or cannot be seen",
+            };
+            let position = before.saturating_add(position).saturating_add(1);
+            return Err(refused(format!("has {kind} ({}) as character {position}", code(c))).with_hint(ALONE));
+        }
+        if key.len() < SHORTEST {
+            return Err(refused(format!("is shorter than {SHORTEST} characters"))
+                .with_hint("was it cut? it is the whole of what the vendor gave you"));
+        }
+        // Nothing of what is left can be refused.
+        let mut header = HeaderValue::from_str(&format!("Bearer {key}"))
+            .map_err(|_| refused("is none that a header can carry".to_owned()).with_hint(ALONE))?;
         header.set_sensitive(true);
-        Ok(ApiKey { text: text.to_owned(), header })
+        Ok(ApiKey { text: key.to_owned(), header })
     }
 
     /// Reads a key from a file.
     ///
     /// # Errors
-    /// Where the file cannot be read or holds no key.
+    /// If the file cannot be read or holds no key.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let bytes = std::fs::read(path).map_err(|error| {
             Error::usage(format!("cannot read the API key from {}", path.display()))
                 .caused_by(error)
                 .with_hint("is --api-key-file right, and may this user read it?")
         })?;
-        Self::new(&text, &path.display().to_string())
+        Self::from_bytes(&bytes, &path.display().to_string())
     }
 
     /// The value of the `Authorization` header, marked sensitive.
@@ -55,6 +100,11 @@ impl ApiKey {
         let encoded: String = url::form_urlencoded::byte_serialize(self.text.as_bytes()).collect();
         text.replace(&self.text, "***").replace(&self.text.replace('/', "\\/"), "***").replace(&encoded, "***")
     }
+}
+
+/// Whether `text` begins with `prefix`, which is in lower case.
+fn begins_with(text: &str, prefix: &str) -> bool {
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 impl std::fmt::Debug for ApiKey {
@@ -73,18 +123,48 @@ mod tests {
         assert_eq!(key.header(), "Bearer secret-key");
         assert!(!format!("{key:?} {:?}", key.header()).contains("secret"));
         assert_eq!(key.redact("bad token secret-key!"), "bad token ***!");
-        let key = ApiKey::new("a/b+c", "DECAGON_API_KEY").unwrap();
+        let key = ApiKey::new("aaa/b+ccc", "DECAGON_API_KEY").unwrap();
         assert_eq!(
-            key.redact(r#"{"plain": "a/b+c", "json": "a\/b+c", "url": "?k=a%2Fb%2Bc"}"#).matches("***").count(),
+            key.redact(r#"{"plain": "aaa/b+ccc", "json": "aaa\/b+ccc", "url": "?k=aaa%2Fb%2Bccc"}"#)
+                .matches("***")
+                .count(),
             3
         );
     }
 
     #[test]
-    fn refuses_what_cannot_be_sent_without_quoting_it() {
-        for text in ["", " \n", "two\nlines", "naïve\u{0}"] {
-            let error = ApiKey::new(text, "DECAGON_API_KEY").unwrap_err();
-            assert!(error.to_string().contains("DECAGON_API_KEY") && !error.to_string().contains("lines"));
+    fn refuses_what_cannot_be_a_key_and_says_where_without_quoting_it() {
+        for (bytes, told) in [
+            (b"".as_slice(), "is empty"),
+            (b" \r\n", "is empty"),
+            (b"secret-", "is shorter than 8 characters"),
+            (b"secret\nlines", "has white space (U+000A) as character 7"),
+            (b"  secret lines", "has white space (U+0020) as character 9"),
+            (b"secret-key\x01", "(U+0001) as character 11"),
+            (b"\"secret-key\"", "has a quote (U+0022) as character 1"),
+            (b"'secret-key'", "has a quote (U+0027) as character 1"),
+            (b"secret-key'", "has a quote (U+0027) as character 11"),
+            ("\u{201c}secret-key\u{201d}".as_bytes(), "has a quote (U+201C) as character 1"),
+            ("\u{feff}secret-key".as_bytes(), "has a byte-order mark (U+FEFF) as character 1"),
+            ("secret-\u{200b}key".as_bytes(), "(U+200B) as character 8"),
+            ("secret-key\u{a0}".as_bytes(), "has white space (U+00A0) as character 11"),
+            ("secret\u{2013}key".as_bytes(), "(U+2013) as character 7"),
+            ("na\u{ef}ve-secret".as_bytes(), "(U+00EF) as character 3"),
+            (b"secret-key\xff", "byte 11 cannot be read"),
+            (b"\xff\xfes\0e\0c\0r\0e\0t\0", "is in UTF-16"),
+            (b"\xfe\xff\0s\0e\0c\0r\0e\0t", "is in UTF-16"),
+            (b"s\0e\0c\0r\0e\0t\0-\0k\0", "is in UTF-16"),
+            (b"Bearer secret-key", "begins with `bearer`"),
+            (b"Authorization: Bearer secret-key", "begins with `authorization:`"),
+            (b"DECAGON_API_KEY=secret-key", "begins with `decagon_api_key=`"),
+            (b"export DECAGON_API_KEY=secret-key", "begins with `export`"),
+        ] {
+            let error = ApiKey::from_bytes(bytes, "its file").unwrap_err();
+            let all = format!("{error:?} {error}");
+            assert!(error.to_string().contains(told) && error.to_string().contains("its file"), "{error}");
+            assert!(error.kind().exit_code() == 2 && error.hint().is_some());
+            assert!(!all.contains("secret") && !all.contains("lines"), "{all}");
         }
+        ApiKey::from_bytes(b"\t secret-key_1.2~3/+= \r\n", "its file").unwrap();
     }
 }

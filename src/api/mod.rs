@@ -7,6 +7,7 @@
 mod address;
 mod attempt;
 mod client;
+mod http;
 mod key;
 mod pacer;
 mod page;

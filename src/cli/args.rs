@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
-use clap::builder::BoolishValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{BoolishValueParser, PathBufValueParser, StringValueParser};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use serde_json::Value;
 use url::Url;
@@ -22,6 +22,7 @@ use crate::model::{TimestampFilter, parse_user_time};
 mod compact;
 mod history;
 mod metrics;
+mod place;
 mod simulate;
 mod store;
 mod views;
@@ -29,6 +30,7 @@ mod views;
 pub(super) use compact::{CompactArgs, RetainArgs};
 pub(super) use history::HistoryArgs;
 pub(super) use metrics::MetricsArgs;
+use place::place;
 pub(super) use simulate::{DemoArgs, SimulateArgs, WorldArgs};
 pub(super) use store::StoreArgs;
 pub(super) use views::ViewsArgs;
@@ -79,6 +81,20 @@ pub(super) struct Cli {
     pub(super) quiet: bool,
 }
 
+impl Cli {
+    /// What was typed, and what the environment adds. A variable that is empty is as good as unset: schedulers and Compose
+    /// files pass on what they do not have.
+    pub(super) fn from_process() -> Self {
+        let filled = |flag: Arg| {
+            let is_empty = flag.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+            if is_empty { flag.env(None::<&str>) } else { flag }
+        };
+        let mut command = Self::command().mut_args(filled).mut_subcommands(|command| command.mut_args(filled));
+        let matches = command.get_matches_mut();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
@@ -124,7 +140,7 @@ pub(super) enum Command {
 #[derive(Debug, Clone, Args)]
 pub(super) struct LakeArgs {
     /// The lake: a path or a URL (s3://bucket/prefix, gs://bucket/prefix, az://container/prefix)
-    #[arg(long, env = "DECAGON_LAKE", value_name = "URL")]
+    #[arg(long, env = "DECAGON_LAKE", value_name = "URL", value_parser = place(StringValueParser::new()))]
     pub(super) lake: String,
     /// Print the result as JSON on stdout
     #[arg(long, env = "DECAGON_JSON", value_parser = BoolishValueParser::new())]
@@ -148,10 +164,12 @@ impl LakeArgs {
 #[command(next_help_heading = "API")]
 pub(super) struct ApiArgs {
     /// The API's address; accounts in the EU have https://eu.api.decagon.ai
-    #[arg(long, env = "DECAGON_BASE_URL", value_name = "URL", default_value = DEFAULT_BASE_URL)]
+    #[arg(long, env = "DECAGON_BASE_URL", value_name = "URL", default_value = DEFAULT_BASE_URL,
+        value_parser = place(Url::parse))]
     pub(super) base_url: Url,
     /// A file with the API key; without it the key is taken from DECAGON_API_KEY
-    #[arg(long, env = "DECAGON_API_KEY_FILE", value_name = "FILE")]
+    #[arg(long, env = "DECAGON_API_KEY_FILE", value_name = "FILE",
+        value_parser = place(PathBufValueParser::new()))]
     pub(super) api_key_file: Option<PathBuf>,
     /// A key that was not typed but comes with the command.
     #[arg(skip)]
@@ -327,7 +345,6 @@ fn json_object(text: &str) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn definition_is_sound() {

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use clap::Parser;
 use indicatif::MultiProgress;
 use tracing::Level;
 
@@ -39,7 +38,7 @@ const FASTEST: f64 = 1e6;
 
 /// Runs the command that was typed.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_process();
     let bars = MultiProgress::new();
     let level = match (cli.quiet, cli.verbose) {
         (true, _) => Level::WARN,

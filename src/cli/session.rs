@@ -236,11 +236,12 @@ pub(super) fn client_options(args: &ApiArgs) -> Result<Options> {
 }
 
 fn api_key(args: &ApiArgs) -> Result<ApiKey> {
-    match (&args.key, &args.api_key_file, std::env::var(API_KEY)) {
+    let variable = std::env::var_os(API_KEY).filter(|value| !value.is_empty());
+    match (&args.key, &args.api_key_file, variable) {
         (Some(key), _, _) => Ok(key.clone()),
         (None, Some(file), _) => ApiKey::from_file(file),
-        (None, None, Ok(text)) => ApiKey::new(&text, API_KEY),
-        (None, None, Err(_)) => Err(Error::usage("no API key").with_hint(format!("set {API_KEY} or --api-key-file"))),
+        (None, None, Some(value)) => ApiKey::from_bytes(value.as_encoded_bytes(), API_KEY),
+        (None, None, None) => Err(Error::usage("no API key").with_hint(format!("set {API_KEY} or --api-key-file"))),
     }
 }
 

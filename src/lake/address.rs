@@ -15,6 +15,7 @@ use super::bounded::{Bounded, Limit};
 use super::cloud::StoreOptions;
 use super::diagnose::Backend;
 use super::disk::Disk;
+use super::environment;
 use super::google::known_credentials;
 use super::parts::PartedStore;
 use crate::clock::Clock;
@@ -73,6 +74,7 @@ impl Lake {
         let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| wrong(error.into()))?;
         let place = |backend| Place { url: address.trim_end_matches('/'), backend, prefix };
         let needs_lock = options.needs_lock;
+        environment::check(backend_of(&scheme), options.endpoint.as_ref())?;
         match scheme {
             ObjectStoreScheme::AmazonS3 => {
                 options.s3(address, host(url)).map(|store| Self::in_store(store, place(Backend::S3), limit, needs_lock))
@@ -147,6 +149,15 @@ fn below_what_is_there(path: &FilePath, whole: &Path) -> Option<(LocalFileSystem
     let folder = path.ancestors().find(|folder| folder.is_dir())?;
     let prefix = whole.prefix_match(&Path::from_absolute_path(folder).ok()?)?.collect();
     Some((LocalFileSystem::new_with_prefix(folder).ok()?, prefix))
+}
+
+fn backend_of(scheme: &ObjectStoreScheme) -> Backend {
+    match scheme {
+        ObjectStoreScheme::AmazonS3 => Backend::S3,
+        ObjectStoreScheme::GoogleCloudStorage => Backend::Gcs,
+        ObjectStoreScheme::MicrosoftAzure => Backend::Azure,
+        _ => Backend::Local,
+    }
 }
 
 /// The host of a URL, which is the bucket of an s3:// one.

@@ -12,6 +12,9 @@ use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleCon
 use object_store::{BackoffConfig, ClientConfigKey, Result, RetryConfig};
 use url::Url;
 
+use super::environment;
+use super::http::Connector;
+
 /// How to reach a lake's store, and how hard to try.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -87,7 +90,11 @@ impl StoreOptions {
     /// # Errors
     /// Where a setting, here or in the environment, is not one.
     pub(super) fn s3(&self, address: &str, bucket: &str) -> Result<AmazonS3> {
-        let mut builder = AmazonS3Builder::from_env().with_url(address).with_retry(self.retry());
+        let mut builder = environment::aws()
+            .fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
+            .with_http_connector(Connector)
+            .with_url(address)
+            .with_retry(self.retry());
         let found = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
         let found = found.iter().find_map(|key| builder.get_config_value(key));
         for (key, value) in self.client(found.clone()) {
@@ -116,7 +123,11 @@ impl StoreOptions {
     /// # Errors
     /// As [`StoreOptions::s3`].
     pub(super) fn gcs(&self, address: &str) -> Result<GoogleCloudStorage> {
-        let mut builder = GoogleCloudStorageBuilder::from_env().with_url(address).with_retry(self.retry());
+        let mut builder = environment::google()
+            .fold(GoogleCloudStorageBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
+            .with_http_connector(Connector)
+            .with_url(address)
+            .with_retry(self.retry());
         for (key, value) in self.client(builder.get_config_value(&GoogleConfigKey::BaseUrl)) {
             builder = builder.with_config(GoogleConfigKey::Client(key), value);
         }
@@ -129,7 +140,11 @@ impl StoreOptions {
     /// # Errors
     /// As [`StoreOptions::s3`].
     pub(super) fn azure(&self, address: &str) -> Result<MicrosoftAzure> {
-        let mut builder = MicrosoftAzureBuilder::from_env().with_url(address).with_retry(self.retry());
+        let mut builder = environment::azure()
+            .fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
+            .with_http_connector(Connector)
+            .with_url(address)
+            .with_retry(self.retry());
         for (key, value) in self.client(builder.get_config_value(&AzureConfigKey::Endpoint)) {
             builder = builder.with_config(AzureConfigKey::Client(key), value);
         }

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::{answers, disk};
+use crate::net;
 
 /// Where a lake is kept, which decides what its user can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +87,9 @@ fn transport(error: &object_store::Error) -> Option<HttpErrorKind> {
 /// What its user can do about `error`; `None` where the store itself has to be looked at.
 pub(super) fn remedy(backend: Backend, error: &object_store::Error) -> Option<String> {
     use object_store::Error::{PermissionDenied, Unauthenticated};
+    if let Some(hint) = net::tls_hint(error) {
+        return Some(hint);
+    }
     let text = error.to_string();
     if backend == Backend::Local {
         return disk::remedy(error);

@@ -140,7 +140,7 @@ def test_the_example_queries(simulate, command):
     assert {row[0] for row in changed} == fresh and fresh - {c["conversation_id"] for c in known}
 
 
-@pytest.mark.parametrize("key, code", [(KEY, 0), ("wrong", 3)])
+@pytest.mark.parametrize("key, code", [(KEY, 0), ("a-wrong-key", 3)])
 def test_the_scheduled_script(simulate, lake, tmp_path, key, code):
     api = simulate("--conversations", 20)
     env = environment(

@@ -71,7 +71,7 @@ def test_a_run_that_fails_says_so_and_keeps_the_last_success(simulate, command, 
     api = simulate("--conversations", 30)
     file = tmp_path / "decagon.prom"
     metrics = {"DECAGON_METRICS_FILE": file}
-    command("sync", api, **metrics, code=3, key="wrong")
+    command("sync", api, **metrics, code=3, key="a-wrong-key")
     assert figures()["last_run_exit_code"] == 3 and "last_success_timestamp_seconds" not in figures()
 
     file.write_bytes(b"\xff of another shape")
@@ -80,7 +80,7 @@ def test_a_run_that_fails_says_so_and_keeps_the_last_success(simulate, command, 
     before = figures()
     failing = [
         (2, lambda: command("sync", api, **metrics, code=2, key="")),
-        (3, lambda: command("sync", api, **metrics, code=3, key="wrong")),
+        (3, lambda: command("sync", api, **metrics, code=3, key="a-wrong-key")),
         (2, lambda: command("sync", api, "--user-filters", '{"a": 1}', **metrics, code=2)),
         (4, lambda: api.stop() or command("sync", api, "--max-tries", 1, **metrics, code=4)),
     ]

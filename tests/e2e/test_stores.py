@@ -484,7 +484,7 @@ def test_what_else_check_tells(simulate, tmp_path, lake):
     api = simulate(*SMALL)
     no_key = run("check", "--lake", lake, "--base-url", api.url, code=2, key=None)
     assert "FAILED   the API accepts the key: no API key" in no_key.stdout and "DECAGON_API_KEY" in no_key.stdout
-    wrong = run("check", "--lake", lake, "--base-url", api.url, code=3, key="wrong")
+    wrong = run("check", "--lake", lake, "--base-url", api.url, code=3, key="a-wrong-key")
     assert "401" in wrong.stdout and not lake.exists()
     lake.mkdir()
     run("check", "--lake", lake, "--base-url", api.url)

@@ -479,7 +479,7 @@ def test_nothing_is_swept_but_what_this_program_made(simulate, command, lake):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("theirs")
     api = simulate("--conversations", 20)
-    command("sync", api, key="wrong", code=3)
+    command("sync", api, key="a-wrong-key", code=3)
     command("sync", api)
     command("sync", api)
     assert all(file.read_text() == "theirs" for file in others)

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, PathBufValueParser};
 use clap::{Args, value_parser};
 
+use super::place::place;
 use super::rate;
+use crate::api::ApiKey;
 use crate::model::{TimestampFilter, parse_user_time};
 use crate::simulate::CursorName;
 
@@ -37,7 +39,7 @@ pub(in crate::cli) struct SimulateArgs {
     #[arg(long, env = "DECAGON_PORT", value_name = "PORT", default_value_t = 8787)]
     pub(in crate::cli) port: u16,
     /// The API key that it accepts
-    #[arg(long, env = "DECAGON_SIMULATED_KEY", value_name = "TEXT", default_value = "simulated-key")]
+    #[arg(long, env = "DECAGON_SIMULATED_KEY", value_name = "TEXT", default_value = "simulated-key", value_parser = api_key)]
     pub(in crate::cli) accept_key: String,
     /// How many requests it allows in a second; 0 is unlimited
     #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate,
@@ -75,8 +77,17 @@ pub(in crate::cli) struct SimulateArgs {
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct DemoArgs {
     /// Where the lake is made; what an earlier demo left there is replaced
-    #[arg(long, env = "DECAGON_DEMO_LAKE", value_name = "DIR", default_value = "demo-lake")]
+    #[arg(long, env = "DECAGON_DEMO_LAKE", value_name = "DIR", default_value = "demo-lake",
+        value_parser = place(PathBufValueParser::new()))]
     pub(in crate::cli) lake: PathBuf,
     #[command(flatten)]
     pub(in crate::cli) world: WorldArgs,
+}
+
+/// A key that a client would refuse is of no use to the server.
+fn api_key(text: &str) -> Result<String, String> {
+    match ApiKey::new(text, "--accept-key") {
+        Ok(_) => Ok(text.trim().to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }

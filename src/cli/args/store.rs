@@ -6,6 +6,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use url::Url;
 
+use super::place::place;
 use crate::lake::{S3Addressing, StoreOptions};
 
 /// How to reach the lake's store. Credentials come from the environment, as each cloud's users have them.
@@ -14,7 +15,7 @@ use crate::lake::{S3Addressing, StoreOptions};
 pub(in crate::cli) struct StoreArgs {
     /// The store's address, where it is not the cloud's own: MinIO, R2, SeaweedFS, Ceph, an emulator. Without it that of
     /// AWS_ENDPOINT_URL, GOOGLE_BASE_URL or AZURE_STORAGE_ENDPOINT
-    #[arg(long, env = "DECAGON_STORE_ENDPOINT", value_name = "URL")]
+    #[arg(long, env = "DECAGON_STORE_ENDPOINT", value_name = "URL", value_parser = place(Url::parse))]
     pub(in crate::cli) store_endpoint: Option<Url>,
     /// How a bucket of S3 is addressed [default: path]
     #[arg(long, env = "DECAGON_S3_ADDRESSING", value_name = "STYLE", value_enum, hide_short_help = true)]

@@ -1,0 +1,152 @@
+//! What is typed or pasted along with a value by mistake: quotes, white space, marks that nobody sees, and what only a
+//! shell expands. Pure.
+
+/// Something in a value that is not meant to be there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// What it is, as in "begins with a quote".
+    pub what: String,
+    /// What to do about it.
+    pub hint: &'static str,
+}
+
+const QUOTES: &str =
+    "quotes are part of the value where no shell removes them, as in docker --env-file: leave them out";
+const BLANKS: &str = "leave it out; it may come from copying, or from the end of a line in a file made on Windows";
+const TILDE: &str = "`~` is the shell's, which expands it neither in quotes, nor after `=` in a flag, nor in env files: write the whole path";
+const VARIABLE: &str = "variables are the shell's, which expands them neither in single quotes nor in env files: write the \
+    value itself";
+
+/// Whether `c` is a quote of any kind.
+pub fn is_quote(c: char) -> bool {
+    matches!(c, '"' | '\'' | '`' | '´' | '«' | '»' | '\u{2018}'..='\u{201f}' | '′' | '″' | '‹' | '›' | '＂' | '＇')
+}
+
+/// Whether `c` takes no ink: white space, a control character, or a mark such as a byte-order mark.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace()
+        || c.is_control()
+        || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' | '\u{fff9}'..='\u{fffb}')
+        || is_mark(c)
+}
+
+/// Whether `c` is a mark that belongs into no address: for the order of bytes, or the direction of writing.
+fn is_mark(c: char) -> bool {
+    matches!(c, '\u{200b}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// What is around a value: quotes, or what takes no ink.
+pub fn around(text: &str) -> Option<Stray> {
+    [("begins", text.chars().next()), ("ends", text.chars().next_back())].into_iter().find_map(|(verb, c)| {
+        let (kind, hint) = match c? {
+            c if is_quote(c) => ("a quote", QUOTES),
+            c if is_blank(c) => ("white space or an invisible character", BLANKS),
+            _ => return None,
+        };
+        Some(Stray { what: format!("{verb} with {kind} ({})", code(c?)), hint })
+    })
+}
+
+/// What does not belong into a path or an address: what is around it, what a shell should have expanded, and control
+/// characters.
+pub fn in_place(text: &str) -> Option<Stray> {
+    let told = |what: String, hint| Some(Stray { what, hint });
+    if let Some(stray) = around(text) {
+        return Some(stray);
+    }
+    let path = text.strip_prefix("file:").map_or(text, |path| path.trim_start_matches('/'));
+    if path.starts_with('~') {
+        return told("begins with `~`".to_owned(), TILDE);
+    }
+    if is_variable(path) {
+        return told("holds a variable that was not expanded".to_owned(), VARIABLE);
+    }
+    let c = text.chars().find(|c| c.is_control() || is_mark(*c))?;
+    told(format!("holds a control or invisible character ({})", code(c)), BLANKS)
+}
+
+/// Whether a variable is left in a path: of a shell (`$HOME/lake`, `s3://${BUCKET}/lake`), of systemd (`%h/lake`) or of
+/// Windows (`%USERPROFILE%\lake`).
+fn is_variable(path: &str) -> bool {
+    let named = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    path.contains("${")
+        || path.contains("$(")
+        || path.split('/').any(|part| part.strip_prefix('$').is_some_and(named))
+        || path.strip_prefix('%').is_some_and(|rest| {
+            let name = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').count();
+            named(rest) && matches!(rest.chars().nth(name), Some('%' | '/'))
+        })
+}
+
+/// A character as its number, because it may not be visible.
+pub fn code(c: char) -> String {
+    format!("U+{:04X}", u32::from(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(text: &str) -> Option<&'static str> {
+        in_place(text).map(|stray| stray.hint)
+    }
+
+    #[test]
+    fn what_does_not_belong_into_a_place_is_told() {
+        for (text, expected) in [
+            ("\"lake\"", QUOTES),
+            ("'lake'", QUOTES),
+            ("lake\"", QUOTES),
+            ("“s3://bucket/lake”", QUOTES),
+            ("`lake`", QUOTES),
+            ("«lake»", QUOTES),
+            (" lake", BLANKS),
+            ("lake ", BLANKS),
+            ("lake\r", BLANKS),
+            ("lake\n", BLANKS),
+            ("lake\u{a0}", BLANKS),
+            ("\u{feff}lake", BLANKS),
+            ("lake\u{200b}", BLANKS),
+            ("s3://buc\u{200b}ket/lake", BLANKS),
+            ("la\nke", BLANKS),
+            ("la\u{1b}[0mke", BLANKS),
+            ("~/lake", TILDE),
+            ("~", TILDE),
+            ("~user/lake", TILDE),
+            ("file://~/lake", TILDE),
+            ("file:///~/lake", TILDE),
+            ("$HOME/lake", VARIABLE),
+            ("${HOME}/lake", VARIABLE),
+            ("/data/$ENV/lake", VARIABLE),
+            ("s3://$BUCKET/lake", VARIABLE),
+            ("s3://bucket/lake-${ENV}", VARIABLE),
+            ("$(pwd)/lake", VARIABLE),
+            ("%h/lake", VARIABLE),
+            ("%USERPROFILE%\\lake", VARIABLE),
+        ] {
+            assert_eq!(hint(text), Some(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_meant_is_left_alone() {
+        for text in [
+            "lake",
+            "./my lake",
+            "/data/joe's lake/x",
+            "C:\\Users\\me\\lake",
+            "/data/~lake",
+            "lake~",
+            "a~b/c",
+            "vol$/lake",
+            "price-in-$",
+            "50%/lake",
+            "%20lake",
+            "s3://bucket/é/日本語",
+            "https://api.decagon.ai",
+            "",
+        ] {
+            assert_eq!(hint(text), None, "{text:?}");
+        }
+    }
+}
