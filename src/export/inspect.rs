@@ -38,7 +38,12 @@ pub(super) struct AnswerTimes {
 ///
 /// # Errors
 /// Only on a bug.
-pub(super) fn inspect(batch: &Batch, window: &Window, times: AnswerTimes, evidence: &mut Evidence) -> Result<Inspected> {
+pub(super) fn inspect(
+    batch: &Batch,
+    window: &Window,
+    times: AnswerTimes,
+    evidence: &mut Evidence,
+) -> Result<Inspected> {
     let rows = batch.tables.get(Table::Conversations);
     let ids = ids(batch)?;
     let mut found = Inspected { kept: Vec::with_capacity(rows.num_rows()), ..Inspected::default() };
@@ -101,7 +106,8 @@ impl<'a> ChangeTimes<'a> {
             return Err(Error::bug("a row of a page that it does not have"));
         }
         let meant = meant(self.window, self.batch.tables.get(Table::Conversations), row);
-        Ok((self.ids.value(row), meant.or_else(|| changed(self.batch, row))))
+        let time = if meant.is_some() { meant } else { changed(self.batch, row)? };
+        Ok((self.ids.value(row), time))
     }
 }
 

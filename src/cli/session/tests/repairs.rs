@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::flatten::{Origin, flatten};
-use crate::lake::{Extent, Landed, Lifetime, encode};
+use crate::lake::{Extent, Landed, Lifetime, Wanted, encode};
 use crate::layout::FlushId;
 use crate::model::{CreatedDate, PerTable};
 use crate::verify::Check;
@@ -69,7 +69,7 @@ async fn with_a_double() -> Arc<InMemory> {
         lake.put(&layout::landing_object(table, day(0), &flush), files.get(table).clone()).await.unwrap();
     }
     let mut ledger = Ledger::load(&lake).await.unwrap();
-    let landed = vec![Landed { flush, dates: [(day(0), extent)].into() }];
+    let landed = vec![Landed { flush, dates: [(day(0), extent)].into(), late_before: None }];
     let state = Checkpoint { landed, ..Checkpoint::default() };
     ledger.commit(state, &RunId::new(DateTime::UNIX_EPOCH, 1), DateTime::UNIX_EPOCH).await.unwrap();
     store
