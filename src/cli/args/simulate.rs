@@ -19,7 +19,6 @@ pub(in crate::cli) struct WorldArgs {
     #[arg(long, env = "DECAGON_SEED", value_name = "N", default_value_t = 1)]
     pub(in crate::cli) seed: u64,
     /// How many conversations the history has
-    // No multiple of a page: the end of the export is then beyond doubt.
     #[arg(long, env = "DECAGON_CONVERSATIONS", value_name = "N", default_value_t = 5_040)]
     pub(in crate::cli) conversations: u32,
     /// How many days the history spans

@@ -42,6 +42,8 @@ struct Api {
     url: String,
     /// What its lakes are made as.
     format: Format,
+    /// After how many pages of a walk its syncs compact.
+    compact_every: u64,
     time: SimulatedTime,
     /// What it says at first, and later.
     truth: [Conversations; 2],
@@ -57,6 +59,11 @@ impl Api {
     /// One whose lakes are Delta tables.
     fn for_delta() -> Self {
         Api { format: Format::Delta, ..Self::start() }
+    }
+
+    /// One whose syncs compact after each page.
+    fn compacting_on_the_way(self) -> Self {
+        Api { compact_every: 1, ..self }
     }
 
     /// One that bounds `created_at`, whatever it is asked for.
@@ -99,7 +106,8 @@ impl Api {
             expected(&time.conversations().collect::<String>())
         });
         assert_ne!(truth[0], truth[1]);
-        Api { url, format: Format::Parquet, time, truth, _stop: stop.drop_guard() }
+        let (format, compact_every) = (Format::Parquet, u64::MAX);
+        Api { url, format, compact_every, time, truth, _stop: stop.drop_guard() }
     }
 }
 
@@ -141,7 +149,8 @@ async fn sync<S: ObjectStore + MultipartStore>(api: &Api, store: S, kept: &Kept)
     args.fetch.flush.flush_conversations = 18;
     args.fetch.format = Some(api.format);
     args.on_ignored_filter = OnIgnoredFilter::Full;
-    fetch_into(lake(store, kept), "sync", &Ask::Changes(&args), COMPACTING, &context()).await
+    let compacting = COMPACTING.map(|it| Compacting { every_pages: api.compact_every, ..it });
+    fetch_into(lake(store, kept), "sync", &Ask::Changes(&args), compacting, &context()).await
 }
 
 /// The lake holds what the API says, and nothing that a run has left behind.
@@ -295,6 +304,17 @@ async fn any_call_may_hang() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_call_of_a_delta_lake_may_fail_or_be_the_last_of_its_process() {
     exhaust(&Api::for_delta(), Kept::ByLease, &[Fate::FailsAfter, Fate::ArrivesLate]).await;
+}
+
+#[tokio::test]
+async fn any_call_may_be_the_last_of_its_process_where_it_compacts_on_its_way() {
+    let api = Api::start().compacting_on_the_way();
+    exhaust(&api, Kept::ByLease, &[Fate::EndsBefore, Fate::EndsAfter]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_call_of_a_delta_lake_may_be_the_last_of_its_process_where_it_compacts_on_its_way() {
+    exhaust(&Api::for_delta().compacting_on_the_way(), Kept::ByLease, &[Fate::EndsAfter]).await;
 }
 
 /// A compaction of more flushes than one merge takes, so that it brings them together first.
