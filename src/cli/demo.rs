@@ -96,7 +96,8 @@ async fn fresh_lake(path: &Path, clock: Clock) -> Result<Lake> {
 pub(super) fn sync_args(lake: &Path, base_url: &str) -> Result<SyncArgs> {
     let lake = lake.display().to_string();
     let typed = ["decagon-lake", "sync", "--lake", &lake, "--base-url", base_url, "--requests-per-second", "0"];
-    let command = Cli::command().mut_subcommands(|command| command.mut_args(|flag| flag.env(None::<&str>)));
+    let unset = |flag: clap::Arg| flag.env(None::<&str>);
+    let command = Cli::command().mut_args(unset).mut_subcommands(|command| command.mut_args(unset));
     let read = command.try_get_matches_from(typed).and_then(|matches| Cli::from_arg_matches(&matches));
     match read.map(|cli| cli.command) {
         Ok(Command::Sync(mut args)) => {

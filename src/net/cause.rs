@@ -61,7 +61,9 @@ fn certificate_hint(error: &CertificateError) -> String {
         }
         NotValidForName => "the server's certificate is for another host: is the address right?".to_owned(),
         NotValidForNameContext { presented, .. } => {
-            let names = if presented.is_empty() { "no host at all".to_owned() } else { presented.join(", ") };
+            // As in DnsName("other.example").
+            let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect::<Vec<_>>();
+            let names = if names.is_empty() { "no host at all".to_owned() } else { names.join(", ") };
             format!("the server's certificate is for another host ({names}): is the address right?")
         }
         InvalidPurpose | InvalidPurposeContext { .. } => {

@@ -68,9 +68,8 @@ def moto(tmp_path_factory):
 
 def told(done):
     """The error and the hint, which are a line each."""
-    lines = done.stderr.strip().splitlines()
-    [error] = [line for line in lines if line.startswith("error: ")]
-    [hint] = [line for line in lines if line.startswith("hint: ")]
+    *_, error, hint = [line.partition(" ERROR ")[2] for line in done.stderr.splitlines() if " ERROR " in line]
+    assert hint.startswith("hint: ")
     return error, hint
 
 
@@ -295,11 +294,11 @@ METADATA = {
     "a container of ECS": ("s3://data/x", {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/x"}),
     "a pod of EKS": ("s3://data/x", {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials",
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": __file__,
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "TOKEN",
     }),
     "a pod of EKS with IPv6": ("s3://data/x", {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://[fd00:ec2::23]/v1/credentials",
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": __file__,
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "TOKEN",
     }),
     "a machine of Google": ("gs://data/x", {}),
     "a machine of Azure": ("az://data/x", {"AZURE_STORAGE_ACCOUNT_NAME": "account"}),
@@ -307,25 +306,28 @@ METADATA = {
 
 
 @pytest.mark.parametrize("name", METADATA)
-def test_metadata_is_never_asked_for_through_a_proxy(recorder, name):
+def test_metadata_is_never_asked_for_through_a_proxy(recorder, tmp_path, name):
     lake, environment = METADATA[name]
+    token = tmp_path / "token"
+    token.write_text("a-token")
+    environment = {name: token if value == "TOKEN" else value for name, value in environment.items()}
     run("status", "--lake", lake, "--store-retries", 0, key=None, code=5,
         **{**WITHOUT_PROXY, **through(recorder.url)}, **HOMELESS, AWS_REGION="us-east-1", **environment)
     assert not recorder.asked, "credentials would have come from the proxy"
 
 
 @pytest.mark.parametrize("kind", [forward.Http, forward.Socks5])
-def test_all_else_is_asked_through_the_proxy(simulate, started, moto, lake, kind):
-    api, store = simulate("--conversations", 50), moto.environment
+def test_all_else_is_asked_through_the_proxy(simulate, started, lake, kind):
+    api, store = simulate("--conversations", 50), started(Gcs(None).start())
     proxy = started(kind(api.url))
     asked = ["--base-url", "http://api.example.test", "--allow-http", "--requests-per-second", 0, "--max-tries", 1]
     run("sync", "--lake", lake, *asked, **{**WITHOUT_PROXY, "ALL_PROXY": proxy.url})
     assert_exact(lake, api.conversations())
     assert proxy.asked and all("api.example.test" in host for host in proxy.asked)
 
-    proxy = started(kind(moto.url))
-    store = {**store, "AWS_ENDPOINT_URL": "http://store.example.test", **WITHOUT_PROXY, "ALL_PROXY": proxy.url}
-    run("sync", "--lake", moto.lake(kind.__name__), "--base-url", api.url, "--requests-per-second", 0, **store)
+    proxy = started(kind(store.url))
+    run("sync", "--lake", store.lake("proxied"), "--base-url", api.url, "--requests-per-second", 0,
+        **{**store.environment, "GOOGLE_BASE_URL": "http://store.example.test", **WITHOUT_PROXY, "ALL_PROXY": proxy.url})
     assert proxy.asked and all("store.example.test" in host for host in proxy.asked)
 
 
@@ -358,7 +360,7 @@ NO_PROXIES = ["socks://127.0.0.1:1080", "ftp://127.0.0.1:21", "\"http://127.0.0.
 @pytest.mark.parametrize("value", NO_PROXIES)
 def test_what_is_no_proxy_is_refused_at_once(moto, lake, value):
     asked = ["sync", "--lake", lake, "--base-url", "http://api.example.test", "--allow-http"]
-    for variable in ("HTTP_PROXY", "all_proxy"):
+    for variable in ("HTTP_PROXY", "ALL_PROXY"):
         environment = {**WITHOUT_PROXY, variable: value}
         error, hint = told(run(*asked, code=2, **environment))
         assert variable in error and "socks5h://" in hint and "secret-pass" not in error + hint
@@ -367,6 +369,6 @@ def test_what_is_no_proxy_is_refused_at_once(moto, lake, value):
         assert variable in error
     assert not lake.exists()
     # What is asked directly needs no proxy, and neither does what is exempt.
-    environment = {**WITHOUT_PROXY, "all_proxy": value}
+    environment = {**WITHOUT_PROXY, "ALL_PROXY": value}
     run("status", "--lake", moto.lake("nothing"), key=None, code=2, **moto.environment, **environment)
     run(*asked, "--max-tries", 1, code=4, **{**environment, "NO_PROXY": "example.test"})

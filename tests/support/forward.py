@@ -68,7 +68,7 @@ class Http(Forward):
 
     def open(self, client):
         head = b""
-        while not head.endswith(b"\r\n\r\n"):
+        while b"\r\n\r\n" not in head:
             head += client.recv(65_536) or b"\r\n\r\n"
         method, address, _ = head.split(b" ", 2)
         self.note(address.decode())
