@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 
 use super::gather::{Gather, Rows};
-use super::version::{Version, latest, time};
+use super::version::{Version, changed_at, latest, time};
 use crate::error::{Error, Result};
 use crate::model::{PerTable, Table, big_ints, column, texts};
 
@@ -80,12 +80,12 @@ pub fn merge<C: Copies>(inputs: Vec<C>, mut emit: impl FnMut(Table, RecordBatch)
             }
         }
         merged.copies = merged.copies.saturating_add(u64::try_from(copies.len()).unwrap_or(u64::MAX));
-        merged.late.add(late(&copies, &late_before)?);
+        merged.late.add(late(&copies, &late_before));
         let (newest, duplicates) = newest(copies)?;
         merged.duplicates = merged.duplicates.saturating_add(duplicates);
         for table in Table::ALL {
             let gather = output.get_mut(table);
-            for rows in newest.get(table) {
+            for rows in newest.rows.get(table) {
                 gather.push(rows);
             }
             if gather.is_full() {
@@ -113,8 +113,14 @@ fn hand_on(
     Ok(())
 }
 
-/// One copy: the conversation's row and the runs of its children.
-type Observed = PerTable<Vec<Rows>>;
+/// One copy.
+struct Observed {
+    /// Where the conversation's row is.
+    block: Arc<Block>,
+    row: usize,
+    /// That row, and the runs of its children.
+    rows: PerTable<Vec<Rows>>,
+}
 
 /// The newest of the copies, and how many others it replaces. A copy that is met twice, in a table and in the landing that it
 /// came from, is one: of these the last counts.
@@ -123,7 +129,7 @@ fn newest(mut copies: Vec<Observed>) -> Result<(Observed, u64)> {
     if copies.len() == 1 {
         return copies.pop().map(|copy| (copy, 0)).ok_or_else(none);
     }
-    let versions = copies.iter().map(version).collect::<Result<Vec<_>>>()?;
+    let versions: Vec<_> = copies.iter().map(version).collect();
     let newest = latest(&versions).ok_or_else(none)?;
     let mut commits: Vec<_> = versions.iter().map(Version::commit).collect();
     commits.sort_unstable();
@@ -134,11 +140,11 @@ fn newest(mut copies: Vec<Observed>) -> Result<(Observed, u64)> {
 
 /// Whether the conversation of `copies` came late: the first of them in the order of commits was staged by an increment. Only
 /// its `updated_at` tells: other times may be long past when the API shows a conversation for the first time.
-fn late(copies: &[Observed], late_before: &[Option<i64>]) -> Result<Late> {
+fn late(copies: &[Observed], late_before: &[Option<i64>]) -> Late {
     let mut first: Option<(Version<'_>, &Observed, Option<i64>)> = None;
     if late_before.iter().any(Option::is_some) {
         for (copy, before) in copies.iter().zip(late_before) {
-            let version = version(copy)?;
+            let version = version(copy);
             // What is in a table as well was there before.
             if first.is_none_or(|(known, _, of_known)| (version.commit(), *before) < (known.commit(), of_known)) {
                 first = Some((version, copy, *before));
@@ -146,20 +152,23 @@ fn late(copies: &[Observed], late_before: &[Option<i64>]) -> Result<Late> {
         }
     }
     let Some((_, copy, Some(before))) = first.filter(|(version, ..)| !version.is_ahead()) else {
-        return Ok(Late::default());
+        return Late::default();
     };
-    let own = copy.get(Table::Conversations).first();
-    let updated_at = own.and_then(|Rows { batch, range }| time(batch, column::UPDATED_AT, range.start));
+    let updated_at = time(&copy.block.batch, column::UPDATED_AT, copy.row);
     let micros = updated_at.map_or(0, |updated_at| before.saturating_sub(updated_at));
-    Ok(if micros > 0 { Late { arrivals: 1, longest_micros: micros } } else { Late::default() })
+    if micros > 0 { Late { arrivals: 1, longest_micros: micros } } else { Late::default() }
 }
 
-fn version(copy: &Observed) -> Result<Version<'_>> {
-    let own = copy.get(Table::Conversations).first();
-    let children = [Table::Messages, Table::AuditLogs].into_iter().flat_map(|table| copy.get(table));
+fn version(copy: &Observed) -> Version<'_> {
+    let Observed { block, row, rows } = copy;
+    let children = [Table::Messages, Table::AuditLogs].into_iter().flat_map(|table| rows.get(table));
     let children = children.map(|rows| (rows.batch.as_ref(), rows.range.clone()));
-    let version = own.and_then(|Rows { batch, range }| Version::of(batch, range.start, children));
-    version.ok_or_else(|| Error::bug("a copy of a conversation without the columns of its table"))
+    Version {
+        changed_at: changed_at(&block.batch, *row, children),
+        exported_at: time(&block.batch, column::EXPORTED_AT, *row),
+        run_id: block.runs.value(*row),
+        seq: block.seqs.value(*row),
+    }
 }
 
 /// One input and where the merge stands in each of its tables.
@@ -193,12 +202,12 @@ impl<C: Copies> Input<C> {
         stream.fill(Table::Conversations, &mut self.copies)?;
 
         let owner = Owner { id, seq: block.seqs.value(row), run: block.runs.value(row) };
-        let mut copy = Observed::default();
+        let mut rows = PerTable::default();
         for table in Table::CHILDREN {
-            *copy.get_mut(table) = self.streams.get_mut(table).take_children(table, &mut self.copies, &owner)?;
+            *rows.get_mut(table) = self.streams.get_mut(table).take_children(table, &mut self.copies, &owner)?;
         }
-        *copy.get_mut(Table::Conversations) = vec![Rows { batch: Arc::clone(&block.batch), range: row..row + 1 }];
-        Ok(copy)
+        *rows.get_mut(Table::Conversations) = vec![Rows { batch: Arc::clone(&block.batch), range: row..row + 1 }];
+        Ok(Observed { block, row, rows })
     }
 }
 

@@ -124,6 +124,7 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
         any::<String>().prop_map(Value::from),
         Just(json!("2024-01-01 21:42:10.309970")),
         Just(json!("2024-01-01T21:42:10.309970123+02:00")),
+        any_in_other_words(),
     ];
     leaf.prop_recursive(3, 24, 5, |inner| {
         prop_oneof![
@@ -132,6 +133,25 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
                 .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
+}
+
+/// Times, numbers and booleans as they are written now and then.
+fn any_in_other_words() -> impl Strategy<Value = Value> {
+    prop::sample::select(vec![
+        json!(1_704_145_330),
+        json!(1_704_145_330_309_i64),
+        json!(1_704_145_330.5),
+        json!("1704145330"),
+        json!("2024-01-01T21:42Z"),
+        json!("2024-01-01 21:42:10,5 UTC"),
+        json!("2024-01-01"),
+        json!("Mon, 01 Jan 2024 21:42:10 GMT"),
+        json!("0001-01-01T00:00:00Z"),
+        json!("4"),
+        json!(" 4.0"),
+        json!("True"),
+        json!("0"),
+    ])
 }
 
 fn any_name() -> impl Strategy<Value = String> {
