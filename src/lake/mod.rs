@@ -23,6 +23,8 @@ mod parts;
 mod probe;
 mod publication;
 mod report;
+#[cfg(test)]
+mod samples;
 mod series;
 mod store;
 mod sweep;
