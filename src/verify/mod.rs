@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::compact::remove_conversations;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::{Lake, Lease, Ledger, Tables};
 use crate::layout;
 use crate::model::{CreatedDate, Table};
@@ -70,7 +70,32 @@ async fn check(lake: &Lake, clock: Clock) -> Result<(Verification, Doubles)> {
         });
     }
     landing::verify(lake, &mut found).await?;
+    state(lake, &tables, &mut found).await?;
     Ok((found, doubles))
+}
+
+/// Makes sure that `_state` is as new as the tables.
+async fn state(lake: &Lake, tables: &Tables, found: &mut Verification) -> Result<()> {
+    // In this order: a run that commits in between has named first what it brings into tables.
+    let taken_up = tables.taken_up().await?;
+    let number = Ledger::load(lake).await?.number();
+    if taken_up > number {
+        found.note(Check::State, None, || state_is_behind(lake, taken_up, number).to_string());
+    }
+    Ok(())
+}
+
+/// That Delta tables have taken up commit `taken_up`, though the newest checkpoint is `number`: `_state` was restored from a
+/// backup, say. New commits would be taken for those that the tables have, and be lost.
+pub fn state_is_behind(lake: &Lake, taken_up: u64, number: u64) -> Error {
+    let url = lake.url();
+    Error::integrity(format!(
+        "the tables of the lake {url} are newer than its _state: they have commit {taken_up}, its newest checkpoint is {number}"
+    ))
+    .with_hint(
+        "nothing was changed; restore the tables from the same backup as _state, or keep them: `verify --repair` numbers \
+         the next commits after theirs, and the next sync fetches again what changed since the checkpoint",
+    )
 }
 
 /// Checks a lake and mends what can be mended: of every conversation that is under more than one date, all but the newest
@@ -116,18 +141,21 @@ async fn read(
         async move {
             let task = tokio::task::spawn_blocking(move || date::verify(&lake, &tables, date, &runtime));
             let read = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))?;
-            read.map(|read| (date, read))
+            Ok::<_, Error>((date, read))
         }
     });
     let reading: Vec<_> = reading.collect();
     let mut results = stream::iter(reading).buffer_unordered(DATES_AT_ONCE);
     let mut doubtful = Vec::new();
     while let Some((date, of_date)) = results.try_next().await? {
-        if of_date.findings() == 0 || last {
-            found.dates += 1;
-            found.merge(of_date);
-        } else {
-            doubtful.push(date);
+        match of_date {
+            Ok(of_date) if of_date.findings() == 0 || last => {
+                found.dates += 1;
+                found.merge(of_date);
+            }
+            // Replaced while it was read.
+            Err(error) if error.kind() != Kind::Held || last => return Err(error),
+            _ => doubtful.push(date),
         }
     }
     Ok(doubtful)
