@@ -135,3 +135,31 @@ fn summed_up(log: &[ObjectMeta], since: DateTime<Utc>) -> Vec<Path> {
 fn version(key: &Path) -> Option<u64> {
     key.filename()?.split_once('.')?.0.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::lake::Lake;
+
+    #[tokio::test]
+    async fn of_a_log_that_is_cut_meanwhile_nothing_is_said() {
+        let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
+        let table = DeltaTable::new(&lake, Table::Tags, "test".to_owned(), Handle::current());
+        let key = layout::numbered(&layout::delta_log(Table::Tags), 1);
+        let removal = "{\"remove\":{\"path\":\"created_date=2024-01-01/x.parquet\"}}\n";
+        lake.put(&key, removal).await.unwrap();
+        let log = [lake.head(&key).await.unwrap().unwrap()];
+        let removed = table.removed_since(&log, DateTime::UNIX_EPOCH).await.unwrap().unwrap();
+        assert_eq!(
+            removed.into_iter().collect::<Vec<_>>(),
+            [(Path::from("tags/created_date=2024-01-01/x.parquet"), log[0].last_modified)]
+        );
+        lake.delete(vec![key]).await.unwrap();
+        assert_eq!(table.removed_since(&log, DateTime::UNIX_EPOCH).await.unwrap(), None);
+    }
+}
