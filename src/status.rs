@@ -2,15 +2,18 @@
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectMeta;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::{Extent, FileReader, Format, Lake, Ledger, Tables, Verdict, Walk};
 use crate::model::{CreatedDate, PerTable, Table, Window};
 
 /// How many files are looked at at a time, each holding a blocking thread.
 const FILES_AT_ONCE: usize = 4;
+/// How often a table is looked at that changes meanwhile.
+const TRIES: usize = 4;
 
 /// The state of a lake. Fields only get added.
 #[derive(Debug, Clone, Serialize)]
@@ -130,19 +133,34 @@ fn unfinished_walk(command: &'static str, walk: &Walk) -> Unfinished {
     }
 }
 
+/// What a table holds. If a file cannot be read that the table does not have any more by then, it is looked at again.
 async fn table_status(lake: &Lake, tables: &Tables, table: Table) -> Result<TableStatus> {
-    // There may be others: a desktop's own files, say.
-    let (objects, _) = tables.objects(table).await?;
+    for _ in 1..TRIES {
+        // There may be others: a desktop's own files, say.
+        let (objects, _) = tables.objects(table).await?;
+        let counted = count(lake, objects.clone()).await;
+        if counted.as_ref().err().is_none_or(|error| error.kind() != Kind::Integrity) {
+            return counted;
+        }
+        tables.look_again();
+        if tables.objects(table).await?.0 == objects {
+            return counted;
+        }
+    }
+    Err(Error::held(format!("the files of {}/{} are replaced faster than they can be read", lake.url(), table.name()))
+        .with_hint("run this again"))
+}
+
+async fn count(lake: &Lake, objects: Vec<(CreatedDate, ObjectMeta)>) -> Result<TableStatus> {
     let runtime = Handle::current();
     let counted = objects.into_iter().map(|(date, object)| {
         let (lake, runtime) = (lake.clone(), runtime.clone());
         async move {
-            let size = object.size;
-            let count = move || FileReader::count_rows(&lake, object.location, size, runtime);
-            let rows = tokio::task::spawn_blocking(count)
+            let count = move || FileReader::count_rows(&lake, object, &runtime);
+            let (rows, bytes) = tokio::task::spawn_blocking(count)
                 .await
                 .map_err(|error| Error::bug("the reader failed").caused_by(error))??;
-            Ok::<_, Error>((date, rows, size))
+            Ok::<_, Error>((date, rows, bytes))
         }
     });
     let mut counted = stream::iter(counted).buffer_unordered(FILES_AT_ONCE);

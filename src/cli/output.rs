@@ -223,6 +223,12 @@ pub(super) fn remedy(found: &Verification) -> String {
             "run `verify --repair`, which gives up what is landed and damaged, and names the dates to fetch again",
         );
     }
+    if of(Check::State) {
+        steps.push(
+            "restore the tables from the same backup as _state, or run `verify --repair`, which numbers the next commits \
+             after those of the tables, and then `sync`",
+        );
+    }
     steps.push(
         "for anything else restore the files from a backup, or delete the date from all four tables and fetch it again \
          with `backfill --timestamp-filter created_at` and `compact`",

@@ -71,7 +71,7 @@ impl Session {
             Before::Ended(ended) => ended.last_request_at,
             Before::Died => Some(now),
         };
-        match load(&lake, &lease, &run_id, context).await {
+        match load(&lake, &lease, &run_id, command == "verify", context).await {
             Ok(ledger) => Ok(Session {
                 context: context.clone(),
                 lake,
@@ -163,11 +163,25 @@ impl Session {
     }
 }
 
-/// The commits of a lake that was just taken.
-async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, context: &Context) -> Result<Ledger> {
+/// The commits of a lake that was just taken. If tables are newer than they are, that is refused, unless the run `mends` it.
+async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, mends: bool, context: &Context) -> Result<Ledger> {
     // A lake of a newer version is not to be looked at any closer.
-    lake.describe().await?;
+    let file = lake.describe().await?;
     let mut ledger = Ledger::load(lake).await?;
+    if let Some(file) = file {
+        // Before anything is committed, which would raise the number.
+        let taken_up = Tables::of(lake, &file).taken_up().await?;
+        if taken_up > ledger.number() && !mends {
+            return Err(verify::state_is_behind(lake, taken_up, ledger.number()));
+        }
+        if taken_up > ledger.number() {
+            ledger.pass(taken_up, run_id, context.clock.now()).await?;
+            tracing::warn!(
+                "_state is older than the tables: its commits are numbered after theirs from now on; the next sync fetches \
+                 again what changed since its watermark, and a backfill that ended after that has to be run again"
+            );
+        }
+    }
     if lease.before() == Before::Died {
         ledger.fence(run_id, context.clock.now()).await?;
     }
@@ -184,7 +198,7 @@ async fn release(lease: &Lease, last_request_at: Option<DateTime<Utc>>) {
 /// `compact`.
 pub(super) async fn compact(args: &CompactArgs, context: &Context) -> Result<RunReport> {
     let context = &Context { history: args.history.history(), ..context.clone() };
-    compact_in(args.of.open(context.clock)?, args.of.json, args.keep.retain, context).await
+    compact_in(args.of.open(context.clock)?, args.of.json, args.keep.retain()?, context).await
 }
 
 async fn compact_in(lake: Lake, json: bool, retain: Duration, context: &Context) -> Result<RunReport> {

@@ -4,11 +4,10 @@
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use object_store::ObjectMeta;
-use object_store::path::Path;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::lake::{Extent, FETCH_AGAIN, FileReader, Lake};
+use crate::lake::{Extent, FileReader, Lake, SortedReader};
 use crate::layout::{self, FlushId};
 use crate::merge::Copies;
 use crate::model::{CreatedDate, PerTable, Table, column, texts};
@@ -18,22 +17,14 @@ pub(super) struct Files {
     lake: Lake,
     runtime: Handle,
     tables: PerTable<File>,
-    /// How far each was read, where another program may have written them in another order.
-    read_up_to: Option<PerTable<Place>>,
     /// See [`Copies::late_before`].
     late_before: Option<i64>,
 }
 
-/// How far a file was read.
-#[derive(Debug, Clone, Default)]
-struct Place {
-    key: Path,
-    last_id: String,
-}
-
 enum File {
-    Closed { key: Path, bytes: u64 },
-    Open(Box<FileReader>),
+    Closed(ObjectMeta),
+    OfTable(Box<SortedReader>),
+    Landed(Box<FileReader>),
     Ended,
 }
 
@@ -54,7 +45,7 @@ impl Files {
             return Ok(None);
         }
         let tables = PerTable::try_from_fn(|table| match found.get(table) {
-            Some(object) => Ok(File::Closed { key: object.location.clone(), bytes: object.size }),
+            Some(object) => Ok(File::Closed(object.clone())),
             None if are_delta => Ok(File::Ended),
             None => {
                 let key = layout::table_object(table, date);
@@ -64,12 +55,7 @@ impl Files {
                 ))
             }
         })?;
-        let place = |table| {
-            let key = found.get(table).as_ref().map(|object| object.location.clone()).unwrap_or_default();
-            Place { key, last_id: String::new() }
-        };
-        let read_up_to = are_delta.then(|| PerTable::from_fn(place));
-        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, read_up_to, late_before: None }))
+        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, late_before: None }))
     }
 
     /// The landing objects of one flush and date.
@@ -91,18 +77,12 @@ impl Files {
             let (key, bytes) = (layout::landing_object(table, date, flush), *extent.bytes.get(table));
             let (first, rest) = FileReader::open_landed(lake, table, key, bytes, runtime.clone())?;
             if let Some(rest) = rest {
-                *older.get_mut(table) = File::Open(Box::new(rest));
+                *older.get_mut(table) = File::Landed(Box::new(rest));
             }
-            Ok::<_, Error>(File::Open(Box::new(first)))
+            Ok::<_, Error>(File::Landed(Box::new(first)))
         })?;
-        let files = |tables| Files {
-            lake: lake.clone(),
-            runtime: runtime.clone(),
-            tables,
-            read_up_to: None,
-            late_before: None,
-        };
-        let has_older = matches!(older.get(Table::Conversations), File::Open(_));
+        let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables, late_before: None };
+        let has_older = matches!(older.get(Table::Conversations), File::Landed(_));
         Ok(std::iter::once(newest).chain(has_older.then_some(older)).map(files).collect())
     }
 
@@ -119,35 +99,18 @@ impl Copies for Files {
 
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         let file = self.tables.get_mut(table);
-        if let File::Closed { key, bytes } = file {
-            let reader = FileReader::open(&self.lake, table, key.clone(), *bytes, self.runtime.clone())?;
-            *file = File::Open(Box::new(reader));
+        if let File::Closed(object) = file {
+            *file = File::OfTable(Box::new(SortedReader::open(&self.lake, table, object, &self.runtime)?));
         }
-        let File::Open(reader) = file else { return Ok(None) };
-        let batch = reader.next_batch()?;
-        match (&batch, &mut self.read_up_to) {
-            (None, _) => *file = File::Ended,
-            (Some(batch), Some(places)) => places.get_mut(table).go_on(&self.lake, batch)?,
-            (Some(_), None) => {}
+        let batch = match file {
+            File::OfTable(reader) => reader.next_batch()?,
+            File::Landed(reader) => reader.next_batch()?,
+            File::Closed(_) | File::Ended => None,
+        };
+        if batch.is_none() {
+            *file = File::Ended;
         }
         Ok(batch)
-    }
-}
-
-impl Place {
-    /// Makes sure that the rows of `batch`, which come next, are sorted by their conversations.
-    fn go_on(&mut self, lake: &Lake, batch: &RecordBatch) -> Result<()> {
-        for id in texts(batch, column::CONVERSATION_ID).into_iter().flatten().flatten() {
-            if id < self.last_id.as_str() {
-                let file = format!("{}/{}", lake.url(), self.key);
-                return Err(Error::integrity(format!("{file} is not sorted: another program has written it"))
-                    .with_hint(FETCH_AGAIN));
-            }
-            if id != self.last_id.as_str() {
-                id.clone_into(&mut self.last_id);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::Compression;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
@@ -12,7 +13,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
-use super::file_writer::{CREATED_BY, Lifetime, newest_row_groups, properties};
+use super::file_writer::{Lifetime, is_used, newest_row_groups, properties};
 use crate::error::{Error, Result};
 use crate::model::Table;
 
@@ -25,9 +26,9 @@ pub struct Adopted {
     pub rows: u64,
 }
 
-/// The newest copies of a `landed` object of `table`, as they would be in the table. `None` where they are encoded
-/// otherwise, by another version or because they were to be merged; and where the file is damaged, which who decodes it
-/// can tell.
+/// The newest copies of a `landed` object of `table`, as they would be in the table, whichever version wrote them. `None`
+/// where they are encoded otherwise, or have other columns: by an older version, or because they were to be merged; and
+/// where the file is damaged, which who decodes it can tell.
 ///
 /// # Errors
 /// Only on a bug.
@@ -36,7 +37,7 @@ pub fn adopt(table: Table, landed: &Bytes) -> Result<Option<Adopted>> {
     let Ok(metadata) = reader.parse_and_finish(landed) else { return Ok(None) };
     let Some(newest) = newest_row_groups(&metadata) else { return Ok(None) };
     let groups = metadata.row_groups().get(..newest).ok_or_else(|| Error::bug("more row groups than a file has"))?;
-    if metadata.file_metadata().created_by() != Some(CREATED_BY) || !groups.iter().all(is_as_in_a_table) {
+    if !has_columns_of(table, &metadata) || !groups.iter().all(is_as_in_a_table) {
         return Ok(None);
     }
     let rows = groups.iter().map(|group| u64::try_from(group.num_rows())).sum::<Result<_, _>>();
@@ -45,8 +46,17 @@ pub fn adopt(table: Table, landed: &Bytes) -> Result<Option<Adopted>> {
     Ok(copy(&metadata, groups, landed, properties).ok().map(|body| Adopted { body, rows }))
 }
 
+/// Whether a file's columns are those that files of `table` have today.
+fn has_columns_of(table: Table, metadata: &ParquetMetaData) -> bool {
+    let wanted = ArrowSchemaConverter::new().convert(&table.schema());
+    wanted.is_ok_and(|wanted| wanted.root_schema() == metadata.file_metadata().schema_descr().root_schema())
+}
+
 fn is_as_in_a_table(group: &RowGroupMetaData) -> bool {
-    group.columns().iter().all(|column| matches!(column.compression(), Compression::ZSTD(_)))
+    group
+        .columns()
+        .iter()
+        .all(|column| matches!(column.compression(), Compression::ZSTD(_)) && column.encodings().all(is_used))
 }
 
 fn copy(
@@ -79,25 +89,15 @@ fn copy(
 #[cfg(test)]
 mod tests {
     use arrow_array::RecordBatch;
-    use chrono::DateTime;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use parquet::basic::Encoding;
+    use parquet::schema::types::ColumnPath;
 
     use super::*;
-    use crate::flatten::{Origin, flatten};
-    use crate::lake::encode;
-    use crate::model::RunId;
-
-    fn rows(table: Table, ids: std::ops::Range<u32>) -> RecordBatch {
-        let json: Vec<_> = ids
-            .map(|id| {
-                format!(r#"{{"conversation_id": "c{id:05}", "messages": [{{"text": "of {id}"}}, {{"text": "é"}}]}}"#)
-            })
-            .collect();
-        let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
-        let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
-        let batch = flatten(json.iter().map(String::as_str), &origin).unwrap();
-        batch.tables.get(table).as_ref().clone()
-    }
+    use crate::lake::file_writer::CREATED_BY;
+    use crate::lake::samples::rows;
+    use crate::lake::{TableWriter, encode};
+    use crate::model::Kind;
 
     fn read(table: Table, file: Vec<u8>) -> Vec<RecordBatch> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap();
@@ -119,6 +119,39 @@ mod tests {
                 assert_eq!(read_back.iter().map(RecordBatch::num_rows).sum::<usize>(), newest.num_rows());
             }
         }
+    }
+
+    /// A landing object as an older version wrote it, its texts encoded so.
+    fn of_older_version(table: Table, texts: Encoding) -> Bytes {
+        let mut properties = properties(table, Lifetime::Lasting).unwrap().into_builder();
+        properties = properties.set_created_by("decagon-lake 0.1.0".to_owned());
+        for column in table.columns().iter().filter(|column| column.kind == Kind::Text) {
+            let path = ColumnPath::from(column.name);
+            properties = properties.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, texts);
+        }
+        let mut file = TableWriter::with_properties(table, properties.build(), Vec::new()).unwrap();
+        file.write(&rows(table, 0..9)).unwrap();
+        file.ends_newest().unwrap();
+        file.into_inner().unwrap().into()
+    }
+
+    #[test]
+    fn what_an_older_version_has_landed_is_adopted_if_it_is_encoded_as_today_and_else_merged() {
+        for table in Table::ALL {
+            let adopted = |texts| adopt(table, &of_older_version(table, texts)).unwrap().map(|adopted| adopted.body);
+            let file = Bytes::from(adopted(Encoding::PLAIN).expect("it is what a table has"));
+            let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+            assert_eq!(metadata.file_metadata().created_by(), Some(CREATED_BY), "it is of the version that made it");
+            assert!(adopted(Encoding::DELTA_LENGTH_BYTE_ARRAY).is_none(), "Spark 3.3 cannot read it");
+            assert!(adopted(Encoding::DELTA_BYTE_ARRAY).is_none());
+        }
+    }
+
+    #[test]
+    fn what_has_other_columns_is_not_adopted() {
+        let landed = encode(Table::Tags, Lifetime::Lasting, &[rows(Table::Tags, 0..9)], &[]).unwrap().into();
+        assert!(adopt(Table::Tags, &landed).unwrap().is_some());
+        assert!(adopt(Table::Messages, &landed).unwrap().is_none());
     }
 
     #[test]

@@ -331,6 +331,16 @@ impl Ledger {
         self.append(Commit { committed_at: now, run: run.clone(), untouched, state }).await
     }
 
+    /// Commits the same state again under a number above `number`, which tables have taken up although the checkpoints up to
+    /// it are lost.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`].
+    pub async fn pass(&mut self, number: u64, run: &RunId, now: DateTime<Utc>) -> Result<()> {
+        self.number = self.number.max(number);
+        self.fence(run, now).await
+    }
+
     async fn append(&mut self, commit: Commit) -> Result<()> {
         let number = self.number.saturating_add(1);
         if !self.series.append(number, to_json(&commit)?).await? {

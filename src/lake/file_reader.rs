@@ -1,32 +1,38 @@
 //! Reads the Parquet files of a lake from a blocking thread, a row group at a time.
+//!
+//! Promises: a file that cannot be read is called damaged only if it is the very one that the caller has seen. One that a
+//! run has replaced in the meantime is told apart (kind `Held`), whatever part of it was read before.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::Schema;
+use arrow_schema::{Field, Schema};
 use bytes::Bytes;
-use object_store::ObjectStore;
+use chrono::DateTime;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
+use parquet::basic::Type;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
 use tokio::runtime::Handle;
 
 use super::Lake;
-use super::file_writer::newest_row_groups;
-use crate::error::{Error, Result};
+use super::conform::{self, Misfit};
+use super::file_writer::{is_own, newest_row_groups};
+use crate::error::{Error, Kind, Result};
 use crate::model::Table;
 
 /// Of a file up to this size everything is fetched at once; of a larger one this much of its end.
-const TAIL_BYTES: u64 = 256 << 10;
+const TAIL_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 256 << 10 };
 /// How much of a file's end holds its footer, most of the time; a second request gets the rest of a larger one.
 const FOOTER_BYTES: u64 = 16 << 10;
 /// How much of a larger file is fetched at a time, at least.
-const WINDOW_BYTES: u64 = 1 << 20;
+const WINDOW_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 1 << 20 };
 /// How much a batch may hold, about.
 const BATCH_BYTES: u64 = 1 << 20;
 /// What can be done about a file that is damaged or missing.
@@ -34,62 +40,59 @@ const MEND: &str = "restore it from a backup; where it lies in _landing, `verify
     `backfill --timestamp-filter created_at` fetches its date again";
 /// The most rows of a batch. A merge has batches of all its inputs in memory, and hands on what it gathered from them.
 const BATCH_ROWS: u64 = 1_024;
+/// How often a footer is read of a file that runs keep replacing.
+const TRIES: usize = 10;
 
 /// One Parquet file of a table, or a part of one, being read.
 pub struct FileReader {
     source: Source,
     decoder: ParquetPushDecoder,
+    /// Whose columns it has, if another program wrote it, so that they may have to be converted.
+    converts: Option<Table>,
 }
 
 /// A file whose footer was read.
-struct File {
+pub(super) struct File {
     source: Source,
     metadata: Arc<ParquetMetaData>,
     arrow: ArrowReaderMetadata,
+    table: Table,
+    /// Whether its rows have to be made the table's first.
+    converts: bool,
 }
 
 /// Where a file's bytes come from.
 #[derive(Clone)]
 struct Source {
     lake: Lake,
-    key: Path,
+    /// The file as the caller has seen it. Without an ETag its name is used once, so nothing can have replaced it.
+    object: ObjectMeta,
     runtime: Handle,
-    size: u64,
     /// A part of the file that is at hand, and where it begins.
     window: Bytes,
     window_start: u64,
 }
 
 impl FileReader {
-    /// Opens the file at `key`, which has `size` bytes.
+    /// Opens the file that was found as `object`, for some of its columns.
     ///
     /// # Errors
-    /// Kind `Integrity` where it is not a file of `table`; kind `Store` where it cannot be fetched.
-    pub fn open(lake: &Lake, table: Table, key: Path, size: u64, runtime: Handle) -> Result<Self> {
-        Self::open_columns(lake, table, key, size, None, runtime)
-    }
-
-    /// Opens the file at `key` for some of its columns, or all of them.
-    ///
-    /// # Errors
-    /// As [`FileReader::open`].
+    /// Kind `Integrity` where it is not a file of `table`; kind `Held` where it was replaced meanwhile; kind `Store` where it
+    /// cannot be fetched.
     pub fn open_columns(
         lake: &Lake,
         table: Table,
-        key: Path,
-        size: u64,
-        columns: Option<&[&str]>,
+        object: &ObjectMeta,
+        columns: &[&str],
         runtime: Handle,
     ) -> Result<Self> {
-        let file = File::open(lake, table, key, size, runtime)?;
-        let groups = 0..file.metadata.num_row_groups();
-        file.reader(columns, groups)
+        File::open(lake, table, object, runtime)?.all(Some(columns))
     }
 
-    /// Opens a landing object: the newest copy of each conversation and, where there are any, the older ones.
+    /// Opens the landing object at `key`, which has `size` bytes: the newest copy of each conversation and, where there are any, the older ones.
     ///
     /// # Errors
-    /// As [`FileReader::open`].
+    /// As [`FileReader::open_columns`].
     pub fn open_landed(
         lake: &Lake,
         table: Table,
@@ -97,31 +100,49 @@ impl FileReader {
         size: u64,
         runtime: Handle,
     ) -> Result<(Self, Option<Self>)> {
-        let file = File::open(lake, table, key, size, runtime)?;
+        let object =
+            ObjectMeta { location: key, last_modified: DateTime::UNIX_EPOCH, size, e_tag: None, version: None };
+        let file = File::open(lake, table, &object, runtime)?;
         let all = file.metadata.num_row_groups();
         let newest = newest_row_groups(&file.metadata).unwrap_or(all);
         let older = (newest < all).then(|| file.reader(None, newest..all)).transpose()?;
         Ok((file.reader(None, 0..newest)?, older))
     }
 
-    /// How many rows the file at `key` has, going by its footer alone.
+    /// How many rows and bytes the file that was found as `object` has, going by its footer alone. One that was replaced
+    /// meanwhile is looked at as it is by then.
     ///
     /// # Errors
-    /// As [`FileReader::open`].
-    pub fn count_rows(lake: &Lake, key: Path, size: u64, runtime: Handle) -> Result<u64> {
-        let mut source = Source::open(lake, key, size, FOOTER_BYTES, runtime)?;
-        let rows = source.metadata(size)?.file_metadata().num_rows();
-        u64::try_from(rows).map_err(|_| source.damaged(ParquetError::General(format!("it claims {rows} rows"))))
+    /// As [`FileReader::open_columns`].
+    pub fn count_rows(lake: &Lake, mut object: ObjectMeta, runtime: &Handle) -> Result<(u64, u64)> {
+        let mut tries = 1;
+        loop {
+            let counted = Source::open(lake, &object, FOOTER_BYTES, runtime.clone()).and_then(|mut source| {
+                let rows = source.metadata()?.file_metadata().num_rows();
+                u64::try_from(rows).map_err(|_| source.damaged(ParquetError::General(format!("it claims {rows} rows"))))
+            });
+            match counted {
+                Ok(rows) => return Ok((rows, object.size)),
+                Err(error) if error.kind() == Kind::Held && tries < TRIES => {
+                    tries += 1;
+                    object = runtime.block_on(lake.head(&object.location))?.unwrap_or(object);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The next rows; `None` at the end.
     ///
     /// # Errors
-    /// As [`FileReader::open`].
+    /// As [`FileReader::open_columns`].
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             match self.decoder.try_decode().map_err(|error| self.source.damaged(error))? {
-                DecodeResult::Data(batch) => return Ok(Some(batch)),
+                DecodeResult::Data(batch) => {
+                    let Some(table) = self.converts else { return Ok(Some(batch)) };
+                    return conform::apply(table, &batch).map(Some).map_err(|misfit| self.source.misfit(misfit));
+                }
                 DecodeResult::Finished => return Ok(None),
                 DecodeResult::NeedsData(ranges) => {
                     let data = self.source.ranges(&ranges)?;
@@ -133,49 +154,103 @@ impl FileReader {
 }
 
 impl File {
-    fn open(lake: &Lake, table: Table, key: Path, size: u64, runtime: Handle) -> Result<Self> {
-        let mut source = Source::open(lake, key, size, TAIL_BYTES, runtime)?;
-        let metadata = source.metadata(size)?;
+    /// Opens the file that was found as `object`.
+    ///
+    /// # Errors
+    /// As [`FileReader::open_columns`].
+    pub(super) fn open(lake: &Lake, table: Table, object: &ObjectMeta, runtime: Handle) -> Result<Self> {
+        let mut source = Source::open(lake, object, TAIL_BYTES, runtime)?;
+        let metadata = source.metadata()?;
         let damaged = |error| source.damaged(error);
-        // What another writer of a Delta table says of Arrow in the footer is its own affair.
+        // What another writer says of Arrow in the footer is its own affair.
         let plainly = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), plainly).map_err(damaged)?;
-        if let Some(fault) = differs(&table.schema(), found.schema()) {
-            return Err(damaged(ParquetError::ArrowError(fault)));
-        }
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(table.schema());
-        let arrow = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?;
+        let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), plainly.clone()).map_err(damaged)?;
+        let is_same = found.schema().fields() == table.schema().fields();
+        let arrow = if is_same {
+            let options = plainly.with_schema(table.schema());
+            ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?
+        } else {
+            conform::check(table, found.schema()).map_err(|misfit| source.misfit(misfit))?;
+            match without_96_bits(&metadata, found.schema()) {
+                None => found,
+                Some(schema) => {
+                    let options = plainly.with_schema(Arc::new(schema));
+                    ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?
+                }
+            }
+        };
         source.forget_tail();
-        Ok(File { source, metadata, arrow })
+        let converts = !is_same || !is_own(&metadata);
+        Ok(File { source, metadata, arrow, table, converts })
+    }
+
+    /// Where it is, as people write it.
+    pub(super) fn url(&self) -> String {
+        self.source.url()
+    }
+
+    /// Whether this program wrote it.
+    pub(super) fn is_own(&self) -> bool {
+        is_own(&self.metadata)
+    }
+
+    /// How many rows it has.
+    pub(super) fn rows(&self) -> usize {
+        usize::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(usize::MAX)
+    }
+
+    /// How many bytes it has before compression, about.
+    pub(super) fn uncompressed_bytes(&self) -> u64 {
+        let groups = self.metadata.row_groups().iter();
+        groups.filter_map(|group| u64::try_from(group.total_byte_size()).ok()).fold(0, u64::saturating_add)
+    }
+
+    /// How many rows make a batch of a bounded size.
+    pub(super) fn batch_rows(&self) -> usize {
+        batch_rows(&self.metadata)
+    }
+
+    /// Reads all rows, with some of their columns or all of them.
+    pub(super) fn all(&self, columns: Option<&[&str]>) -> Result<FileReader> {
+        self.reader(columns, 0..self.metadata.num_row_groups())
     }
 
     fn reader(&self, columns: Option<&[&str]>, groups: Range<usize>) -> Result<FileReader> {
-        let wanted = match columns {
-            None => ProjectionMask::all(),
-            Some(columns) => ProjectionMask::columns(self.arrow.parquet_schema(), columns.iter().copied()),
+        let converts = self.converts.then_some(self.table);
+        let all: Vec<_> = self.table.columns().iter().map(|column| column.name).collect();
+        let wanted = match (columns, converts) {
+            (None, None) => ProjectionMask::all(),
+            // Another program's file may have others.
+            (columns, _) => {
+                let columns = columns.unwrap_or(&all).iter().copied();
+                ProjectionMask::columns(self.arrow.parquet_schema(), columns)
+            }
         };
         let decoder = ParquetPushDecoderBuilder::new_with_metadata(self.arrow.clone())
             .with_projection(wanted)
-            .with_batch_size(batch_rows(&self.metadata))
+            .with_batch_size(self.batch_rows())
             .with_row_groups(groups.collect())
             .build()
             .map_err(|error| self.source.damaged(error))?;
-        Ok(FileReader { source: self.source.clone(), decoder })
+        Ok(FileReader { source: self.source.clone(), decoder, converts })
     }
 }
 
-/// How a file's columns differ from those that it has to have: names, types and order.
-fn differs(wanted: &Schema, found: &Schema) -> Option<String> {
-    let told = |schema: &Schema| -> Vec<String> {
-        let text = |field: &arrow_schema::FieldRef| {
-            format!("{} {}{}", field.name(), field.data_type(), if field.is_nullable() { "" } else { " not null" })
-        };
-        schema.fields().iter().map(text).collect()
+/// The columns of a file that has some of 96 bits, which are times in nanoseconds and would overflow as such; `None` if it
+/// has none.
+fn without_96_bits(metadata: &ParquetMetaData, found: &Schema) -> Option<Schema> {
+    let parquet = metadata.file_metadata().schema_descr();
+    let has_96_bits = |name: &str| {
+        parquet.columns().iter().any(|column| column.name() == name && column.physical_type() == Type::INT96)
     };
-    let (wanted, found) = (told(wanted), told(found));
-    let place = (0..wanted.len().max(found.len())).find(|place| wanted.get(*place) != found.get(*place))?;
-    let name = |columns: &[String]| columns.get(place).cloned().unwrap_or_else(|| "nothing".to_owned());
-    Some(format!("its column {place} is {}, not {}", name(&found), name(&wanted)))
+    if !found.fields().iter().any(|field| has_96_bits(field.name())) {
+        return None;
+    }
+    let fields = found.fields().iter().map(|field| match has_96_bits(field.name()) {
+        true => Field::new(field.name(), conform::of_96_bits(), field.is_nullable()),
+        false => field.as_ref().clone(),
+    });
+    Some(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// How many rows make a batch of a bounded size, going by the file's largest row group.
@@ -186,11 +261,19 @@ fn batch_rows(metadata: &ParquetMetaData) -> usize {
 }
 
 impl Source {
-    fn open(lake: &Lake, key: Path, size: u64, tail_bytes: u64, runtime: Handle) -> Result<Self> {
-        let window_start = size.saturating_sub(tail_bytes);
-        let mut source = Source { lake: lake.clone(), key, runtime, size, window: Bytes::new(), window_start };
-        source.window = source.fetch(window_start..size)?;
+    fn open(lake: &Lake, object: &ObjectMeta, tail_bytes: u64, runtime: Handle) -> Result<Self> {
+        let (object, window_start) = (object.clone(), object.size.saturating_sub(tail_bytes));
+        let mut source = Source { lake: lake.clone(), object, runtime, window: Bytes::new(), window_start };
+        if source.object.size == 0 {
+            return Err(source.damaged(ParquetError::EOF("the file is empty".to_owned())));
+        }
+        source.window = source.fetch(window_start..source.object.size)?;
         Ok(source)
+    }
+
+    /// Where it is, as people write it.
+    fn url(&self) -> String {
+        format!("{}/{}", self.lake.url(), self.object.location)
     }
 
     /// Lets go of the end of a file, which was needed for its footer; all of a small one stays.
@@ -206,19 +289,36 @@ impl Source {
     }
 
     fn fetch_all(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let error = match self.runtime.block_on(self.lake.store.get_ranges(&self.key, ranges)) {
-            Ok(data) => return Ok(data),
+        let found = self.runtime.block_on(self.lake.store.get_ranges(&self.object.location, ranges));
+        found.map_err(|error| self.unreadable(|_| self.lake.failed("read", &self.object.location, error)))
+    }
+
+    /// Why a part of the file cannot be used: because it is not what was seen any more, or else because of `fault`.
+    fn unreadable(&self, fault: impl FnOnce(&str) -> Error) -> Error {
+        let (file, seen) = (self.url(), &self.object);
+        match self.runtime.block_on(self.lake.head(&seen.location)) {
             Err(error) => error,
-        };
-        // Who opens a file knows that it was there, and how large it was.
-        let file = format!("{}/{}", self.lake.url(), self.key);
-        match self.runtime.block_on(self.lake.head(&self.key))? {
-            None => Err(Error::integrity(format!("{file} is not there any more")).with_hint(MEND)),
-            Some(now) if now.size != self.size => {
-                Err(Error::integrity(format!("{file} has {} bytes, not {}", now.size, self.size)).with_hint(MEND))
+            Ok(None) => Error::integrity(format!("{file} is not there any more")).with_hint(MEND),
+            Ok(Some(now)) if is_another(seen, &now) => Error::held(format!("{file} was replaced while it was read"))
+                .with_hint("nothing is wrong with it: run this again"),
+            Ok(Some(now)) if now.size != seen.size => {
+                Error::integrity(format!("{file} has {} bytes, not {}", now.size, seen.size)).with_hint(MEND)
             }
-            Some(_) => Err(self.lake.failed("read", &self.key, error)),
+            Ok(Some(_)) => fault(&file),
         }
+    }
+
+    fn damaged(&self, error: ParquetError) -> Error {
+        self.unreadable(|file| Error::integrity(format!("{file} is damaged")).caused_by(error).with_hint(MEND))
+    }
+
+    fn misfit(&self, Misfit { what, query }: Misfit) -> Error {
+        self.unreadable(|file| {
+            let query = query.replace("FILE", &format!("'{file}'"));
+            Error::integrity(format!("{file} {what}: another program has written it")).with_hint(format!(
+                "rewrite it, in DuckDB with COPY ({query}) TO '{file}' (FORMAT parquet), or restore it from a backup"
+            ))
+        })
     }
 
     /// The bytes of each range. Where they lie together, which they do where all columns are read, they are fetched at
@@ -226,7 +326,7 @@ impl Source {
     fn ranges(&mut self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
         let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
-        if end > self.size {
+        if end > self.object.size {
             return Err(self.damaged(ParquetError::EOF("a part lies past the end of the file".to_owned())));
         }
         if !self.has(start..end) {
@@ -236,7 +336,7 @@ impl Source {
             }
             // The one before it goes first.
             self.window = Bytes::new();
-            self.window = self.fetch(start..end.max(start.saturating_add(WINDOW_BYTES)).min(self.size))?;
+            self.window = self.fetch(start..end.max(start.saturating_add(WINDOW_BYTES)).min(self.object.size))?;
             self.window_start = start;
         }
         ranges.iter().map(|range| self.in_window(range)).collect()
@@ -256,8 +356,8 @@ impl Source {
         }
     }
 
-    fn metadata(&mut self, size: u64) -> Result<Arc<ParquetMetaData>> {
-        let mut decoder = ParquetMetaDataPushDecoder::try_new(size).map_err(|error| self.damaged(error))?;
+    fn metadata(&mut self) -> Result<Arc<ParquetMetaData>> {
+        let mut decoder = ParquetMetaDataPushDecoder::try_new(self.object.size).map_err(|error| self.damaged(error))?;
         loop {
             match decoder.try_decode().map_err(|error| self.damaged(error))? {
                 DecodeResult::Data(metadata) => return Ok(Arc::new(metadata)),
@@ -269,10 +369,100 @@ impl Source {
             }
         }
     }
+}
 
-    fn damaged(&self, error: ParquetError) -> Error {
-        Error::integrity(format!("{}/{} is not a file that this program wrote", self.lake.url(), self.key))
-            .caused_by(error)
-            .with_hint(MEND)
+/// Whether an object has taken the place of the one that was seen. Listings of some stores have ETags without quotes.
+fn is_another(seen: &ObjectMeta, now: &ObjectMeta) -> bool {
+    let bare = |object: &ObjectMeta| object.e_tag.as_deref().map(|tag| tag.trim_matches('"').to_owned());
+    seen.e_tag.is_some() && bare(seen) != bare(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::lake::samples::rows;
+    use crate::lake::{Lifetime, SortedReader, encode};
+
+    const TABLE: Table = Table::Messages;
+
+    async fn put(lake: &Lake, key: &Path, conversations: u32) -> ObjectMeta {
+        lake.put(key, encode(TABLE, Lifetime::Passing, &[rows(TABLE, 0..conversations)], &[]).unwrap()).await.unwrap();
+        lake.head(key).await.unwrap().unwrap()
+    }
+
+    /// Reads a file that was found as `seen`, to its end.
+    fn read(lake: &Lake, seen: &ObjectMeta, runtime: &Handle, meanwhile: impl FnOnce()) -> Result<usize> {
+        let mut reader = SortedReader::open(lake, TABLE, seen, runtime)?;
+        let mut rows = reader.next_batch()?.map_or(0, |batch| batch.num_rows());
+        meanwhile();
+        while let Some(batch) = reader.next_batch()? {
+            rows += batch.num_rows();
+        }
+        Ok(rows)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_was_replaced_since_it_was_seen_is_not_called_damaged() {
+        let (lake, key) = (Lake::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
+        // Larger and smaller ones, so that what is read is past the end, or in the middle; and some that are read in parts.
+        for (before, after) in [(10, 900), (900, 10), (40_000, 39_000), (40_000, 39_999)] {
+            let seen = put(&lake, &key, before).await;
+            put(&lake, &key, after).await;
+            let (own, runtime) = (lake.clone(), Handle::current());
+            let task = tokio::task::spawn_blocking(move || {
+                let counted = FileReader::count_rows(&own, seen.clone(), &runtime).unwrap();
+                assert_eq!(counted.0, u64::from(after) * 2, "a footer is looked at again");
+                read(&own, &seen, &runtime, || ()).unwrap_err()
+            });
+            let error = task.await.unwrap();
+            assert_eq!(error.kind(), Kind::Held, "{before} {after}: {error:?}");
+            assert!(error.to_string().contains("replaced"), "{error}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_is_replaced_while_it_is_read_is_not_called_damaged() {
+        let (lake, key) = (Lake::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
+        let seen = put(&lake, &key, 40_000).await;
+        let (own, runtime) = (lake.clone(), Handle::current());
+        let task = tokio::task::spawn_blocking(move || {
+            assert_eq!(read(&own, &seen, &runtime, || ()).unwrap(), 80_000);
+            let other = encode(TABLE, Lifetime::Lasting, &[rows(TABLE, 0..41_000)], &[]).unwrap();
+            read(&own, &seen, &runtime, || runtime.block_on(own.put(&key, other)).unwrap()).unwrap_err()
+        });
+        let error = task.await.unwrap();
+        assert_eq!(error.kind(), Kind::Held, "{error:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_very_file_that_was_seen_is_damaged_if_it_cannot_be_read() {
+        let (lake, key) = (Lake::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
+        let whole = encode(TABLE, Lifetime::Lasting, &[rows(TABLE, 0..900)], &[]).unwrap();
+        let mut torn = whole.clone();
+        torn.truncate(whole.len() - 9);
+        let mut flipped = whole;
+        flipped.iter_mut().skip(9).take(200).for_each(|byte| *byte = !*byte);
+        for damaged in [Vec::new(), b"PAR1".to_vec(), torn, flipped] {
+            lake.put(&key, damaged).await.unwrap();
+            let seen = lake.head(&key).await.unwrap().unwrap();
+            let (own, runtime) = (lake.clone(), Handle::current());
+            let task = tokio::task::spawn_blocking(move || read(&own, &seen, &runtime, || ()).unwrap_err());
+            let error = task.await.unwrap();
+            assert_eq!(
+                (error.kind(), error.to_string().as_str()),
+                (Kind::Integrity, "memory/x is damaged"),
+                "{error:?}"
+            );
+            assert!(error.hint().unwrap().contains("backup"));
+        }
+        let seen = lake.head(&key).await.unwrap().unwrap();
+        lake.delete(vec![key]).await.unwrap();
+        let (own, runtime) = (lake.clone(), Handle::current());
+        let task = tokio::task::spawn_blocking(move || read(&own, &seen, &runtime, || ()).unwrap_err());
+        assert!(task.await.unwrap().to_string().contains("is not there any more"));
     }
 }

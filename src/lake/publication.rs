@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Extent;
+use crate::error::{Error, Result};
 use crate::layout::FlushId;
 use crate::model::{CreatedDate, PerTable};
 
@@ -19,6 +20,17 @@ pub struct Publication {
     pub number: u64,
     /// What becomes of which date.
     pub dates: BTreeMap<CreatedDate, Replacement>,
+}
+
+impl Publication {
+    /// When the newest of its objects was written.
+    ///
+    /// # Errors
+    /// If it has none, which is a bug.
+    pub fn written_at(&self) -> Result<DateTime<Utc>> {
+        let newest = self.dates.values().map(|it| it.written_at).max();
+        newest.ok_or_else(|| Error::bug("a write intent names no date"))
+    }
 }
 
 /// The new objects of one date.

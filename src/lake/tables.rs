@@ -92,6 +92,22 @@ impl Tables {
         Ok((objects, others))
     }
 
+    /// The number of the newest publication that any Delta table has taken up; 0 if there is none. A checkpoint has named
+    /// it, so a lake whose newest checkpoint has a lower number has lost some.
+    ///
+    /// # Errors
+    /// If the store fails, or a table's log is damaged.
+    pub async fn taken_up(&self) -> Result<u64> {
+        let Some(delta) = self.delta.clone() else { return Ok(0) };
+        // One after the other: the engine takes threads of the same few while this one waits for it.
+        let task = tokio::task::spawn_blocking(move || {
+            let numbers = PerTable::try_from_fn(|table| delta.get(table).taken_up())?;
+            let newest = Table::ALL.iter().filter_map(|table| *numbers.get(*table)).max();
+            Ok::<_, Error>(newest.unwrap_or(0))
+        });
+        task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))?
+    }
+
     /// Forgets what was seen of the tables, so that the next look shows what they are by then.
     pub fn look_again(&self) {
         for table in Table::ALL {

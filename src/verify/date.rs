@@ -71,8 +71,16 @@ fn read(
             continue;
         };
         found.count_file(object.size);
-        match Rows::open(lake, table, object.location.clone(), object.size, runtime) {
-            Ok(rows) => files.push(rows),
+        match Rows::open(lake, table, object, runtime) {
+            Ok(rows) => {
+                if rows.are_sorted_here() {
+                    found.note(Check::UniqueAndSorted, Some(&rows.key), || {
+                        "is not sorted: another program has written it; the next compaction of its date sorts it"
+                            .to_owned()
+                    });
+                }
+                files.push(rows);
+            }
             Err(error) => found.unreadable(date, error)?,
         }
     }

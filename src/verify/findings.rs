@@ -35,11 +35,13 @@ pub enum Check {
     MessageCount,
     /// What the checkpoint names as landed is there, as it says.
     Landed,
+    /// No table is newer than the lake's own state.
+    State,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 10] = [
+    pub const ALL: [Check; 11] = [
         Check::Readable,
         Check::AllTables,
         Check::NothingElse,
@@ -50,6 +52,7 @@ impl Check {
         Check::Indexes,
         Check::MessageCount,
         Check::Landed,
+        Check::State,
     ];
 
     /// The promise, in words.
@@ -65,6 +68,7 @@ impl Check {
             Check::Indexes => "the indexes of a conversation's rows count from 0 without a gap",
             Check::MessageCount => "message_count is the number of the messages",
             Check::Landed => "what the checkpoint names as landed is there, as it says",
+            Check::State => "no table is newer than the lake's _state",
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::model::{CreatedDate, Table, big_ints, column, from_micros, texts};
 const HASHES: u64 = if cfg!(test) { 7 } else { 8 << 20 };
 
 /// How often a file is read that a run replaces meanwhile.
-const TRIES: usize = 4;
+const TRIES: usize = 16;
 
 /// Where a copy is, and what tells how late a version it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,9 +176,7 @@ impl Ids<'_> {
     ) -> Result<()> {
         let found = self.tables.of_date(date, self.runtime)?;
         let Some(object) = found.get(table) else { return Ok(()) };
-        let key = object.location.clone();
-        let mut file =
-            FileReader::open_columns(self.lake, table, key, object.size, Some(columns), self.runtime.clone())?;
+        let mut file = FileReader::open_columns(self.lake, table, object, columns, self.runtime)?;
         while let Some(batch) = file.next_batch()? {
             look(date, &batch);
         }

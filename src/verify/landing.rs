@@ -13,31 +13,26 @@ use crate::lake::{Lake, Landed, LandedObject, Ledger};
 use crate::layout;
 use crate::model::{CreatedDate, RunId, Table, from_micros};
 
-/// How often the newest checkpoint is looked at again where it has been outrun meanwhile.
-const TRIES: usize = 4;
-
 /// Checks every landing object that the newest checkpoint names, and counts the others.
 ///
 /// # Errors
 /// Where the store fails, or the checkpoint is damaged.
 pub(super) async fn verify(lake: &Lake, found: &mut Verification) -> Result<()> {
-    for attempt in 1..=TRIES {
-        let ledger = Ledger::load(lake).await?;
-        let (lake_read, objects) = (lake.clone(), ledger.state().landed.iter().flat_map(Landed::objects).collect());
-        let (url, runtime) = (lake.url().to_owned(), Handle::current());
-        let task = tokio::task::spawn_blocking(move || read(&lake_read, objects, Verification::of(&url), &runtime));
-        let landed = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))??;
-        let outrun = Ledger::load(lake).await?.number() != ledger.number();
-        if landed.findings() > 0 && outrun && attempt < TRIES {
-            continue;
-        }
-        let known = ledger.state().landed_keys();
-        let mut there = lake.list(layout::landing());
-        while let Some(object) = there.try_next().await? {
-            found.unnamed_files += u64::from(!known.contains(&object.location));
-        }
-        found.merge(landed);
-        return Ok(());
+    let ledger = Ledger::load(lake).await?;
+    let objects: Vec<_> = ledger.state().landed.iter().flat_map(Landed::objects).collect();
+    found.landed_files += u64::try_from(objects.len()).map_err(|_| Error::bug("more files than can be counted"))?;
+    found.landed_rows += objects.iter().map(|object| object.rows).sum::<u64>();
+    let (lake_read, runtime) = (lake.clone(), Handle::current());
+    let task = tokio::task::spawn_blocking(move || faults(&lake_read, objects, &runtime));
+    let faults = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))??;
+    // What was compacted meanwhile is deleted: only what is still named by now has to be there.
+    let known = Ledger::load(lake).await?.state().landed_keys();
+    for (object, fault) in faults.into_iter().filter(|(object, _)| known.contains(&object.key)) {
+        found.note(Check::Landed, Some(&object.key), || fault);
+    }
+    let mut there = lake.list(layout::landing());
+    while let Some(object) = there.try_next().await? {
+        found.unnamed_files += u64::from(!known.contains(&object.location));
     }
     Ok(())
 }
@@ -72,15 +67,15 @@ pub(super) async fn give_up_damaged(lake: &Lake, ledger: &mut Ledger, run: &RunI
     Ok(damaged.len() as u64)
 }
 
-fn read(lake: &Lake, objects: Vec<LandedObject>, mut found: Verification, runtime: &Handle) -> Result<Verification> {
+/// The landing objects with which something is wrong, and what.
+fn faults(lake: &Lake, objects: Vec<LandedObject>, runtime: &Handle) -> Result<Vec<(LandedObject, String)>> {
+    let mut faults = Vec::new();
     for object in objects {
-        found.landed_files += 1;
-        found.landed_rows += object.rows;
         if let Some(fault) = fault(lake, &object, runtime)? {
-            found.note(Check::Landed, Some(&object.key), || fault);
+            faults.push((object, fault));
         }
     }
-    Ok(found)
+    Ok(faults)
 }
 
 /// What is wrong with one landing object.
@@ -90,7 +85,7 @@ fn fault(lake: &Lake, object: &LandedObject, runtime: &Handle) -> Result<Option<
     if there.size != *bytes {
         return Ok(Some(format!("has {} bytes, not {bytes}", there.size)));
     }
-    let counted = Rows::open(lake, *table, key.clone(), there.size, runtime).and_then(|file| count(file, *date));
+    let counted = Rows::open(lake, *table, &there, runtime).and_then(|file| count(file, *date));
     match counted {
         Ok((read, _)) if read != *rows => Ok(Some(format!("has {read} rows, not {rows}"))),
         Ok((_, Some(id))) => Ok(Some(format!("has conversation {id} of another date"))),

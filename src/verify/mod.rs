@@ -84,7 +84,32 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
         });
     }
     landing::verify(lake, &mut found).await?;
+    state(lake, &tables, &mut found).await?;
     Ok((found, doubles))
+}
+
+/// Makes sure that `_state` is as new as the tables.
+async fn state(lake: &Lake, tables: &Tables, found: &mut Verification) -> Result<()> {
+    // In this order: a run that commits in between has named first what it brings into tables.
+    let taken_up = tables.taken_up().await?;
+    let number = Ledger::load(lake).await?.number();
+    if taken_up > number {
+        found.note(Check::State, None, || state_is_behind(lake, taken_up, number).to_string());
+    }
+    Ok(())
+}
+
+/// That Delta tables have taken up commit `taken_up`, though the newest checkpoint is `number`: `_state` was restored from a
+/// backup, say. New commits would be taken for those that the tables have, and be lost.
+pub fn state_is_behind(lake: &Lake, taken_up: u64, number: u64) -> Error {
+    let url = lake.url();
+    Error::integrity(format!(
+        "the tables of the lake {url} are newer than its _state: they have commit {taken_up}, its newest checkpoint is {number}"
+    ))
+    .with_hint(
+        "nothing was changed; restore the tables from the same backup as _state, or keep them: `verify --repair` numbers \
+         the next commits after theirs, and the next sync fetches again what changed since the checkpoint",
+    )
 }
 
 /// Checks a lake and mends what can be mended: of every conversation that is under more than one date, all but the newest

@@ -1,18 +1,19 @@
 //! The rows of one file, one after the other, as far as the checks look at them. Every column is read.
 
 use arrow_array::{Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::lake::{FileReader, Lake};
+use crate::lake::{Lake, SortedReader};
 use crate::model::{Table, big_ints, column, ints, texts, times};
 
 /// A file being read.
 pub(super) struct Rows {
     table: Table,
     pub(super) key: Path,
-    reader: FileReader,
+    reader: SortedReader,
     block: Option<Block>,
     row: usize,
     /// How many rows were read.
@@ -44,15 +45,20 @@ pub(super) struct Row<'a> {
 }
 
 impl Rows {
-    /// Opens the file at `key`, which has `size` bytes.
+    /// Opens the file that was found as `object`.
     ///
     /// # Errors
-    /// Kind `Integrity` where it is no file of `table`.
-    pub(super) fn open(lake: &Lake, table: Table, key: Path, size: u64, runtime: &Handle) -> Result<Self> {
-        let reader = FileReader::open(lake, table, key.clone(), size, runtime.clone())?;
-        let mut rows = Rows { table, key, reader, block: None, row: 0, read: 0 };
+    /// Kind `Integrity` where it is no file of `table`, kind `Held` where it was replaced meanwhile.
+    pub(super) fn open(lake: &Lake, table: Table, object: &ObjectMeta, runtime: &Handle) -> Result<Self> {
+        let reader = SortedReader::open(lake, table, object, runtime)?;
+        let mut rows = Rows { table, key: object.location.clone(), reader, block: None, row: 0, read: 0 };
         rows.fill()?;
         Ok(rows)
+    }
+
+    /// Whether the file has them in another order.
+    pub(super) fn are_sorted_here(&self) -> bool {
+        self.reader.sorts()
     }
 
     /// Whose rows they are.

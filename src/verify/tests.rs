@@ -270,10 +270,10 @@ async fn of_a_conversation_under_several_dates_the_newest_copy_stays() {
     assert_eq!((broken(&found), found.removed_copies), (vec![], 7));
     let left = async |day| {
         let key = layout::table_object(Table::Conversations, date(day));
-        let size = lake.head(&key).await.unwrap().unwrap().size;
+        let object = lake.head(&key).await.unwrap().unwrap();
         let (lake, runtime) = (lake.clone(), Handle::current());
         let read = tokio::task::spawn_blocking(move || {
-            let mut file = rows::Rows::open(&lake, Table::Conversations, key, size, &runtime).unwrap();
+            let mut file = rows::Rows::open(&lake, Table::Conversations, &object, &runtime).unwrap();
             let mut ids = Vec::new();
             while let Some(row) = file.head() {
                 ids.push(row.id.to_owned());

@@ -1,6 +1,7 @@
 """Who reads a lake: every engine that can be had sees the same tables, and `views` is right before a compaction too."""
 
 import json
+import re
 import shutil
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import polars
 import pyarrow
 import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 from chdb import session
 from conftest import ROOT, assert_latest, page, run, served_pages
@@ -245,3 +247,24 @@ def test_where_an_engine_cannot_read_it_says_so(command, serve, lake):
     for engine in ("athena", "bigquery", "snowflake"):
         refused = command("views", None, "--engine", engine, code=2)
         assert "cannot read the lake" in refused.stderr and "hint: " in refused.stderr and not refused.stdout
+
+
+@pytest.mark.parametrize("kept_as", ["parquet", "delta"])
+def test_no_file_has_an_encoding_that_spark_3_3_cannot_read_and_each_names_its_writer(simulate, command, lake, kept_as):
+    api = simulate("--conversations", 430, "--days", 6, "--messages", 6)
+    command("sync", api, "--format", kept_as)
+    api.advance(hours=30)
+    command("export", api, "--flush-conversations", 20)
+    read = {"PLAIN", "RLE", "BIT_PACKED", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "DELTA_BINARY_PACKED"}
+    for folder in [*TABLES, *(f"_landing/{table}" for table in TABLES)]:
+        paths = list(Path(lake, folder).glob("created_date=*/*.parquet"))
+        assert paths, folder
+        for path in paths:
+            metadata = pyarrow.parquet.ParquetFile(path).metadata
+            columns = [metadata.row_group(group).column(number)
+                       for group in range(metadata.num_row_groups) for number in range(metadata.num_columns)]
+            assert all(set(column.encodings) <= read for column in columns), path
+            # As parquet-java takes it apart.
+            form = r"(.*?)\s+version\s*(?:([^(]*?)\s*(?:\(\s*build\s*([^)]*?)\s*\))?)?"
+            application, version, build = re.fullmatch(form, metadata.created_by).groups()
+            assert application == "decagon-lake" and version and build

@@ -82,6 +82,7 @@ def test_beside_a_run_that_replaces_what_is_read_nothing_is_alarmed(simulate, co
         )
         while running.poll() is None:
             command("verify")
+            command("status")
         assert running.returncode == 0
     assert_exact(lake, api.conversations(), read)
     command("verify")

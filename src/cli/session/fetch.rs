@@ -148,7 +148,7 @@ pub(in crate::cli) async fn backfill(args: &BackfillArgs, context: &Context) -> 
 
 /// `sync`: export, then compact.
 pub(in crate::cli) async fn sync(args: &SyncArgs, context: &Context) -> Result<RunReport> {
-    let compacting = Compacting { retain: args.keep.retain, every_pages: args.compact_every };
+    let compacting = Compacting { retain: args.keep.retain()?, every_pages: args.compact_every };
     fetch("sync", &Ask::Changes(&args.export), Some(compacting), context).await
 }
 

@@ -11,8 +11,6 @@ use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::engine_data::FilteredEngineData;
 use delta_kernel::expressions::Scalar;
 use delta_kernel::schema::DataType as DeltaType;
-use delta_kernel::transaction::create_table::create_table;
-use delta_kernel::transaction::data_layout::DataLayout;
 use delta_kernel::transaction::{CommitResult, Transaction, UpdateTableOperation};
 use delta_kernel::{FileMeta, KernelError, SnapshotRef};
 use delta_kernel_default_engine::build_add_file_metadata;
@@ -64,7 +62,7 @@ impl DeltaTable {
             match standing {
                 Standing::Has => return Ok(Change::Made),
                 Standing::Outrun(place) => return Ok(Change::Outrun(place)),
-                Standing::Ready(None) => self.create()?,
+                Standing::Ready(None) => self.create(publication.written_at()?)?,
                 Standing::Ready(Some(seen)) => {
                     if self.commit(&seen, publication)? {
                         return Ok(Change::Made);
@@ -100,9 +98,7 @@ impl DeltaTable {
 
     /// Whether the table has taken up a publication, or a later one.
     fn has(&self, seen: &Seen, publication: &Publication) -> Result<bool> {
-        let newest = seen.snapshot.get_app_id_version(&self.application, &self.engine);
-        let newest = newest.map_err(|error| self.failed("read", error))?;
-        Ok(newest.is_some_and(|newest| u64::try_from(newest).is_ok_and(|newest| newest >= publication.number)))
+        Ok(self.taken_up_by(&seen.snapshot)?.is_some_and(|newest| newest >= publication.number))
     }
 
     /// Where the table has not what a publication was made of.
@@ -114,19 +110,6 @@ impl DeltaTable {
         };
         let (date, _) = publication.dates.iter().find(differs)?;
         Some(format!("{} at {date}", self.table.name()))
-    }
-
-    /// Makes a table without rows.
-    fn create(&self) -> Result<()> {
-        let made = create_table(&self.url, self.schema()?, CREATED_BY, false)
-            .with_data_layout(DataLayout::partitioned([layout::PARTITION]))
-            .build(&self.engine, Box::new(FileSystemCommitter::new()))
-            .and_then(|table| table.commit(&self.engine));
-        match made {
-            // Where another one came first, that is looked at next.
-            Ok(_) | Err(KernelError::TableAlreadyExistsAtPath(_)) => Ok(()),
-            Err(error) => Err(self.failed("make", error)),
-        }
     }
 
     fn transaction(&self, seen: &Seen, publication: &Publication) -> delta_kernel::KernelResult<Transaction> {

@@ -6,6 +6,7 @@
 //! other programs have committed stays. Must not know: what publications are for.
 
 mod commit;
+mod create;
 mod vacuum;
 
 pub(super) use commit::Standing;
@@ -35,7 +36,7 @@ use crate::model::{CreatedDate, Table};
 /// committed to it since.
 const RESTORE: &str = "bring the table back to the version before with that program (RESTORE); its history tells which";
 /// The same of a date. There may have been commits to others since, which RESTORE would undo in this table alone.
-pub const FETCH_AGAIN: &str = "delete the rows of that date from all four tables with that program, and fetch it again with \
+const FETCH_AGAIN: &str = "delete the rows of that date from all four tables with that program, and fetch it again with \
     `backfill --timestamp-filter created_at` and `compact`";
 
 /// One of a lake's tables. Its functions block, and must not be called on an async thread.
@@ -45,6 +46,7 @@ pub(super) struct DeltaTable {
     /// Under which name its transactions are numbered: no other lake's, not even of one that was here before.
     application: String,
     url: String,
+    runtime: Handle,
     engine: DefaultEngine<TokioMultiThreadExecutor>,
     seen: Mutex<Option<Seen>>,
 }
@@ -64,13 +66,13 @@ impl fmt::Debug for DeltaTable {
 
 impl DeltaTable {
     pub(super) fn new(lake: &Lake, table: Table, application: String, runtime: Handle) -> Self {
-        let executor = Arc::new(TokioMultiThreadExecutor::new(runtime));
+        let executor = Arc::new(TokioMultiThreadExecutor::new(runtime.clone()));
         let engine = DefaultEngineBuilder::new(Arc::clone(&lake.store)).with_task_executor(executor).build();
         // The lake's store begins where the lake does. The host's name is one of those whose listings the engine does not
         // take to be in order: those of local disks are not, and it asks only URLs that it opens by itself.
         let host = if lake.folder.is_some() { "disk--x-s3" } else { "store" };
         let url = format!("lake://{host}/{}/", layout::table_folder(table));
-        DeltaTable { lake: lake.clone(), table, application, url, engine, seen: Mutex::new(None) }
+        DeltaTable { lake: lake.clone(), table, application, url, runtime, engine, seen: Mutex::new(None) }
     }
 
     /// The object that a date has.
@@ -123,16 +125,40 @@ impl DeltaTable {
         Ok(cached.clone())
     }
 
-    /// Reads what the log says by now, where `before` is what it said.
-    fn read(&self, before: Option<Seen>) -> Result<Option<Seen>> {
-        let snapshot = match &before {
-            Some(seen) => Snapshot::builder_from(Arc::clone(&seen.snapshot)).build(&self.engine),
+    /// The newest version of the table, where `before` is an earlier one; `None` if there is no table.
+    fn snapshot(&self, before: Option<&SnapshotRef>) -> Result<Option<SnapshotRef>> {
+        let snapshot = match before {
+            Some(before) => Snapshot::builder_from(Arc::clone(before)).build(&self.engine),
             None => Snapshot::builder_for(&self.url).build(&self.engine),
         };
-        let snapshot = match snapshot {
-            Err(KernelError::EmptyLog) => return Ok(None),
-            other => other.map_err(|error| self.failed("read", error))?,
-        };
+        match snapshot {
+            Err(KernelError::EmptyLog) => Ok(None),
+            other => other.map(Some).map_err(|error| self.failed("read", error)),
+        }
+    }
+
+    /// The number of the newest publication that the table has taken up by now.
+    ///
+    /// # Errors
+    /// If the store fails, or the log is damaged.
+    pub(super) fn taken_up(&self) -> Result<Option<u64>> {
+        match self.snapshot(None)? {
+            Some(snapshot) => self.taken_up_by(&snapshot),
+            None => Ok(None),
+        }
+    }
+
+    /// The same of one version of the table.
+    fn taken_up_by(&self, snapshot: &SnapshotRef) -> Result<Option<u64>> {
+        let newest = snapshot.get_app_id_version(&self.application, &self.engine);
+        let newest = newest.map_err(|error| self.failed("read", error))?;
+        let number = newest.map(u64::try_from).transpose();
+        number.map_err(|_| self.altered("has a negative transaction number of this lake".to_owned()))
+    }
+
+    /// Reads what the log says by now, where `before` is what it said.
+    fn read(&self, before: Option<Seen>) -> Result<Option<Seen>> {
+        let Some(snapshot) = self.snapshot(before.as_ref().map(|seen| &seen.snapshot))? else { return Ok(None) };
         if let Some(before) = before.filter(|before| before.snapshot.version() == snapshot.version()) {
             return Ok(Some(before));
         }

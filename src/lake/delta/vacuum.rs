@@ -1,7 +1,7 @@
 //! Finds the objects that a Delta table has no use for any more: those that a commit has removed, those that no commit has
 //! ever named, and what a checkpoint of the log has summed up long ago.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -19,6 +19,8 @@ use crate::model::{PerTable, Table};
 const READS_AT_ONCE: usize = 8;
 /// For how long the log goes back at least, as with other writers (`delta.logRetentionDuration`).
 const LOG_DAYS: i64 = 30;
+/// For how long a file stays at least that no commit names: another writer may be about to commit it.
+const UNCOMMITTED_HOURS: i64 = 1;
 
 /// What is looked for in a commit.
 #[derive(Deserialize)]
@@ -32,7 +34,8 @@ struct Removed {
 }
 
 impl DeltaTable {
-    /// The objects of `table` that were there before `since`, and that it has not had at any time after.
+    /// The objects of `table` that were there before `since`, and that it has not had at any time after. Those that no
+    /// commit has ever named are at least an hour old.
     ///
     /// # Errors
     /// Where the store fails.
@@ -57,33 +60,55 @@ impl DeltaTable {
             .filter(|object| {
                 object.last_modified < since && is_data(&object.location) && !known.contains(&object.location)
             })
-            .map(|object| object.location)
             .collect();
         if !expired.is_empty() {
-            let kept = own.removed_since(&log, since).await?;
-            expired.retain(|key| !kept.contains(key));
+            let uncommitted = now - chrono::Duration::hours(UNCOMMITTED_HOURS);
+            let Some(removed) = own.removed_since(&log, since.min(uncommitted)).await? else { return Ok(Vec::new()) };
+            expired.retain(|object| match removed.get(&object.location) {
+                Some(removed_at) => *removed_at < since,
+                // Removed long ago, or never named.
+                None => object.last_modified < uncommitted,
+            });
         }
+        let mut expired: Vec<_> = expired.into_iter().map(|object| object.location).collect();
         expired.extend(summed_up(&log, since.min(now - chrono::Duration::days(LOG_DAYS))));
         Ok(expired)
     }
 
-    /// The objects that the commits since then have removed.
-    async fn removed_since(&self, log: &[ObjectMeta], since: DateTime<Utc>) -> Result<HashSet<Path>> {
+    /// The objects that the commits since then have removed, and when; `None` if another program has removed a part of the
+    /// log meanwhile, so that it is not known.
+    async fn removed_since(
+        &self,
+        log: &[ObjectMeta],
+        since: DateTime<Utc>,
+    ) -> Result<Option<HashMap<Path, DateTime<Utc>>>> {
         let commits = log.iter().filter(|object| object.last_modified >= since && is_commit(&object.location));
         let read = commits.map(|object| async move {
-            let body = self.lake.get(&object.location).await?.unwrap_or_default();
+            let Some(body) = self.lake.get(&object.location).await? else { return Ok(None) };
             let mut removed = Vec::new();
             for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 let action: Action = self.lake.parse(&object.location, line)?;
                 if let Some(Removed { path }) = action.remove {
                     let path = format!("{}/{path}", layout::table_folder(self.table));
-                    removed.extend(Path::from_url_path(path).ok());
+                    removed.extend(Path::from_url_path(path).ok().map(|path| (path, object.last_modified)));
                 }
             }
-            Ok::<_, Error>(removed)
+            Ok::<_, Error>(Some(removed))
         });
-        let read: Vec<Vec<_>> = stream::iter(read.collect::<Vec<_>>()).buffered(READS_AT_ONCE).try_collect().await?;
-        Ok(read.into_iter().flatten().collect())
+        let read: Vec<Option<Vec<_>>> =
+            stream::iter(read.collect::<Vec<_>>()).buffered(READS_AT_ONCE).try_collect().await?;
+        let mut newest = HashMap::new();
+        for commit in read {
+            let Some(removed) = commit else {
+                tracing::warn!("the log of {} is being cut by another program: nothing is removed this time", self.url);
+                return Ok(None);
+            };
+            for (path, removed_at) in removed {
+                let known = newest.entry(path).or_insert(removed_at);
+                *known = removed_at.max(*known);
+            }
+        }
+        Ok(Some(newest))
     }
 }
 
@@ -109,4 +134,32 @@ fn summed_up(log: &[ObjectMeta], since: DateTime<Utc>) -> Vec<Path> {
 /// The version of the table that a part of its log is of.
 fn version(key: &Path) -> Option<u64> {
     key.filename()?.split_once('.')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::lake::Lake;
+
+    #[tokio::test]
+    async fn of_a_log_that_is_cut_meanwhile_nothing_is_said() {
+        let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
+        let table = DeltaTable::new(&lake, Table::Tags, "test".to_owned(), Handle::current());
+        let key = layout::numbered(&layout::delta_log(Table::Tags), 1);
+        let removal = "{\"remove\":{\"path\":\"created_date=2024-01-01/x.parquet\"}}\n";
+        lake.put(&key, removal).await.unwrap();
+        let log = [lake.head(&key).await.unwrap().unwrap()];
+        let removed = table.removed_since(&log, DateTime::UNIX_EPOCH).await.unwrap().unwrap();
+        assert_eq!(
+            removed.into_iter().collect::<Vec<_>>(),
+            [(Path::from("tags/created_date=2024-01-01/x.parquet"), log[0].last_modified)]
+        );
+        lake.delete(vec![key]).await.unwrap();
+        assert_eq!(table.removed_since(&log, DateTime::UNIX_EPOCH).await.unwrap(), None);
+    }
 }

@@ -1,0 +1,150 @@
+//! What a Parquet file may look like that another program has written in the place of a table file, and how its rows become
+//! the table's.
+//!
+//! Columns count by name, in any order and nullability; their types have to hold the same values. What lets no doubt is
+//! converted (times of another precision, whole numbers of another width, numbers that pandas made floats, text without its
+//! annotation). What would lose something is refused, and the refusal says how to rewrite the file. Must not know: where
+//! files come from.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float64Type;
+use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, new_null_array};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
+
+use crate::layout::PARTITION;
+use crate::model::{Kind, Table, column};
+
+/// How pandas calls the columns in which it keeps the numbers of rows.
+const PANDAS_INDEX: &str = "__index_level_";
+/// A value that does not fit is an error, not null.
+const EXACTLY: CastOptions<'static> =
+    CastOptions { safe: false, format_options: arrow_cast::display::FormatOptions::new() };
+
+/// How a file differs from what its table needs, and what can be done about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Misfit {
+    /// What follows the file's name: "has no column notes".
+    pub(super) what: String,
+    /// What to make of the file instead: DuckDB's SQL, in which FILE stands for it.
+    pub(super) query: String,
+}
+
+impl Misfit {
+    fn new(what: String, columns: &str) -> Self {
+        Misfit { what, query: format!("SELECT {columns} FROM FILE") }
+    }
+}
+
+/// Makes sure that a file with these columns can become rows of `table`.
+///
+/// # Errors
+/// How it differs, if it cannot.
+pub(super) fn check(table: Table, found: &Schema) -> Result<(), Misfit> {
+    let wanted = table.schema();
+    for (position, field) in found.fields().iter().enumerate() {
+        let name = field.name();
+        if found.fields().iter().skip(position + 1).any(|other| other.name() == name) {
+            return Err(Misfit::new(format!("has two columns {name}"), "…"));
+        }
+        let is_known = wanted.fields().iter().any(|known| known.name() == name);
+        if !is_known && name != PARTITION && !name.starts_with(PANDAS_INDEX) {
+            let what = format!("has a column {name}, which the table {} lacks", table.name());
+            return Err(Misfit::new(what, &format!("* EXCLUDE (\"{name}\")")));
+        }
+    }
+    for column in table.columns() {
+        let (name, sql) = (column.name, sql_type(column.kind));
+        let Ok(field) = found.field_with_name(name) else {
+            return Err(Misfit::new(format!("has no column {name}"), &format!("*, NULL::{sql} AS {name}")));
+        };
+        if !can_hold(field.data_type(), column.kind) {
+            let what = format!("has a column {name} of type {}, which cannot become {sql}", field.data_type());
+            return Err(Misfit::new(what, &format!("* REPLACE (TRY_CAST({name} AS {sql}) AS {name})")));
+        }
+    }
+    Ok(())
+}
+
+/// The rows of a file that was [checked](check), with the columns that are there in the table's order and types.
+///
+/// # Errors
+/// What value does not fit.
+pub(super) fn apply(table: Table, batch: &RecordBatch) -> Result<RecordBatch, Misfit> {
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in table.schema().fields().iter().zip(table.columns()) {
+        let Some(found) = batch.column_by_name(field.name()) else { continue };
+        let (name, sql) = (column.name, sql_type(column.kind));
+        let fitted = fit(found, field).map_err(|error| {
+            let what = format!("has a value in {name} that cannot become {sql} ({error})");
+            Misfit::new(what, &format!("* REPLACE (TRY_CAST({name} AS {sql}) AS {name})"))
+        })?;
+        if fitted.null_count() > 0 && is_key(field) {
+            let query = format!("SELECT * FROM FILE WHERE {name} IS NOT NULL");
+            return Err(Misfit { what: format!("has a row without {name}"), query });
+        }
+        fields.push(Arc::clone(field));
+        columns.push(fitted);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|error| Misfit::new(format!("cannot be used ({error})"), "*"))
+}
+
+/// Whether rows cannot be told apart, or belong nowhere, without the column.
+fn is_key(field: &Field) -> bool {
+    !field.is_nullable() || [column::RUN_ID, column::SEQ].contains(&field.name().as_str())
+}
+
+/// Whether a file's column can hold values of `kind`, and nothing that is known to be something else.
+fn can_hold(found: &DataType, kind: Kind) -> bool {
+    match (found, kind) {
+        // All there is of it is null: pandas knows no better.
+        (DataType::Null, _) | (DataType::Boolean, Kind::Bool) => true,
+        (DataType::Utf8 | DataType::Binary, Kind::Text | Kind::Json) => true,
+        (found, Kind::Int | Kind::BigInt) => {
+            found.is_integer() || matches!(found, DataType::Float32 | DataType::Float64)
+        }
+        (DataType::Timestamp(_, zone), Kind::Time) => zone.as_deref().is_none_or(|zone| zone == "UTC"),
+        _ => false,
+    }
+}
+
+fn fit(found: &ArrayRef, field: &Field) -> Result<ArrayRef, ArrowError> {
+    let wanted = field.data_type();
+    match found.data_type() {
+        same if same == wanted => Ok(Arc::clone(found)),
+        DataType::Null => Ok(new_null_array(wanted, found.len())),
+        DataType::Float32 | DataType::Float64 => {
+            let numbers = cast_with_options(found, &DataType::Float64, &EXACTLY)?;
+            cast_with_options(&whole(numbers.as_primitive::<Float64Type>())?, wanted, &EXACTLY)
+        }
+        _ => cast_with_options(found, wanted, &EXACTLY),
+    }
+}
+
+/// Numbers that are whole: NaN is what pandas makes of null.
+fn whole(numbers: &Float64Array) -> Result<ArrayRef, ArrowError> {
+    let whole = numbers.iter().map(|number| match number.filter(|number| !number.is_nan()) {
+        Some(number) if number.fract() != 0.0 => Err(ArrowError::CastError(format!("{number} is not whole"))),
+        number => Ok(number),
+    });
+    Ok(Arc::new(whole.collect::<Result<Float64Array, _>>()?))
+}
+
+/// The type of a column as DuckDB calls it.
+fn sql_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text | Kind::Json => "VARCHAR",
+        Kind::Int => "INTEGER",
+        Kind::BigInt => "BIGINT",
+        Kind::Bool => "BOOLEAN",
+        Kind::Time => "TIMESTAMPTZ",
+    }
+}
+
+/// The type that a column of 96 bits is read as, which Spark writes times in: nanoseconds would overflow.
+pub(super) fn of_96_bits() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, None)
+}
