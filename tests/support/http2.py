@@ -86,10 +86,6 @@ class Http2:
         connection.requests += 1
         self.meet(self, connection, number)(self, connection, event.stream_id, path)
 
-    def gaps(self):
-        """The seconds between the requests."""
-        return [later - earlier for earlier, later in zip(self.times, self.times[1:])]
-
     def stop(self):
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
