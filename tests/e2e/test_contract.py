@@ -671,7 +671,8 @@ ODD = {
 
 
 # What is read from another type, and is kept as it came too.
-READ = {("number", '"4"'): 4, ("boolean", '"true"'): True, ("boolean", "0"): False}
+READ = {("number", '"4"'): 4, ("boolean", '"true"'): True, ("boolean", "0"): False,
+        ("time", "2147483648"): 2_147_483_648_000_000}
 
 
 def fits(kind, raw):
