@@ -27,7 +27,7 @@ pub struct SortedReader {
 }
 
 enum Rows {
-    AsTheyAre(FileReader),
+    AsTheyAre(Box<FileReader>),
     InParts(Box<Parts>),
 }
 
@@ -55,9 +55,9 @@ impl SortedReader {
     pub fn open(lake: &Lake, table: Table, object: &ObjectMeta, runtime: &Handle) -> Result<Self> {
         let file = File::open(lake, table, object, runtime.clone())?;
         let rows = match file.is_own() {
-            true => Rows::AsTheyAre(file.all(None)?),
+            true => Rows::AsTheyAre(Box::new(file.all(None)?)),
             false => match look_through(&file, table)? {
-                None => Rows::AsTheyAre(file.all(None)?),
+                None => Rows::AsTheyAre(Box::new(file.all(None)?)),
                 Some(starts) => Rows::InParts(Box::new(Parts {
                     file,
                     table,

@@ -1,8 +1,6 @@
 //! How walks move the state of a lake, and who may commit it.
 
 use super::*;
-use futures::TryStreamExt;
-use object_store::memory::InMemory;
 
 fn at(secs: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(secs, 0).unwrap()
@@ -50,30 +48,4 @@ fn a_backfill_leaves_the_incremental_state_alone() {
     assert_eq!(state.backfill(&Window::EVERYTHING), None);
     state.record(Purpose::Backfill, &backfill, true);
     assert_eq!(state, Checkpoint::default());
-}
-
-#[tokio::test]
-async fn of_two_commits_on_the_same_state_one_fails() {
-    let lake = Lake::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
-    let run = RunId::new(at(0), 1);
-    let state = |secs| {
-        let mut state = Checkpoint::default();
-        state.record(Purpose::Incremental, &walk(Some(secs), 100), true);
-        state
-    };
-    let (mut first, mut second) = (Ledger::load(&lake).await.unwrap(), Ledger::load(&lake).await.unwrap());
-    first.commit(state(1), &run, at(1)).await.unwrap();
-    let error = second.commit(state(2), &run, at(2)).await.unwrap_err();
-    assert_eq!(error.kind().exit_code(), 7);
-    assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(1));
-
-    let mut paused = Ledger::load(&lake).await.unwrap();
-    for secs in 2..40 {
-        first.commit(state(secs), &run, at(secs)).await.unwrap();
-    }
-    let error = paused.commit(state(2), &run, at(50)).await.unwrap_err();
-    assert_eq!(error.kind().exit_code(), 7, "its number is free again, but it is not the newest");
-    assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(39));
-    let kept: Vec<_> = lake.list(layout::checkpoints()).try_collect().await.unwrap();
-    assert_eq!(kept.len(), usize::try_from(KEPT).unwrap());
 }

@@ -1,0 +1,156 @@
+//! The commits of a lake: numbered checkpoints, each the whole state, of which the highest counts.
+//!
+//! Promises: a checkpoint is written with a conditional put under the next number, after everything it names is
+//! durable; a run that is not the newest any more cannot commit. Must not know: what the state means.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::Checkpoint;
+use super::series::Series;
+use super::store::{Lake, to_json};
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::model::RunId;
+
+/// How many checkpoints are kept, for people who want to see what happened.
+const KEPT: u64 = 16;
+
+/// A checkpoint as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct Commit {
+    committed_at: DateTime<Utc>,
+    run: RunId,
+    /// Whether nothing was ever fetched.
+    #[serde(default)]
+    untouched: bool,
+    #[serde(flatten)]
+    state: Checkpoint,
+}
+
+/// The newest checkpoint of a lake, and the way to the next.
+#[derive(Debug)]
+pub struct Ledger {
+    lake: Lake,
+    series: Series,
+    /// The newest checkpoint's number; 0 before the first.
+    number: u64,
+    untouched: bool,
+    state: Checkpoint,
+}
+
+impl Ledger {
+    /// Reads the newest checkpoint of `lake`; an empty state where there is none.
+    ///
+    /// # Errors
+    /// Where the store fails or the checkpoint is damaged.
+    pub async fn load(lake: &Lake) -> Result<Self> {
+        let series = Series::new(lake, layout::checkpoints(), KEPT);
+        let newest = series.newest::<Commit>().await?;
+        let (number, untouched, state) =
+            newest.map_or((0, true, Checkpoint::default()), |(number, it)| (number, it.untouched, it.state));
+        Ok(Ledger { lake: lake.clone(), series, number, untouched, state })
+    }
+
+    /// The state as committed last.
+    pub fn state(&self) -> &Checkpoint {
+        &self.state
+    }
+
+    /// The number of the checkpoint that it was committed with; 0 before the first.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Commits `state`. Does nothing where it is what is committed already.
+    ///
+    /// # Errors
+    /// Kind `Held` where another run has committed in the meantime; nothing of this one's state is in the lake then.
+    pub async fn commit(&mut self, state: Checkpoint, run: &RunId, now: DateTime<Utc>) -> Result<()> {
+        if state == self.state {
+            return Ok(());
+        }
+        self.append(Commit { committed_at: now, run: run.clone(), untouched: false, state }).await
+    }
+
+    /// Commits the same state again, so that a run that has lost the lake, and may not know it yet, cannot commit.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`].
+    pub async fn fence(&mut self, run: &RunId, now: DateTime<Utc>) -> Result<()> {
+        let (untouched, state) = (self.untouched, self.state.clone());
+        self.append(Commit { committed_at: now, run: run.clone(), untouched, state }).await
+    }
+
+    /// Commits the same state again under a number above `number`, which tables have taken up although the checkpoints up to
+    /// it are lost.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`].
+    pub async fn pass(&mut self, number: u64, run: &RunId, now: DateTime<Utc>) -> Result<()> {
+        self.number = self.number.max(number);
+        self.fence(run, now).await
+    }
+
+    async fn append(&mut self, commit: Commit) -> Result<()> {
+        let number = self.number.saturating_add(1);
+        if !self.series.append(number, to_json(&commit)?).await? {
+            let url = self.lake.url();
+            return Err(Error::held(format!("another run has committed to the lake {url} since this one began"))
+                .with_hint("let one run at a time write to a lake; run the command again"));
+        }
+        tracing::debug!(checkpoint = number, "committed");
+        (self.number, self.untouched, self.state) = (number, commit.untouched, commit.state);
+        Ok(())
+    }
+
+    /// Whether nothing was ever fetched for the lake.
+    pub fn is_new(&self) -> bool {
+        self.untouched
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::TryStreamExt;
+    use object_store::memory::InMemory;
+
+    use crate::lake::{Purpose, Walk};
+    use crate::model::{Request, Window};
+
+    fn at(secs: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(secs, 0).unwrap()
+    }
+
+    fn walk(newest: Option<i64>, started: i64) -> Walk {
+        let request = Request { window: Window::EVERYTHING, page_size: None, user_filters: None };
+        Walk { newest_change: newest.map(at), ..Walk::new(request, at(started)) }
+    }
+
+    #[tokio::test]
+    async fn of_two_commits_on_the_same_state_one_fails() {
+        let lake = Lake::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
+        let run = RunId::new(at(0), 1);
+        let state = |secs| {
+            let mut state = Checkpoint::default();
+            state.record(Purpose::Incremental, &walk(Some(secs), 100), true);
+            state
+        };
+        let (mut first, mut second) = (Ledger::load(&lake).await.unwrap(), Ledger::load(&lake).await.unwrap());
+        first.commit(state(1), &run, at(1)).await.unwrap();
+        let error = second.commit(state(2), &run, at(2)).await.unwrap_err();
+        assert_eq!(error.kind().exit_code(), 7);
+        assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(1));
+
+        let mut paused = Ledger::load(&lake).await.unwrap();
+        for secs in 2..40 {
+            first.commit(state(secs), &run, at(secs)).await.unwrap();
+        }
+        let error = paused.commit(state(2), &run, at(50)).await.unwrap_err();
+        assert_eq!(error.kind().exit_code(), 7, "its number is free again, but it is not the newest");
+        assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(39));
+        let kept: Vec<_> = lake.list(layout::checkpoints()).try_collect().await.unwrap();
+        assert_eq!(kept.len(), usize::try_from(KEPT).unwrap());
+    }
+}
