@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::lake::Lake;
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn of_a_log_that_is_cut_meanwhile_nothing_is_said() {
         let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
         let table = DeltaTable::new(&lake, Table::Tags, "test".to_owned(), Handle::current());
