@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::evidence::Evidence;
 use super::publication::{Publication, Replacement};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, Cursor, PerTable, Request, RunId, Table, Window};
+use crate::model::{CreatedDate, Cursor, PerTable, Request, Table, Window};
 
 /// The state of a lake.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

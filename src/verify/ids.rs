@@ -176,7 +176,7 @@ impl Ids<'_> {
     ) -> Result<()> {
         let found = self.tables.of_date(date, self.runtime)?;
         let Some(object) = found.get(table) else { return Ok(()) };
-        let mut file = FileReader::open_columns(self.lake, table, object, columns, self.runtime)?;
+        let mut file = FileReader::open_columns(self.lake, table, object, columns, self.runtime.clone())?;
         while let Some(batch) = file.next_batch()? {
             look(date, &batch);
         }

@@ -1,4 +1,4 @@
-//! How walks move the state of a lake, and who may commit it.
+//! How walks move the state of a lake.
 
 use super::*;
 
