@@ -2,11 +2,13 @@
 the end that is none."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 from test_contract import account, conversation, ids, in_turn, open_account, report, status, warnings
 from conftest import ROOT, page
+from test_api_failures import MB, measured
 from truth import assert_exact, read_table
 
 CASES = ROOT / "tests" / "data" / "cases"
@@ -392,3 +394,25 @@ def test_cursors_in_a_circle_are_found_across_the_parts_of_a_walk(in_turn, comma
     api = in_turn(*pages)
     command("sync", api, "--compact-every", 2, code=3)
     assert len(api.asked) == 8
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def fat_page(number, cursor):
+    """99 conversations with 20 MB of text that takes long to compress."""
+    text = random.Random(number).randbytes(10 * MB).hex()
+    rows = [conversation(f"c{number:02}-{row:02}", created_at=f"2024-01-{1 + number:02}T10:00:00Z",
+                         audit_logs=[{"text": "t", "payload": {"blob": text[row * 200_000:(row + 1) * 200_000]}}])
+            for row in range(99)]
+    return page(*rows, cursor=cursor)
+
+
+def test_pages_of_20_mb_are_bounded_by_their_bytes(open_account, lake, tmp_path):
+    """However fast they come: those that wait to be flattened count by their bytes."""
+    account, last = open_account(), 15
+    pages = [fat_page(number, str(number + 1) if number < last else None) for number in range(last + 1)]
+    account.instead = lambda query: (200, pages[int(query.get("cursor", 0))])
+    code, _, peak = measured(tmp_path, "sync", "--lake", lake, "--base-url", account.url, "--requests-per-second", 0)
+    print(f"{peak / MB} MB")
+    assert code == 0 and peak < 300 * MB, f"{peak / MB} MB"
