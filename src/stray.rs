@@ -61,7 +61,9 @@ pub fn in_place(text: &str) -> Option<Stray> {
     if is_variable(path) {
         return told("holds a variable that was not expanded".to_owned(), VARIABLE);
     }
-    let c = text.chars().find(|c| c.is_control() || is_mark(*c))?;
+    // A file's name may have control characters in it; an address would silently lose them.
+    let is_address = text.contains("://");
+    let c = text.chars().find(|c| is_mark(*c) || is_address && c.is_control())?;
     told(format!("holds a control or invisible character ({})", code(c)), BLANKS)
 }
 
@@ -108,8 +110,8 @@ mod tests {
             ("\u{feff}lake", BLANKS),
             ("lake\u{200b}", BLANKS),
             ("s3://buc\u{200b}ket/lake", BLANKS),
-            ("la\nke", BLANKS),
-            ("la\u{1b}[0mke", BLANKS),
+            ("s3://buc\nket/lake", BLANKS),
+            ("s3://bucket/la\u{1b}[0mke", BLANKS),
             ("~/lake", TILDE),
             ("~", TILDE),
             ("~user/lake", TILDE),

@@ -336,6 +336,18 @@ mod tests {
     }
 
     #[test]
+    fn two_pages_in_one_lose_no_conversation() {
+        let text = format!(
+            r#"{{"conversations": [{}], "next": "1"}}{{"conversations": [{}], "next": "2"}}"#,
+            whole("a"),
+            whole("b")
+        );
+        let (page, broken) = read(&text).unwrap();
+        assert_eq!((ids(&page), &page["next"]), (vec!["a", "b"], &json!("2")));
+        assert_eq!(broken, [r#"], "next": "1"}{"conversations": ["#]);
+    }
+
+    #[test]
     fn what_is_no_page_or_has_no_end_is_none() {
         for text in [
             "",
@@ -345,7 +357,6 @@ mod tests {
             r#"{"conversations": [{"conversation_id": "a"}"#,
             r#"{"conversations": [{"conversation_id": "a"}]"#,
             r#"{"conversations": [{"conversation_id": "a"}], "next": }"#,
-            r#"{"conversations": []} {"conversations": []}"#,
         ] {
             assert!(read(text).is_err(), "{text}");
         }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -12,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::inputs::{Files, Without};
 use crate::error::{Error, Result};
-use crate::lake::{Extent, Lake, Lease, Lifetime, TableWriter, Tables, Upload, adopt};
+use crate::lake::{Extent, Lake, Lease, Lifetime, Overlap, TableWriter, Tables, Upload, adopt};
 use crate::layout::{self, FlushId};
 use crate::merge::{Copies, Late, Merged, merge};
 use crate::model::{CreatedDate, PerTable, Table};
@@ -43,8 +42,8 @@ pub(super) struct DateTables<'a> {
     pub(super) date: CreatedDate,
     /// What the new objects are called by.
     pub(super) file: &'a FlushId,
-    /// Before what time that which a flush has landed came late, for those of increments.
-    pub(super) late_before: &'a BTreeMap<FlushId, DateTime<Utc>>,
+    /// What the walks asked for again that flushes are of, for those of increments.
+    pub(super) overlaps: &'a BTreeMap<FlushId, Overlap>,
     pub(super) runtime: &'a Handle,
 }
 
@@ -91,9 +90,9 @@ impl DateTables<'_> {
     fn landed(&self, landed: &[(FlushId, Extent)]) -> Result<Vec<Files>> {
         let mut inputs = Vec::new();
         for (flush, extent) in landed {
-            let late_before = self.late_before.get(flush).map(DateTime::timestamp_micros);
+            let overlap = self.overlaps.get(flush).copied();
             let files = Files::of_flush(self.lake, self.date, flush, extent, self.runtime)?;
-            inputs.extend(files.into_iter().map(|files| files.late_before(late_before)));
+            inputs.extend(files.into_iter().map(|files| files.with_overlap(overlap)));
         }
         Ok(inputs)
     }

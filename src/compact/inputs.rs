@@ -1,13 +1,15 @@
 //! The inputs of one date's merge: its table objects, and the landing objects of one flush after the other, the newest
 //! copies that it brought and the older ones apart.
 
+use std::ops::Range;
+
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::lake::{Extent, FileReader, Lake, SortedReader};
+use crate::lake::{Extent, FileReader, Lake, Overlap, SortedReader};
 use crate::layout::{self, FlushId};
 use crate::merge::Copies;
 use crate::model::{CreatedDate, PerTable, Table, column, texts};
@@ -17,8 +19,8 @@ pub(super) struct Files {
     lake: Lake,
     runtime: Handle,
     tables: PerTable<File>,
-    /// See [`Copies::late_before`].
-    late_before: Option<i64>,
+    /// See [`Copies::overlap`].
+    overlap: Option<Overlap>,
 }
 
 enum File {
@@ -55,7 +57,7 @@ impl Files {
                 ))
             }
         })?;
-        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, late_before: None }))
+        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, overlap: None }))
     }
 
     /// The landing objects of one flush and date.
@@ -81,20 +83,20 @@ impl Files {
             }
             Ok::<_, Error>(File::Landed(Box::new(first)))
         })?;
-        let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables, late_before: None };
+        let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables, overlap: None };
         let has_older = matches!(older.get(Table::Conversations), File::Landed(_));
         Ok(std::iter::once(newest).chain(has_older.then_some(older)).map(files).collect())
     }
 
-    /// The same, where what changed before that time came late.
-    pub(super) fn late_before(self, late_before: Option<i64>) -> Self {
-        Files { late_before, ..self }
+    /// The same, where what changed in the overlap came late.
+    pub(super) fn with_overlap(self, overlap: Option<Overlap>) -> Self {
+        Files { overlap, ..self }
     }
 }
 
 impl Copies for Files {
-    fn late_before(&self) -> Option<i64> {
-        self.late_before
+    fn overlap(&self) -> Option<Range<i64>> {
+        self.overlap.map(|Overlap { from, to }| from.timestamp_micros()..to.timestamp_micros())
     }
 
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {

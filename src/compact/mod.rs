@@ -213,15 +213,14 @@ impl Compaction<'_> {
     /// Does one job, on a blocking thread.
     fn task(&self, job: Job) -> impl Future<Output = Result<(Job, Result<Compacted>), JoinError>> + use<> {
         let (lake, tables, lease) = (self.lake.clone(), self.tables.clone(), Arc::clone(self.lease));
-        let late = |(flush, _): &(FlushId, Extent)| Some((flush.clone(), self.ledger.state().late_before(flush)?));
-        let late_before: BTreeMap<_, _> = job.landed.iter().filter_map(late).collect();
+        let overlap = |(flush, _): &(FlushId, Extent)| Some((flush.clone(), self.ledger.state().overlap(flush)?));
+        let overlaps: BTreeMap<_, _> = job.landed.iter().filter_map(overlap).collect();
         async move {
             let runtime = Handle::current();
             let task = tokio::task::spawn_blocking(move || {
                 let Job { date, landed, file, together } = &job;
-                let (late_before, runtime, date) = (&late_before, &runtime, *date);
-                let tables =
-                    DateTables { lake: &lake, tables: &tables, lease: &lease, date, file, late_before, runtime };
+                let (overlaps, runtime, date) = (&overlaps, &runtime, *date);
+                let tables = DateTables { lake: &lake, tables: &tables, lease: &lease, date, file, overlaps, runtime };
                 let result = if *together { tables.bring_together(landed) } else { tables.compact(landed) };
                 (job, result)
             });
@@ -256,7 +255,7 @@ impl Compaction<'_> {
                 state.replace_landed(
                     date,
                     &landed,
-                    Landed { flush: file, dates: [(date, extent)].into(), late_before: None },
+                    Landed { flush: file, dates: [(date, extent)].into(), overlap: None },
                 );
             } else {
                 dates.insert(date, Replacement { file, written_at, extent, replaces, landed });

@@ -40,8 +40,8 @@ pub async fn remove_conversations(
         let (own, of, by, name, runtime) =
             (lake.clone(), tables.clone(), Arc::clone(lease), file.clone(), Handle::current());
         let task = tokio::task::spawn_blocking(move || {
-            let (file, late_before) = (&name, &BTreeMap::new());
-            let tables = DateTables { lake: &own, tables: &of, lease: &by, date, file, late_before, runtime: &runtime };
+            let (file, overlaps) = (&name, &BTreeMap::new());
+            let tables = DateTables { lake: &own, tables: &of, lease: &by, date, file, overlaps, runtime: &runtime };
             tables.remove(&|id| ids.contains(id))
         });
         let done = task.await.map_err(|error| Error::bug("the removal failed").caused_by(error))??;

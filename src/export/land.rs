@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{Days, NaiveDate};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use crate::api::excerpt;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::flatten::Reject;
-use crate::lake::{Checkpoint, Extent, Lake, Landed, Ledger, Lifetime, Purpose, RunReport, Walk};
+use crate::lake::{Checkpoint, Extent, Lake, Landed, Ledger, Lifetime, Overlap, Purpose, RunReport, Walk};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, RunId, Table};
 
@@ -57,7 +57,7 @@ impl Lander<'_> {
         }
         let merged_soon = MergedSoon::of(self.ledger.state(), self.purpose, &flush);
         let dates = upload(self.lake, flush.pages, id.clone(), merged_soon).await?;
-        let landed = Landed { flush: id, dates, late_before: self.late_before(&flush.walk) };
+        let landed = Landed { flush: id, dates, overlap: self.overlap(&flush.walk) };
 
         let report = &mut *self.report;
         for extent in landed.dates.values() {
@@ -98,10 +98,11 @@ impl Lander<'_> {
         self.ledger.commit(state, &report.run_id, self.clock.now()).await
     }
 
-    /// The watermark at the start of the walk, if it is an increment, for what is older than that comes late.
-    fn late_before(&self, walk: &Walk) -> Option<DateTime<Utc>> {
-        let increment = self.purpose == Purpose::Incremental && walk.request.window.from.is_some();
-        self.ledger.state().watermark().filter(|_| increment)
+    /// What the walk asks for again, if it is an increment.
+    fn overlap(&self, walk: &Walk) -> Option<Overlap> {
+        let increment = self.purpose == Purpose::Incremental;
+        let from = walk.request.window.from.filter(|_| increment)?;
+        Some(Overlap { from, to: self.ledger.state().watermark()? })
     }
 }
 

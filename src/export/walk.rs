@@ -133,8 +133,9 @@ impl Fetching<'_> {
         let bytes = u32::try_from(bytes).map_err(|error| Error::bug("a page has no size").caused_by(error))?;
         let room = tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => return Err(Error::interrupted()),
+            // A page that is there is taken, unless it would have to wait.
             room = Arc::clone(rooms).acquire_many_owned(bytes) => room,
+            () = self.shutdown.cancelled() => return Err(Error::interrupted()),
         };
         let room = room.map_err(|error| Error::bug("the pages' room was closed").caused_by(error))?;
         Ok(Step { fetched, next, full_without_cursor, end_without_field, room })

@@ -76,10 +76,18 @@ pub struct Landed {
     pub flush: FlushId,
     /// What it holds, by date.
     pub dates: BTreeMap<CreatedDate, Extent>,
-    /// If an increment landed it: the watermark at the start of that walk. A conversation that changed before it was to be
-    /// there already.
+    /// If an increment landed it: what that walk asked for again. A conversation that changed then was to be there already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub late_before: Option<DateTime<Utc>>,
+    pub overlap: Option<Overlap>,
+}
+
+/// The time before a watermark that an increment asks for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlap {
+    /// The first instant inside.
+    pub from: DateTime<Utc>,
+    /// The watermark.
+    pub to: DateTime<Utc>,
 }
 
 impl Landed {
@@ -203,9 +211,9 @@ impl Checkpoint {
         self.incremental.as_ref().and_then(|incremental| incremental.watermark)
     }
 
-    /// Before what time that which a flush has landed came late; see [`Landed::late_before`].
-    pub fn late_before(&self, flush: &FlushId) -> Option<DateTime<Utc>> {
-        self.landed.iter().find(|landed| landed.flush == *flush)?.late_before
+    /// The overlap of the walk that a flush is of; see [`Landed::overlap`].
+    pub fn overlap(&self, flush: &FlushId) -> Option<Overlap> {
+        self.landed.iter().find(|landed| landed.flush == *flush)?.overlap
     }
 
     /// Everything that is landed, by date.

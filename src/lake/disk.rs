@@ -139,7 +139,9 @@ pub(super) fn hint(error: &io::Error) -> Option<&'static str> {
             "this file system refuses what a lake needs (files renamed in place, files and folders synced, locks): put the \
              lake on a local disk, NFS 4 or SMB 3, or in an object store; `decagon-lake check` tries all of it"
         }
-        Is::FileTooLarge => "the file system, or a limit of this user's (ulimit -f), takes no file that large",
+        Is::FileTooLarge => {
+            "no file that large fits: check the disk's space, and the limits of the file system and of this user (ulimit -f)"
+        }
         Is::NotADirectory => "a part of --lake is a file: give the path of a folder",
         _ => return None,
     })

@@ -43,7 +43,7 @@ mod upload;
 
 pub use adopt::{Adopted, adopt};
 pub use calls::StoreCalls;
-pub use checkpoint::{Checkpoint, Extent, Incremental, Landed, LandedObject, Purpose, Walk};
+pub use checkpoint::{Checkpoint, Extent, Incremental, Landed, LandedObject, Overlap, Purpose, Walk};
 pub use cloud::{S3Addressing, StoreOptions};
 pub use evidence::{Evidence, Observed, Verdict, Witness};
 pub use file_reader::FileReader;

@@ -8,6 +8,7 @@
 //! of different age (a compaction that died between two of them) yields no mixture, as long as the input with the
 //! newer copies is merged in again: of equal copies the one from the later input counts.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
@@ -25,9 +26,9 @@ pub trait Copies {
     /// Where they cannot be read.
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>>;
 
-    /// If it was staged by an increment: the watermark at the start of that walk, in microseconds. A conversation that
-    /// changed before it was to be there already.
-    fn late_before(&self) -> Option<i64> {
+    /// If it was staged by an increment: the time before its watermark that it asked for again, in microseconds. A
+    /// conversation that changed then was to be there already.
+    fn overlap(&self) -> Option<Range<i64>> {
         None
     }
 }
@@ -72,15 +73,15 @@ pub fn merge<C: Copies>(inputs: Vec<C>, mut emit: impl FnMut(Table, RecordBatch)
     let mut output = PerTable::from_fn(Gather::new);
     let mut merged = Merged::default();
     while let Some(id) = inputs.iter().filter_map(Input::head).min().map(str::to_owned) {
-        let (mut copies, mut late_before) = (Vec::new(), Vec::new());
+        let (mut copies, mut overlaps) = (Vec::new(), Vec::new());
         for input in &mut inputs {
             while input.head() == Some(&id) {
                 copies.push(input.take_copy(&id)?);
-                late_before.push(input.copies.late_before());
+                overlaps.push(input.copies.overlap());
             }
         }
         merged.copies = merged.copies.saturating_add(u64::try_from(copies.len()).unwrap_or(u64::MAX));
-        merged.late.add(late(&copies, &late_before));
+        merged.late.add(late(&copies, &overlaps));
         let (newest, duplicates) = newest(copies)?;
         merged.duplicates = merged.duplicates.saturating_add(duplicates);
         for table in Table::ALL {
@@ -140,23 +141,26 @@ fn newest(mut copies: Vec<Observed>) -> Result<(Observed, u64)> {
 
 /// Whether the conversation of `copies` came late: the first of them in the order of commits was staged by an increment. Only
 /// its `updated_at` tells: other times may be long past when the API shows a conversation for the first time.
-fn late(copies: &[Observed], late_before: &[Option<i64>]) -> Late {
-    let mut first: Option<(Version<'_>, &Observed, Option<i64>)> = None;
-    if late_before.iter().any(Option::is_some) {
-        for (copy, before) in copies.iter().zip(late_before) {
+fn late(copies: &[Observed], overlaps: &[Option<Range<i64>>]) -> Late {
+    let mut first: Option<(Version<'_>, &Observed, Option<&Range<i64>>)> = None;
+    if overlaps.iter().any(Option::is_some) {
+        for (copy, overlap) in copies.iter().zip(overlaps) {
             let version = version(copy);
             // What is in a table as well was there before.
-            if first.is_none_or(|(known, _, of_known)| (version.commit(), *before) < (known.commit(), of_known)) {
-                first = Some((version, copy, *before));
+            if first.as_ref().is_none_or(|(known, _, of_known)| {
+                (version.commit(), overlap.is_some()) < (known.commit(), of_known.is_some())
+            }) {
+                first = Some((version, copy, overlap.as_ref()));
             }
         }
     }
-    let Some((_, copy, Some(before))) = first.filter(|(version, ..)| !version.is_ahead()) else {
+    let Some((_, copy, Some(overlap))) = first.filter(|(version, ..)| !version.is_ahead()) else {
         return Late::default();
     };
-    let updated_at = time(&copy.block.batch, column::UPDATED_AT, copy.row);
-    let micros = updated_at.map_or(0, |updated_at| before.saturating_sub(updated_at));
-    if micros > 0 { Late { arrivals: 1, longest_micros: micros } } else { Late::default() }
+    match time(&copy.block.batch, column::UPDATED_AT, copy.row).filter(|updated_at| overlap.contains(updated_at)) {
+        Some(updated_at) => Late { arrivals: 1, longest_micros: overlap.end.saturating_sub(updated_at) },
+        None => Late::default(),
+    }
 }
 
 fn version(copy: &Observed) -> Version<'_> {

@@ -201,7 +201,7 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
         lake.put(&layout::landing_object(table, date(1), &flush), body).await.unwrap();
     }
     let commit = async |extent: Extent| {
-        let landed = Landed { flush: flush.clone(), dates: [(date(1), extent)].into(), late_before: None };
+        let landed = Landed { flush: flush.clone(), dates: [(date(1), extent)].into(), overlap: None };
         let state = Checkpoint { landed: vec![landed], ..Checkpoint::default() };
         Ledger::load(&lake).await.unwrap().commit(state, &run(7), DateTime::UNIX_EPOCH).await.unwrap();
     };

@@ -28,7 +28,8 @@ def conversation(number):
             "messages": [{"text": f"message {number}", "created_at": "2024-01-01T10:00:00Z"}]}
 
 
-PAGES = [[conversation(number)] for number in range(12)]
+# The last is not full, so that it is the last beyond doubt.
+PAGES = [*([conversation(number), conversation(number + 100)] for number in range(11)), [conversation(11)]]
 ALL = [one for some in PAGES for one in some]
 
 

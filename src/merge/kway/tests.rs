@@ -181,15 +181,15 @@ fn a_table_half_replaced_is_mended_by_the_landing_it_was_made_from() {
 }
 
 /// A staged input of an increment whose watermark was at this second.
-struct Staged(Pieces, Option<i64>);
+struct Staged(Pieces, Option<Range<i64>>);
 
 impl Copies for Staged {
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         self.0.next(table)
     }
 
-    fn late_before(&self) -> Option<i64> {
-        self.1
+    fn overlap(&self) -> Option<Range<i64>> {
+        self.1.clone()
     }
 }
 
@@ -198,8 +198,9 @@ fn what_an_increment_sees_for_the_first_time_and_changed_before_its_watermark_ca
     let stated = |id, updated_at| Stated { id, updated_at, messages: 3 };
     let late = |inputs: Vec<(&[Stated], Option<u8>)>| {
         let staged = |(run, (copies, watermark)): (usize, (&[Stated], Option<u8>))| {
-            let watermark = watermark.map(|secs| (1_704_067_200 + i64::from(secs)) * 1_000_000);
-            Staged(input(run, copies, 10), watermark)
+            let micros = |secs| (1_704_067_200 + i64::from(secs)) * 1_000_000;
+            // What it asks for again begins with the third second.
+            Staged(input(run, copies, 10), watermark.map(|secs| micros(3)..micros(secs)))
         };
         let late = merge(inputs.into_iter().enumerate().map(staged).collect(), |_, _| Ok(())).unwrap().late;
         (late.arrivals, late.longest_micros / 1_000_000)
@@ -210,6 +211,7 @@ fn what_an_increment_sees_for_the_first_time_and_changed_before_its_watermark_ca
     assert_eq!(late(vec![(&news[..1], None), (&news, Some(10))]), (1, 3), "the table had the other");
     assert_eq!(late(vec![(&news[..1], Some(2)), (&news, Some(10))]), (1, 3), "an increment before had the other");
     assert_eq!(late(vec![(&news, Some(10)), (&news, Some(12))]), (2, 7), "it came late once");
+    assert_eq!(late(vec![(&[stated(1, Some(2))], Some(10))]), (0, 0), "it was not asked for");
     assert_eq!(late(vec![(&[stated(1, None)], Some(10))]), (0, 0), "it does not say when it changed");
     assert_eq!(late(vec![(&[stated(1, Some(14))], Some(19))]), (0, 0), "not to be believed");
 }

@@ -47,7 +47,7 @@ pub(super) struct Faulty {
     inner: Arc<dyn ObjectStore>,
     parted: Arc<dyn MultipartStore>,
     plan: Arc<Plan>,
-    /// How much older the records of leases look than they are.
+    /// How much older the records of leases, and what is listed, look than they are.
     later: chrono::Duration,
 }
 
@@ -204,7 +204,11 @@ impl ObjectStore for Faulty {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (store, objects) = (self.clone(), self.inner.list(prefix));
-        let listed = async move { store.plan.on(objects.try_collect::<Vec<_>>()).await };
+        let listed = async move {
+            let mut objects = store.plan.on(objects.try_collect::<Vec<_>>()).await?;
+            objects.iter_mut().for_each(|object| object.last_modified -= store.later);
+            Ok(objects)
+        };
         stream::once(listed).map_ok(|objects| stream::iter(objects).map(Ok)).try_flatten().boxed()
     }
 

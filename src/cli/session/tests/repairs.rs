@@ -69,7 +69,7 @@ async fn with_a_double() -> Arc<InMemory> {
         lake.put(&layout::landing_object(table, day(0), &flush), files.get(table).clone()).await.unwrap();
     }
     let mut ledger = Ledger::load(&lake).await.unwrap();
-    let landed = vec![Landed { flush, dates: [(day(0), extent)].into(), late_before: None }];
+    let landed = vec![Landed { flush, dates: [(day(0), extent)].into(), overlap: None }];
     let state = Checkpoint { landed, ..Checkpoint::default() };
     ledger.commit(state, &RunId::new(DateTime::UNIX_EPOCH, 1), DateTime::UNIX_EPOCH).await.unwrap();
     store
