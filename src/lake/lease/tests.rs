@@ -147,8 +147,9 @@ async fn who_was_taken_over_while_it_slept_changes_nothing_any_more() {
     let (runtime, lake) = (Handle::current(), lake.clone());
     let lake_of_stale = lake.clone();
     let key_of_stale = key.clone();
+    let taker = second.run_id().clone();
     let replaced = tokio::task::spawn_blocking(move || {
-        for (bytes, told) in [(10_usize, key_of_stale.as_ref()), (1 << 20, run(2).as_str())] {
+        for (bytes, told) in [(10_usize, key_of_stale.as_ref()), (1 << 20, taker.as_str())] {
             let mut upload =
                 Upload::begin(&lake_of_stale, &first, key_of_stale.clone(), found.clone(), runtime.clone());
             std::io::Write::write_all(&mut upload, &vec![b'x'; bytes]).unwrap();
