@@ -208,7 +208,7 @@ def test_a_ca_of_ones_own_is_trusted_by_api_and_store(http2, authority, started,
     lake = moto.lake("own-ca")
     run("sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", 0, **store)
     status = json.loads(run("status", "--lake", lake, "--json", key=None, **store).stdout)
-    assert status["tables"]["conversations"]["rows"] == 2 and front.asked
+    assert status["tables"]["conversations"]["rows"] == 4 and front.asked
 
 
 UNTRUSTED = {

@@ -207,7 +207,7 @@ impl ObjectStore for Faulty {
         let listed = async move {
             let mut objects = store.plan.on(objects.try_collect::<Vec<_>>()).await?;
             objects.iter_mut().for_each(|object| object.last_modified -= store.later);
-            Ok(objects)
+            Ok::<_, Error>(objects)
         };
         stream::once(listed).map_ok(|objects| stream::iter(objects).map(Ok)).try_flatten().boxed()
     }
