@@ -277,7 +277,7 @@ def test_a_backfill_is_continued_where_it_was_left(serve, simulate, command, lak
     assert walk["command"] == "backfill" and walk["pages"] == 1
     command("backfill", api, *window)
     assert [request.split("cursor=")[1].split("&")[0] for request in api.asked[1:4]] == ["1", "1", "2"]
-    first, *later = (request.replace("&cursor=1", "").replace("&cursor=2", "") for request in api.asked)
+    first, *later = (request.replace("&cursor=1", "").replace("&cursor=2", "") for request in api.asked[:4])
     assert set(later) == {first}, "a resumed walk asks for exactly the same"
     command("compact")
     assert_exact(lake, [conversation(own_id) for own_id in "abc"])
