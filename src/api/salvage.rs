@@ -257,7 +257,7 @@ mod tests {
         let found = salvage(text.as_bytes(), &["next"], false).map_err(|fault| fault.reason)?;
         let page: Value = serde_json::from_str(&found.json).unwrap();
         for broken in &found.broken {
-            assert_eq!(&text[broken.offset..][..broken.raw.len()], broken.raw);
+            assert!(text.get(broken.offset..).unwrap().starts_with(&broken.raw));
         }
         let entries = page["conversations"].as_array().unwrap().len();
         assert_eq!(entries, found.offsets.len());

@@ -97,7 +97,7 @@ pub(super) enum End {
     /// The walk is complete, or was cut short.
     Settled,
     /// The last page has come and is landed, but whether that is all has to be asked.
-    Unsettled(Unsettled),
+    Unsettled(Box<Unsettled>),
 }
 
 /// A walk of which the last page has come.
@@ -148,7 +148,8 @@ impl Collector {
                 let lacks_verdict = self.lacks_verdict();
                 match last && added.is_ok() {
                     true if lacks_verdict || last_page.is_some() => {
-                        end = End::Unsettled(Unsettled { walk: self.walk.clone(), lacks_verdict, last_page });
+                        let walk = self.walk.clone();
+                        end = End::Unsettled(Box::new(Unsettled { walk, lacks_verdict, last_page }));
                     }
                     done => flush.done = done,
                 }

@@ -158,7 +158,7 @@ impl Walks<'_> {
         }
         match walked {
             PartEnd::Ended(End::Settled) => Ok(Completion::Complete),
-            PartEnd::Ended(End::Unsettled(unsettled)) => self.settle(purpose, &request, unsettled).await,
+            PartEnd::Ended(End::Unsettled(unsettled)) => self.settle(purpose, &request, *unsettled).await,
             PartEnd::Paused => Ok(Completion::Paused),
             PartEnd::CursorRefused(error) => Err(error),
         }
