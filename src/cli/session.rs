@@ -83,6 +83,7 @@ impl Session {
                 next_file: 0,
             }),
             Err(error) => {
+                let error = reason(&lease, error).await;
                 release(&lease, last_request_at).await;
                 Err(error)
             }
@@ -99,12 +100,8 @@ impl Session {
 
     /// Leaves the report in the lake, lets go of it, and tells how the run went.
     async fn end(mut self, mut result: Result<()>, json: bool) -> Result<RunReport> {
-        // Whatever else it failed with: where another run has taken over, that is why.
-        if result.is_err()
-            && let Err(error) = self.lease.prove().await
-            && error.kind() == Kind::Held
-        {
-            result = Err(error);
+        if let Err(error) = result {
+            result = Err(reason(&self.lease, error).await);
         }
         let mut set_aside = false;
         // It is the export's to tell, not that of a compaction in between.
@@ -167,25 +164,35 @@ impl Session {
 async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, mends: bool, context: &Context) -> Result<Ledger> {
     // A lake of a newer version is not to be looked at any closer.
     let file = lake.describe().await?;
+    // In this order, and before anything is committed: a run that takes over in between has named in the ledger first what it
+    // brings into the tables.
+    let taken_up = match file {
+        Some(file) => Tables::of(lake, &file).taken_up().await?,
+        None => 0,
+    };
     let mut ledger = Ledger::load(lake).await?;
-    if let Some(file) = file {
-        // Before anything is committed, which would raise the number.
-        let taken_up = Tables::of(lake, &file).taken_up().await?;
-        if taken_up > ledger.number() && !mends {
-            return Err(verify::state_is_behind(lake, taken_up, ledger.number()));
-        }
-        if taken_up > ledger.number() {
-            ledger.pass(taken_up, run_id, context.clock.now()).await?;
-            tracing::warn!(
-                "_state is older than the tables: its commits are numbered after theirs from now on; the next sync fetches \
-                 again what changed since its watermark, and a backfill that ended after that has to be run again"
-            );
-        }
+    if taken_up > ledger.number() && !mends {
+        return Err(verify::state_is_behind(lake, taken_up, ledger.number()));
+    }
+    if taken_up > ledger.number() {
+        ledger.pass(taken_up, run_id, context.clock.now()).await?;
+        tracing::warn!(
+            "_state is older than the tables: its commits are numbered after theirs from now on; the next sync fetches again \
+             what changed since its watermark, and a backfill that ended after that has to be run again"
+        );
     }
     if lease.before() == Before::Died {
         ledger.fence(run_id, context.clock.now()).await?;
     }
     Ok(ledger)
+}
+
+/// Why a run has failed. Whatever else it failed with: where another run has taken over, that is why.
+async fn reason(lease: &Lease, error: Error) -> Error {
+    match lease.prove().await {
+        Err(held) if held.kind() == Kind::Held => held,
+        _ => error,
+    }
 }
 
 /// Lets go of the lake. That it failed is no failure of the run: the next one waits until this one has expired.
