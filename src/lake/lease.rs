@@ -22,11 +22,11 @@ use super::Lake;
 use super::lock::{Lock, Site, lock};
 use super::series::Series;
 use super::store::to_json;
-use crate::clock::{Clock, Instant};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::RunId;
-use record::{Record, outlive};
+use record::{Newest, Record, outlive};
 
 mod record;
 
@@ -122,15 +122,6 @@ struct Held {
     stop: CancellationToken,
 }
 
-/// The record that this run appended last.
-#[derive(Debug)]
-struct Newest {
-    number: u64,
-    /// When it was begun to be appended.
-    at: Instant,
-    released: bool,
-}
-
 impl Lease {
     /// Takes the lake for `holder`, whose run gets an id that sorts after those of all runs before it, or tells who has it.
     /// Where the holder may have died, waits until that is certain.
@@ -178,7 +169,7 @@ impl Lease {
             holder,
             clock,
             locked_at,
-            newest: Mutex::new(Newest { number, at: clock.instant(), released: false }),
+            newest: Mutex::new(Newest { number, at: clock.instant(), wall: clock.now(), released: false }),
             lost: AtomicBool::new(false),
             stop: shutdown.child_token(),
         });
@@ -234,7 +225,8 @@ impl Lease {
                     return Err(Error::bug("something was to be written after the run had ended"));
                 }
                 if locked_at.is_some() {
-                    return self.held.look(&newest).await;
+                    // Nobody takes over before the record has expired.
+                    return if newest.is_fresh(clock) { Ok(()) } else { self.held.look(&newest).await };
                 }
                 match self.held.try_append(&mut newest).await {
                     Some(appended) => return appended,
@@ -294,9 +286,9 @@ impl Held {
 
     /// Appends a record, and returns it as it was written.
     async fn append(&self, newest: &mut Newest, ended: Option<Ended>) -> Result<Vec<u8>> {
-        let at = self.clock.instant();
+        let (at, wall) = (self.clock.instant(), self.clock.now());
         let (holder, locked_at) = (self.holder.clone(), self.locked_at.clone());
-        let record = Record { holder, written_at: self.clock.now(), locked_at, ended };
+        let record = Record { holder, written_at: wall, locked_at, ended };
         let body = to_json(&record)?;
         let mut number = newest.number.saturating_add(1);
         let mut appended = self.series.append(number, body.clone()).await?;
@@ -308,7 +300,7 @@ impl Held {
         if !appended {
             return Err(self.loses().await);
         }
-        (newest.number, newest.at) = (number, at);
+        (newest.number, newest.at, newest.wall) = (number, at, wall);
         Ok(body)
     }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{EXPIRY, Ended, Holder, WATCH, held};
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::error::Result;
 use crate::lake::Lake;
 use crate::lake::lock::Site;
@@ -31,6 +31,25 @@ pub(super) struct Record {
     /// How it ended, once it has.
     #[serde(default)]
     pub(super) ended: Option<Ended>,
+}
+
+/// The record that this run appended last.
+#[derive(Debug)]
+pub(super) struct Newest {
+    pub(super) number: u64,
+    /// When it was begun to be appended, by the clock that may stand still while the machine sleeps.
+    pub(super) at: Instant,
+    /// The same by the clock that does not.
+    pub(super) wall: DateTime<Utc>,
+    pub(super) released: bool,
+}
+
+impl Newest {
+    /// Whether it is far from having expired.
+    pub(super) fn is_fresh(&self, clock: &Clock) -> bool {
+        let passed = clock.now().signed_duration_since(self.wall).to_std().unwrap_or(Duration::MAX);
+        clock.instant().saturating_duration_since(self.at).max(passed) < EXPIRY / 2
+    }
 }
 
 impl Record {
