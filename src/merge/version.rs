@@ -1,6 +1,6 @@
 //! Which of the versions of a conversation is the latest.
 //!
-//! The one rule for it. The SQL of `views` ([`crate::views`]) and `examples/spark_compact.py` say the same in their
+//! The one rule for it. The SQL of `views` and `examples/spark_compact.py` say the same in their
 //! languages; `tests/data/latest_versions.json` has the cases that all of them are tested on.
 
 use std::ops::Range;
