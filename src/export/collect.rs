@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
-use super::inspect::{AnswerTimes, ChangeTimes, inspect};
+use super::inspect::{AnswerTimes, ids, inspect};
 use super::last_page::{LastPage, Shown};
 use super::walk::Step;
 use crate::api::{Fetched, Page, excerpt};
@@ -250,10 +250,8 @@ impl Collector {
                 "the API sent what was not asked for: conversation {id} of {time}, where the range is {asked}"
             );
         }
-        let changes = ChangeTimes::of(&batch, &self.walk.request.window)?;
-        for row in 0..changes.len() {
-            let (id, time) = changes.get(row)?;
-            self.shown.note(id, time, answered_at);
+        for (id, time) in ids(&batch)?.iter().flatten().zip(&found.changes) {
+            self.shown.note(id, *time, answered_at);
         }
         self.next_seq = self.seq_of(page.len().saturating_add(page.broken().len()));
 

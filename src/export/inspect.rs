@@ -15,6 +15,8 @@ use crate::model::{CreatedDate, Table, TimestampFilter, Window, column, from_mic
 pub(super) struct Inspected {
     /// The rows to land, with their dates.
     pub(super) kept: Vec<(CreatedDate, usize)>,
+    /// When each conversation changed: by the time that the window means, else by what it says of it.
+    pub(super) changes: Vec<Option<DateTime<Utc>>>,
     /// The newest change, but never one after the answer.
     pub(super) newest_change: Option<DateTime<Utc>>,
     /// The newest of the times that the window means.
@@ -60,6 +62,7 @@ pub(super) fn inspect(
             evidence.observe(window, times.asked_at, &copy);
         }
         let meant = meant(window, rows, row);
+        found.changes.push(meant.or(copy.changed_at));
         found.newest_change = found.newest_change.max(copy.changed_at.map(|time| time.min(times.answered_at)));
         found.reached = found.reached.max(meant.or(copy.changed_at));
         // What a copy does not say, the API alone knows: a late rating may move an `updated_at` that an account never
