@@ -15,8 +15,8 @@ use chrono::{DateTime, TimeZone, Utc};
 use decagon_lake::api::Page;
 use decagon_lake::clock::Clock;
 use decagon_lake::error::Result;
+use decagon_lake::files::{self, Lifetime};
 use decagon_lake::flatten::{Batch, Origin, flatten};
-use decagon_lake::lake::{self, Lifetime};
 use decagon_lake::merge::{Copies, merge};
 use decagon_lake::model::{PerTable, RunId, Table, TimestampFilter};
 use decagon_lake::simulate::{CursorName, Disputed, Settings, Simulator, World, WorldSettings};
@@ -48,7 +48,7 @@ fn encode(bencher: Bencher, lifetime: Lifetime) {
     let batch = rows(&page, 1);
     bencher.counter(BytesCount::new(page.bytes())).bench_local(|| {
         Table::ALL
-            .map(|table| lake::encode(table, lifetime, std::slice::from_ref(batch.tables.get(table).as_ref()), &[]))
+            .map(|table| files::encode(table, lifetime, std::slice::from_ref(batch.tables.get(table).as_ref()), &[]))
     });
 }
 

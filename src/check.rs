@@ -7,8 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Client;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Capability, Lake, Lease, Probe};
+use crate::lake::{Lake, Lease};
+use crate::layout;
 use crate::model::{Request, RunId, Window};
+use crate::store::{Capability, Probe};
 
 /// One thing that was checked.
 #[derive(Debug, Serialize)]
@@ -109,7 +111,7 @@ pub async fn check(
     shutdown: &CancellationToken,
 ) -> Result<Vec<Checked>> {
     let mut checked = Vec::new();
-    let probe = Probe::new(lake, run);
+    let probe = Probe::new(lake.store(), layout::probes(), run.to_string());
     try_store(&probe, &mut checked, shutdown).await;
     probe.clean().await;
     if shutdown.is_cancelled() {
@@ -144,7 +146,7 @@ async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationTok
         Err(error) => return Outcome::from(Err(error)),
     };
     // A store that fails has been told.
-    let seen = Lease::seen(lake).await.unwrap_or_default();
+    let seen = Lease::seen(lake.store()).await.unwrap_or_default();
     if let Some(holder) = seen.holder {
         return Outcome::Skipped { why: format!("it allows one run at a time, and {holder} may be asking it") };
     }

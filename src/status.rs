@@ -7,8 +7,10 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Extent, FileReader, Format, Lake, Ledger, Tables, Verdict, Walk};
+use crate::files::FileReader;
+use crate::lake::{Extent, Format, Lake, Ledger, Support, Walk};
 use crate::model::{CreatedDate, PerTable, Table, Window};
+use crate::tables::Tables;
 
 /// How many files are looked at at a time, each holding a blocking thread.
 const FILES_AT_ONCE: usize = 4;
@@ -31,7 +33,7 @@ pub struct Status {
     /// When the last complete export began: what had changed before is in the lake.
     pub exported_at: Option<DateTime<Utc>>,
     /// Whether the API bounds the time that increments depend on, as far as the lake has seen.
-    pub timestamp_filter: Option<Verdict>,
+    pub timestamp_filter: Option<Support>,
     /// Walks that have begun and not ended: running the same command goes on with them.
     pub unfinished: Vec<Unfinished>,
     /// What waits for compaction.
@@ -90,7 +92,7 @@ pub struct TableStatus {
 /// Where there is none, or its store fails.
 pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
     let file = lake.existing().await?;
-    let ledger = Ledger::load(lake).await?;
+    let ledger = Ledger::load(lake.store()).await?;
     let state = ledger.state();
     let incremental = state.incremental.as_ref();
     let watermark = state.watermark();
@@ -104,7 +106,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         landing.objects += Table::ALL.len() as u64;
         landing.extent.add(extent);
     }
-    let (of, mut tables) = (Tables::of(lake, &file), PerTable::default());
+    let (of, mut tables) = (Tables::of(lake.store(), &file), PerTable::default());
     for table in Table::ALL {
         *tables.get_mut(table) = table_status(lake, &of, table).await?;
     }
@@ -115,7 +117,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         watermark,
         exported_at: incremental.and_then(|incremental| incremental.exported_at),
         lag_secs: watermark.map(|watermark| (now - watermark).num_seconds()),
-        timestamp_filter: state.evidence.verdict,
+        timestamp_filter: state.filter_support.known,
         unfinished,
         landing,
         tables,
@@ -156,7 +158,7 @@ async fn count(lake: &Lake, objects: Vec<(CreatedDate, ObjectMeta)>) -> Result<T
     let counted = objects.into_iter().map(|(date, object)| {
         let (lake, runtime) = (lake.clone(), runtime.clone());
         async move {
-            let count = move || FileReader::count_rows(&lake, object, &runtime);
+            let count = move || FileReader::count_rows(lake.store(), object, &runtime);
             let (rows, bytes) = tokio::task::spawn_blocking(count)
                 .await
                 .map_err(|error| Error::bug("the reader failed").caused_by(error))??;

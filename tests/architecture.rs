@@ -7,11 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules in the order in which data flows; each may use those in the rows before its own.
-const ORDER: [&[&str]; 8] = [
+const ORDER: [&[&str]; 11] = [
     &["error", "clock", "stray"],
-    &["model", "net"],
+    &["json", "model", "net"],
     &["api", "flatten", "layout", "merge"],
+    &["store"],
+    &["files"],
     &["lake"],
+    &["tables"],
     &["check", "compact", "export", "simulate", "status", "views"],
     &["verify"],
     &["cli"],

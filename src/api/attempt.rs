@@ -13,9 +13,8 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::ApiKey;
-use super::client::Fetched;
 use super::http::{Http, is_unprocessed};
-use super::page::{Page, PageError, beginning, excerpt};
+use super::page::{Fetched, Page, PageError, beginning, excerpt};
 use super::retry::retry_after;
 use crate::clock::Clock;
 use crate::error::{Error, Result};

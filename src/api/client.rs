@@ -12,7 +12,7 @@ use url::Url;
 use super::address::endpoint;
 use super::attempt::{Endpoint, Failure, Flaws, NextTry};
 use super::http::Http;
-use super::page::Page;
+use super::page::Fetched;
 use super::retry::RetryPolicy;
 use super::{ApiKey, Pacer};
 use crate::clock::Clock;
@@ -56,17 +56,6 @@ pub struct Tally {
     pub retries: u64,
     /// When the last request was sent, or answered where a connection had to be made for it first.
     pub last_request_at: Option<DateTime<Utc>>,
-}
-
-/// A page, and its times by the server's own clock (its `Date` header), or by this machine's if there is none.
-#[derive(Debug)]
-pub struct Fetched {
-    /// The page.
-    pub page: Page,
-    /// When the server answered, to the second: nothing in the page can have changed after it.
-    pub answered_at: DateTime<Utc>,
-    /// When it was asked, to the second: what had changed before it can be in the page.
-    pub asked_at: DateTime<Utc>,
 }
 
 /// The export API of one account.

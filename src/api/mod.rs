@@ -14,10 +14,10 @@ mod page;
 mod retry;
 mod salvage;
 
-pub use client::{Client, Fetched, Options, Tally};
+pub use client::{Client, Options, Tally};
 pub use key::ApiKey;
 pub use pacer::Pacer;
-pub use page::{Page, Sign, excerpt};
+pub use page::{Fetched, Page, Sign, excerpt};
 pub use retry::RetryPolicy;
 pub use salvage::Broken;
 

@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::salvage::{Broken, Salvaged, salvage};
-use crate::model::{Array, Cursor, Elements, Objects, elements};
+use crate::json::{Array, Elements, Objects, elements};
+use crate::model::Cursor;
 
 /// The names that the next page's cursor has been seen under: in the doc's prose, in its example program and on live
 /// accounts, and in its example response (an integer). The first that is not null, empty or 0 counts.
@@ -268,6 +270,17 @@ pub fn excerpt(text: &str) -> String {
 /// Whether a character changes the direction of the text around it.
 fn is_bidi(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A page, and its times by the server's own clock (its `Date` header), or by this machine's if there is none.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The page.
+    pub page: Page,
+    /// When the server answered, to the second: nothing in the page can have changed after it.
+    pub answered_at: DateTime<Utc>,
+    /// When it was asked, to the second: what had changed before it can be in the page.
+    pub asked_at: DateTime<Utc>,
 }
 
 #[cfg(test)]

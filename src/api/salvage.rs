@@ -5,7 +5,8 @@
 //! whole text is accounted for, up to the closing bracket of the page; else it is no page. Must not know: why the JSON is
 //! malformed.
 
-use crate::model::{Fault, Objects, Repaired, column, repair, skip_space};
+use crate::json::{Fault, Objects, Repaired, repair, skip_space};
+use crate::model::column;
 
 /// How often it is tried to find out whether an entry, or the end, is in some place.
 const MOST_TRIES: usize = 10_000;

@@ -31,7 +31,7 @@ pub(super) use compact::{CompactArgs, RetainArgs};
 pub(super) use history::HistoryArgs;
 pub(super) use metrics::MetricsArgs;
 use place::place;
-pub(super) use simulate::{DemoArgs, SimulateArgs, WorldArgs};
+pub(super) use simulate::{DemoArgs, SimulateArgs};
 pub(super) use store::StoreArgs;
 pub(super) use views::ViewsArgs;
 

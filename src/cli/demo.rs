@@ -9,17 +9,17 @@ use indicatif::{DecimalBytes, HumanCount};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Cli, Command, DemoArgs, SyncArgs};
-use super::entry::world_settings;
 use super::session::{self, Context};
 use super::{examples, output};
 use crate::api::ApiKey;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lake::{Lake, StoreOptions};
+use crate::lake::Lake;
 use crate::layout;
 use crate::model::{Table, TimestampFilter};
 use crate::simulate::{CursorName, Disputed, Settings, Simulator, World};
 use crate::status;
+use crate::store::StoreOptions;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// What the simulator of the demo and its client agree on.
@@ -45,7 +45,7 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
             ignores_filter: false,
         },
     };
-    let world = World::new(world_settings(&args.world, history_ends));
+    let world = World::new(args.world.settings(history_ends));
     let simulator = Simulator::bind(world, settings, context.clock).await?;
     let time = simulator.time();
     let sync = sync_args(&args.lake, &simulator.url()?)?;
@@ -79,15 +79,15 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
 async fn fresh_lake(path: &Path, clock: Clock) -> Result<Lake> {
     let lake = Lake::open(&path.display().to_string(), &StoreOptions::default(), clock)?;
     let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied && lake.get(&layout::demo_mark()).await?.is_none() {
+    if occupied && lake.store().get(&layout::demo_mark()).await?.is_none() {
         return Err(Error::usage(format!("--lake {} has something in it that no demo made", path.display()))
             .with_hint("give a folder that is not there yet"));
     }
     for folder in layout::folders() {
-        let keys = lake.list(folder).map_ok(|object| object.location).try_collect().await?;
-        lake.delete(keys).await?;
+        let keys = lake.store().list(folder).map_ok(|object| object.location).try_collect().await?;
+        lake.store().delete(keys).await?;
     }
-    lake.put(&layout::demo_mark(), b"{}\n".to_vec()).await?;
+    lake.store().put(&layout::demo_mark(), b"{}\n".to_vec()).await?;
     Ok(lake)
 }
 

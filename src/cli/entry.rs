@@ -8,16 +8,17 @@ use std::time::Duration;
 use indicatif::MultiProgress;
 use tracing::Level;
 
-use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, ViewsArgs, WorldArgs};
+use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, ViewsArgs};
 use super::session::{self, Context};
 use super::{demo, generate, logging, metrics, output, shutdown};
 use crate::api::Client;
 use crate::check::Outcome;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{History, Lake, RunReport, Tables};
+use crate::lake::{History, Lake, RunReport};
 use crate::model::{RunId, Table};
-use crate::simulate::{Disputed, Settings, Simulator, World, WorldSettings};
+use crate::simulate::{Disputed, Settings, Simulator, World};
+use crate::tables::Tables;
 use crate::{check, status, verify, views};
 
 /// How many threads do what must not block the async ones. Of the program's own tasks at most four hold one at a time
@@ -109,7 +110,7 @@ async fn show_status(args: &LakeArgs, context: &Context) -> Result<()> {
 async fn show_views(args: &ViewsArgs, context: &Context) -> Result<()> {
     let lake = Lake::open(&args.lake, &args.store.options(), context.clock)?;
     let file = lake.existing().await?;
-    let (objects, _) = Tables::of(&lake, &file).objects(Table::Conversations).await?;
+    let (objects, _) = Tables::of(lake.store(), &file).objects(Table::Conversations).await?;
     output::line(views::statements(lake.url(), args.engine, file.format, !objects.is_empty())?.trim_end());
     Ok(())
 }
@@ -186,7 +187,7 @@ async fn simulate(args: &SimulateArgs, context: &Context) -> Result<()> {
             ignores_filter: args.ignore_filter,
         },
     };
-    let world = World::new(world_settings(&args.world, now));
+    let world = World::new(args.world.settings(now));
     let simulator = Simulator::bind(world, settings, context.clock).await?;
     let url = simulator.url()?;
     output::line(&url);
@@ -195,9 +196,4 @@ async fn simulate(args: &SimulateArgs, context: &Context) -> Result<()> {
         args.accept_key
     );
     simulator.serve(context.shutdown.clone()).await
-}
-
-/// The world that was asked for, its history ending at `now`.
-pub(super) fn world_settings(args: &WorldArgs, now: chrono::DateTime<chrono::Utc>) -> WorldSettings {
-    WorldSettings { seed: args.seed, conversations: args.conversations, days: args.days, messages: args.messages, now }
 }

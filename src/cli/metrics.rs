@@ -14,8 +14,9 @@ use serde_json::Value;
 use url::Url;
 
 use super::args::{Command, LakeArgs, MetricsArgs};
-use crate::lake::{Outcome, RunReport, StoreCalls};
+use crate::lake::{Outcome, RunReport};
 use crate::model::{PerTable, Table};
+use crate::store::StoreCalls;
 
 /// A metric: its name after `decagon_lake_`, what it means, and what it is, each value with the labels it has besides.
 type Metric = (&'static str, &'static str, fn(&Ended<'_>) -> Vec<(String, f64)>);

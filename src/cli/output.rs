@@ -10,7 +10,7 @@ use super::args::LogFormat;
 use super::logging::without_secrets;
 use crate::check::{self, Checked};
 use crate::error::Error;
-use crate::lake::{Lake, Outcome, RunReport, Verdict};
+use crate::lake::{Lake, Outcome, RunReport, Support};
 use crate::model::{Table, Window};
 use crate::status::Status;
 use crate::verify::{Check, Finding, Verification};
@@ -97,7 +97,7 @@ pub(super) fn status(status: &Status) {
     if let Some(at) = status.exported_at {
         line(&format!("exported   {} (when the last complete export began)", at.format("%Y-%m-%d %H:%M:%S UTC")));
     }
-    if status.timestamp_filter == Some(Verdict::Ignored) {
+    if status.timestamp_filter == Some(Support::Ignored) {
         line("filter     the API ignores timestamp_filter: increments need --on-ignored-filter full");
     }
     for walk in &status.unfinished {

@@ -13,8 +13,9 @@ use crate::api::{ApiKey, Options, RetryPolicy};
 use crate::clock::Clock;
 use crate::compact::Compaction;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Before, Checkpoint, Ended, History, Holder, Lake, Lease, Ledger, RunReport, Tables};
+use crate::lake::{Before, Checkpoint, Ended, History, Holder, Lake, Lease, Ledger, RunReport, sweep};
 use crate::model::RunId;
+use crate::tables::Tables;
 use crate::verify::{self, Verification};
 
 mod fetch;
@@ -64,7 +65,7 @@ impl Session {
             pid: std::process::id(),
             since: now,
         };
-        let lease = Lease::acquire(&lake, holder, context.clock, &context.shutdown).await?;
+        let lease = Lease::acquire(lake.store(), holder, context.clock, &context.shutdown).await?;
         let run_id = lease.run_id().clone();
         let last_request_at = match lease.before() {
             Before::Nobody => None,
@@ -94,7 +95,7 @@ impl Session {
     async fn compact(&mut self, retain: Duration) -> Result<()> {
         let Session { context, lake, lease, ledger, report, next_file, .. } = self;
         let (clock, shutdown) = (context.clock, lease.stop().clone());
-        let tables = &Tables::of(lake, &lake.existing().await?);
+        let tables = &Tables::of(lake.store(), &lake.existing().await?);
         Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown }.run().await
     }
 
@@ -115,7 +116,7 @@ impl Session {
         self.report.store_calls = self.lake.calls();
         self.report.error.iter_mut().for_each(|line| *line = logging::without_secrets(line));
         if self.admitted
-            && let Err(error) = self.report.save(&self.lake).await
+            && let Err(error) = self.report.save(self.lake.store()).await
         {
             tracing::warn!("{}", error.chain().join(": "));
         }
@@ -148,13 +149,14 @@ impl Session {
     /// Removes what dead runs have left.
     async fn sweep(&mut self) -> Result<()> {
         let Session { lake, lease, ledger, report, context, .. } = self;
-        let left = lake.leftovers(&ledger.state().landed_keys(), lease.before() == Before::Died).await?;
+        let left =
+            sweep::leftovers(lake.store(), &ledger.state().landed_keys(), lease.before() == Before::Died).await?;
         if left.is_empty() {
             return Ok(());
         }
         // A commit whose answer was lost may still be on its way, and would name what is to be removed.
         ledger.fence(&report.run_id, context.clock.now()).await?;
-        let objects = lake.remove(left, lease).await?;
+        let objects = sweep::remove(lake.store(), left, lease).await?;
         tracing::info!("removed {objects} objects that a run has left behind");
         Ok(())
     }
@@ -167,10 +169,10 @@ async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, mends: bool, context: 
     // In this order, and before anything is committed: a run that takes over in between has named in the ledger first what it
     // brings into the tables.
     let taken_up = match file {
-        Some(file) => Tables::of(lake, &file).taken_up().await?,
+        Some(file) => Tables::of(lake.store(), &file).taken_up().await?,
         None => 0,
     };
-    let mut ledger = Ledger::load(lake).await?;
+    let mut ledger = Ledger::load(lake.store()).await?;
     if taken_up > ledger.number() && !mends {
         return Err(verify::state_is_behind(lake, taken_up, ledger.number()));
     }

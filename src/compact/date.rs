@@ -11,10 +11,13 @@ use tokio::runtime::Handle;
 
 use super::inputs::{Files, Without};
 use crate::error::{Error, Result};
-use crate::lake::{Extent, Lake, Lease, Lifetime, Overlap, TableWriter, Tables, Upload, adopt};
+use crate::files::{Lifetime, TableWriter, adopt};
+use crate::lake::{Extent, Lake, Lease, Overlap, sweep};
 use crate::layout::{self, FlushId};
 use crate::merge::{Copies, Late, Merged, merge};
 use crate::model::{CreatedDate, PerTable, Table};
+use crate::store::Upload;
+use crate::tables::Tables;
 
 /// Up to this size, landing objects are read whole to become tables.
 const ADOPTED_BYTES: u64 = 32 << 20;
@@ -105,7 +108,7 @@ impl DateTables<'_> {
         }
         let fetch = |table| {
             let key = layout::landing_object(table, self.date, flush);
-            async move { Ok::<_, Error>((table, self.lake.get(&key).await?)) }
+            async move { Ok::<_, Error>((table, self.lake.store().get(&key).await?)) }
         };
         let mut adopted = PerTable::from_fn(|_| None);
         for (table, body) in self.runtime.block_on(try_join_all(Table::ALL.map(fetch)))? {
@@ -169,7 +172,7 @@ impl DateTables<'_> {
         // Who sees a conversation, sees its children too.
         for table in Table::CHILDREN.into_iter().chain([Table::Conversations]) {
             if let Some(upload) = uploads.get_mut(table).take() {
-                *bytes.get_mut(table) = upload.finish(self.lease)?;
+                *bytes.get_mut(table) = upload.finish(|| self.lease.prove())?;
             }
         }
         Ok(bytes)
@@ -179,8 +182,9 @@ impl DateTables<'_> {
     fn begin(&self, key: impl Fn(Table) -> Path, found: &Found) -> Result<PerTable<Upload>> {
         PerTable::try_from_fn(|table| {
             let (key, found) = (key(table), found.get(table).clone());
-            self.lake.sweep_beside(&key)?;
-            Ok(Upload::begin(self.lake, self.lease, key, found, self.runtime.clone()))
+            sweep::sweep_beside(self.lake.store(), &key)?;
+            let record = layout::upload_record(self.lease.run_id(), &key);
+            Ok(Upload::begin(self.lake.store(), key, record, found, self.runtime.clone()))
         })
     }
 

@@ -9,7 +9,8 @@ use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::lake::{Extent, FileReader, Lake, Overlap, SortedReader};
+use crate::files::{FileReader, SortedReader};
+use crate::lake::{Extent, Lake, Overlap};
 use crate::layout::{self, FlushId};
 use crate::merge::Copies;
 use crate::model::{CreatedDate, PerTable, Table, column, texts};
@@ -77,7 +78,7 @@ impl Files {
                 return Ok(File::Ended);
             }
             let (key, bytes) = (layout::landing_object(table, date, flush), *extent.bytes.get(table));
-            let (first, rest) = FileReader::open_landed(lake, table, key, bytes, runtime.clone())?;
+            let (first, rest) = FileReader::open_landed(lake.store(), table, key, bytes, runtime.clone())?;
             if let Some(rest) = rest {
                 *older.get_mut(table) = File::Landed(Box::new(rest));
             }
@@ -102,7 +103,7 @@ impl Copies for Files {
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         let file = self.tables.get_mut(table);
         if let File::Closed(object) = file {
-            *file = File::OfTable(Box::new(SortedReader::open(&self.lake, table, object, &self.runtime)?));
+            *file = File::OfTable(Box::new(SortedReader::open(self.lake.store(), table, object, &self.runtime)?));
         }
         let batch = match file {
             File::OfTable(reader) => reader.next_batch()?,

@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lake::{Extent, Lake, Landed, Lease, Ledger, Replacement, RunReport, Tables};
+use crate::lake::{Extent, Lake, Landed, Lease, Ledger, Replacement, RunReport};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Table};
+use crate::tables::Tables;
 pub use remove::remove_conversations;
 
 use date::{Compacted, DateTables};

@@ -9,8 +9,9 @@ use object_store::path::Path;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lake::{Change, Checkpoint, Lake, Ledger, Publication, Replacement, Tables};
+use crate::lake::{Checkpoint, Lake, Ledger, Publication, Replacement};
 use crate::model::{CreatedDate, RunId};
+use crate::tables::{Change, Tables};
 
 /// What it takes to publish.
 pub(super) struct Publisher<'a> {
@@ -47,11 +48,11 @@ impl Publisher<'_> {
         if dates.is_empty() || !self.tables.are_delta() {
             gone.append(&mut state.settle(&dates));
             self.commit(state).await?;
-            return self.lake.delete(gone).await;
+            return self.lake.store().delete(gone).await;
         }
         state.publication = Some(Publication { number: self.ledger.number().saturating_add(1), dates });
         self.commit(state).await?;
-        self.lake.delete(gone).await?;
+        self.lake.store().delete(gone).await?;
         match self.carry_out().await? {
             Some(Change::Outrun(place)) => {
                 Err(Error::held(format!("another program has written to {place} of the lake {}", self.lake.url()))
@@ -68,7 +69,7 @@ impl Publisher<'_> {
         let mut state = Checkpoint { publication: None, ..self.ledger.state().clone() };
         let gone = if change == Change::Made { state.settle(&publication.dates) } else { Vec::new() };
         self.commit(state).await?;
-        self.lake.delete(gone).await?;
+        self.lake.store().delete(gone).await?;
         Ok(Some(change))
     }
 

@@ -9,9 +9,10 @@ use super::date::{Compacted, DateTables};
 use super::publish::Publisher;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lake::{Lake, Lease, Ledger, Replacement, Tables};
+use crate::lake::{Lake, Lease, Ledger, Replacement};
 use crate::layout::FlushId;
 use crate::model::CreatedDate;
+use crate::tables::Tables;
 
 /// Takes these conversations out of the tables of these dates, and returns how many copies that were. What is landed stays.
 ///

@@ -7,14 +7,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
-use super::inspect::{AnswerTimes, ids, inspect};
+use super::fetch::Step;
+use super::filter_support;
+use super::inspect::{AnswerTimes, inspect};
 use super::last_page::{LastPage, Shown};
-use super::walk::Step;
 use crate::api::{Fetched, Page, excerpt};
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Origin, Reject, UnreadableTimes};
-use crate::lake::{Evidence, Verdict, Walk};
+use crate::lake::{FilterSupport, Support, Walk};
 use crate::model::{CreatedDate, RunId};
 
 /// When gathered rows are landed. Many small objects cost requests and slow readers down; a crash costs what was not
@@ -45,7 +46,7 @@ pub(super) struct Flush {
     /// The walk after these pages.
     pub(super) walk: Walk,
     /// What is known of the API after these pages.
-    pub(super) evidence: Evidence,
+    pub(super) filter_support: FilterSupport,
     /// Whether the walk is complete with them.
     pub(super) done: bool,
     pub(super) page_bytes: u64,
@@ -82,7 +83,7 @@ pub(super) struct Collector {
     /// The walk as far as it is collected.
     pub(super) walk: Walk,
     /// What is known of the API.
-    pub(super) evidence: Evidence,
+    pub(super) filter_support: FilterSupport,
     /// The place in the run of the next conversation.
     pub(super) next_seq: i64,
     /// The newest conversations that this run has shown of the walk.
@@ -180,10 +181,10 @@ impl Collector {
     /// Whether it takes more than the rows that came to know that all have come, and more can be known.
     fn lacks_verdict(&self) -> bool {
         self.walk.request.window.depends_on_filter()
-            && match self.evidence.known(self.walk.started_at) {
-                Some(Verdict::Honoured) => false,
-                Some(Verdict::Ignored) => true,
-                None => !self.evidence.witnesses.is_empty(),
+            && match filter_support::known(&self.filter_support, self.walk.started_at) {
+                Some(Support::Honored) => false,
+                Some(Support::Ignored) => true,
+                None => !self.filter_support.canaries.is_empty(),
             }
     }
 
@@ -207,7 +208,7 @@ impl Collector {
             pages: Vec::new(),
             bad_records: Vec::new(),
             walk: self.walk.clone(),
-            evidence: self.evidence.clone(),
+            filter_support: self.filter_support.clone(),
             done: false,
             page_bytes: 0,
             page_count: 0,
@@ -243,14 +244,14 @@ impl Collector {
             return Err(refused(first));
         }
         let times = AnswerTimes { asked_at: self.walk.started_at, answered_at };
-        let found = inspect(&batch, &self.walk.request.window, times, &mut self.evidence)?;
+        let found = inspect(&batch, &self.walk.request.window, times, &mut self.filter_support)?;
         if let Some((id, time)) = found.stray.filter(|_| flush.outside_window == 0) {
             let asked = self.walk.request.window.told().unwrap_or_default();
             tracing::warn!(
                 "the API sent what was not asked for: conversation {id} of {time}, where the range is {asked}"
             );
         }
-        for (id, time) in ids(&batch)?.iter().flatten().zip(&found.changes) {
+        for (id, time) in batch.conversation_ids()?.iter().flatten().zip(&found.changes) {
             self.shown.note(id, *time, answered_at);
         }
         self.next_seq = self.seq_of(page.len().saturating_add(page.broken().len()));
@@ -276,7 +277,7 @@ impl Collector {
         flush.page_bytes = flush.page_bytes.saturating_add(count(page.bytes()));
         flush.page_count += 1;
         flush.walk = self.walk.clone();
-        flush.evidence = self.evidence.clone();
+        flush.filter_support = self.filter_support.clone();
         if !found.kept.is_empty() {
             flush.pages.push(FlatPage { batch, kept: found.kept });
         }

@@ -8,9 +8,8 @@ use arrow_array::RecordBatch;
 use object_store::path::Path;
 
 use super::collect::FlatPage;
-use super::inspect::ids;
 use crate::error::{Error, Result};
-use crate::lake::{self, Lifetime};
+use crate::files::{self, Lifetime};
 use crate::layout::{self, FlushId};
 use crate::merge::{Gather, Rows, Version, latest};
 use crate::model::{CreatedDate, Table};
@@ -90,7 +89,7 @@ impl<'a, 'p> OfDate<'a, 'p> {
         let date = self.date;
         let (newest, older) = (gathered(&self.newest, table)?, gathered(&self.older, table)?);
         let rows = newest.iter().chain(&older).map(|batch| batch.num_rows() as u64).sum();
-        let body = lake::encode(table, lifetime, &newest, &older)?;
+        let body = files::encode(table, lifetime, &newest, &older)?;
         Ok(Object { table, date, key: layout::landing_object(table, date, flush), rows, body })
     }
 }
@@ -139,7 +138,7 @@ impl Observed<'_> {
 fn sorted(pages: &[FlatPage]) -> Result<Vec<Observed<'_>>> {
     let mut copies = Vec::new();
     for page in pages {
-        let ids = ids(&page.batch)?;
+        let ids = page.batch.conversation_ids()?;
         copies.extend(page.kept.iter().map(|(date, row)| Observed {
             date: *date,
             id: ids.value(*row),

@@ -4,11 +4,12 @@
 use arrow_array::{Array, RecordBatch, StringArray};
 use chrono::{DateTime, Utc};
 
+use super::filter_support::{Observation, observe};
 use crate::error::{Error, Result};
 use crate::flatten::Batch;
-use crate::lake::{Evidence, Observed};
+use crate::lake::FilterSupport;
 use crate::merge::{changed_at, time};
-use crate::model::{CreatedDate, Table, TimestampFilter, Window, column, from_micros, texts};
+use crate::model::{CreatedDate, Table, TimestampFilter, Window, column, from_micros};
 
 /// What the rows of a page say.
 #[derive(Debug, Default)]
@@ -44,13 +45,13 @@ pub(super) fn inspect(
     batch: &Batch,
     window: &Window,
     times: AnswerTimes,
-    evidence: &mut Evidence,
+    filter_support: &mut FilterSupport,
 ) -> Result<Inspected> {
     let rows = batch.tables.get(Table::Conversations);
-    let ids = ids(batch)?;
+    let ids = batch.conversation_ids()?;
     let mut found = Inspected { kept: Vec::with_capacity(rows.num_rows()), ..Inspected::default() };
     for row in 0..rows.num_rows() {
-        let copy = Observed {
+        let copy = Observation {
             conversation_id: ids.value(row),
             created_at: instant(rows, column::CREATED_AT, row),
             updated_at: instant(rows, column::UPDATED_AT, row),
@@ -59,7 +60,7 @@ pub(super) fn inspect(
         // What says that it changed after it was sent is no evidence, and moves no watermark past its sending.
         let believed = copy.changed_at.filter(|changed_at| *changed_at <= times.answered_at);
         if believed.is_some() {
-            evidence.observe(window, times.asked_at, &copy);
+            observe(filter_support, window, times.asked_at, &copy);
         }
         let meant = meant(window, rows, row);
         found.changes.push(meant.or(copy.changed_at));
@@ -92,7 +93,7 @@ impl<'a> ChangeTimes<'a> {
     /// # Errors
     /// Only on a bug.
     pub(super) fn of(batch: &'a Batch, window: &'a Window) -> Result<Self> {
-        Ok(ChangeTimes { batch, window, ids: ids(batch)? })
+        Ok(ChangeTimes { batch, window, ids: batch.conversation_ids()? })
     }
 
     /// How many conversations there are.
@@ -112,15 +113,6 @@ impl<'a> ChangeTimes<'a> {
         let time = if meant.is_some() { meant } else { changed(self.batch, row)? };
         Ok((self.ids.value(row), time))
     }
-}
-
-/// The ids of the conversations.
-///
-/// # Errors
-/// Only on a bug.
-pub(super) fn ids(batch: &Batch) -> Result<&StringArray> {
-    texts(batch.tables.get(Table::Conversations), column::CONVERSATION_ID)
-        .ok_or_else(|| Error::bug("flattened rows without ids"))
 }
 
 /// When the copy in `row` last changed.
@@ -156,7 +148,7 @@ mod tests {
         let batch = flatten(conversations.iter().copied(), &origin).unwrap();
         let answered_at = DateTime::from_timestamp(10_000, 0).unwrap();
         let times = AnswerTimes { asked_at: DateTime::UNIX_EPOCH, answered_at };
-        inspect(&batch, window, times, &mut Evidence::default()).unwrap()
+        inspect(&batch, window, times, &mut FilterSupport::default()).unwrap()
     }
 
     #[test]

@@ -8,16 +8,16 @@
 
 mod collect;
 mod encode;
-mod filter;
+mod fetch;
+mod filter_support;
 mod inspect;
-mod land;
 mod last_page;
 mod plan;
 mod progress;
-mod run;
-mod walk;
+mod stage;
+mod walks;
 
 pub use collect::{FlushPolicy, OnBadRecord};
 pub use plan::{Begin, Planned};
 pub use progress::Progress;
-pub use run::{Memory, OnIgnoredFilter, Reached, Run, run};
+pub use walks::{Memory, OnIgnoredFilter, Reached, Run, run};

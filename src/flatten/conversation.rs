@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, StringArray};
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
 use super::row::{Context, TAG_ID, TableBuilder, UnreadableTimes, Value, field_names};
 use crate::error::{Error, Result};
-use crate::model::{Array, Elements, Objects, PerTable, RunId, Table, column, elements};
+use crate::json::{Array, Elements, Objects, elements};
+use crate::model::{PerTable, RunId, Table, column, texts};
 
 /// Where a page's copies come from.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +38,15 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The ids of the conversations, row by row.
+    ///
+    /// # Errors
+    /// Only on a bug.
+    pub fn conversation_ids(&self) -> Result<&StringArray> {
+        texts(self.tables.get(Table::Conversations), column::CONVERSATION_ID)
+            .ok_or_else(|| Error::bug("flattened rows without ids"))
+    }
+
     /// Where the rows of the conversation in `row` stand in the child table `table`.
     ///
     /// # Errors

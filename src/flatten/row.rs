@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 
 use super::column::{ColumnBuilder, Fit};
 use crate::error::Result;
-use crate::model::{Column, Object, Source, Table};
+use crate::json::Object;
+use crate::model::{Column, Source, Table};
 
 /// What the program itself adds to a row.
 #[derive(Debug, Clone, Copy)]

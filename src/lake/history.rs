@@ -10,9 +10,9 @@ use futures::TryStreamExt;
 use futures::future::ready;
 use object_store::path::Path;
 
-use super::Lake;
 use crate::error::Result;
 use crate::layout;
+use crate::store::Store;
 
 /// The most objects of a kind that one run removes: the first of a lake with a long past must not take long.
 const AT_ONCE: usize = 2_000;
@@ -32,45 +32,43 @@ impl Default for History {
     }
 }
 
-impl Lake {
-    /// Removes the oldest run reports but for `keep`, and returns how many.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn prune_reports(&self, keep: usize) -> Result<usize> {
-        let mut reports = self.named(layout::run_reports(), layout::run_report_start).await?;
-        let surplus = reports.len().saturating_sub(keep);
-        // Their names sort by time.
-        reports.sort_unstable();
-        reports.truncate(surplus);
-        self.prune(reports).await
-    }
+/// Removes the oldest run reports but for `keep`, and returns how many.
+///
+/// # Errors
+/// If the store fails.
+pub async fn prune_reports(store: &Store, keep: usize) -> Result<usize> {
+    let mut reports = named(store, layout::run_reports(), layout::run_report_start).await?;
+    let surplus = reports.len().saturating_sub(keep);
+    // Their names sort by time.
+    reports.sort_unstable();
+    reports.truncate(surplus);
+    prune(store, reports).await
+}
 
-    /// Removes the quarantine files of runs that started before `oldest`, and returns how many.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn prune_quarantine(&self, oldest: DateTime<Utc>) -> Result<usize> {
-        let is_older = |key: &Path| layout::quarantine_start(key).filter(|start| *start < oldest);
-        let mut older = self.named(layout::quarantines(), is_older).await?;
-        older.sort_unstable();
-        self.prune(older).await
-    }
+/// Removes the quarantine files of runs that started before `oldest`, and returns how many.
+///
+/// # Errors
+/// If the store fails.
+pub async fn prune_quarantine(store: &Store, oldest: DateTime<Utc>) -> Result<usize> {
+    let is_older = |key: &Path| layout::quarantine_start(key).filter(|start| *start < oldest);
+    let mut older = named(store, layout::quarantines(), is_older).await?;
+    older.sort_unstable();
+    prune(store, older).await
+}
 
-    /// The keys of a folder to which `start` gives a time.
-    async fn named(&self, folder: Path, start: impl Fn(&Path) -> Option<DateTime<Utc>>) -> Result<Vec<Path>> {
-        let keys = self.list(folder).map_ok(|object| object.location);
-        keys.try_filter(|key| ready(start(key).is_some())).try_collect().await
-    }
+/// The keys of a folder to which `start` gives a time.
+async fn named(store: &Store, folder: Path, start: impl Fn(&Path) -> Option<DateTime<Utc>>) -> Result<Vec<Path>> {
+    let keys = store.list(folder).map_ok(|object| object.location);
+    keys.try_filter(|key| ready(start(key).is_some())).try_collect().await
+}
 
-    async fn prune(&self, mut keys: Vec<Path>) -> Result<usize> {
-        keys.truncate(AT_ONCE);
-        let count = keys.len();
-        if count > 0 {
-            self.delete(keys).await?;
-        }
-        Ok(count)
+async fn prune(store: &Store, mut keys: Vec<Path>) -> Result<usize> {
+    keys.truncate(AT_ONCE);
+    let count = keys.len();
+    if count > 0 {
+        store.delete(keys).await?;
     }
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -85,43 +83,43 @@ mod tests {
         RunId::new(DateTime::from_timestamp(i64::from(hour) * 3_600, 0).unwrap(), 9_999_999 - hour)
     }
 
-    async fn left(lake: &Lake, folder: Path) -> Vec<Path> {
-        let mut keys: Vec<_> = lake.list(folder).map_ok(|object| object.location).try_collect().await.unwrap();
+    async fn left(store: &Store, folder: Path) -> Vec<Path> {
+        let mut keys: Vec<_> = store.list(folder).map_ok(|object| object.location).try_collect().await.unwrap();
         keys.sort();
         keys
     }
 
     #[tokio::test]
     async fn the_newest_reports_stay_and_what_is_no_report() {
-        let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
+        let store = Store::on(InMemory::new(), "memory", Duration::from_secs(60));
         let others = ["notes.json", "20240101T000000Z-00000g.json", "20240101T000000Z-00000a.txt"];
         for other in others {
-            lake.put(&layout::run_reports().join(other), "mine").await.unwrap();
+            store.put(&layout::run_reports().join(other), "mine").await.unwrap();
         }
         for hour in 0..2_500 {
-            lake.put(&layout::run_report(&run(hour)), "{}").await.unwrap();
+            store.put(&layout::run_report(&run(hour)), "{}").await.unwrap();
         }
-        assert_eq!(lake.prune_reports(2_500).await.unwrap(), 0);
-        assert_eq!(lake.prune_reports(100).await.unwrap(), AT_ONCE, "the others are for the next");
-        assert_eq!(lake.prune_reports(100).await.unwrap(), 400);
-        assert_eq!(lake.calls().list, 3 + 3 + 1, "a page has a thousand");
+        assert_eq!(prune_reports(&store, 2_500).await.unwrap(), 0);
+        assert_eq!(prune_reports(&store, 100).await.unwrap(), AT_ONCE, "the others are for the next");
+        assert_eq!(prune_reports(&store, 100).await.unwrap(), 400);
+        assert_eq!(store.calls().list, 3 + 3 + 1, "a page has a thousand");
         let newest = (2_400..2_500).map(|hour| layout::run_report(&run(hour)));
         let mut kept: Vec<_> = newest.chain(others.map(|other| layout::run_reports().join(other))).collect();
         kept.sort();
-        assert_eq!(left(&lake, layout::run_reports()).await, kept);
+        assert_eq!(left(&store, layout::run_reports()).await, kept);
     }
 
     #[tokio::test]
     async fn what_was_set_aside_goes_by_the_start_of_its_run() {
-        let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
+        let store = Store::on(InMemory::new(), "memory", Duration::from_secs(60));
         let key = |hour, number| layout::quarantine(&FlushId { run: run(hour), number });
         let others = layout::quarantines().join("20240101T000000Z.jsonl");
         for key in [key(1, 0), key(1, 12_345), key(2, 0), key(3, 0), others.clone()] {
-            lake.put(&key, "{}").await.unwrap();
+            store.put(&key, "{}").await.unwrap();
         }
         let oldest = DateTime::from_timestamp(2 * 3_600, 0).unwrap();
-        assert_eq!(lake.prune_quarantine(oldest).await.unwrap(), 2);
-        assert_eq!(left(&lake, layout::quarantines()).await, [key(2, 0), key(3, 0), others]);
-        assert_eq!(lake.prune_quarantine(oldest).await.unwrap(), 0);
+        assert_eq!(prune_quarantine(&store, oldest).await.unwrap(), 2);
+        assert_eq!(left(&store, layout::quarantines()).await, [key(2, 0), key(3, 0), others]);
+        assert_eq!(prune_quarantine(&store, oldest).await.unwrap(), 0);
     }
 }

@@ -8,13 +8,10 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Lake;
-use super::store::to_json;
-use crate::error::{Error, Result};
-use crate::layout;
+use crate::error::Error;
 
 /// The newest version of the layout that this program reads.
-const NEWEST_VERSION: u32 = 2;
+pub(super) const NEWEST_VERSION: u32 = 2;
 
 /// How the tables of a lake are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -73,89 +70,42 @@ pub struct LakeFile {
     pub created_at: DateTime<Utc>,
 }
 
-impl Lake {
-    /// What the lake is; `None` where nothing was ever exported to it.
-    ///
-    /// # Errors
-    /// Where the store fails, or the lake was made by a newer version of this program.
-    pub async fn describe(&self) -> Result<Option<LakeFile>> {
-        let Some(bytes) = self.get(&layout::lake_file()).await? else { return Ok(None) };
-        let file: LakeFile = self.parse(&layout::lake_file(), &bytes)?;
-        if file.format_version > NEWEST_VERSION {
-            let found = file.format_version;
-            return Err(Error::usage(format!(
-                "the lake {} has format {found}, this version knows up to {NEWEST_VERSION}",
-                self.url()
-            ))
-            .with_hint("use a newer decagon-lake"));
-        }
-        Ok(Some(file))
-    }
-
-    /// What the lake is, where there has to be one.
-    ///
-    /// # Errors
-    /// Kind `Usage` where there is none; else as [`Lake::describe`].
-    pub async fn existing(&self) -> Result<LakeFile> {
-        self.describe().await?.ok_or_else(|| {
-            Error::usage(format!("there is no lake at {}", self.url()))
-                .with_hint("`decagon-lake sync --lake …` makes one; is --lake or DECAGON_LAKE right?")
-        })
-    }
-
-    /// Makes sure that the lake is as it is wanted, and returns what it is. Where it `is_new`, nothing was committed to it
-    /// yet, that is decided here.
-    ///
-    /// # Errors
-    /// Kind `Usage` where it is another.
-    pub async fn claim(&self, wanted: Wanted<'_>, is_new: bool, now: DateTime<Utc>) -> Result<LakeFile> {
-        let key = layout::lake_file();
-        // Looked at first, so that what is replaced is what was read.
-        let there = self.head(&key).await?;
-        match self.describe().await? {
-            Some(found) if !is_new && found.suits(wanted) => Ok(found),
-            Some(found) if !is_new => Err(self.of_others(&found, wanted)),
-            None if !is_new => Err(Error::integrity(format!("{}/{key} is missing", self.url()))
-                .with_hint("it says whose conversations the lake holds: restore it from a backup")),
-            found => {
-                let format = wanted.format.or(found.map(|found| found.format)).unwrap_or_default();
-                let file = LakeFile {
-                    format_version: format.version(),
-                    base_url: wanted.base_url.to_owned(),
-                    user_filters: wanted.user_filters.cloned(),
-                    format,
-                    created_at: now,
-                };
-                self.replace(&key, there.as_ref(), to_json(&file)?).await?;
-                Ok(file)
-            }
-        }
-    }
-
-    fn of_others(&self, found: &LakeFile, wanted: Wanted<'_>) -> Error {
-        let url = self.url();
-        if found.base_url != wanted.base_url {
-            return Error::usage(format!(
-                "the lake {url} holds conversations of {}, not of {}",
-                found.base_url, wanted.base_url
-            ))
-            .with_hint("give the --base-url it was made with, or another --lake");
-        }
-        if found.user_filters.as_ref() == wanted.user_filters {
-            return Error::usage(format!("the lake {url} was made with --format {}", found.format.name()))
-                .with_hint("leave --format out, or make another lake: a lake keeps its format");
-        }
-        let tell = |filters: Option<&Value>| filters.map_or_else(|| "none".to_owned(), Value::to_string);
-        let (theirs, mine) = (tell(found.user_filters.as_ref()), tell(wanted.user_filters));
-        Error::usage(format!("the lake {url} was made with --user-filters {theirs}, not {mine}"))
-            .with_hint("keep one lake per set of filters: give the same --user-filters, or another --lake")
-    }
-}
-
 impl LakeFile {
-    fn suits(&self, wanted: Wanted<'_>) -> bool {
+    /// What a lake is to be, as `wanted`; `earlier` is the format that was decided before anything was committed.
+    pub(super) fn decided(wanted: Wanted<'_>, earlier: Option<Format>, now: DateTime<Utc>) -> Self {
+        let format = wanted.format.or(earlier).unwrap_or_default();
+        LakeFile {
+            format_version: format.version(),
+            base_url: wanted.base_url.to_owned(),
+            user_filters: wanted.user_filters.cloned(),
+            format,
+            created_at: now,
+        }
+    }
+
+    /// Whether it is what is `wanted`.
+    pub(super) fn suits(&self, wanted: Wanted<'_>) -> bool {
         self.base_url == wanted.base_url
             && self.user_filters.as_ref() == wanted.user_filters
             && wanted.format.is_none_or(|format| format == self.format)
+    }
+
+    /// Why the lake at `url` is not what is `wanted`.
+    pub(super) fn contradicts(&self, url: &str, wanted: Wanted<'_>) -> Error {
+        if self.base_url != wanted.base_url {
+            return Error::usage(format!(
+                "the lake {url} holds conversations of {}, not of {}",
+                self.base_url, wanted.base_url
+            ))
+            .with_hint("give the --base-url it was made with, or another --lake");
+        }
+        if self.user_filters.as_ref() == wanted.user_filters {
+            return Error::usage(format!("the lake {url} was made with --format {}", self.format.name()))
+                .with_hint("leave --format out, or make another lake: a lake keeps its format");
+        }
+        let tell = |filters: Option<&Value>| filters.map_or_else(|| "none".to_owned(), Value::to_string);
+        let (theirs, mine) = (tell(self.user_filters.as_ref()), tell(wanted.user_filters));
+        Error::usage(format!("the lake {url} was made with --user-filters {theirs}, not {mine}"))
+            .with_hint("keep one lake per set of filters: give the same --user-filters, or another --lake")
     }
 }

@@ -14,67 +14,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::Lake;
-use super::lock::{Lock, Site, lock};
 use super::series::Series;
-use super::store::to_json;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::RunId;
-use record::{Newest, Record, outlive};
+use crate::store::{Lock, Site, Store, lock, to_json};
+pub use record::{Ended, Holder};
+use record::{Newest, Record, WATCH, held, outlive};
 
 mod record;
 
 /// How often a holder appends its name again.
 const RENEWAL: Duration = Duration::from_secs(6);
-/// How long a name counts after it was appended.
-const EXPIRY: Duration = Duration::from_secs(20);
 /// How long one try to append it may take: two of them fit between the time when it is due and the expiry.
 const TRY: Duration = Duration::from_secs(6);
 /// How long it is tried to prove that a name is still the last: about as long as other calls are.
 const PROVING: Duration = Duration::from_secs(60);
-/// How often a name that may be that of a dead run is looked at, and how soon an append that failed is tried again.
-const WATCH: Duration = Duration::from_secs(1);
 /// How long a disk may take to lock a file.
 const LOCKING: Duration = Duration::from_secs(60);
 /// How many records are kept.
 const KEPT: u64 = 2;
 
-/// Who holds a lake.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// The run.
-    pub run_id: RunId,
-    /// Its command.
-    pub command: String,
-    /// The machine it runs on.
-    pub host: String,
-    /// Its process there.
-    pub pid: u32,
-    /// Since when.
-    pub since: DateTime<Utc>,
-}
-
-impl std::fmt::Display for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Holder { run_id, command, host, pid, since } = self;
-        write!(f, "`{command}` run {run_id} (process {pid} on {host}) since {}", since.format("%Y-%m-%d %H:%M:%S UTC"))
-    }
-}
-
-/// What a run that has ended leaves to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
-    /// When it last asked the API for something, if it did.
-    pub last_request_at: Option<DateTime<Utc>>,
-}
-
-/// What can be seen of who has a lake.
+/// What can be seen of who has a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The run that has it, or had it when it died.
@@ -110,7 +75,7 @@ pub struct Lease {
 #[derive(Debug)]
 struct Held {
     series: Series,
-    lake: Lake,
+    store: Store,
     holder: Holder,
     clock: Clock,
     /// From where the lock is seen that keeps others out; `None` where the lease alone does.
@@ -128,20 +93,25 @@ impl Lease {
     ///
     /// # Errors
     /// Kind `Held` where another run has it; `Interrupted` when `shutdown` came while waiting; those of the store.
-    pub async fn acquire(lake: &Lake, mut holder: Holder, clock: Clock, shutdown: &CancellationToken) -> Result<Self> {
+    pub async fn acquire(
+        store: &Store,
+        mut holder: Holder,
+        clock: Clock,
+        shutdown: &CancellationToken,
+    ) -> Result<Self> {
         // Whatever else is under way must not make it expire.
-        let lake = &lake.ahead();
-        let series = Series::new(lake, layout::leases(), KEPT);
-        let locking = lake.clone();
-        let locked = clock.within(LOCKING, tokio::task::spawn_blocking(move || lock(&locking))).await;
-        let locked = locked.ok_or_else(|| Error::store(format!("the disk of {} does not answer", lake.url())))?;
+        let store = &store.ahead();
+        let series = Series::new(store, layout::leases(), KEPT);
+        let locking = store.clone();
+        let locked = clock.within(LOCKING, tokio::task::spawn_blocking(move || lock(&locking, &layout::lock()))).await;
+        let locked = locked.ok_or_else(|| Error::store(format!("the disk of {} does not answer", store.url())))?;
         let (lock, locked_at) = match locked.map_err(|error| Error::bug("the locking failed").caused_by(error))?? {
             Lock::None => (None, None),
             Lock::Taken(file, site) => (Some(file), Some(site)),
             Lock::OfAnother => {
                 // Between the lock and the record the newest is still that of the run before.
                 let record = series.newest::<Record>().await?.filter(|(_, record)| record.ended.is_none());
-                return Err(held(lake, record.map(|(_, record)| record.holder).as_ref()));
+                return Err(held(store, record.map(|(_, record)| record.holder).as_ref()));
             }
         };
         let newest = series.newest::<Record>().await?;
@@ -157,7 +127,7 @@ impl Lease {
                 tokio::select! {
                     biased;
                     () = shutdown.cancelled() => return Err(Error::interrupted()),
-                    dead = outlive(lake, &series, number, &holder.run_id, clock) => dead?,
+                    dead = outlive(store, &series, number, &holder.run_id, clock) => dead?,
                 }
                 tracing::warn!("there is no sign of life from {}; taking over", record.holder);
                 (number, Before::Died)
@@ -165,7 +135,7 @@ impl Lease {
         };
         let held = Arc::new(Held {
             series,
-            lake: lake.clone(),
+            store: store.clone(),
             holder,
             clock,
             locked_at,
@@ -183,8 +153,8 @@ impl Lease {
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn seen(lake: &Lake) -> Result<Seen> {
-        let newest = Series::new(lake, layout::leases(), KEPT).newest::<Record>().await?;
+    pub async fn seen(store: &Store) -> Result<Seen> {
+        let newest = Series::new(store, layout::leases(), KEPT).newest::<Record>().await?;
         Ok(match newest {
             None => Seen::default(),
             Some((_, Record { holder, written_at, ended: None, .. })) => {
@@ -216,8 +186,8 @@ impl Lease {
     /// # Errors
     /// Kind `Held` where one has; those of the store where that cannot be told.
     pub async fn prove(&self) -> Result<()> {
-        let Held { clock, lake, locked_at, .. } = &*self.held;
-        let deadline = clock.instant() + lake.limit.each().min(PROVING);
+        let Held { clock, store, locked_at, .. } = &*self.held;
+        let deadline = clock.instant() + store.call_timeout().min(PROVING);
         loop {
             {
                 let mut newest = self.held.newest.lock().await;
@@ -238,7 +208,7 @@ impl Lease {
         }
     }
 
-    /// Lets the next run have the lake.
+    /// Lets the next run have the store.
     ///
     /// # Errors
     /// Where the store fails; the next run then has to wait until it is certain that this one has ended.
@@ -269,16 +239,16 @@ impl Held {
     async fn take(&self, newest: &mut Newest) -> Result<()> {
         let record = self.append(newest, None).await?;
         // On a disk objects are made by its own means, and replaced without conditions.
-        if self.lake.is_local() || !self.lake.needs_lock {
+        if self.store.is_local() || !self.store.needs_lock() {
             return Ok(());
         }
         let key = self.series.key(newest.number);
-        let proven = match self.lake.prove_conditions(&key, &record).await {
+        let proven = match self.store.prove_conditions(&key, &record).await {
             Ok(true) => return Ok(()),
             Ok(false) => Err(self.taken_over().await),
             Err(error) => Err(error),
         };
-        if let Err(error) = self.lake.delete(vec![key]).await {
+        if let Err(error) = self.store.delete(vec![key]).await {
             tracing::debug!("{}", error.chain().join(": "));
         }
         proven
@@ -313,7 +283,7 @@ impl Held {
     fn no_answer(&self) -> Error {
         Error::store(format!(
             "the lease of {} could not be renewed: no answer within {} s",
-            self.lake.url(),
+            self.store.url(),
             TRY.as_secs()
         ))
         .with_hint("is the store, or the way to it, overloaded? see --store-concurrency")
@@ -340,7 +310,7 @@ impl Held {
 
     async fn taken_over(&self) -> Error {
         let by = self.newest().await.ok().flatten();
-        held(&self.lake, by.map(|(_, holder)| holder).as_ref())
+        held(&self.store, by.map(|(_, holder)| holder).as_ref())
     }
 }
 
@@ -372,12 +342,6 @@ async fn renew(held: Arc<Held>, ended: CancellationToken) {
             }
         }
     }
-}
-
-fn held(lake: &Lake, by: Option<&Holder>) -> Error {
-    let by = by.map_or_else(|| "another run".to_owned(), Holder::to_string);
-    Error::held(format!("the lake {} is held by {by}", lake.url()))
-        .with_hint("let one run at a time write to a lake; run this again when that one has ended")
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::Checkpoint;
 use super::series::Series;
-use super::store::{Lake, to_json};
+use super::state::Checkpoint;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::RunId;
+use crate::store::{Store, to_json};
 
 /// How many checkpoints are kept, for people who want to see what happened.
 const KEPT: u64 = 16;
@@ -31,7 +31,7 @@ struct Commit {
 /// The newest checkpoint of a lake, and the way to the next.
 #[derive(Debug)]
 pub struct Ledger {
-    lake: Lake,
+    store: Store,
     series: Series,
     /// The newest checkpoint's number; 0 before the first.
     number: u64,
@@ -44,12 +44,12 @@ impl Ledger {
     ///
     /// # Errors
     /// Where the store fails or the checkpoint is damaged.
-    pub async fn load(lake: &Lake) -> Result<Self> {
-        let series = Series::new(lake, layout::checkpoints(), KEPT);
+    pub async fn load(store: &Store) -> Result<Self> {
+        let series = Series::new(store, layout::checkpoints(), KEPT);
         let newest = series.newest::<Commit>().await?;
         let (number, untouched, state) =
             newest.map_or((0, true, Checkpoint::default()), |(number, it)| (number, it.untouched, it.state));
-        Ok(Ledger { lake: lake.clone(), series, number, untouched, state })
+        Ok(Ledger { store: store.clone(), series, number, untouched, state })
     }
 
     /// The state as committed last.
@@ -95,7 +95,7 @@ impl Ledger {
     async fn append(&mut self, commit: Commit) -> Result<()> {
         let number = self.number.saturating_add(1);
         if !self.series.append(number, to_json(&commit)?).await? {
-            let url = self.lake.url();
+            let url = self.store.url();
             return Err(Error::held(format!("another run has committed to the lake {url} since this one began"))
                 .with_hint("let one run at a time write to a lake; run the command again"));
         }
@@ -104,7 +104,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether nothing was ever fetched for the lake.
+    /// Whether nothing was ever fetched for the store.
     pub fn is_new(&self) -> bool {
         self.untouched
     }
@@ -130,27 +130,27 @@ mod tests {
 
     #[tokio::test]
     async fn of_two_commits_on_the_same_state_one_fails() {
-        let lake = Lake::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
+        let store = Store::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
         let run = RunId::new(at(0), 1);
         let state = |secs| {
             let mut state = Checkpoint::default();
             state.record(Purpose::Incremental, &walk(Some(secs), 100), true);
             state
         };
-        let (mut first, mut second) = (Ledger::load(&lake).await.unwrap(), Ledger::load(&lake).await.unwrap());
+        let (mut first, mut second) = (Ledger::load(&store).await.unwrap(), Ledger::load(&store).await.unwrap());
         first.commit(state(1), &run, at(1)).await.unwrap();
         let error = second.commit(state(2), &run, at(2)).await.unwrap_err();
         assert_eq!(error.kind().exit_code(), 7);
-        assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(1));
+        assert_eq!(Ledger::load(&store).await.unwrap().state(), &state(1));
 
-        let mut paused = Ledger::load(&lake).await.unwrap();
+        let mut paused = Ledger::load(&store).await.unwrap();
         for secs in 2..40 {
             first.commit(state(secs), &run, at(secs)).await.unwrap();
         }
         let error = paused.commit(state(2), &run, at(50)).await.unwrap_err();
         assert_eq!(error.kind().exit_code(), 7, "its number is free again, but it is not the newest");
-        assert_eq!(Ledger::load(&lake).await.unwrap().state(), &state(39));
-        let kept: Vec<_> = lake.list(layout::checkpoints()).try_collect().await.unwrap();
+        assert_eq!(Ledger::load(&store).await.unwrap().state(), &state(39));
+        let kept: Vec<_> = store.list(layout::checkpoints()).try_collect().await.unwrap();
         assert_eq!(kept.len(), usize::try_from(KEPT).unwrap());
     }
 }

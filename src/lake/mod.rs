@@ -1,62 +1,29 @@
-//! The lake in its store: opening it, who may write to it, its commits, its tables in either format, its Parquet files and
-//! its reports.
+//! What a lake is and how it changes: its identity, its state and the ledger of its commits, who may write, what dead runs
+//! leave, and the reports of runs.
 //!
-//! This is the only module that talks to storage, and it does so through `object_store` (`delta_kernel` is given the same
-//! store), but for what that does not know of local disks: locks, and files that were not in their place yet. Must not
-//! know: the API.
+//! Guarantees: a checkpoint is the only commit; of two runs at once one is refused, and one that lost the lake is fenced.
+//! Must not depend on: the API, what files hold, and how tables are kept.
 
-mod address;
-mod adopt;
-mod answers;
-mod bounded;
-mod calls;
-mod checkpoint;
-mod cloud;
-mod conditions;
-mod conform;
-mod delta;
-mod diagnose;
-mod disk;
-mod environment;
-mod evidence;
-mod file_reader;
-mod file_writer;
-mod google;
-mod history;
-mod http;
+pub mod history;
 mod identity;
+#[expect(clippy::module_inception, reason = "the type that the module is named after")]
+mod lake;
 mod lease;
 mod ledger;
-mod lock;
-mod parts;
-mod probe;
-mod publication;
 mod report;
-#[cfg(test)]
-mod samples;
 mod series;
-mod sorted_reader;
-mod store;
-mod sweep;
-mod tables;
-mod upload;
+mod state;
+pub mod sweep;
+mod write_intent;
 
-pub use adopt::{Adopted, adopt};
-pub use calls::StoreCalls;
-pub use checkpoint::{Checkpoint, Extent, Incremental, Landed, LandedObject, Overlap, Purpose, Walk};
-pub use cloud::{S3Addressing, StoreOptions};
-pub use evidence::{Evidence, Observed, Verdict, Witness};
-pub use file_reader::FileReader;
-pub use file_writer::{Lifetime, TableWriter, encode};
 pub use history::History;
 pub use identity::{Format, LakeFile, Wanted};
+pub use lake::Lake;
 pub use lease::{Before, Ended, Holder, Lease, Seen};
 pub use ledger::Ledger;
-pub use probe::{Capability, Probe};
-pub use publication::{Publication, Replacement};
 pub use report::{Outcome, RunReport};
-pub use sorted_reader::SortedReader;
-pub use store::Lake;
+pub use state::{
+    Canary, Checkpoint, FilterSupport, Incremental, Landed, LandedObject, Overlap, Purpose, Support, Walk,
+};
 pub use sweep::Leftovers;
-pub use tables::{Change, Tables};
-pub use upload::Upload;
+pub use write_intent::{Extent, Publication, Replacement};

@@ -3,11 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::calls::StoreCalls;
-use super::store::{Lake, to_json};
 use crate::error::{Error, Kind, Result};
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Request, RunId};
+use crate::store::{Store, StoreCalls, to_json};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -151,8 +150,8 @@ impl RunReport {
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn save(&self, lake: &Lake) -> Result<()> {
-        lake.put(&layout::run_report(&self.run_id), to_json(self)?).await
+    pub async fn save(&self, store: &Store) -> Result<()> {
+        store.put(&layout::run_report(&self.run_id), to_json(self)?).await
     }
 
     /// The report as one line of JSON.

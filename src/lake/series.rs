@@ -8,9 +8,9 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use serde::de::DeserializeOwned;
 
-use super::Lake;
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::store::Store;
 
 /// How often the newest object is looked for, where a run under way removes it between the listing and the reading.
 const READ_TRIES: usize = 8;
@@ -18,15 +18,15 @@ const READ_TRIES: usize = 8;
 /// The numbered objects of one folder.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
-    lake: Lake,
+    store: Store,
     folder: Path,
     /// How many objects are left, the newest included.
     kept: u64,
 }
 
 impl Series {
-    pub(super) fn new(lake: &Lake, folder: Path, kept: u64) -> Self {
-        Series { lake: lake.clone(), folder, kept }
+    pub(super) fn new(store: &Store, folder: Path, kept: u64) -> Self {
+        Series { store: store.clone(), folder, kept }
     }
 
     /// The newest object and its number; `None` where there is none.
@@ -38,11 +38,11 @@ impl Series {
             let Some(number) = self.newest_number().await? else { return Ok(None) };
             let key = self.key(number);
             // A run that has appended many times since the listing has removed it.
-            if let Some(bytes) = self.lake.get(&key).await? {
-                return Ok(Some((number, self.lake.parse(&key, &bytes)?)));
+            if let Some(bytes) = self.store.get(&key).await? {
+                return Ok(Some((number, self.store.parse(&key, &bytes)?)));
             }
         }
-        Err(Error::held(format!("another run writes to the lake {} faster than it can be read", self.lake.url())))
+        Err(Error::held(format!("another run writes to the lake {} faster than it can be read", self.store.url())))
     }
 
     /// Appends an object under `number`, the one after the newest that is known. Returns false where another run has
@@ -52,16 +52,16 @@ impl Series {
     /// Where the store fails; the object may be there all the same.
     pub(super) async fn append(&self, number: u64, body: Vec<u8>) -> Result<bool> {
         let key = self.key(number);
-        if !self.lake.create(&key, body).await? {
+        if !self.store.create(&key, body).await? {
             return Ok(false);
         }
         if self.newest_number().await?.is_some_and(|newest| newest > number) {
-            self.lake.delete(vec![key]).await?;
+            self.store.delete(vec![key]).await?;
             return Ok(false);
         }
         if let Some(old) = number.checked_sub(self.kept).filter(|old| *old > 0) {
             // It stands, whatever becomes of the old one.
-            if let Err(error) = self.lake.delete(vec![self.key(old)]).await {
+            if let Err(error) = self.store.delete(vec![self.key(old)]).await {
                 tracing::debug!("{}", error.chain().join(": "));
             }
         }
@@ -75,7 +75,7 @@ impl Series {
 
     async fn newest_number(&self) -> Result<Option<u64>> {
         let mut newest = None;
-        let mut objects = self.lake.list(self.folder.clone());
+        let mut objects = self.store.list(self.folder.clone());
         while let Some(object) = objects.try_next().await? {
             newest = newest.max(layout::number_of(&object.location));
         }

@@ -11,9 +11,10 @@ use std::path::{Path as FilePath, PathBuf};
 use futures::TryStreamExt;
 use object_store::path::Path;
 
-use super::{Lake, Lease};
+use super::lease::Lease;
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::store::{Store, end_upload};
 
 /// What dead runs have left.
 #[derive(Debug, Default)]
@@ -35,69 +36,64 @@ impl Leftovers {
     }
 }
 
-impl Lake {
-    /// Finds the landing objects that are not `known`, and what else runs have left in the lake's own folders; on local
-    /// disks, where one has `died`, in the tables' folders as well. What is not this program's is left alone.
-    ///
-    /// # Errors
-    /// Where the store fails.
-    pub async fn leftovers(&self, known: &HashSet<Path>, died: bool) -> Result<Leftovers> {
-        let mut left = Leftovers::default();
-        let mut landed = self.list(layout::landing());
-        while let Some(key) = landed.try_next().await?.map(|object| object.location) {
-            if layout::is_landing_object(&key) && !known.contains(&key) {
-                left.objects.push(key);
-            }
+/// Finds the landing objects that are not `known`, and what else runs have left in the lake's own folders; on local
+/// disks, where one has `died`, in the tables' folders as well. What is not this program's is left alone.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn leftovers(store: &Store, known: &HashSet<Path>, died: bool) -> Result<Leftovers> {
+    let mut left = Leftovers::default();
+    let mut landed = store.list(layout::landing());
+    while let Some(key) = landed.try_next().await?.map(|object| object.location) {
+        if layout::is_landing_object(&key) && !known.contains(&key) {
+            left.objects.push(key);
         }
-        let mut leases = self.list(layout::leases());
-        while let Some(key) = leases.try_next().await?.map(|object| object.location) {
-            if layout::is_upload_record(&key) {
-                left.uploads.push(key);
-            } else if layout::is_store_time(&key) {
-                left.objects.push(key);
-            }
-        }
-        let folders = if died { layout::folders() } else { vec![layout::landing(), layout::state()] };
-        let folders: Vec<_> = folders.iter().filter_map(|folder| self.local_path(folder)).collect();
-        let find = move || {
-            let mut staged = Vec::new();
-            folders.iter().for_each(|folder| find_staged(folder, &mut staged));
-            staged
-        };
-        left.staged =
-            tokio::task::spawn_blocking(find).await.map_err(|e| Error::bug("the search failed").caused_by(e))?;
-        Ok(left)
     }
-
-    /// Removes what dead runs have left, and returns how many objects that were.
-    ///
-    /// # Errors
-    /// Where the store fails, and kind `Held` where another run has taken over.
-    pub async fn remove(&self, left: Leftovers, lease: &Lease) -> Result<usize> {
-        lease.prove().await?;
-        let Leftovers { objects, uploads, staged } = left;
-        let count = objects.len() + uploads.len() + staged.len();
-        for record in uploads {
-            self.end_upload(record).await?;
+    let mut leases = store.list(layout::leases());
+    while let Some(key) = leases.try_next().await?.map(|object| object.location) {
+        if layout::is_upload_record(&key) {
+            left.uploads.push(key);
+        } else if layout::is_store_time(&key) {
+            left.objects.push(key);
         }
-        self.delete(objects).await?;
-        let remove = move || staged.iter().try_for_each(|file| remove_file(file));
-        tokio::task::spawn_blocking(remove)
-            .await
-            .map_err(|error| Error::bug("the removal failed").caused_by(error))??;
-        Ok(count)
     }
-
-    /// Removes what killed runs left beside an object of a local disk, where a query engine would find it. Blocks.
-    ///
-    /// # Errors
-    /// Where the folder cannot be written.
-    pub fn sweep_beside(&self, key: &Path) -> Result<()> {
-        let (Some(file), Some(name)) = (self.local_path(key), key.filename()) else { return Ok(()) };
+    let folders = if died { layout::folders() } else { vec![layout::landing(), layout::state()] };
+    let folders: Vec<_> = folders.iter().filter_map(|folder| store.local_path(folder)).collect();
+    let find = move || {
         let mut staged = Vec::new();
-        file.parent().into_iter().for_each(|folder| find_staged(folder, &mut staged));
-        staged.iter().filter(|file| staged_for(file) == Some(name)).try_for_each(|file| remove_file(file))
+        folders.iter().for_each(|folder| find_staged(folder, &mut staged));
+        staged
+    };
+    left.staged = tokio::task::spawn_blocking(find).await.map_err(|e| Error::bug("the search failed").caused_by(e))?;
+    Ok(left)
+}
+
+/// Removes what dead runs have left, and returns how many objects that were.
+///
+/// # Errors
+/// Where the store fails, and kind `Held` where another run has taken over.
+pub async fn remove(store: &Store, left: Leftovers, lease: &Lease) -> Result<usize> {
+    lease.prove().await?;
+    let Leftovers { objects, uploads, staged } = left;
+    let count = objects.len() + uploads.len() + staged.len();
+    for record in uploads {
+        end_upload(store, record).await?;
     }
+    store.delete(objects).await?;
+    let remove = move || staged.iter().try_for_each(|file| remove_file(file));
+    tokio::task::spawn_blocking(remove).await.map_err(|error| Error::bug("the removal failed").caused_by(error))??;
+    Ok(count)
+}
+
+/// Removes what killed runs left beside an object of a local disk, where a query engine would find it. Blocks.
+///
+/// # Errors
+/// Where the folder cannot be written.
+pub fn sweep_beside(store: &Store, key: &Path) -> Result<()> {
+    let (Some(file), Some(name)) = (store.local_path(key), key.filename()) else { return Ok(()) };
+    let mut staged = Vec::new();
+    file.parent().into_iter().for_each(|folder| find_staged(folder, &mut staged));
+    staged.iter().filter(|file| staged_for(file) == Some(name)).try_for_each(|file| remove_file(file))
 }
 
 /// Finds the files below a folder that `LocalFileSystem` had not renamed yet: it writes to `<name>#<n>` first, never looks

@@ -5,6 +5,9 @@
 
 use std::sync::{Arc, LazyLock};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
@@ -305,6 +308,26 @@ impl PerTable<u64> {
             *sum = sum.saturating_add(*other.get(table));
         }
     }
+}
+
+/// A column of text or JSON of a record batch; `None` if it has no such column, or not of that type. So are the next three.
+pub fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a StringArray> {
+    batch.column_by_name(name)?.as_string_opt()
+}
+
+/// A column of whole numbers of 32 bits.
+pub fn ints<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a Int32Array> {
+    batch.column_by_name(name)?.as_primitive_opt::<Int32Type>()
+}
+
+/// A column of whole numbers of 64 bits.
+pub fn big_ints<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a Int64Array> {
+    batch.column_by_name(name)?.as_primitive_opt::<Int64Type>()
+}
+
+/// A column of instants, in microseconds.
+pub fn times<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a TimestampMicrosecondArray> {
+    batch.column_by_name(name)?.as_primitive_opt::<TimestampMicrosecondType>()
 }
 
 #[cfg(test)]

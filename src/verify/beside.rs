@@ -34,7 +34,7 @@ impl<'a> Beside<'a> {
     /// # Errors
     /// If the store fails.
     pub(super) async fn is_alive(&mut self) -> Result<bool> {
-        let Seen { holder, renewed_at, .. } = Lease::seen(self.lake).await?;
+        let Seen { holder, renewed_at, .. } = Lease::seen(self.lake.store()).await?;
         if holder.is_none_or(|holder| Some(&holder.run_id) == self.own) {
             return Ok(false);
         }

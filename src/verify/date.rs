@@ -6,9 +6,10 @@ use tokio::runtime::Handle;
 use super::findings::{Check, Verification};
 use super::rows::{Row, Rows};
 use crate::error::Result;
-use crate::lake::{Lake, Tables};
+use crate::lake::Lake;
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Table, from_micros};
+use crate::tables::Tables;
 
 /// How often a date is read again that a run has changed meanwhile.
 const TRIES: usize = 4;

@@ -10,9 +10,11 @@ use arrow_array::RecordBatch;
 use tokio::runtime::Handle;
 
 use crate::error::Result;
-use crate::lake::{FileReader, Lake, Tables};
+use crate::files::FileReader;
+use crate::lake::Lake;
 use crate::merge::{Version, latest, other_time, time};
 use crate::model::{CreatedDate, Table, big_ints, column, from_micros, texts};
+use crate::tables::Tables;
 
 /// How many hashes are kept at a time: 64 MB of them.
 const HASHES: u64 = if cfg!(test) { 7 } else { 8 << 20 };
@@ -176,7 +178,7 @@ impl Ids<'_> {
     ) -> Result<()> {
         let found = self.tables.of_date(date, self.runtime)?;
         let Some(object) = found.get(table) else { return Ok(()) };
-        let mut file = FileReader::open_columns(self.lake, table, object, columns, self.runtime.clone())?;
+        let mut file = FileReader::open_columns(self.lake.store(), table, object, columns, self.runtime.clone())?;
         while let Some(batch) = file.next_batch()? {
             look(date, &batch);
         }

@@ -18,7 +18,7 @@ use crate::model::{CreatedDate, RunId, Table, from_micros};
 /// # Errors
 /// Where the store fails, or the checkpoint is damaged.
 pub(super) async fn verify(lake: &Lake, found: &mut Verification) -> Result<()> {
-    let ledger = Ledger::load(lake).await?;
+    let ledger = Ledger::load(lake.store()).await?;
     let objects: Vec<_> = ledger.state().landed.iter().flat_map(Landed::objects).collect();
     found.landed_files += u64::try_from(objects.len()).map_err(|_| Error::bug("more files than can be counted"))?;
     found.landed_rows += objects.iter().map(|object| object.rows).sum::<u64>();
@@ -26,11 +26,11 @@ pub(super) async fn verify(lake: &Lake, found: &mut Verification) -> Result<()> 
     let task = tokio::task::spawn_blocking(move || faults(&lake_read, objects, &runtime));
     let faults = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))??;
     // What was compacted meanwhile is deleted: only what is still named by now has to be there.
-    let known = Ledger::load(lake).await?.state().landed_keys();
+    let known = Ledger::load(lake.store()).await?.state().landed_keys();
     for (object, fault) in faults.into_iter().filter(|(object, _)| known.contains(&object.key)) {
         found.note(Check::Landed, Some(&object.key), || fault);
     }
-    let mut there = lake.list(layout::landing());
+    let mut there = lake.store().list(layout::landing());
     while let Some(object) = there.try_next().await? {
         found.unnamed_files += u64::from(!known.contains(&object.location));
     }
@@ -81,7 +81,7 @@ fn faults(lake: &Lake, objects: Vec<LandedObject>, runtime: &Handle) -> Result<V
 /// What is wrong with one landing object.
 fn fault(lake: &Lake, object: &LandedObject, runtime: &Handle) -> Result<Option<String>> {
     let LandedObject { table, date, key, rows, bytes, .. } = object;
-    let Some(there) = runtime.block_on(lake.head(key))? else { return Ok(Some("is missing".to_owned())) };
+    let Some(there) = runtime.block_on(lake.store().head(key))? else { return Ok(Some("is missing".to_owned())) };
     if there.size != *bytes {
         return Ok(Some(format!("has {} bytes, not {bytes}", there.size)));
     }

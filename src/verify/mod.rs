@@ -20,9 +20,10 @@ use tokio::runtime::Handle;
 use crate::clock::Clock;
 use crate::compact::remove_conversations;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Lake, Lease, Ledger, Tables};
+use crate::lake::{Lake, Lease, Ledger};
 use crate::layout;
 use crate::model::{CreatedDate, RunId, Table};
+use crate::tables::Tables;
 use beside::Beside;
 use date::DateRead;
 pub use findings::{Check, Finding, Verification};
@@ -48,7 +49,7 @@ type Doubles = Vec<(String, Vec<Place>)>;
 
 /// Checks a lake; `own` is the run that holds it and reads.
 async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verification, Doubles)> {
-    let tables = Tables::of(lake, &lake.existing().await?);
+    let tables = Tables::of(lake.store(), &lake.existing().await?);
     let mut found = Verification::of(lake.url());
     let dates = dates(&tables, &mut found).await?;
     let mut beside = Beside::new(lake, own, clock);
@@ -92,7 +93,7 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
 async fn state(lake: &Lake, tables: &Tables, found: &mut Verification) -> Result<()> {
     // In this order: a run that commits in between has named first what it brings into tables.
     let taken_up = tables.taken_up().await?;
-    let number = Ledger::load(lake).await?.number();
+    let number = Ledger::load(lake.store()).await?.number();
     if taken_up > number {
         found.note(Check::State, None, || state_is_behind(lake, taken_up, number).to_string());
     }
@@ -130,7 +131,7 @@ pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock:
             unwanted.entry(older.date).or_default().insert(id.clone());
         }
     }
-    let tables = Tables::of(lake, &lake.existing().await?);
+    let tables = Tables::of(lake.store(), &lake.existing().await?);
     let removed = remove_conversations(lake, &tables, lease, ledger, unwanted, clock).await?;
     if (removed, given_up) == (0, 0) {
         return Ok(found);

@@ -6,7 +6,8 @@ use object_store::path::Path;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::lake::{Lake, SortedReader};
+use crate::files::SortedReader;
+use crate::lake::Lake;
 use crate::model::{Table, big_ints, column, ints, texts, times};
 
 /// A file being read.
@@ -50,7 +51,7 @@ impl Rows {
     /// # Errors
     /// Kind `Integrity` where it is no file of `table`, kind `Held` where it was replaced meanwhile.
     pub(super) fn open(lake: &Lake, table: Table, object: &ObjectMeta, runtime: &Handle) -> Result<Self> {
-        let reader = SortedReader::open(lake, table, object, runtime)?;
+        let reader = SortedReader::open(lake.store(), table, object, runtime)?;
         let mut rows = Rows { table, key: object.location.clone(), reader, block: None, row: 0, read: 0 };
         rows.fill()?;
         Ok(rows)

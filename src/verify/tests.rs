@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::clock::Clock;
+use crate::files::{Lifetime, encode};
 use crate::flatten::{Origin, flatten};
-use crate::lake::{Checkpoint, Extent, Holder, Landed, Ledger, Lifetime, Wanted, encode};
+use crate::lake::{Checkpoint, Extent, Holder, Landed, Ledger, Wanted};
 use crate::layout::FlushId;
 use crate::model::{PerTable, RunId};
+use crate::store::Store;
 
 type OfTables = PerTable<RecordBatch>;
 
@@ -61,12 +63,12 @@ async fn put(lake: &Lake, day: u32, tables: &OfTables) {
 }
 
 async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: &RecordBatch) {
-    lake.put(&key, encode(table, Lifetime::Lasting, std::slice::from_ref(rows), &[]).unwrap()).await.unwrap();
+    lake.store().put(&key, encode(table, Lifetime::Lasting, std::slice::from_ref(rows), &[]).unwrap()).await.unwrap();
 }
 
 /// A lake with two sound days.
 async fn sound() -> Lake {
-    let lake = Lake::on(InMemory::new(), "memory", Duration::from_secs(60));
+    let lake = Lake::on(Store::on(InMemory::new(), "memory", Duration::from_secs(60)));
     lake.claim(Wanted { base_url: "https://api", user_filters: None, format: None }, true, DateTime::UNIX_EPOCH)
         .await
         .unwrap();
@@ -97,10 +99,10 @@ async fn files_that_are_damaged_or_of_another_table() {
     for damage in 0..3 {
         let lake = sound().await;
         let key = layout::table_object(Table::Messages, date(1));
-        let bytes = lake.get(&key).await.unwrap().unwrap();
+        let bytes = lake.store().get(&key).await.unwrap().unwrap();
         match damage {
-            0 => lake.put(&key, bytes.slice(..bytes.len() - 20)).await.unwrap(),
-            1 => lake.put(&key, b"PAR1".to_vec()).await.unwrap(),
+            0 => lake.store().put(&key, bytes.slice(..bytes.len() - 20)).await.unwrap(),
+            1 => lake.store().put(&key, b"PAR1".to_vec()).await.unwrap(),
             _ => put_as(&lake, key, Table::Tags, rows(&[conversation("a", 1)]).get(Table::Tags)).await,
         }
         let found = verify(&lake, Clock::system()).await.unwrap();
@@ -113,14 +115,14 @@ async fn files_that_are_damaged_or_of_another_table() {
 #[tokio::test]
 async fn what_is_missing_and_what_should_not_be_there() {
     let lake = sound().await;
-    lake.delete(vec![layout::table_object(Table::Tags, date(2))]).await.unwrap();
+    lake.store().delete(vec![layout::table_object(Table::Tags, date(2))]).await.unwrap();
     assert_eq!(broken_in(&lake).await, [(Check::AllTables, 1)]);
 
     let lake = sound().await;
     for key in
         ["tags/notes.txt", "messages/created_date=2024-01-01/part-1.parquet", "tags/created_date=soon/part-0.parquet"]
     {
-        lake.put(&object_store::path::Path::from(key), b"x".to_vec()).await.unwrap();
+        lake.store().put(&object_store::path::Path::from(key), b"x".to_vec()).await.unwrap();
     }
     assert_eq!(broken_in(&lake).await, [(Check::NothingElse, 3)]);
 }
@@ -198,12 +200,12 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
         let body = encode(table, Lifetime::Passing, std::slice::from_ref(landed.get(table)), &[]).unwrap();
         *extent.rows.get_mut(table) = landed.get(table).num_rows() as u64;
         *extent.bytes.get_mut(table) = body.len() as u64;
-        lake.put(&layout::landing_object(table, date(1), &flush), body).await.unwrap();
+        lake.store().put(&layout::landing_object(table, date(1), &flush), body).await.unwrap();
     }
     let commit = async |extent: Extent| {
         let landed = Landed { flush: flush.clone(), dates: [(date(1), extent)].into(), overlap: None };
         let state = Checkpoint { landed: vec![landed], ..Checkpoint::default() };
-        Ledger::load(&lake).await.unwrap().commit(state, &run(7), DateTime::UNIX_EPOCH).await.unwrap();
+        Ledger::load(lake.store()).await.unwrap().commit(state, &run(7), DateTime::UNIX_EPOCH).await.unwrap();
     };
     let found = verify(&lake, Clock::system()).await.unwrap();
     assert_eq!((broken(&found), found.unnamed_files), (vec![], 4), "of a run that has not committed yet");
@@ -215,13 +217,13 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
     *wrong.rows.get_mut(Table::Messages) += 1;
     *wrong.bytes.get_mut(Table::Tags) += 1;
     commit(wrong).await;
-    lake.delete(vec![layout::landing_object(Table::AuditLogs, date(1), &flush)]).await.unwrap();
+    lake.store().delete(vec![layout::landing_object(Table::AuditLogs, date(1), &flush)]).await.unwrap();
     let strange = rows(&[conversation("a", 2)]);
     let body =
         encode(Table::Conversations, Lifetime::Passing, std::slice::from_ref(strange.get(Table::Conversations)), &[])
             .unwrap();
     *wrong.bytes.get_mut(Table::Conversations) = body.len() as u64;
-    lake.put(&layout::landing_object(Table::Conversations, date(1), &flush), body).await.unwrap();
+    lake.store().put(&layout::landing_object(Table::Conversations, date(1), &flush), body).await.unwrap();
     commit(wrong).await;
     assert_eq!(broken_in(&lake).await, [(Check::Landed, 4)]);
     let found = repaired(&lake).await;
@@ -232,8 +234,8 @@ async fn repaired(lake: &Lake) -> Verification {
     let (clock, shutdown) = (Clock::system(), CancellationToken::new());
     let (command, host) = ("verify".to_owned(), "here".to_owned());
     let holder = Holder { run_id: run(9), command, host, pid: 1, since: DateTime::UNIX_EPOCH };
-    let lease = Arc::new(Lease::acquire(lake, holder, clock, &shutdown).await.unwrap());
-    let mut ledger = Ledger::load(lake).await.unwrap();
+    let lease = Arc::new(Lease::acquire(lake.store(), holder, clock, &shutdown).await.unwrap());
+    let mut ledger = Ledger::load(lake.store()).await.unwrap();
     let found = repair(lake, &lease, &mut ledger, clock).await.unwrap();
     lease.release(crate::lake::Ended { last_request_at: None }).await.unwrap();
     found
@@ -270,7 +272,7 @@ async fn of_a_conversation_under_several_dates_the_newest_copy_stays() {
     assert_eq!((broken(&found), found.removed_copies), (vec![], 7));
     let left = async |day| {
         let key = layout::table_object(Table::Conversations, date(day));
-        let object = lake.head(&key).await.unwrap().unwrap();
+        let object = lake.store().head(&key).await.unwrap().unwrap();
         let (lake, runtime) = (lake.clone(), Handle::current());
         let read = tokio::task::spawn_blocking(move || {
             let mut file = rows::Rows::open(&lake, Table::Conversations, &object, &runtime).unwrap();
@@ -307,7 +309,7 @@ fn holder(number: u32) -> Holder {
 /// What it takes to verify a lake with a damaged date: calls that read, and seconds of waiting.
 async fn costs(lake: &Lake) -> (u64, u64) {
     let key = layout::table_object(Table::Messages, date(1));
-    lake.put(&key, b"PAR1".to_vec()).await.unwrap();
+    lake.store().put(&key, b"PAR1".to_vec()).await.unwrap();
     let (before, began) = (lake.calls().get, Clock::system().instant());
     assert_eq!(broken_in(lake).await, [(Check::Readable, 1)]);
     (lake.calls().get - before, (Clock::system().instant() - began).as_secs())
@@ -319,7 +321,7 @@ async fn a_damaged_date_is_read_once_where_nothing_changes() {
     let (alone, waited) = costs(&lake).await;
     assert_eq!(waited, 0);
 
-    let killed = Lease::acquire(&lake, holder(4), Clock::system(), &CancellationToken::new()).await.unwrap();
+    let killed = Lease::acquire(lake.store(), holder(4), Clock::system(), &CancellationToken::new()).await.unwrap();
     drop(killed);
     let (reads, waited) = costs(&lake).await;
     assert!((5..=10).contains(&waited), "it may be alive: {waited} s");
@@ -327,7 +329,7 @@ async fn a_damaged_date_is_read_once_where_nothing_changes() {
 
     let mut record = serde_json::to_value(holder(4)).unwrap();
     record["written_at"] = json!("2024-01-01T00:00:00Z");
-    lake.put(&layout::numbered(&layout::leases(), 9), record.to_string()).await.unwrap();
+    lake.store().put(&layout::numbered(&layout::leases(), 9), record.to_string()).await.unwrap();
     let (reads, waited) = costs(&lake).await;
     assert!(waited == 0 && reads <= alone + 1, "it died long ago: {reads} reads, {waited} s");
 }
@@ -335,7 +337,7 @@ async fn a_damaged_date_is_read_once_where_nothing_changes() {
 #[tokio::test(start_paused = true)]
 async fn a_run_does_not_wait_for_itself() {
     let lake = sound().await;
-    lake.delete(vec![layout::table_object(Table::Tags, date(2))]).await.unwrap();
+    lake.store().delete(vec![layout::table_object(Table::Tags, date(2))]).await.unwrap();
     let began = Clock::system().instant();
     assert_eq!(broken(&repaired(&lake).await), [(Check::AllTables, 1)]);
     assert_eq!(Clock::system().instant(), began);
@@ -345,12 +347,12 @@ async fn a_run_does_not_wait_for_itself() {
 async fn what_a_run_replaces_meanwhile_is_read_again() {
     let lake = sound().await;
     let key = layout::table_object(Table::Messages, date(1));
-    let whole = lake.get(&key).await.unwrap().unwrap();
-    lake.put(&key, b"PAR1".to_vec()).await.unwrap();
-    let lease = Lease::acquire(&lake, holder(4), Clock::system(), &CancellationToken::new()).await.unwrap();
+    let whole = lake.store().get(&key).await.unwrap().unwrap();
+    lake.store().put(&key, b"PAR1".to_vec()).await.unwrap();
+    let lease = Lease::acquire(lake.store(), holder(4), Clock::system(), &CancellationToken::new()).await.unwrap();
     let replacing = async {
         Clock::system().sleep(Duration::from_secs(4)).await;
-        lake.put(&key, whole).await.unwrap();
+        lake.store().put(&key, whole).await.unwrap();
     };
     let (found, ()) = tokio::join!(verify(&lake, Clock::system()), replacing);
     assert_eq!(broken(&found.unwrap()), []);

@@ -7,8 +7,9 @@
 
 use super::latest::{Date, Dialect, columns, definitions, listed};
 use super::place::{self, Place};
-use super::{Format, LATEST, UNTRIED, about, comment, quoted};
+use super::text::{LATEST, UNTRIED, about, comment, quoted};
 use crate::error::Result;
+use crate::lake::Format;
 use crate::layout;
 use crate::model::{CreatedDate, Kind, Table};
 

@@ -7,8 +7,9 @@
 
 use super::latest::{Date, Dialect, definitions, listed};
 use super::place::{self, Place};
-use super::{Format, LATEST, UNTRIED, about, comment, escaped};
+use super::text::{LATEST, UNTRIED, about, comment, escaped};
 use crate::error::Result;
+use crate::lake::Format;
 use crate::layout;
 use crate::model::{CreatedDate, Kind, Table};
 

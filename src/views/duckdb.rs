@@ -8,7 +8,8 @@
 
 use super::latest::{Date, Dialect};
 use super::place::{Kind, Place};
-use super::{Format, LATEST, NO_TABLES, PRUNED, about, comment, quoted};
+use super::text::{LATEST, NO_TABLES, PRUNED, about, comment, quoted};
+use crate::lake::Format;
 use crate::layout;
 use crate::model::Table;
 

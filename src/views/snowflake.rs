@@ -6,8 +6,9 @@
 
 use super::latest::{Date, Dialect, columns, listed};
 use super::place::{self, Place, cannot_read, needs_account};
-use super::{Format, LATEST, UNTRIED, about, comment, escaped};
+use super::text::{LATEST, UNTRIED, about, comment, escaped};
 use crate::error::Result;
+use crate::lake::Format;
 use crate::layout;
 use crate::model::{CreatedDate, Kind, Table};
 

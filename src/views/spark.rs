@@ -10,8 +10,9 @@
 
 use super::latest::{Date, Dialect, listed};
 use super::place::{Kind, Place, needs_account};
-use super::{Format, LATEST, NO_TABLES, PRUNED, about, comment};
+use super::text::{LATEST, NO_TABLES, PRUNED, about, comment};
 use crate::error::Result;
+use crate::lake::Format;
 use crate::layout;
 use crate::model::{CreatedDate, Table};
 

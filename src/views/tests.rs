@@ -1,6 +1,7 @@
 //! What cannot be run: the texts for engines and stores that tests cannot have. DuckDB's and Spark's are run in
 //! tests/e2e/test_readers.py.
 
+use super::text::UNTRIED;
 use super::*;
 
 fn parquet(url: &str, engine: Engine) -> String {

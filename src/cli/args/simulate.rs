@@ -10,7 +10,7 @@ use super::place::place;
 use super::rate;
 use crate::api::ApiKey;
 use crate::model::{TimestampFilter, parse_user_time};
-use crate::simulate::CursorName;
+use crate::simulate::{CursorName, WorldSettings};
 
 /// The simulated conversations.
 #[derive(Debug, Clone, Args)]
@@ -27,6 +27,14 @@ pub(in crate::cli) struct WorldArgs {
     /// How many messages a conversation has, on average
     #[arg(long, env = "DECAGON_MESSAGES", value_name = "N", default_value_t = 10, value_parser = value_parser!(u32).range(1..=1000))]
     pub(in crate::cli) messages: u32,
+}
+
+impl WorldArgs {
+    /// The world that was asked for, its history ending at `now`.
+    pub(in crate::cli) fn settings(&self, now: DateTime<Utc>) -> WorldSettings {
+        let WorldArgs { seed, conversations, days, messages } = *self;
+        WorldSettings { seed, conversations, days, messages, now }
+    }
 }
 
 /// `simulate`.

@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use url::Url;
 
 use super::place::place;
-use crate::lake::{S3Addressing, StoreOptions};
+use crate::store::{S3Addressing, StoreOptions};
 
 /// How to reach the lake's store. Credentials come from the environment, as each cloud's users have them.
 #[derive(Debug, Clone, Args)]

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::error::{Kind, Result};
-use crate::lake::History;
+use crate::lake::{History, history};
 
 impl Session {
     /// Removes what is too old of the lake's past, though not what no run has told of yet, or this one is about to. That it
@@ -15,10 +15,10 @@ impl Session {
         let History { reports, quarantine } = self.context.history;
         let age = chrono::Duration::from_std(quarantine).ok();
         let oldest = age.and_then(|age| self.context.clock.now().checked_sub_signed(age));
-        let reports = self.lake.prune_reports(reports.saturating_sub(1));
+        let reports = history::prune_reports(self.lake.store(), reports.saturating_sub(1));
         let quarantine = async {
             match oldest.filter(|_| !set_aside && self.ledger.state().set_aside == 0) {
-                Some(oldest) => self.lake.prune_quarantine(oldest).await,
+                Some(oldest) => history::prune_quarantine(self.lake.store(), oldest).await,
                 None => Ok(0),
             }
         };

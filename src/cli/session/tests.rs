@@ -18,6 +18,7 @@ use crate::lake::Format;
 use crate::layout;
 use crate::model::{Table, TimestampFilter};
 use crate::simulate::{CursorName, Disputed, Settings, SimulatedTime, Simulator, World, WorldSettings};
+use crate::store::Store;
 use faulty::{Fate, Faulty};
 use truth::{Conversations, expected};
 
@@ -127,8 +128,8 @@ fn sound(store: &Arc<InMemory>) -> Faulty {
 
 fn lake<S: ObjectStore + MultipartStore>(store: S, kept: &Kept) -> Lake {
     match kept {
-        Kept::ByLease => Lake::on(store, "memory", CALL_TIMEOUT),
-        Kept::ByLock(folder) => Lake::on_locked(store, "memory", CALL_TIMEOUT, folder.clone()),
+        Kept::ByLease => Lake::on(Store::on(store, "memory", CALL_TIMEOUT)),
+        Kept::ByLock(folder) => Lake::on(Store::on_locked(store, "memory", CALL_TIMEOUT, folder.clone())),
     }
 }
 
@@ -173,7 +174,7 @@ async fn assert_vacuumed(store: &Arc<InMemory>, case: &str) {
     let later = lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease);
     compact_in(later, false, Duration::ZERO, &context()).await.unwrap();
     let lake = lake(sound(store), &Kept::ByLease);
-    let tables = Tables::of(&lake, &lake.existing().await.unwrap());
+    let tables = Tables::of(lake.store(), &lake.existing().await.unwrap());
     let mut published = Vec::new();
     for table in Table::ALL {
         let (objects, _) = tables.objects(table).await.unwrap();
@@ -183,7 +184,7 @@ async fn assert_vacuumed(store: &Arc<InMemory>, case: &str) {
         let log: Vec<_> = there.extract_if(.., |key| key.prefix_matches(&layout::delta_log(table))).collect();
         let mut numbers = Vec::new();
         for commit in log.iter().filter(|key| layout::number_of(key).is_some()) {
-            let text = String::from_utf8(lake.get(commit).await.unwrap().unwrap().to_vec()).unwrap();
+            let text = String::from_utf8(lake.store().get(commit).await.unwrap().unwrap().to_vec()).unwrap();
             let actions = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
             numbers.extend(actions.filter_map(|action| action["txn"]["version"].as_i64()));
         }
@@ -198,10 +199,11 @@ async fn assert_vacuumed(store: &Arc<InMemory>, case: &str) {
 
 /// The tables hold what the API says. Returns how many landing objects belong to nobody.
 async fn assert_tables(store: &Arc<InMemory>, truth: &Conversations, case: &str) -> u64 {
-    let found = truth::found(&Lake::on(sound(store), "memory", CALL_TIMEOUT)).await;
+    let found = truth::found(&Lake::on(Store::on(sound(store), "memory", CALL_TIMEOUT))).await;
     let differ: Vec<_> = truth.keys().chain(found.keys()).filter(|id| truth.get(*id) != found.get(*id)).collect();
     assert!(differ.is_empty(), "{case}: {differ:?}");
-    let verified = verify::verify(&Lake::on(sound(store), "memory", CALL_TIMEOUT), Clock::system()).await.unwrap();
+    let verified =
+        verify::verify(&Lake::on(Store::on(sound(store), "memory", CALL_TIMEOUT)), Clock::system()).await.unwrap();
     assert_eq!(verified.findings(), 0, "{case}: {:?}", verified.checks);
     verified.unnamed_files
 }

@@ -6,18 +6,49 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{EXPIRY, Ended, Holder, WATCH, held};
 use crate::clock::{Clock, Instant};
-use crate::error::Result;
-use crate::lake::Lake;
-use crate::lake::lock::Site;
+use crate::error::{Error, Result};
 use crate::lake::series::Series;
 use crate::layout;
 use crate::model::RunId;
+use crate::store::{Site, Store};
 
+/// How long a name counts after it was appended.
+pub(super) const EXPIRY: Duration = Duration::from_secs(20);
+/// How often a name that may be that of a dead run is looked at, and how soon an append that failed is tried again.
+pub(super) const WATCH: Duration = Duration::from_secs(1);
 /// How far the clocks of two machines may differ. It matters where a file system takes a file's time from who writes it,
 /// as many network file systems do.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(300);
+
+/// Who holds a lake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The run.
+    pub run_id: RunId,
+    /// Its command.
+    pub command: String,
+    /// The machine it runs on.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Holder { run_id, command, host, pid, since } = self;
+        write!(f, "`{command}` run {run_id} (process {pid} on {host}) since {}", since.format("%Y-%m-%d %H:%M:%S UTC"))
+    }
+}
+
+/// What a run that has ended leaves to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When it last asked the API for something, if it did.
+    pub last_request_at: Option<DateTime<Utc>>,
+}
 
 /// A record of the series.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,28 +94,28 @@ impl Record {
 ///
 /// # Errors
 /// Kind `Held` where its run is alive, or has just ended; those of the store.
-pub(super) async fn outlive(lake: &Lake, series: &Series, number: u64, run: &RunId, clock: Clock) -> Result<()> {
-    let age = match lake.head(&series.key(number)).await? {
+pub(super) async fn outlive(store: &Store, series: &Series, number: u64, run: &RunId, clock: Clock) -> Result<()> {
+    let age = match store.head(&series.key(number)).await? {
         Some(record) => {
-            let now = store_time(lake, run).await?.unwrap_or(record.last_modified);
+            let now = store_time(store, run).await?.unwrap_or(record.last_modified);
             (now - record.last_modified).to_std().unwrap_or_default()
         }
         // Renewed or ended in the meantime, which the first look shows.
         None => Duration::ZERO,
     };
-    let age = if lake.is_local() { age.saturating_sub(CLOCKS_DIFFER) } else { age };
+    let age = if store.is_local() { age.saturating_sub(CLOCKS_DIFFER) } else { age };
     let deadline = clock.instant() + EXPIRY.saturating_sub(age);
     loop {
         let is_late = clock.instant() >= deadline;
-        if is_late && lake.is_local() {
+        if is_late && store.is_local() {
             // A network file system may answer from memory, until something is written to the folder.
-            store_time(lake, run).await?;
+            store_time(store, run).await?;
         }
         match series.newest::<Record>().await? {
             Some((newest, record)) if newest != number => match record.ended {
-                None => return Err(held(lake, Some(&record.holder))),
+                None => return Err(held(store, Some(&record.holder))),
                 Some(_) => {
-                    return Err(held(lake, Some(&record.holder)).with_hint("it has ended just now; run this again"));
+                    return Err(held(store, Some(&record.holder)).with_hint("it has ended just now; run this again"));
                 }
             },
             _ if is_late => return Ok(()),
@@ -94,10 +125,17 @@ pub(super) async fn outlive(lake: &Lake, series: &Series, number: u64, run: &Run
 }
 
 /// What time it is at the store, to its own clock; `None` where another run has swept what was just written.
-async fn store_time(lake: &Lake, run: &RunId) -> Result<Option<DateTime<Utc>>> {
+async fn store_time(store: &Store, run: &RunId) -> Result<Option<DateTime<Utc>>> {
     let key = layout::store_time(run);
-    lake.put(&key, Vec::new()).await?;
-    let written = lake.head(&key).await?;
-    lake.delete(vec![key]).await?;
+    store.put(&key, Vec::new()).await?;
+    let written = store.head(&key).await?;
+    store.delete(vec![key]).await?;
     Ok(written.map(|object| object.last_modified))
+}
+
+/// That a run holds the lake.
+pub(super) fn held(store: &Store, by: Option<&Holder>) -> Error {
+    let by = by.map_or_else(|| "another run".to_owned(), Holder::to_string);
+    Error::held(format!("the lake {} is held by {by}", store.url()))
+        .with_hint("let one run at a time write to a lake; run this again when that one has ended")
 }

@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::files::{Lifetime, encode};
 use crate::flatten::{Origin, flatten};
-use crate::lake::{Extent, Landed, Lifetime, Wanted, encode};
+use crate::lake::{Extent, Landed, Wanted};
 use crate::layout::FlushId;
 use crate::model::{CreatedDate, PerTable};
 use crate::verify::Check;
@@ -60,15 +61,15 @@ async fn with_a_double() -> Arc<InMemory> {
     for (number, conversations) in [(0, first.as_slice()), (1, second.as_slice())] {
         let (files, _) = files(conversations, Lifetime::Lasting);
         for table in Table::ALL {
-            lake.put(&layout::table_object(table, day(number)), files.get(table).clone()).await.unwrap();
+            lake.store().put(&layout::table_object(table, day(number)), files.get(table).clone()).await.unwrap();
         }
     }
     let flush = FlushId { run: RunId::new(DateTime::UNIX_EPOCH, 1), number: 0 };
     let (files, extent) = files(&changed, Lifetime::Passing);
     for table in Table::ALL {
-        lake.put(&layout::landing_object(table, day(0), &flush), files.get(table).clone()).await.unwrap();
+        lake.store().put(&layout::landing_object(table, day(0), &flush), files.get(table).clone()).await.unwrap();
     }
-    let mut ledger = Ledger::load(&lake).await.unwrap();
+    let mut ledger = Ledger::load(lake.store()).await.unwrap();
     let landed = vec![Landed { flush, dates: [(day(0), extent)].into(), overlap: None }];
     let state = Checkpoint { landed, ..Checkpoint::default() };
     ledger.commit(state, &RunId::new(DateTime::UNIX_EPOCH, 1), DateTime::UNIX_EPOCH).await.unwrap();

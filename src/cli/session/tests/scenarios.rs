@@ -119,7 +119,7 @@ async fn crash_and_continue() {
 async fn two_at_once() {
     let place = Place::new();
     let slow = Faulty::new(Arc::clone(&place.store), 40, Fate::SleepsBefore);
-    let first_lake = Lake::on(slow.clone(), "memory", Duration::from_secs(60));
+    let first_lake = Lake::on(Store::on(slow.clone(), "memory", Duration::from_secs(60)));
     let (args, own) = (place.args(), context());
     let asked = Ask::Changes(&args);
     let mut first = std::pin::pin!(fetch_into(first_lake, "sync", &asked, COMPACTING, &own));

@@ -8,8 +8,9 @@ use arrow_array::types::{Int32Type, TimestampMicrosecondType};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
-use crate::lake::{Lake, Tables};
+use crate::lake::Lake;
 use crate::model::{Table, parse_api_time};
+use crate::tables::Tables;
 
 /// A conversation: when it changed and how many messages it has, then the texts of its messages, the names of its tags
 /// and the texts of its logs.
@@ -37,7 +38,7 @@ pub(super) fn expected(lines: &str) -> Conversations {
 
 /// What the tables of a lake hold; panics where a conversation is there twice, or a child's place is.
 pub(super) async fn found(lake: &Lake) -> Conversations {
-    let tables = Tables::of(lake, &lake.existing().await.unwrap());
+    let tables = Tables::of(lake.store(), &lake.existing().await.unwrap());
     let mut conversations = Conversations::new();
     for batch in rows(lake, &tables, Table::Conversations).await {
         let ids = batch.column_by_name("conversation_id").unwrap().as_string::<i32>();
@@ -70,7 +71,7 @@ async fn rows(lake: &Lake, tables: &Tables, table: Table) -> Vec<RecordBatch> {
     let (objects, others) = tables.objects(table).await.unwrap();
     assert!(others.is_empty(), "{others:?}");
     for (_, object) in objects {
-        let bytes = lake.get(&object.location).await.unwrap().unwrap();
+        let bytes = lake.store().get(&object.location).await.unwrap().unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
         batches.extend(reader.map(Result::unwrap));
     }

@@ -1,0 +1,381 @@
+//! Reads the Parquet files of a lake from a blocking thread, a row group at a time.
+//!
+//! Promises: a file that cannot be read is called damaged only if it is the very one that the caller has seen. One that a
+//! run has replaced in the meantime is told apart (kind `Held`), whatever part of it was read before.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Field, Schema};
+use bytes::Bytes;
+use chrono::DateTime;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
+use parquet::DecodeResult;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
+use parquet::basic::Type;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
+use tokio::runtime::Handle;
+
+use super::conform::{self, Misfit};
+use super::writer::{is_own, newest_row_groups};
+use crate::error::{Error, Kind, Result};
+use crate::model::Table;
+use crate::store::Store;
+
+/// Of a file up to this size everything is fetched at once; of a larger one this much of its end.
+const TAIL_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 256 << 10 };
+/// How much of a file's end holds its footer, most of the time; a second request gets the rest of a larger one.
+const FOOTER_BYTES: u64 = 16 << 10;
+/// How much of a larger file is fetched at a time, at least.
+const WINDOW_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 1 << 20 };
+/// How much a batch may hold, about.
+const BATCH_BYTES: u64 = 1 << 20;
+/// What can be done about a file that is damaged or missing.
+const MEND: &str = "restore it from a backup; where it lies in _landing, `verify --repair` gives it up, and \
+    `backfill --timestamp-filter created_at` fetches its date again";
+/// The most rows of a batch. A merge has batches of all its inputs in memory, and hands on what it gathered from them.
+const BATCH_ROWS: u64 = 1_024;
+/// How often a footer is read of a file that runs keep replacing.
+const TRIES: usize = 10;
+
+/// One Parquet file of a table, or a part of one, being read.
+pub struct FileReader {
+    source: Source,
+    decoder: ParquetPushDecoder,
+    /// Whose columns it has, if another program wrote it, so that they may have to be converted.
+    converts: Option<Table>,
+}
+
+/// A file whose footer was read.
+pub(super) struct File {
+    source: Source,
+    metadata: Arc<ParquetMetaData>,
+    arrow: ArrowReaderMetadata,
+    table: Table,
+    /// Whether its rows have to be made the table's first.
+    converts: bool,
+}
+
+/// Where a file's bytes come from.
+#[derive(Clone)]
+struct Source {
+    store: Store,
+    /// The file as the caller has seen it. Without an ETag its name is used once, so nothing can have replaced it.
+    object: ObjectMeta,
+    runtime: Handle,
+    /// A part of the file that is at hand, and where it begins.
+    window: Bytes,
+    window_start: u64,
+}
+
+impl FileReader {
+    /// Opens the file that was found as `object`, for some of its columns.
+    ///
+    /// # Errors
+    /// Kind `Integrity` where it is not a file of `table`; kind `Held` where it was replaced meanwhile; kind `Store` where it
+    /// cannot be fetched.
+    pub fn open_columns(
+        store: &Store,
+        table: Table,
+        object: &ObjectMeta,
+        columns: &[&str],
+        runtime: Handle,
+    ) -> Result<Self> {
+        File::open(store, table, object, runtime)?.all(Some(columns))
+    }
+
+    /// Opens the landing object at `key`, which has `size` bytes: the newest copy of each conversation and, where there are any, the older ones.
+    ///
+    /// # Errors
+    /// As [`FileReader::open_columns`].
+    pub fn open_landed(
+        store: &Store,
+        table: Table,
+        key: Path,
+        size: u64,
+        runtime: Handle,
+    ) -> Result<(Self, Option<Self>)> {
+        let object =
+            ObjectMeta { location: key, last_modified: DateTime::UNIX_EPOCH, size, e_tag: None, version: None };
+        let file = File::open(store, table, &object, runtime)?;
+        let all = file.metadata.num_row_groups();
+        let newest = newest_row_groups(&file.metadata).unwrap_or(all);
+        let older = (newest < all).then(|| file.reader(None, newest..all)).transpose()?;
+        Ok((file.reader(None, 0..newest)?, older))
+    }
+
+    /// How many rows and bytes the file that was found as `object` has, going by its footer alone. One that was replaced
+    /// meanwhile is looked at as it is by then.
+    ///
+    /// # Errors
+    /// As [`FileReader::open_columns`].
+    pub fn count_rows(store: &Store, mut object: ObjectMeta, runtime: &Handle) -> Result<(u64, u64)> {
+        let mut tries = 1;
+        loop {
+            let counted = Source::open(store, &object, FOOTER_BYTES, runtime.clone()).and_then(|mut source| {
+                let rows = source.metadata()?.file_metadata().num_rows();
+                u64::try_from(rows).map_err(|_| source.damaged(ParquetError::General(format!("it claims {rows} rows"))))
+            });
+            match counted {
+                Ok(rows) => return Ok((rows, object.size)),
+                Err(error) if error.kind() == Kind::Held && tries < TRIES => {
+                    tries += 1;
+                    object = runtime.block_on(store.head(&object.location))?.unwrap_or(object);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next rows; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`FileReader::open_columns`].
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            match self.decoder.try_decode().map_err(|error| self.source.damaged(error))? {
+                DecodeResult::Data(batch) => {
+                    let Some(table) = self.converts else { return Ok(Some(batch)) };
+                    return conform::apply(table, &batch).map(Some).map_err(|misfit| self.source.misfit(misfit));
+                }
+                DecodeResult::Finished => return Ok(None),
+                DecodeResult::NeedsData(ranges) => {
+                    let data = self.source.ranges(&ranges)?;
+                    self.decoder.push_ranges(ranges, data).map_err(|error| self.source.damaged(error))?;
+                }
+            }
+        }
+    }
+}
+
+impl File {
+    /// Opens the file that was found as `object`.
+    ///
+    /// # Errors
+    /// As [`FileReader::open_columns`].
+    pub(super) fn open(store: &Store, table: Table, object: &ObjectMeta, runtime: Handle) -> Result<Self> {
+        let mut source = Source::open(store, object, TAIL_BYTES, runtime)?;
+        let metadata = source.metadata()?;
+        let damaged = |error| source.damaged(error);
+        // What another writer says of Arrow in the footer is its own affair.
+        let plainly = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), plainly.clone()).map_err(damaged)?;
+        let is_same = found.schema().fields() == table.schema().fields();
+        let arrow = if is_same {
+            let options = plainly.with_schema(table.schema());
+            ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?
+        } else {
+            conform::check(table, found.schema()).map_err(|misfit| source.misfit(misfit))?;
+            match without_96_bits(&metadata, found.schema()) {
+                None => found,
+                Some(schema) => {
+                    let options = plainly.with_schema(Arc::new(schema));
+                    ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?
+                }
+            }
+        };
+        source.forget_tail();
+        let converts = !is_same || !is_own(&metadata);
+        Ok(File { source, metadata, arrow, table, converts })
+    }
+
+    /// Where it is, as people write it.
+    pub(super) fn url(&self) -> String {
+        self.source.url()
+    }
+
+    /// Whether this program wrote it.
+    pub(super) fn is_own(&self) -> bool {
+        is_own(&self.metadata)
+    }
+
+    /// How many rows it has.
+    pub(super) fn rows(&self) -> usize {
+        usize::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(usize::MAX)
+    }
+
+    /// How many bytes it has before compression, about.
+    pub(super) fn uncompressed_bytes(&self) -> u64 {
+        let groups = self.metadata.row_groups().iter();
+        groups.filter_map(|group| u64::try_from(group.total_byte_size()).ok()).fold(0, u64::saturating_add)
+    }
+
+    /// How many rows make a batch of a bounded size.
+    pub(super) fn batch_rows(&self) -> usize {
+        batch_rows(&self.metadata)
+    }
+
+    /// Reads all rows, with some of their columns or all of them.
+    pub(super) fn all(&self, columns: Option<&[&str]>) -> Result<FileReader> {
+        self.reader(columns, 0..self.metadata.num_row_groups())
+    }
+
+    fn reader(&self, columns: Option<&[&str]>, groups: Range<usize>) -> Result<FileReader> {
+        let converts = self.converts.then_some(self.table);
+        let all: Vec<_> = self.table.columns().iter().map(|column| column.name).collect();
+        let wanted = match (columns, converts) {
+            (None, None) => ProjectionMask::all(),
+            // Another program's file may have others.
+            (columns, _) => {
+                let columns = columns.unwrap_or(&all).iter().copied();
+                ProjectionMask::columns(self.arrow.parquet_schema(), columns)
+            }
+        };
+        let decoder = ParquetPushDecoderBuilder::new_with_metadata(self.arrow.clone())
+            .with_projection(wanted)
+            .with_batch_size(self.batch_rows())
+            .with_row_groups(groups.collect())
+            .build()
+            .map_err(|error| self.source.damaged(error))?;
+        Ok(FileReader { source: self.source.clone(), decoder, converts })
+    }
+}
+
+/// The columns of a file that has some of 96 bits, which are times in nanoseconds and would overflow as such; `None` if it
+/// has none.
+fn without_96_bits(metadata: &ParquetMetaData, found: &Schema) -> Option<Schema> {
+    let parquet = metadata.file_metadata().schema_descr();
+    let has_96_bits = |name: &str| {
+        parquet.columns().iter().any(|column| column.name() == name && column.physical_type() == Type::INT96)
+    };
+    if !found.fields().iter().any(|field| has_96_bits(field.name())) {
+        return None;
+    }
+    let fields = found.fields().iter().map(|field| match has_96_bits(field.name()) {
+        true => Field::new(field.name(), conform::of_96_bits(), field.is_nullable()),
+        false => field.as_ref().clone(),
+    });
+    Some(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// How many rows make a batch of a bounded size, going by the file's largest row group.
+fn batch_rows(metadata: &ParquetMetaData) -> usize {
+    let row_bytes = |bytes: i64, rows: i64| u64::try_from(bytes / rows.max(1)).unwrap_or(0).max(1);
+    let widest = metadata.row_groups().iter().map(|group| row_bytes(group.total_byte_size(), group.num_rows())).max();
+    usize::try_from((BATCH_BYTES / widest.unwrap_or(1)).clamp(1, BATCH_ROWS)).unwrap_or(1)
+}
+
+impl Source {
+    fn open(store: &Store, object: &ObjectMeta, tail_bytes: u64, runtime: Handle) -> Result<Self> {
+        let (object, window_start) = (object.clone(), object.size.saturating_sub(tail_bytes));
+        let mut source = Source { store: store.clone(), object, runtime, window: Bytes::new(), window_start };
+        if source.object.size == 0 {
+            return Err(source.damaged(ParquetError::EOF("the file is empty".to_owned())));
+        }
+        source.window = source.fetch(window_start..source.object.size)?;
+        Ok(source)
+    }
+
+    /// Where it is, as people write it.
+    fn url(&self) -> String {
+        format!("{}/{}", self.store.url(), self.object.location)
+    }
+
+    /// Lets go of the end of a file, which was needed for its footer; all of a small one stays.
+    fn forget_tail(&mut self) {
+        if self.window_start > 0 {
+            self.window = Bytes::new();
+        }
+    }
+
+    fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+        let mut found = self.fetch_all(&[range])?;
+        found.pop().ok_or_else(|| self.damaged(ParquetError::EOF("nothing was read".to_owned())))
+    }
+
+    fn fetch_all(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let found = self.runtime.block_on(self.store.objects().get_ranges(&self.object.location, ranges));
+        found.map_err(|error| self.unreadable(|_| self.store.failed("read", &self.object.location, error)))
+    }
+
+    /// Why a part of the file cannot be used: because it is not what was seen any more, or else because of `fault`.
+    fn unreadable(&self, fault: impl FnOnce(&str) -> Error) -> Error {
+        let (file, seen) = (self.url(), &self.object);
+        match self.runtime.block_on(self.store.head(&seen.location)) {
+            Err(error) => error,
+            Ok(None) => Error::integrity(format!("{file} is not there any more")).with_hint(MEND),
+            Ok(Some(now)) if is_another(seen, &now) => Error::held(format!("{file} was replaced while it was read"))
+                .with_hint("nothing is wrong with it: run this again"),
+            Ok(Some(now)) if now.size != seen.size => {
+                Error::integrity(format!("{file} has {} bytes, not {}", now.size, seen.size)).with_hint(MEND)
+            }
+            Ok(Some(_)) => fault(&file),
+        }
+    }
+
+    fn damaged(&self, error: ParquetError) -> Error {
+        self.unreadable(|file| Error::integrity(format!("{file} is damaged")).caused_by(error).with_hint(MEND))
+    }
+
+    fn misfit(&self, Misfit { what, query }: Misfit) -> Error {
+        self.unreadable(|file| {
+            let query = query.replace("FILE", &format!("'{file}'"));
+            Error::integrity(format!("{file} {what}: another program has written it")).with_hint(format!(
+                "rewrite it, in DuckDB with COPY ({query}) TO '{file}' (FORMAT parquet), or restore it from a backup"
+            ))
+        })
+    }
+
+    /// The bytes of each range. Where they lie together, which they do where all columns are read, they are fetched at
+    /// once, and what comes next in the file with them.
+    fn ranges(&mut self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
+        let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
+        if end > self.object.size {
+            return Err(self.damaged(ParquetError::EOF("a part lies past the end of the file".to_owned())));
+        }
+        if !self.has(start..end) {
+            let wanted = ranges.iter().map(|range| range.end.saturating_sub(range.start)).fold(0, u64::saturating_add);
+            if wanted < end.saturating_sub(start) / 2 {
+                return self.fetch_all(ranges);
+            }
+            // The one before it goes first.
+            self.window = Bytes::new();
+            self.window = self.fetch(start..end.max(start.saturating_add(WINDOW_BYTES)).min(self.object.size))?;
+            self.window_start = start;
+        }
+        ranges.iter().map(|range| self.in_window(range)).collect()
+    }
+
+    /// Whether this part of the file is at hand.
+    fn has(&self, part: Range<u64>) -> bool {
+        let end = u64::try_from(self.window.len()).ok().and_then(|len| self.window_start.checked_add(len));
+        part.start >= self.window_start && end.is_some_and(|end| part.end <= end)
+    }
+
+    fn in_window(&self, range: &Range<u64>) -> Result<Bytes> {
+        let place = |at: u64| at.checked_sub(self.window_start).and_then(|at| usize::try_from(at).ok());
+        match (place(range.start), place(range.end)) {
+            (Some(start), Some(end)) if start <= end && end <= self.window.len() => Ok(self.window.slice(start..end)),
+            _ => Err(self.damaged(ParquetError::EOF("a part is not there".to_owned()))),
+        }
+    }
+
+    fn metadata(&mut self) -> Result<Arc<ParquetMetaData>> {
+        let mut decoder = ParquetMetaDataPushDecoder::try_new(self.object.size).map_err(|error| self.damaged(error))?;
+        loop {
+            match decoder.try_decode().map_err(|error| self.damaged(error))? {
+                DecodeResult::Data(metadata) => return Ok(Arc::new(metadata)),
+                DecodeResult::Finished => return Err(self.damaged(ParquetError::EOF("no footer".to_owned()))),
+                DecodeResult::NeedsData(ranges) => {
+                    let data = self.ranges(&ranges)?;
+                    decoder.push_ranges(ranges, data).map_err(|error| self.damaged(error))?;
+                }
+            }
+        }
+    }
+}
+
+/// Whether an object has taken the place of the one that was seen. Listings of some stores have ETags without quotes.
+fn is_another(seen: &ObjectMeta, now: &ObjectMeta) -> bool {
+    let bare = |object: &ObjectMeta| object.e_tag.as_deref().map(|tag| tag.trim_matches('"').to_owned());
+    seen.e_tag.is_some() && bare(seen) != bare(now)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! Files that are replaced while they are read, and files that are damaged.
+
+use std::time::Duration;
+
+use object_store::memory::InMemory;
+
+use super::*;
+use crate::files::samples::rows;
+use crate::files::{Lifetime, SortedReader, encode};
+
+const TABLE: Table = Table::Messages;
+
+async fn put(store: &Store, key: &Path, conversations: u32) -> ObjectMeta {
+    store.put(key, encode(TABLE, Lifetime::Passing, &[rows(TABLE, 0..conversations)], &[]).unwrap()).await.unwrap();
+    store.head(key).await.unwrap().unwrap()
+}
+
+/// Reads a file that was found as `seen`, to its end.
+fn read(store: &Store, seen: &ObjectMeta, runtime: &Handle, meanwhile: impl FnOnce()) -> Result<usize> {
+    let mut reader = SortedReader::open(store, TABLE, seen, runtime)?;
+    let mut rows = reader.next_batch()?.map_or(0, |batch| batch.num_rows());
+    meanwhile();
+    while let Some(batch) = reader.next_batch()? {
+        rows += batch.num_rows();
+    }
+    Ok(rows)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_replaced_since_it_was_seen_is_not_called_damaged() {
+    let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
+    // Larger and smaller ones, so that what is read is past the end, or in the middle; and some that are read in parts.
+    for (before, after) in [(10, 900), (900, 10), (40_000, 39_000), (40_000, 39_999)] {
+        let seen = put(&store, &key, before).await;
+        put(&store, &key, after).await;
+        let (own, runtime) = (store.clone(), Handle::current());
+        let task = tokio::task::spawn_blocking(move || {
+            let counted = FileReader::count_rows(&own, seen.clone(), &runtime).unwrap();
+            assert_eq!(counted.0, u64::from(after) * 2, "a footer is looked at again");
+            read(&own, &seen, &runtime, || ()).unwrap_err()
+        });
+        let error = task.await.unwrap();
+        assert_eq!(error.kind(), Kind::Held, "{before} {after}: {error:?}");
+        assert!(error.to_string().contains("replaced"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_replaced_while_it_is_read_is_not_called_damaged() {
+    let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
+    let seen = put(&store, &key, 40_000).await;
+    let (own, runtime) = (store.clone(), Handle::current());
+    let task = tokio::task::spawn_blocking(move || {
+        assert_eq!(read(&own, &seen, &runtime, || ()).unwrap(), 80_000);
+        let other = encode(TABLE, Lifetime::Lasting, &[rows(TABLE, 0..41_000)], &[]).unwrap();
+        read(&own, &seen, &runtime, || runtime.block_on(own.put(&key, other)).unwrap()).unwrap_err()
+    });
+    let error = task.await.unwrap();
+    assert_eq!(error.kind(), Kind::Held, "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_very_file_that_was_seen_is_damaged_if_it_cannot_be_read() {
+    let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
+    let whole = encode(TABLE, Lifetime::Lasting, &[rows(TABLE, 0..900)], &[]).unwrap();
+    let mut torn = whole.clone();
+    torn.truncate(whole.len() - 9);
+    let mut flipped = whole;
+    flipped.iter_mut().skip(9).take(200).for_each(|byte| *byte = !*byte);
+    for damaged in [Vec::new(), b"PAR1".to_vec(), torn, flipped] {
+        store.put(&key, damaged).await.unwrap();
+        let seen = store.head(&key).await.unwrap().unwrap();
+        let (own, runtime) = (store.clone(), Handle::current());
+        let task = tokio::task::spawn_blocking(move || read(&own, &seen, &runtime, || ()).unwrap_err());
+        let error = task.await.unwrap();
+        assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Integrity, "memory/x is damaged"), "{error:?}");
+        assert!(error.hint().unwrap().contains("backup"));
+    }
+    let seen = store.head(&key).await.unwrap().unwrap();
+    store.delete(vec![key]).await.unwrap();
+    let (own, runtime) = (store.clone(), Handle::current());
+    let task = tokio::task::spawn_blocking(move || read(&own, &seen, &runtime, || ()).unwrap_err());
+    assert!(task.await.unwrap().to_string().contains("is not there any more"));
+}

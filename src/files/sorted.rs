@@ -1,0 +1,297 @@
+//! Reads a table file in the order of a merge, whoever wrote it.
+//!
+//! This program's own files are sorted and are read as they are. One of another program is looked through first; if its
+//! rows are in another order, it is read once for each part of it that fits into memory, a range of ids at a time. Promises:
+//! memory is bounded, but for a row group's compressed bytes and the rows of a single conversation. Must not know: what
+//! rows are read for.
+
+use arrow_array::{BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow_select::filter::filter_record_batch;
+use arrow_select::interleave::interleave_record_batch;
+use object_store::ObjectMeta;
+use tokio::runtime::Handle;
+
+use super::reader::{File, FileReader};
+use crate::error::{Error, Result};
+use crate::model::{Table, big_ints, column, ints, texts};
+use crate::store::Store;
+
+/// How many bytes of a file, uncompressed, are sorted at a time.
+const PART_BYTES: u64 = if cfg!(test) { 2_000 } else { 16 << 20 };
+/// How many ids are looked at to find out where a part may end.
+const SAMPLES_PER_PART: usize = 64;
+
+/// One table file, its rows sorted by conversation, copy and index.
+pub struct SortedReader {
+    rows: Rows,
+}
+
+enum Rows {
+    AsTheyAre(Box<FileReader>),
+    InParts(Box<Parts>),
+}
+
+/// A file that is sorted a part at a time.
+struct Parts {
+    file: File,
+    table: Table,
+    /// The first id of each part but the first, ascending.
+    starts: Vec<String>,
+    /// How many parts were read.
+    read: usize,
+    /// The rows of the part at hand, as they were read, and their order.
+    batches: Vec<RecordBatch>,
+    order: Vec<(usize, usize)>,
+    /// How many of them were handed on.
+    handed_on: usize,
+}
+
+impl SortedReader {
+    /// Opens the file that was found as `object`.
+    ///
+    /// # Errors
+    /// Kind `Integrity` if it cannot be used as a file of `table`, kind `Held` if it was replaced meanwhile, kind `Store` if
+    /// it cannot be fetched.
+    pub fn open(store: &Store, table: Table, object: &ObjectMeta, runtime: &Handle) -> Result<Self> {
+        let file = File::open(store, table, object, runtime.clone())?;
+        let rows = match file.is_own() {
+            true => Rows::AsTheyAre(Box::new(file.all(None)?)),
+            false => match look_through(&file, table)? {
+                None => Rows::AsTheyAre(Box::new(file.all(None)?)),
+                Some(starts) => Rows::InParts(Box::new(Parts {
+                    file,
+                    table,
+                    starts,
+                    read: 0,
+                    batches: Vec::new(),
+                    order: Vec::new(),
+                    handed_on: 0,
+                })),
+            },
+        };
+        Ok(SortedReader { rows })
+    }
+
+    /// Whether the file itself is in another order.
+    pub fn sorts(&self) -> bool {
+        matches!(self.rows, Rows::InParts(_))
+    }
+
+    /// The next rows; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`SortedReader::open`].
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        match &mut self.rows {
+            Rows::AsTheyAre(reader) => reader.next_batch(),
+            Rows::InParts(parts) => parts.next_batch(),
+        }
+    }
+}
+
+/// Looks whether the rows of a file are sorted: `None` if so, else the ids at which parts of it begin.
+fn look_through(file: &File, table: Table) -> Result<Option<Vec<String>>> {
+    let parts = usize::try_from(file.uncompressed_bytes().div_ceil(PART_BYTES)).unwrap_or(usize::MAX).max(1);
+    let step = file.rows().div_ceil(parts.saturating_mul(SAMPLES_PER_PART)).max(1);
+    let (mut samples, mut is_sorted, mut row_number) = (Vec::new(), true, 0_usize);
+    let mut last: Option<(String, i64, i32)> = None;
+    let mut reader = file.all(Some(&Keys::columns(table)))?;
+    while let Some(batch) = reader.next_batch()? {
+        let keys = Keys::of(table, &batch)?;
+        for row in 0..batch.num_rows() {
+            let key = keys.key(row);
+            let before = match row.checked_sub(1) {
+                Some(before) => Some(keys.key(before)),
+                None => last.as_ref().map(|(id, seq, index)| (id.as_str(), *seq, *index)),
+            };
+            if let Some(before) = before {
+                distinct(file, table, before, key)?;
+                is_sorted &= before < key;
+            }
+            if row_number.is_multiple_of(step) {
+                samples.push(key.0.to_owned());
+            }
+            row_number += 1;
+        }
+        if let Some(row) = batch.num_rows().checked_sub(1) {
+            let (id, seq, index) = keys.key(row);
+            last = Some((id.to_owned(), seq, index));
+        }
+    }
+    if is_sorted {
+        return Ok(None);
+    }
+    samples.sort_unstable();
+    let mut starts: Vec<_> =
+        (1..parts).filter_map(|part| samples.get(part.saturating_mul(samples.len()) / parts).cloned()).collect();
+    starts.dedup();
+    tracing::debug!("{} is not sorted: its rows are read in {} parts", file.url(), starts.len() + 1);
+    Ok(Some(starts))
+}
+
+/// Makes sure that two rows, one after the other in the order, are not the same: a table has each conversation once.
+fn distinct(file: &File, table: Table, one: Key<'_>, other: Key<'_>) -> Result<()> {
+    let same = if table == Table::Conversations { one.0 == other.0 } else { one == other };
+    if !same {
+        return Ok(());
+    }
+    let what = match table {
+        Table::Conversations => format!("has conversation {} twice", one.0),
+        _ => format!("has the row {} of conversation {} twice", one.2, one.0),
+    };
+    Err(Error::integrity(format!("{} {what}: another program has written it", file.url()))
+        .with_hint("rewrite it with each row once, or restore it from a backup"))
+}
+
+impl Parts {
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        while self.handed_on >= self.order.len() {
+            if self.read > self.starts.len() {
+                return Ok(None);
+            }
+            self.fill()?;
+        }
+        let end = self.handed_on.saturating_add(self.file.batch_rows()).min(self.order.len());
+        let next = self.order.get(self.handed_on..end).unwrap_or_default();
+        let batches: Vec<_> = self.batches.iter().collect();
+        let batch = interleave_record_batch(&batches, next)?;
+        self.handed_on = end;
+        Ok(Some(batch))
+    }
+
+    /// Reads and sorts the next part.
+    fn fill(&mut self) -> Result<()> {
+        let from = self.read.checked_sub(1).and_then(|before| self.starts.get(before)).map(String::as_str);
+        let to = self.starts.get(self.read).map(String::as_str);
+        (self.batches, self.order, self.handed_on) = (Vec::new(), Vec::new(), 0);
+        let (mut reader, mut keys) = (self.file.all(None)?, Vec::new());
+        while let Some(batch) = reader.next_batch()? {
+            let ids = &Keys::of(self.table, &batch)?.ids;
+            let is_in = |id: &str| from.is_none_or(|from| id >= from) && to.is_none_or(|to| id < to);
+            let wanted: BooleanArray = ids.iter().map(|id| id.map(is_in)).collect();
+            let batch = filter_record_batch(&batch, &wanted)?;
+            if batch.num_rows() > 0 {
+                self.order.extend((0..batch.num_rows()).map(|row| (self.batches.len(), row)));
+                keys.push(Keys::of(self.table, &batch)?);
+                self.batches.push(batch);
+            }
+        }
+        let key = |place: &(usize, usize)| keys.get(place.0).map(|keys| keys.key(place.1));
+        self.order.sort_unstable_by_key(key);
+        for pair in self.order.windows(2) {
+            if let [one, other] = pair
+                && let (Some(one), Some(other)) = (key(one), key(other))
+            {
+                distinct(&self.file, self.table, one, other)?;
+            }
+        }
+        self.read += 1;
+        Ok(())
+    }
+}
+
+/// What rows are sorted by: the id, the copy and the index.
+type Key<'a> = (&'a str, i64, i32);
+
+/// What the rows of a batch are sorted by.
+struct Keys {
+    ids: StringArray,
+    seqs: Int64Array,
+    indexes: Option<Int32Array>,
+}
+
+impl Keys {
+    fn columns(table: Table) -> Vec<&'static str> {
+        [column::CONVERSATION_ID, column::SEQ].into_iter().chain(table.index_column()).collect()
+    }
+
+    fn of(table: Table, batch: &RecordBatch) -> Result<Self> {
+        let missing = || Error::bug(format!("a file of {} passed without its columns", table.name()));
+        Ok(Keys {
+            ids: texts(batch, column::CONVERSATION_ID).ok_or_else(missing)?.clone(),
+            seqs: big_ints(batch, column::SEQ).ok_or_else(missing)?.clone(),
+            indexes: table.index_column().map(|name| ints(batch, name).cloned().ok_or_else(missing)).transpose()?,
+        })
+    }
+
+    fn key(&self, row: usize) -> Key<'_> {
+        (self.ids.value(row), self.seqs.value(row), self.indexes.as_ref().map_or(0, |indexes| indexes.value(row)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use arrow_array::UInt32Array;
+    use arrow_select::concat::concat_batches;
+    use arrow_select::take::take_record_batch;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
+
+    use super::*;
+    use crate::files::samples;
+
+    /// A file as another program writes it.
+    fn by_others(rows: &RecordBatch) -> Vec<u8> {
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(100)).build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).unwrap();
+        writer.write(rows).unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    /// The rows, in an order that has nothing to do with theirs.
+    fn shuffled(rows: &RecordBatch) -> RecordBatch {
+        let count = u32::try_from(rows.num_rows()).unwrap();
+        let order: UInt32Array = (0..count).map(|row| (row * 7_919) % count).collect();
+        take_record_batch(rows, &order).unwrap()
+    }
+
+    /// What is read of a file, whether it was sorted first, and in how many parts at most.
+    async fn read(table: Table, body: Vec<u8>) -> Result<(RecordBatch, bool)> {
+        let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
+        store.put(&key, body).await.unwrap();
+        let (object, runtime) = (store.head(&key).await.unwrap().unwrap(), Handle::current());
+        let task = tokio::task::spawn_blocking(move || {
+            let mut reader = SortedReader::open(&store, table, &object, &runtime)?;
+            let mut batches = Vec::new();
+            while let Some(batch) = reader.next_batch()? {
+                batches.push(batch);
+            }
+            if let Rows::InParts(parts) = &reader.rows {
+                assert!(parts.starts.len() > 5, "{:?}", parts.starts);
+            }
+            Ok((concat_batches(&table.schema(), &batches)?, reader.sorts()))
+        });
+        task.await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn rows_in_any_order_come_in_that_of_a_merge() {
+        for table in Table::ALL {
+            let rows = samples::rows(table, 0..500);
+            let sorted = read(table, by_others(&rows)).await.unwrap();
+            assert_eq!(sorted, (rows.clone(), false), "{}", table.name());
+            let sorted = read(table, by_others(&shuffled(&rows))).await.unwrap();
+            assert_eq!(sorted, (rows, true), "{}", table.name());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_row_that_is_there_twice_is_refused_wherever_it_is() {
+        for table in Table::ALL {
+            let rows = samples::rows(table, 0..500);
+            let one = rows.slice(250, 1);
+            let twice = concat_batches(&Arc::clone(rows.schema_ref()), [&rows, &one]).unwrap();
+            for body in [by_others(&twice), by_others(&shuffled(&twice))] {
+                let error = read(table, body).await.unwrap_err();
+                assert!(error.to_string().contains("twice"), "{error}");
+            }
+            let in_order = concat_batches(rows.schema_ref(), [&rows.slice(0, 251), &rows.slice(250, 250)]).unwrap();
+            assert!(read(table, by_others(&in_order)).await.is_err());
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Opens the store that an address names.
+
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreScheme};
+use url::Url;
+
+use super::answers::Backend;
+use super::cloud::StoreOptions;
+use super::disk::Disk;
+use super::environment;
+use super::google::known_credentials;
+use super::limits::{Bounded, Limit};
+use super::parted::PartedStore;
+use super::store::Store;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+
+/// What an address may look like.
+const FORMS: &str = "give a path, file://, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, \
+    abfss://container@account.dfs.core.windows.net/prefix or https://account.blob.core.windows.net/container/prefix; \
+    for a store of your own, s3://bucket/prefix with --store-endpoint";
+
+/// What an address names: where in which store.
+struct Location<'a> {
+    url: &'a str,
+    backend: Backend,
+    prefix: Path,
+}
+
+impl Store {
+    /// Opens the store at a path or URL, which need not exist yet. Local folders are made when something is written.
+    ///
+    /// # Errors
+    /// Where the URL is not one of a store, or its configuration is incomplete.
+    pub fn open(address: &str, options: &StoreOptions, clock: Clock) -> Result<Self> {
+        let limit = Limit::new(options.call_timeout, options.concurrency, clock);
+        let local = match Url::parse(address) {
+            Ok(url) if url.scheme() == "file" => Some(
+                url.to_file_path()
+                    .map_err(|()| Error::usage(format!("--lake {address} is not a path on this machine")))?,
+            ),
+            // A one-letter scheme is a drive.
+            Ok(url) if url.scheme().len() > 1 => return Self::open_url(address, &url, options, limit),
+            _ => Some(PathBuf::from(address)),
+        };
+        let Some(path) = local.filter(|path| !path.as_os_str().is_empty()) else {
+            return Err(Error::usage("--lake is empty").with_hint("give a path or a URL such as s3://bucket/prefix"));
+        };
+        let failed = |error| Error::store(format!("cannot open the lake {}", path.display())).caused_by(error);
+        let path = std::path::absolute(&path).map_err(failed)?;
+        let whole = Path::from_absolute_path(&path)
+            .map_err(|error| Error::usage(format!("--lake {address} cannot be used as a path")).caused_by(error))?;
+        let (store, prefix) = below_what_is_there(&path, &whole).unwrap_or_else(|| (LocalFileSystem::new(), whole));
+        // Commits promise durability, so writes are synced.
+        let store = store.with_automatic_cleanup(true).with_fsync(true);
+        let (objects, ahead) = both_ways(PrefixStore::new(Disk(store), prefix), &limit);
+        let (url, needs_lock) = (path.display().to_string(), options.needs_lock);
+        Ok(Store { url, backend: Backend::Local, objects, ahead, parted: None, folder: Some(path), limit, needs_lock })
+    }
+
+    fn open_url(address: &str, url: &Url, options: &StoreOptions, limit: Limit) -> Result<Self> {
+        if url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+            // What follows would be shown in logs and reports.
+            return Err(Error::usage(format!("--lake {}://{}… has more in it than a place", url.scheme(), host(url)))
+                .with_hint("give credentials in the environment: AWS_…, GOOGLE_…, or AZURE_STORAGE_SAS_TOKEN"));
+        }
+        let wrong = |error| Error::usage(format!("cannot use --lake {address}")).caused_by(error).with_hint(FORMS);
+        let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| wrong(error.into()))?;
+        let location = |backend| Location { url: address.trim_end_matches('/'), backend, prefix };
+        let needs_lock = options.needs_lock;
+        environment::check(backend_of(&scheme), options.endpoint.as_ref())?;
+        match scheme {
+            ObjectStoreScheme::AmazonS3 => options
+                .s3(address, host(url))
+                .map(|store| Self::in_store(store, location(Backend::S3), limit, needs_lock)),
+            ObjectStoreScheme::GoogleCloudStorage => {
+                known_credentials()?;
+                options.gcs(address).map(|store| Self::in_store(store, location(Backend::Gcs), limit, needs_lock))
+            }
+            ObjectStoreScheme::MicrosoftAzure => {
+                options.azure(address).map(|store| Self::in_store(store, location(Backend::Azure), limit, needs_lock))
+            }
+            ObjectStoreScheme::Memory => {
+                return Err(Error::usage(format!("--lake {address} would be gone when the run ends")).with_hint(FORMS));
+            }
+            _ => return Err(Error::usage(format!("cannot use --lake {address}")).with_hint(FORMS)),
+        }
+        .map_err(wrong)
+    }
+
+    /// An object store, below a prefix.
+    fn in_store<S: ObjectStore + MultipartStore>(
+        store: S,
+        Location { url, backend, prefix }: Location<'_>,
+        limit: Limit,
+        needs_lock: bool,
+    ) -> Self {
+        let store = Arc::new(store);
+        let parted = PartedStore { store: Arc::clone(&store) as _, prefix: prefix.clone(), limit: limit.clone() };
+        let (objects, ahead) = both_ways(PrefixStore::new(store, prefix), &limit);
+        Store { url: url.to_owned(), backend, objects, ahead, parted: Some(parted), folder: None, limit, needs_lock }
+    }
+
+    /// Any store, whose calls may take `call_timeout`: for tests.
+    #[cfg(test)]
+    pub(crate) fn on<S: ObjectStore + MultipartStore>(store: S, url: &str, call_timeout: std::time::Duration) -> Self {
+        Self::on_narrow(store, url, call_timeout, 16)
+    }
+
+    /// The same, but of so many calls at once.
+    #[cfg(test)]
+    pub(crate) fn on_narrow<S: ObjectStore + MultipartStore>(
+        store: S,
+        url: &str,
+        call_timeout: std::time::Duration,
+        at_once: usize,
+    ) -> Self {
+        let location = Location { url, backend: Backend::S3, prefix: Path::default() };
+        Self::in_store(store, location, Limit::new(call_timeout, at_once, Clock::system()), true)
+    }
+
+    /// The same, but runs are kept apart by a lock in `folder`.
+    #[cfg(test)]
+    pub(crate) fn on_locked<S: ObjectStore + MultipartStore>(
+        store: S,
+        url: &str,
+        call_timeout: std::time::Duration,
+        folder: PathBuf,
+    ) -> Self {
+        Store { folder: Some(folder), parted: None, ..Self::on(store, url, call_timeout) }
+    }
+}
+
+/// A store for most calls, and the same one for those that must not wait for them.
+fn both_ways<S: ObjectStore>(store: S, limit: &Limit) -> (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) {
+    let store = Arc::new(store);
+    (Arc::new(Bounded::new(Arc::clone(&store), limit.clone())), Arc::new(Bounded::new(store, limit.apart())))
+}
+
+/// The disk below the innermost folder around, or of, `path` that is there already, and the prefix of `path` in it.
+/// Folders go with the last object in them, but not that one, which is the user's own.
+fn below_what_is_there(path: &FilePath, whole: &Path) -> Option<(LocalFileSystem, Path)> {
+    let folder = path.ancestors().find(|folder| folder.is_dir())?;
+    let prefix = whole.prefix_match(&Path::from_absolute_path(folder).ok()?)?.collect();
+    Some((LocalFileSystem::new_with_prefix(folder).ok()?, prefix))
+}
+
+fn backend_of(scheme: &ObjectStoreScheme) -> Backend {
+    match scheme {
+        ObjectStoreScheme::AmazonS3 => Backend::S3,
+        ObjectStoreScheme::GoogleCloudStorage => Backend::Gcs,
+        ObjectStoreScheme::MicrosoftAzure => Backend::Azure,
+        _ => Backend::Local,
+    }
+}
+
+/// The host of a URL, which is the bucket of an s3:// one.
+fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(address: &str) -> Result<Store> {
+        Store::open(address, &StoreOptions::default(), Clock::system())
+    }
+
+    #[test]
+    fn every_form_of_an_address_has_its_store() {
+        for (address, backend) in [
+            ("some/folder", Backend::Local),
+            ("file:///some/folder", Backend::Local),
+            ("s3://bucket/some/prefix/", Backend::S3),
+            ("s3a://bucket", Backend::S3),
+            ("https://bucket.s3.eu-west-1.amazonaws.com/prefix", Backend::S3),
+            ("https://account.r2.cloudflarestorage.com/bucket/prefix", Backend::S3),
+            ("gs://bucket/prefix", Backend::Gcs),
+            ("abfss://container@account.dfs.core.windows.net/prefix", Backend::Azure),
+            ("https://account.blob.core.windows.net/container/prefix", Backend::Azure),
+        ] {
+            let store = open(address).unwrap_or_else(|error| panic!("{address}: {error:?}"));
+            assert_eq!(store.backend, backend, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_store_or_more_than_a_place_is_refused_without_showing_it() {
+        for address in ["", "memory:///x", "ftp://host/x", "https://minio.example/bucket", "s3:///x"] {
+            assert_eq!(open(address).unwrap_err().kind().exit_code(), 2, "{address}");
+        }
+        for address in ["s3://key:secret@bucket/x", "https://a.blob.core.windows.net/c?sig=secret", "gs://b/x#secret"] {
+            let told = format!("{:?}", open(address).unwrap_err());
+            assert!(!told.contains("secret"), "{told}");
+        }
+    }
+}

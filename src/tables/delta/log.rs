@@ -1,0 +1,235 @@
+//! One table as a Delta table: what its log says it has, and how a publication gets into it.
+//!
+//! The log is read and written by `delta_kernel`, through the lake's own store, so that its calls are bounded and counted as
+//! all are. (The protocol: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>.) Promises: a publication is
+//! committed once, however often it is carried out, as its number is the transaction identifier of its commit; what
+//! other programs have committed stays. Must not know: what publications are for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::DateTime;
+use delta_kernel::engine::arrow_conversion::TryFromArrow;
+use delta_kernel::scan::state::ScanFile;
+use delta_kernel::schema::{DataType, SchemaRef, StructField, StructType};
+use delta_kernel::table_features::ColumnMappingMode;
+use delta_kernel::{KernelError, Snapshot, SnapshotRef};
+use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
+use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use tokio::runtime::Handle;
+
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::model::{CreatedDate, Table};
+use crate::store::Store;
+
+/// What can be done about a table that another program has changed in a way that cannot be gone on with. Nothing has been
+/// committed to it since.
+const RESTORE: &str = "bring the table back to the version before with that program (RESTORE); its history tells which";
+/// The same of a date. There may have been commits to others since, which RESTORE would undo in this table alone.
+const FETCH_AGAIN: &str = "delete the rows of that date from all four tables with that program, and fetch it again with \
+    `backfill --timestamp-filter created_at` and `compact`";
+
+/// One of a lake's tables. Its functions block, and must not be called on an async thread.
+pub(in crate::tables) struct DeltaTable {
+    pub(super) store: Store,
+    pub(super) table: Table,
+    /// Under which name its transactions are numbered: no other lake's, not even of one that was here before.
+    pub(super) application: String,
+    pub(super) url: String,
+    pub(super) runtime: Handle,
+    pub(super) engine: DefaultEngine<TokioMultiThreadExecutor>,
+    pub(super) seen: Mutex<Option<Seen>>,
+}
+
+/// What was last seen of a table.
+#[derive(Clone)]
+pub(in crate::tables) struct Seen {
+    pub(super) snapshot: SnapshotRef,
+    pub(super) files: Arc<BTreeMap<CreatedDate, Vec<ObjectMeta>>>,
+}
+
+impl fmt::Debug for DeltaTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeltaTable({})", self.url)
+    }
+}
+
+impl DeltaTable {
+    pub(in crate::tables) fn new(store: &Store, table: Table, application: String, runtime: Handle) -> Self {
+        let executor = Arc::new(TokioMultiThreadExecutor::new(runtime.clone()));
+        let engine = DefaultEngineBuilder::new(Arc::clone(store.objects())).with_task_executor(executor).build();
+        // The lake's store begins where the lake does. The host's name is one of those whose listings the engine does not
+        // take to be in order: those of local disks are not, and it asks only URLs that it opens by itself.
+        let host = if store.is_local() { "disk--x-s3" } else { "store" };
+        let url = format!("lake://{host}/{}/", layout::table_folder(table));
+        DeltaTable { store: store.clone(), table, application, url, runtime, engine, seen: Mutex::new(None) }
+    }
+
+    /// The object that a date has.
+    ///
+    /// # Errors
+    /// Kind `Integrity` where another program has given it several.
+    pub(in crate::tables) fn of_date(&self, date: CreatedDate) -> Result<Option<ObjectMeta>> {
+        let Some(seen) = self.seen()? else { return Ok(None) };
+        match seen.files.get(&date).map(Vec::as_slice) {
+            None | Some([]) => Ok(None),
+            Some([object]) => Ok(Some(object.clone())),
+            Some(several) => {
+                let how = format!("has {} files for {date}, not one", several.len());
+                Err(self.altered(how).with_hint(FETCH_AGAIN))
+            }
+        }
+    }
+
+    /// Every object, with its date.
+    pub(in crate::tables) fn objects(&self) -> Result<Vec<(CreatedDate, ObjectMeta)>> {
+        let Some(seen) = self.seen()? else { return Ok(Vec::new()) };
+        let of_date = |(date, files): (&CreatedDate, &Vec<ObjectMeta>)| {
+            files.iter().map(|file| (*date, file.clone())).collect::<Vec<_>>()
+        };
+        Ok(seen.files.iter().flat_map(of_date).collect())
+    }
+
+    /// Forgets what was seen.
+    pub(in crate::tables) fn forget(&self) {
+        *self.cached() = None;
+    }
+
+    pub(super) fn cached(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the table is, as it was seen first; `None` where there is none.
+    pub(super) fn seen(&self) -> Result<Option<Seen>> {
+        let mut cached = self.cached();
+        if cached.is_none() {
+            *cached = self.read(None)?;
+        }
+        Ok(cached.clone())
+    }
+
+    /// What the table is by now.
+    pub(super) fn see_again(&self) -> Result<Option<Seen>> {
+        let mut cached = self.cached();
+        *cached = self.read(cached.take())?;
+        Ok(cached.clone())
+    }
+
+    /// The newest version of the table, where `before` is an earlier one; `None` if there is no table.
+    pub(super) fn snapshot(&self, before: Option<&SnapshotRef>) -> Result<Option<SnapshotRef>> {
+        let snapshot = match before {
+            Some(before) => Snapshot::builder_from(Arc::clone(before)).build(&self.engine),
+            None => Snapshot::builder_for(&self.url).build(&self.engine),
+        };
+        match snapshot {
+            Err(KernelError::EmptyLog) => Ok(None),
+            other => other.map(Some).map_err(|error| self.failed("read", error)),
+        }
+    }
+
+    /// The number of the newest publication that the table has taken up by now.
+    ///
+    /// # Errors
+    /// If the store fails, or the log is damaged.
+    pub(in crate::tables) fn taken_up(&self) -> Result<Option<u64>> {
+        match self.snapshot(None)? {
+            Some(snapshot) => self.taken_up_by(&snapshot),
+            None => Ok(None),
+        }
+    }
+
+    /// The same of one version of the table.
+    pub(super) fn taken_up_by(&self, snapshot: &SnapshotRef) -> Result<Option<u64>> {
+        let newest = snapshot.get_app_id_version(&self.application, &self.engine);
+        let newest = newest.map_err(|error| self.failed("read", error))?;
+        let number = newest.map(u64::try_from).transpose();
+        number.map_err(|_| self.altered("has a negative transaction number of this lake".to_owned()))
+    }
+
+    /// Reads what the log says by now, where `before` is what it said.
+    pub(super) fn read(&self, before: Option<Seen>) -> Result<Option<Seen>> {
+        let Some(snapshot) = self.snapshot(before.as_ref().map(|seen| &seen.snapshot))? else { return Ok(None) };
+        if let Some(before) = before.filter(|before| before.snapshot.version() == snapshot.version()) {
+            return Ok(Some(before));
+        }
+        self.check_columns(&snapshot)?;
+        let files = Arc::new(self.files(&snapshot)?);
+        Ok(Some(Seen { snapshot, files }))
+    }
+
+    /// The files of a snapshot, by date.
+    pub(super) fn files(&self, snapshot: &SnapshotRef) -> Result<BTreeMap<CreatedDate, Vec<ObjectMeta>>> {
+        let failed = |error| self.failed("read", error);
+        let scan = Arc::clone(snapshot).scan_builder().build().map_err(failed)?;
+        let mut found: Vec<ScanFile> = Vec::new();
+        for part in scan.scan_metadata(&self.engine).map_err(failed)? {
+            found =
+                part.and_then(|part| part.visit_scan_files(found, |found, file| found.push(file))).map_err(failed)?;
+        }
+        let mut files: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for file in found {
+            if file.dv_info.has_vector() {
+                return Err(self.altered(format!("marks rows of {} as deleted", file.path)));
+            }
+            let value = file.partition_values.get(layout::PARTITION);
+            let date = value.map_or(Ok(CreatedDate::UNKNOWN), |date| date.parse::<CreatedDate>());
+            let date = date.map_err(|error| self.altered(format!("has a file of no date: {error}")))?;
+            files.entry(date).or_default().push(self.object(&file)?);
+        }
+        Ok(files)
+    }
+
+    pub(super) fn object(&self, file: &ScanFile) -> Result<ObjectMeta> {
+        let location = Path::from_url_path(format!("{}/{}", layout::table_folder(self.table), file.path));
+        let location = location.map_err(|error| self.altered(format!("has a file at {}: {error}", file.path)))?;
+        let no_size = |_| self.altered(format!("has a file of {} bytes at {}", file.size, file.path));
+        let size = u64::try_from(file.size).map_err(no_size)?;
+        let last_modified = DateTime::from_timestamp_millis(file.modification_time);
+        let no_time = || self.altered(format!("has a file of no time at {}: {}", file.path, file.modification_time));
+        let last_modified = last_modified.ok_or_else(no_time)?;
+        Ok(ObjectMeta { location, last_modified, size, e_tag: None, version: None })
+    }
+
+    /// The columns, the partition last.
+    pub(super) fn schema(&self) -> Result<SchemaRef> {
+        let columns = StructType::try_from_arrow(self.table.schema().as_ref())?;
+        let partition = StructField::nullable(layout::PARTITION, DataType::DATE);
+        let schema = StructType::try_new(columns.fields().cloned().chain([partition]));
+        schema.map(Arc::new).map_err(|error| Error::bug("the columns make no Delta table").caused_by(error))
+    }
+
+    /// Makes sure that nobody has changed the columns: files are written and merged by their names and types.
+    pub(super) fn check_columns(&self, snapshot: &SnapshotRef) -> Result<()> {
+        let told = |schema: &StructType| -> Vec<String> {
+            schema.fields().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
+        };
+        let (wanted, found) = (told(self.schema()?.as_ref()), told(snapshot.schema().as_ref()));
+        let renames =
+            snapshot.table_properties().column_mapping_mode.is_some_and(|mode| mode != ColumnMappingMode::None);
+        match wanted == found && !renames {
+            true => Ok(()),
+            false => Err(self.altered("has other columns than this program writes".to_owned())),
+        }
+    }
+
+    /// Something about the table that this program did not do.
+    pub(super) fn altered(&self, how: String) -> Error {
+        let place = format!("{}/{}", self.store.url(), layout::table_folder(self.table));
+        Error::integrity(format!("the Delta table {place} {how}: another program has written to it")).with_hint(RESTORE)
+    }
+
+    pub(super) fn failed(&self, verb: &str, error: KernelError) -> Error {
+        let key = layout::delta_log(self.table);
+        match error {
+            KernelError::ObjectStore(error) => self.store.failed(verb, &key, error),
+            error @ (KernelError::IOError(_) | KernelError::FileNotFound(_)) => {
+                Error::store(format!("cannot {verb} {}/{key}", self.store.url())).caused_by(error)
+            }
+            error => Error::integrity(format!("cannot {verb} {}/{key}", self.store.url())).caused_by(error),
+        }
+    }
+}

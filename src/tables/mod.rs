@@ -1,0 +1,10 @@
+//! The tables of a lake, in either format: which file a partition has, and how a new one becomes visible.
+//!
+//! Must not depend on: what the files hold.
+
+mod delta;
+#[expect(clippy::module_inception, reason = "the type that the module is named after")]
+mod tables;
+
+pub use delta::Change;
+pub use tables::Tables;
