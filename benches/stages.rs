@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use decagon_lake::api::Page;
 use decagon_lake::clock::Clock;
 use decagon_lake::error::Result;
-use decagon_lake::files::{self, Lifetime};
+use decagon_lake::files::{self, WrittenFor};
 use decagon_lake::flatten::{Batch, Origin, flatten};
 use decagon_lake::merge::{Copies, merge};
 use decagon_lake::model::{PerTable, RunId, Table, TimestampFilter};
@@ -42,8 +42,8 @@ fn flatten_rows(bencher: Bencher) {
     bencher.counter(BytesCount::new(page.bytes())).bench_local(|| rows(black_box(&page), 1));
 }
 
-#[divan::bench(args = [Lifetime::Lasting, Lifetime::Passing])]
-fn encode(bencher: Bencher, lifetime: Lifetime) {
+#[divan::bench(args = [WrittenFor::Table, WrittenFor::Staging])]
+fn encode(bencher: Bencher, lifetime: WrittenFor) {
     let page = page();
     let batch = rows(&page, 1);
     bencher.counter(BytesCount::new(page.bytes())).bench_local(|| {

@@ -14,13 +14,13 @@ use crate::store::{Capability, Probe};
 
 /// One thing that was checked.
 #[derive(Debug, Serialize)]
-pub struct Checked {
+pub struct CheckResult {
     /// What.
     #[serde(rename = "check", serialize_with = "by_name")]
     pub item: Item,
     /// What came of it.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
 }
 
 /// What can be checked.
@@ -35,7 +35,7 @@ pub enum Item {
 /// What came of a check.
 #[derive(Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// It works.
     Ok,
     /// It does not.
@@ -89,12 +89,12 @@ fn by_name<S: Serializer>(item: &Item, serializer: S) -> Result<S::Ok, S::Error>
     serializer.serialize_str(item.name())
 }
 
-impl From<Result<()>> for Outcome {
+impl From<Result<()>> for CheckOutcome {
     fn from(result: Result<()>) -> Self {
         match result {
-            Ok(()) => Outcome::Ok,
+            Ok(()) => CheckOutcome::Ok,
             Err(error) => {
-                Outcome::Failed { error: error.chain(), hint: error.hint().map(str::to_owned), kind: error.kind() }
+                CheckOutcome::Failed { error: error.chain(), hint: error.hint().map(str::to_owned), kind: error.kind() }
             }
         }
     }
@@ -109,7 +109,7 @@ pub async fn check(
     client: Result<Client>,
     run: RunId,
     shutdown: &CancellationToken,
-) -> Result<Vec<Checked>> {
+) -> Result<Vec<CheckResult>> {
     let mut checked = Vec::new();
     let probe = Probe::new(lake.store(), layout::probes(), run.to_string());
     try_store(&probe, &mut checked, shutdown).await;
@@ -117,11 +117,11 @@ pub async fn check(
     if shutdown.is_cancelled() {
         return Err(Error::new(Kind::Interrupted, "interrupted"));
     }
-    checked.push(Checked { item: Item::Api, outcome: try_api(lake, client, shutdown).await });
+    checked.push(CheckResult { item: Item::Api, outcome: try_api(lake, client, shutdown).await });
     Ok(checked)
 }
 
-async fn try_store(probe: &Probe<'_>, checked: &mut Vec<Checked>, shutdown: &CancellationToken) {
+async fn try_store(probe: &Probe<'_>, checked: &mut Vec<CheckResult>, shutdown: &CancellationToken) {
     let mut written = true;
     for capability in Capability::ALL {
         // Not in the middle of one: an upload that is not ended would be left behind.
@@ -130,25 +130,25 @@ async fn try_store(probe: &Probe<'_>, checked: &mut Vec<Checked>, shutdown: &Can
         }
         let needs_object = !matches!(capability, Capability::List | Capability::Put);
         let outcome = match needs_object && !written {
-            true => Outcome::Skipped { why: "nothing could be written".to_owned() },
-            false => Outcome::from(probe.of(capability).await),
+            true => CheckOutcome::Skipped { why: "nothing could be written".to_owned() },
+            false => CheckOutcome::from(probe.of(capability).await),
         };
         if capability == Capability::Put {
-            written = matches!(outcome, Outcome::Ok);
+            written = matches!(outcome, CheckOutcome::Ok);
         }
-        checked.push(Checked { item: Item::Store(capability), outcome });
+        checked.push(CheckResult { item: Item::Store(capability), outcome });
     }
 }
 
-async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationToken) -> Outcome {
+async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationToken) -> CheckOutcome {
     let mut client = match client {
         Ok(client) => client,
-        Err(error) => return Outcome::from(Err(error)),
+        Err(error) => return CheckOutcome::from(Err(error)),
     };
     // A store that fails has been told.
     let seen = Lease::seen(lake.store()).await.unwrap_or_default();
     if let Some(holder) = seen.holder {
-        return Outcome::Skipped { why: format!("it allows one run at a time, and {holder} may be asking it") };
+        return CheckOutcome::Skipped { why: format!("it allows one run at a time, and {holder} may be asking it") };
     }
     if let Some(last_request_at) = seen.last_request_at {
         client.follow(last_request_at);
@@ -157,5 +157,5 @@ async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationTok
     let fetched = client.fetch(&request, None, shutdown).await.map(drop);
     // The run that may follow does not know of this request.
     client.rest(shutdown).await;
-    Outcome::from(fetched)
+    CheckOutcome::from(fetched)
 }

@@ -50,12 +50,12 @@ impl std::fmt::Display for FlushId {
 }
 
 /// The object of one table and date.
-pub fn table_object(table: Table, date: CreatedDate) -> Path {
+pub fn table_file(table: Table, date: CreatedDate) -> Path {
     Path::from(format!("{}/{PARTITION}={date}/part-0.parquet", table.name()))
 }
 
 /// An object of one table and date in a Delta table; a name is used once.
-pub fn delta_object(table: Table, date: CreatedDate, file: &FlushId) -> Path {
+pub fn delta_file(table: Table, date: CreatedDate, file: &FlushId) -> Path {
     Path::from(format!("{}/{PARTITION}={date}/part-{file}.parquet", table.name()))
 }
 
@@ -65,8 +65,8 @@ pub fn delta_log(table: Table) -> Path {
 }
 
 /// The date of a table's object, from its key; `None` for other keys.
-pub fn table_object_date(table: Table, key: &Path) -> Option<CreatedDate> {
-    date_of(key).filter(|date| table_object(table, *date) == *key)
+pub fn table_file_date(table: Table, key: &Path) -> Option<CreatedDate> {
+    date_of(key).filter(|date| table_file(table, *date) == *key)
 }
 
 /// The folder of one table.
@@ -75,12 +75,12 @@ pub fn table_folder(table: Table) -> Path {
 }
 
 /// The landing object of one flush, table and date.
-pub fn landing_object(table: Table, date: CreatedDate, flush: &FlushId) -> Path {
+pub fn staged_file(table: Table, date: CreatedDate, flush: &FlushId) -> Path {
     Path::from(format!("{LANDING}/{}/{PARTITION}={date}/{flush}.parquet", table.name()))
 }
 
-/// Whether a key is one that [`landing_object`] builds.
-pub fn is_landing_object(key: &Path) -> bool {
+/// Whether a key is one that [`staged_file`] builds.
+pub fn is_staged_file(key: &Path) -> bool {
     let parts: Vec<_> = key.parts().collect();
     let [landing, table, _, name] = parts.as_slice() else { return false };
     let flush = name.as_ref().strip_suffix(".parquet").and_then(|name| name.rsplit_once('-'));
@@ -90,7 +90,7 @@ pub fn is_landing_object(key: &Path) -> bool {
 }
 
 /// What this lake is.
-pub fn lake_file() -> Path {
+pub fn identity() -> Path {
     Path::from(format!("{STATE}/lake.json"))
 }
 
@@ -224,31 +224,31 @@ mod tests {
     fn keys_read_back() {
         let date: CreatedDate = "2024-02-29".parse().unwrap();
         let flush = FlushId { run: RunId::new(DateTime::UNIX_EPOCH, 10), number: 7 };
-        let landing = landing_object(Table::AuditLogs, date, &flush);
+        let landing = staged_file(Table::AuditLogs, date, &flush);
         assert_eq!(
             landing.as_ref(),
             "_landing/audit_logs/created_date=2024-02-29/19700101T000000Z-00000a-0007.parquet"
         );
         assert_eq!(date_of(&landing), Some(date));
-        assert!(is_landing_object(&landing) && is_store_time(&store_time(&flush.run)));
+        assert!(is_staged_file(&landing) && is_store_time(&store_time(&flush.run)));
         assert!(is_upload_record(&upload_record(&flush.run, &landing)));
         for other in
             ["_landing/data.csv", "_landing/tags/created_date=2024-02-29/data-1.parquet", "_state/leases/x.now"]
         {
-            assert!(!is_landing_object(&Path::from(other)) && !is_store_time(&Path::from(other)), "{other}");
+            assert!(!is_staged_file(&Path::from(other)) && !is_store_time(&Path::from(other)), "{other}");
         }
         let start = Some(DateTime::UNIX_EPOCH);
         assert_eq!((run_report_start(&run_report(&flush.run)), quarantine_start(&quarantine(&flush))), (start, start));
         for other in [run_report(&flush.run), Path::from("_state/quarantine/19700101T000000Z-00000a.jsonl")] {
             assert_eq!(quarantine_start(&other), None, "{other}");
         }
-        let unknown = table_object(Table::Conversations, CreatedDate::UNKNOWN);
+        let unknown = table_file(Table::Conversations, CreatedDate::UNKNOWN);
         assert_eq!(unknown.as_ref(), "conversations/created_date=__HIVE_DEFAULT_PARTITION__/part-0.parquet");
         assert_eq!(date_of(&unknown), Some(CreatedDate::UNKNOWN));
         let checkpoint = numbered(&checkpoints(), 12);
         assert_eq!(checkpoint.as_ref(), "_state/checkpoints/00000000000000000012.json");
         assert_eq!(number_of(&checkpoint), Some(12));
-        assert_eq!(number_of(&lake_file()), None);
-        assert_eq!(date_of(&lake_file()), None);
+        assert_eq!(number_of(&identity()), None);
+        assert_eq!(date_of(&identity()), None);
     }
 }

@@ -100,7 +100,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
     let mut unfinished: Vec<_> = export.map(|walk| unfinished_walk("export", walk)).into_iter().collect();
     unfinished.extend(state.backfills.iter().map(|walk| unfinished_walk("backfill", walk)));
 
-    let by_date = state.landed_by_date();
+    let by_date = state.staged_by_date();
     let mut landing = Landing { dates: by_date.len() as u64, ..Landing::default() };
     for (_, extent) in by_date.values().flatten() {
         landing.objects += Table::ALL.len() as u64;

@@ -12,7 +12,7 @@ use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, V
 use super::session::{self, Context};
 use super::{demo, generate, logging, metrics, output, shutdown};
 use crate::api::Client;
-use crate::check::Outcome;
+use crate::check::CheckOutcome;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{History, Lake, RunReport};
@@ -161,7 +161,7 @@ async fn check(args: &CheckArgs, context: &Context) -> Result<()> {
     }
     let failed = || {
         checked.iter().filter_map(|checked| match &checked.outcome {
-            Outcome::Failed { kind, .. } => Some(*kind),
+            CheckOutcome::Failed { kind, .. } => Some(*kind),
             _ => None,
         })
     };

@@ -14,12 +14,12 @@ use serde_json::Value;
 use url::Url;
 
 use super::args::{Command, LakeArgs, MetricsArgs};
-use crate::lake::{Outcome, RunReport};
+use crate::lake::{RunOutcome, RunReport};
 use crate::model::{PerTable, Table};
 use crate::store::StoreCalls;
 
 /// A metric: its name after `decagon_lake_`, what it means, and what it is, each value with the labels it has besides.
-type Metric = (&'static str, &'static str, fn(&Ended<'_>) -> Vec<(String, f64)>);
+type Metric = (&'static str, &'static str, fn(&LastRun<'_>) -> Vec<(String, f64)>);
 
 /// Every metric, in the order of the file.
 const METRICS: [Metric; 19] = [
@@ -76,13 +76,13 @@ pub(super) fn leave(command: &Command, time: [DateTime<Utc>; 2], exit_code: u8, 
     };
     let MetricsArgs { metrics_file: Some(file) } = metrics else { return };
     let [began_at, ended_at] = time;
-    let ended = Ended { began_at, ended_at, exit_code, report, last_success: None, last_watermark: None };
+    let ended = LastRun { began_at, ended_at, exit_code, report, last_success: None, last_watermark: None };
     if let Err(error) = update(file, &own_labels(name, of), ended) {
         tracing::warn!("cannot write the metrics to {}: {error}", file.display());
     }
 }
 
-fn update(file: &Path, own: &str, ended: Ended<'_>) -> io::Result<()> {
+fn update(file: &Path, own: &str, ended: LastRun<'_>) -> io::Result<()> {
     // To read a pipe is to wait for its other end, and a device must not be replaced.
     if fs::metadata(file).is_ok_and(|found| !found.is_file()) {
         return Err(io::Error::other("it is no regular file"));
@@ -115,7 +115,7 @@ fn own_labels(command: &str, of: &LakeArgs) -> String {
 }
 
 /// What the file holds after a run, where it held `before`.
-fn render(own: &str, mut ended: Ended<'_>, before: &str) -> String {
+fn render(own: &str, mut ended: LastRun<'_>, before: &str) -> String {
     let kept = |metric| {
         let start = format!("decagon_lake_{metric}{{{own}}} ");
         before.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
@@ -145,7 +145,7 @@ fn is_sample(labels: &str) -> bool {
 }
 
 /// A run that has ended.
-struct Ended<'a> {
+struct LastRun<'a> {
     began_at: DateTime<Utc>,
     ended_at: DateTime<Utc>,
     exit_code: u8,
@@ -155,9 +155,9 @@ struct Ended<'a> {
     last_watermark: Option<f64>,
 }
 
-impl Ended<'_> {
+impl LastRun<'_> {
     fn succeeded(&self) -> bool {
-        self.exit_code == 0 || self.report.is_some_and(|report| report.outcome == Outcome::SetAside)
+        self.exit_code == 0 || self.report.is_some_and(|report| report.outcome == RunOutcome::Quarantined)
     }
 
     fn watermark(&self) -> Option<f64> {
@@ -216,9 +216,9 @@ mod tests {
         report
     }
 
-    fn ended(second: i64, exit_code: u8, report: Option<&RunReport>) -> Ended<'_> {
+    fn ended(second: i64, exit_code: u8, report: Option<&RunReport>) -> LastRun<'_> {
         let (began_at, ended_at) = (at(second - 2), at(second));
-        Ended { began_at, ended_at, exit_code, report, last_success: None, last_watermark: None }
+        LastRun { began_at, ended_at, exit_code, report, last_success: None, last_watermark: None }
     }
 
     fn value(text: &str, metric: &str, labels: &str) -> Option<f64> {
@@ -252,9 +252,9 @@ mod tests {
     #[test]
     fn a_run_that_set_something_aside_has_done_what_it_was_asked_to() {
         let mut with_more = report(940);
-        with_more.outcome = Outcome::SetAside;
+        with_more.outcome = RunOutcome::Quarantined;
         assert_eq!(value(&render(SYNC, ended(1_000, 6, Some(&with_more)), ""), LAST_SUCCESS, SYNC), Some(1_000.0));
-        with_more.outcome = Outcome::Failed;
+        with_more.outcome = RunOutcome::Failed;
         assert_eq!(value(&render(SYNC, ended(1_000, 6, Some(&with_more)), ""), LAST_SUCCESS, SYNC), None);
     }
 

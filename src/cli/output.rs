@@ -8,12 +8,12 @@ use url::Url;
 
 use super::args::LogFormat;
 use super::logging::without_secrets;
-use crate::check::{self, Checked};
+use crate::check::{self, CheckResult};
 use crate::error::Error;
-use crate::lake::{Lake, Outcome, RunReport, Support};
+use crate::lake::{Lake, RunOutcome, RunReport, Support};
 use crate::model::{Table, Window};
 use crate::status::Status;
-use crate::verify::{Check, Finding, Verification};
+use crate::verify::{Check, Problem, Verification};
 
 /// Writes a line of data to stdout. Whoever closed the pipe has seen enough.
 pub(super) fn line(text: &str) {
@@ -36,10 +36,10 @@ pub(super) fn failure(error: &Error, format: LogFormat) {
 /// Tells what a run did.
 pub(super) fn summary(report: &RunReport) {
     let outcome = match report.outcome {
-        Outcome::Done => "done",
-        Outcome::SetAside => "done, with something set aside",
-        Outcome::Interrupted => "interrupted",
-        Outcome::Failed => "failed",
+        RunOutcome::Done => "done",
+        RunOutcome::Quarantined => "done, with something set aside",
+        RunOutcome::Interrupted => "interrupted",
+        RunOutcome::Failed => "failed",
     };
     let took = (report.finished_at - report.started_at).to_std().unwrap_or_default();
     let mut parts = Vec::new();
@@ -61,7 +61,7 @@ pub(super) fn summary(report: &RunReport) {
         parts.push(format!("{} set aside", HumanCount(report.quarantined)));
     }
     match report.compacted_dates.len() {
-        0 if report.request.is_some() || report.outcome != Outcome::Done => {}
+        0 if report.request.is_some() || report.outcome != RunOutcome::Done => {}
         0 => parts.push("nothing to compact".to_owned()),
         dates => parts.push(format!(
             "{dates} dates compacted, {} duplicates resolved, {} written",
@@ -147,15 +147,15 @@ pub(super) fn status(status: &Status) {
 }
 
 /// Tells what was checked, for people: a line each, and what to do where it fails.
-pub(super) fn checked(lake: &Lake, api: &Url, all: &[Checked]) {
+pub(super) fn checked(lake: &Lake, api: &Url, all: &[CheckResult]) {
     line(&format!("lake     {}", lake.url()));
     line(&format!("api      {}", api.as_str().trim_end_matches('/')));
-    for Checked { item, outcome } in all {
+    for CheckResult { item, outcome } in all {
         let told = item.told();
         match outcome {
-            check::Outcome::Ok => line(&format!("ok       {told}")),
-            check::Outcome::Skipped { why } => line(&format!("skipped  {told}: {why}")),
-            check::Outcome::Failed { error, hint, .. } => {
+            check::CheckOutcome::Ok => line(&format!("ok       {told}")),
+            check::CheckOutcome::Skipped { why } => line(&format!("skipped  {told}: {why}")),
+            check::CheckOutcome::Failed { error, hint, .. } => {
                 line(&without_secrets(&format!("FAILED   {told}: {}", error.join(": "))));
                 if let Some(hint) = hint {
                     line(&without_secrets(&format!("         {hint}")));
@@ -197,7 +197,7 @@ pub(super) fn verification(found: &Verification) {
             1 => line(&format!("BROKEN     {promise}: once")),
             findings => line(&format!("BROKEN     {promise}: {} times", HumanCount(findings))),
         }
-        for Finding { key, detail, .. } in &checked.evidence {
+        for Problem { key, detail, .. } in &checked.evidence {
             let place = key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
             line(&format!("             {place}{detail}"));
         }
@@ -218,7 +218,7 @@ pub(super) fn remedy(found: &Verification) -> String {
     if of(Check::UniqueAcrossDates) {
         steps.push("run `verify --repair`, which keeps the newest of the copies under several dates");
     }
-    if of(Check::Landed) {
+    if of(Check::StagedFlush) {
         steps.push(
             "run `verify --repair`, which gives up what is landed and damaged, and names the dates to fetch again",
         );

@@ -13,7 +13,7 @@ use crate::api::{ApiKey, Options, RetryPolicy};
 use crate::clock::Clock;
 use crate::compact::Compaction;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Before, Checkpoint, Ended, History, Holder, Lake, Lease, Ledger, RunReport, sweep};
+use crate::lake::{Before, Ended, History, Holder, Lake, Lease, Ledger, RunReport, State, sweep};
 use crate::model::RunId;
 use crate::tables::Tables;
 use crate::verify::{self, Verification};
@@ -107,7 +107,7 @@ impl Session {
         let mut set_aside = false;
         // It is the export's to tell, not that of a compaction in between.
         if result.is_ok() && self.report.request.is_some() {
-            result = self.tell_set_aside().await;
+            result = self.report_quarantined().await;
             set_aside = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
         }
         self.prune(&result, set_aside).await;
@@ -133,13 +133,13 @@ impl Session {
     }
 
     /// Ends a run that has done what it was asked to with what was set aside, by it or by one that could not tell.
-    async fn tell_set_aside(&mut self) -> Result<()> {
+    async fn report_quarantined(&mut self) -> Result<()> {
         let entries = self.ledger.state().set_aside;
         if entries == 0 {
             return Ok(());
         }
         self.report.quarantined = entries;
-        let state = Checkpoint { set_aside: 0, ..self.ledger.state().clone() };
+        let state = State { set_aside: 0, ..self.ledger.state().clone() };
         self.ledger.commit(state, &self.report.run_id, self.context.clock.now()).await?;
         let entries = if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
         Err(Error::integrity(format!("{entries} of the export that are no conversations were set aside"))
@@ -150,7 +150,7 @@ impl Session {
     async fn sweep(&mut self) -> Result<()> {
         let Session { lake, lease, ledger, report, context, .. } = self;
         let left =
-            sweep::leftovers(lake.store(), &ledger.state().landed_keys(), lease.before() == Before::Died).await?;
+            sweep::leftovers(lake.store(), &ledger.state().staged_keys(), lease.before() == Before::Died).await?;
         if left.is_empty() {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::inputs::{Files, Without};
 use crate::error::{Error, Result};
-use crate::files::{Lifetime, TableWriter, adopt};
+use crate::files::{TableWriter, WrittenFor, promote};
 use crate::lake::{Extent, Lake, Lease, Overlap, sweep};
 use crate::layout::{self, FlushId};
 use crate::merge::{Copies, Late, Merged, merge};
@@ -59,7 +59,7 @@ impl DateTables<'_> {
         let found = self.tables.of_date(self.date, self.runtime)?;
         let tables = self.files(&found)?;
         if let ([(flush, extent)], None) = (landed, &tables)
-            && let Some(compacted) = self.adopt(&found, flush, extent)?
+            && let Some(compacted) = self.promote(&found, flush, extent)?
         {
             return Ok(compacted);
         }
@@ -83,10 +83,10 @@ impl DateTables<'_> {
     /// Brings what is landed, oldest first, together under another flush, the newest copies alone. A copy that claims a change
     /// after it was fetched, and was corrected, is forgotten here: where that correction is older than what the tables have,
     /// and only there, the tables keep theirs.
-    pub(super) fn bring_together(&self, landed: &[(FlushId, Extent)]) -> Result<Compacted> {
-        let key = |table| layout::landing_object(table, self.date, self.file);
+    pub(super) fn fold(&self, landed: &[(FlushId, Extent)]) -> Result<Compacted> {
+        let key = |table| layout::staged_file(table, self.date, self.file);
         let uploads = self.begin(key, &PerTable::default())?;
-        self.write(self.landed(landed)?, Lifetime::Passing, key, uploads)
+        self.write(self.landed(landed)?, WrittenFor::Staging, key, uploads)
     }
 
     /// What these flushes have landed, as inputs of a merge.
@@ -102,25 +102,25 @@ impl DateTables<'_> {
 
     /// Makes tables of the newest copies of the one flush that there is, without decoding them; `None` where that cannot
     /// be done.
-    fn adopt(&self, found: &Found, flush: &FlushId, landed: &Extent) -> Result<Option<Compacted>> {
+    fn promote(&self, found: &Found, flush: &FlushId, landed: &Extent) -> Result<Option<Compacted>> {
         if landed.bytes.total() > ADOPTED_BYTES {
             return Ok(None);
         }
         let fetch = |table| {
-            let key = layout::landing_object(table, self.date, flush);
+            let key = layout::staged_file(table, self.date, flush);
             async move { Ok::<_, Error>((table, self.lake.store().get(&key).await?)) }
         };
-        let mut adopted = PerTable::from_fn(|_| None);
+        let mut promoted = PerTable::from_fn(|_| None);
         for (table, body) in self.runtime.block_on(try_join_all(Table::ALL.map(fetch)))? {
             let whole = body.filter(|body| u64::try_from(body.len()).ok() == Some(*landed.bytes.get(table)));
-            let Some(file) = whole.map(|body| adopt(table, &body)).transpose()?.flatten() else { return Ok(None) };
-            *adopted.get_mut(table) = Some(file);
+            let Some(file) = whole.map(|body| promote(table, &body)).transpose()?.flatten() else { return Ok(None) };
+            *promoted.get_mut(table) = Some(file);
         }
         let mut rows = PerTable::default();
         let uploads = self.begin(self.new_key(), &self.in_place_of(found))?.try_map(|table, mut upload| {
-            if let Some(adopted) = adopted.get(table) {
-                *rows.get_mut(table) = adopted.rows;
-                upload.write_all(&adopted.body).map_err(|error| self.failed(&self.new_key()(table), error))?;
+            if let Some(promoted) = promoted.get(table) {
+                *rows.get_mut(table) = promoted.rows;
+                upload.write_all(&promoted.body).map_err(|error| self.failed(&self.new_key()(table), error))?;
             }
             Ok::<_, Error>(upload)
         })?;
@@ -135,7 +135,7 @@ impl DateTables<'_> {
     /// Replaces what was `found` by what `inputs` come to, the children first.
     fn replace<C: Copies>(&self, found: &Found, inputs: Vec<C>) -> Result<Compacted> {
         let uploads = self.begin(self.new_key(), &self.in_place_of(found))?;
-        let written = self.write(inputs, Lifetime::Lasting, self.new_key(), uploads)?;
+        let written = self.write(inputs, WrittenFor::Table, self.new_key(), uploads)?;
         Ok(Compacted { replaces: keys(found), ..written })
     }
 
@@ -148,7 +148,7 @@ impl DateTables<'_> {
     fn write<C: Copies>(
         &self,
         inputs: Vec<C>,
-        lifetime: Lifetime,
+        lifetime: WrittenFor,
         key: impl Fn(Table) -> Path,
         uploads: PerTable<Upload>,
     ) -> Result<Compacted> {

@@ -19,15 +19,15 @@ use crate::model::{CreatedDate, PerTable, Table, column, texts};
 pub(super) struct Files {
     lake: Lake,
     runtime: Handle,
-    tables: PerTable<File>,
+    tables: PerTable<InputFile>,
     /// See [`Copies::overlap`].
     overlap: Option<Overlap>,
 }
 
-enum File {
+enum InputFile {
     Closed(ObjectMeta),
     OfTable(Box<SortedReader>),
-    Landed(Box<FileReader>),
+    StagedFlush(Box<FileReader>),
     Ended,
 }
 
@@ -48,10 +48,10 @@ impl Files {
             return Ok(None);
         }
         let tables = PerTable::try_from_fn(|table| match found.get(table) {
-            Some(object) => Ok(File::Closed(object.clone())),
-            None if are_delta => Ok(File::Ended),
+            Some(object) => Ok(InputFile::Closed(object.clone())),
+            None if are_delta => Ok(InputFile::Ended),
             None => {
-                let key = layout::table_object(table, date);
+                let key = layout::table_file(table, date);
                 Err(Error::integrity(format!("{}/{key} is missing", lake.url())).with_hint(
                     "restore it from a backup, or delete its date from all four tables and fetch it again with \
                      `backfill --timestamp-filter created_at`",
@@ -72,20 +72,20 @@ impl Files {
         extent: &Extent,
         runtime: &Handle,
     ) -> Result<Vec<Self>> {
-        let mut older = PerTable::from_fn(|_| File::Ended);
+        let mut older = PerTable::from_fn(|_| InputFile::Ended);
         let newest = PerTable::try_from_fn(|table| {
             if *extent.rows.get(table) == 0 {
-                return Ok(File::Ended);
+                return Ok(InputFile::Ended);
             }
-            let (key, bytes) = (layout::landing_object(table, date, flush), *extent.bytes.get(table));
-            let (first, rest) = FileReader::open_landed(lake.store(), table, key, bytes, runtime.clone())?;
+            let (key, bytes) = (layout::staged_file(table, date, flush), *extent.bytes.get(table));
+            let (first, rest) = FileReader::open_staged(lake.store(), table, key, bytes, runtime.clone())?;
             if let Some(rest) = rest {
-                *older.get_mut(table) = File::Landed(Box::new(rest));
+                *older.get_mut(table) = InputFile::StagedFlush(Box::new(rest));
             }
-            Ok::<_, Error>(File::Landed(Box::new(first)))
+            Ok::<_, Error>(InputFile::StagedFlush(Box::new(first)))
         })?;
         let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables, overlap: None };
-        let has_older = matches!(older.get(Table::Conversations), File::Landed(_));
+        let has_older = matches!(older.get(Table::Conversations), InputFile::StagedFlush(_));
         Ok(std::iter::once(newest).chain(has_older.then_some(older)).map(files).collect())
     }
 
@@ -102,16 +102,16 @@ impl Copies for Files {
 
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         let file = self.tables.get_mut(table);
-        if let File::Closed(object) = file {
-            *file = File::OfTable(Box::new(SortedReader::open(self.lake.store(), table, object, &self.runtime)?));
+        if let InputFile::Closed(object) = file {
+            *file = InputFile::OfTable(Box::new(SortedReader::open(self.lake.store(), table, object, &self.runtime)?));
         }
         let batch = match file {
-            File::OfTable(reader) => reader.next_batch()?,
-            File::Landed(reader) => reader.next_batch()?,
-            File::Closed(_) | File::Ended => None,
+            InputFile::OfTable(reader) => reader.next_batch()?,
+            InputFile::StagedFlush(reader) => reader.next_batch()?,
+            InputFile::Closed(_) | InputFile::Ended => None,
         };
         if batch.is_none() {
-            *file = File::Ended;
+            *file = InputFile::Ended;
         }
         Ok(batch)
     }

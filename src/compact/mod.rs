@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lake::{Extent, Lake, Landed, Lease, Ledger, Replacement, RunReport};
+use crate::lake::{Extent, Lake, Lease, Ledger, Replacement, RunReport, StagedFlush};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Table};
 use crate::tables::Tables;
@@ -154,7 +154,7 @@ impl Compaction<'_> {
 
     /// What is landed, by date, where nothing has failed yet.
     fn landed(&self, course: &Course) -> Vec<(CreatedDate, Vec<(FlushId, Extent)>)> {
-        let by_date = self.ledger.state().landed_by_date().into_iter();
+        let by_date = self.ledger.state().staged_by_date().into_iter();
         by_date
             .filter(|(date, _)| !course.given_up.contains(date))
             .map(|(date, landed)| (date, landed.into_iter().map(|(flush, extent)| (flush.clone(), extent)).collect()))
@@ -222,7 +222,7 @@ impl Compaction<'_> {
                 let Job { date, landed, file, together } = &job;
                 let (overlaps, runtime, date) = (&overlaps, &runtime, *date);
                 let tables = DateTables { lake: &lake, tables: &tables, lease: &lease, date, file, overlaps, runtime };
-                let result = if *together { tables.bring_together(landed) } else { tables.compact(landed) };
+                let result = if *together { tables.fold(landed) } else { tables.compact(landed) };
                 (job, result)
             });
             task.await
@@ -251,12 +251,12 @@ impl Compaction<'_> {
         for (Job { date, landed, file, together }, Compacted { extent, replaces, .. }) in done {
             let landed: Vec<_> = landed.into_iter().map(|(flush, _)| flush).collect();
             if together {
-                let keys = |flush| Table::ALL.map(|table| layout::landing_object(table, date, flush));
+                let keys = |flush| Table::ALL.map(|table| layout::staged_file(table, date, flush));
                 gone.extend(landed.iter().flat_map(keys));
-                state.replace_landed(
+                state.replace_staged(
                     date,
                     &landed,
-                    Landed { flush: file, dates: [(date, extent)].into(), overlap: None },
+                    StagedFlush { flush: file, dates: [(date, extent)].into(), overlap: None },
                 );
             } else {
                 dates.insert(date, Replacement { file, written_at, extent, replaces, landed });

@@ -9,7 +9,7 @@ use object_store::path::Path;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lake::{Checkpoint, Lake, Ledger, Publication, Replacement};
+use crate::lake::{Lake, Ledger, Replacement, State, WriteIntent};
 use crate::model::{CreatedDate, RunId};
 use crate::tables::{Change, Tables};
 
@@ -28,7 +28,7 @@ impl Publisher<'_> {
     /// # Errors
     /// Of the store.
     pub(super) async fn go_on(&mut self) -> Result<()> {
-        if let Some(Change::Outrun(place)) = self.carry_out().await? {
+        if let Some(Change::Conflict(place)) = self.carry_out().await? {
             tracing::warn!("another program has written to {place} since; what is landed is merged with that");
         }
         Ok(())
@@ -41,7 +41,7 @@ impl Publisher<'_> {
     /// Of the store, and kind `Held` where another run, or another program, was faster.
     pub(super) async fn publish(
         &mut self,
-        mut state: Checkpoint,
+        mut state: State,
         dates: BTreeMap<CreatedDate, Replacement>,
         mut gone: Vec<Path>,
     ) -> Result<()> {
@@ -50,11 +50,11 @@ impl Publisher<'_> {
             self.commit(state).await?;
             return self.lake.store().delete(gone).await;
         }
-        state.publication = Some(Publication { number: self.ledger.number().saturating_add(1), dates });
+        state.publication = Some(WriteIntent { number: self.ledger.number().saturating_add(1), dates });
         self.commit(state).await?;
         self.lake.store().delete(gone).await?;
         match self.carry_out().await? {
-            Some(Change::Outrun(place)) => {
+            Some(Change::Conflict(place)) => {
                 Err(Error::held(format!("another program has written to {place} of the lake {}", self.lake.url()))
                     .with_hint("nothing is lost: run this again, which merges what is landed with what that one wrote"))
             }
@@ -66,7 +66,7 @@ impl Publisher<'_> {
     async fn carry_out(&mut self) -> Result<Option<Change>> {
         let Some(publication) = self.ledger.state().publication.clone() else { return Ok(None) };
         let change = self.tables.publish(&publication).await?;
-        let mut state = Checkpoint { publication: None, ..self.ledger.state().clone() };
+        let mut state = State { publication: None, ..self.ledger.state().clone() };
         let gone = if change == Change::Made { state.settle(&publication.dates) } else { Vec::new() };
         self.commit(state).await?;
         self.lake.store().delete(gone).await?;
@@ -77,7 +77,7 @@ impl Publisher<'_> {
     ///
     /// # Errors
     /// As [`Ledger::commit`].
-    pub(super) async fn commit(&mut self, state: Checkpoint) -> Result<()> {
+    pub(super) async fn commit(&mut self, state: State) -> Result<()> {
         self.ledger.commit(state, self.run, self.clock.now()).await
     }
 }

@@ -9,13 +9,13 @@ use object_store::path::Path;
 
 use super::collect::FlatPage;
 use crate::error::{Error, Result};
-use crate::files::{self, Lifetime};
+use crate::files::{self, WrittenFor};
 use crate::layout::{self, FlushId};
 use crate::merge::{Gather, Rows, Version, latest};
 use crate::model::{CreatedDate, Table};
 
 /// A landing object, ready to be uploaded.
-pub(super) struct Object {
+pub(super) struct EncodedFile {
     pub(super) table: Table,
     pub(super) date: CreatedDate,
     pub(super) key: Path,
@@ -34,8 +34,8 @@ const ENCODERS: usize = 2;
 pub(super) fn encode(
     pages: &[FlatPage],
     flush: &FlushId,
-    lifetime: impl Fn(CreatedDate) -> Lifetime + Sync,
-    emit: impl Fn(Object) -> bool + Sync,
+    lifetime: impl Fn(CreatedDate) -> WrittenFor + Sync,
+    emit: impl Fn(EncodedFile) -> bool + Sync,
 ) -> Result<()> {
     let copies = sorted(pages)?;
     let dates = copies.chunk_by(|a, b| a.date == b.date).map(OfDate::of).collect::<Result<Vec<_>>>()?;
@@ -62,13 +62,13 @@ pub(super) fn encode(
 /// The copies of one date: the newest of each conversation, and the others, both in the order of the ids.
 struct OfDate<'a, 'p> {
     date: CreatedDate,
-    newest: Vec<&'a Observed<'p>>,
-    older: Vec<&'a Observed<'p>>,
+    newest: Vec<&'a FlatVersion<'p>>,
+    older: Vec<&'a FlatVersion<'p>>,
 }
 
 impl<'a, 'p> OfDate<'a, 'p> {
     /// Of `copies` in the order of the ids; `None` where there are none.
-    fn of(copies: &'a [Observed<'p>]) -> Result<Option<Self>> {
+    fn of(copies: &'a [FlatVersion<'p>]) -> Result<Option<Self>> {
         let Some(date) = copies.first().map(|first| first.date) else { return Ok(None) };
         let (mut newest, mut older) = (Vec::with_capacity(copies.len()), Vec::new());
         for of_id in copies.chunk_by(|a, b| a.id == b.id) {
@@ -76,7 +76,7 @@ impl<'a, 'p> OfDate<'a, 'p> {
                 newest.push(only);
                 continue;
             }
-            let place = latest(&of_id.iter().map(Observed::version).collect::<Result<Vec<_>>>()?);
+            let place = latest(&of_id.iter().map(FlatVersion::version).collect::<Result<Vec<_>>>()?);
             // The older ones keep the order of their places in the run.
             for (number, copy) in of_id.iter().enumerate() {
                 if Some(number) == place { newest.push(copy) } else { older.push(copy) }
@@ -85,17 +85,17 @@ impl<'a, 'p> OfDate<'a, 'p> {
         Ok(Some(OfDate { date, newest, older }))
     }
 
-    fn encode(&self, table: Table, flush: &FlushId, lifetime: Lifetime) -> Result<Object> {
+    fn encode(&self, table: Table, flush: &FlushId, lifetime: WrittenFor) -> Result<EncodedFile> {
         let date = self.date;
         let (newest, older) = (gathered(&self.newest, table)?, gathered(&self.older, table)?);
         let rows = newest.iter().chain(&older).map(|batch| batch.num_rows() as u64).sum();
         let body = files::encode(table, lifetime, &newest, &older)?;
-        Ok(Object { table, date, key: layout::landing_object(table, date, flush), rows, body })
+        Ok(EncodedFile { table, date, key: layout::staged_file(table, date, flush), rows, body })
     }
 }
 
 /// The rows of `copies` in `table`.
-fn gathered(copies: &[&Observed<'_>], table: Table) -> Result<Vec<RecordBatch>> {
+fn gathered(copies: &[&FlatVersion<'_>], table: Table) -> Result<Vec<RecordBatch>> {
     let mut gather = Gather::new(table);
     let mut batches = Vec::new();
     for copy in copies {
@@ -109,14 +109,14 @@ fn gathered(copies: &[&Observed<'_>], table: Table) -> Result<Vec<RecordBatch>> 
 }
 
 /// One copy of a conversation and its place in the order of the tables.
-struct Observed<'a> {
+struct FlatVersion<'a> {
     date: CreatedDate,
     id: &'a str,
     page: &'a FlatPage,
     row: usize,
 }
 
-impl Observed<'_> {
+impl FlatVersion<'_> {
     fn version(&self) -> Result<Version<'_>> {
         let batch = |table| self.page.batch.tables.get(table).as_ref();
         let of = |table| Ok::<_, Error>((batch(table), self.page.batch.children(table, self.row)?));
@@ -135,11 +135,11 @@ impl Observed<'_> {
 }
 
 /// The copies by date, then id, then place in the run: which is the order that they came in.
-fn sorted(pages: &[FlatPage]) -> Result<Vec<Observed<'_>>> {
+fn sorted(pages: &[FlatPage]) -> Result<Vec<FlatVersion<'_>>> {
     let mut copies = Vec::new();
     for page in pages {
         let ids = page.batch.conversation_ids()?;
-        copies.extend(page.kept.iter().map(|(date, row)| Observed {
+        copies.extend(page.kept.iter().map(|(date, row)| FlatVersion {
             date: *date,
             id: ids.value(*row),
             page,

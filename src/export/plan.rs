@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::lake::{Checkpoint, Purpose, Walk};
+use crate::lake::{Purpose, State, Walk};
 use crate::model::{Request, Window};
 
 /// How a walk begins, where it is not one that an earlier run left.
@@ -51,14 +51,14 @@ impl Planned {
 
 impl Begin {
     /// Plans the rest of the incremental walk that this run has paused in; `None` where there is none.
-    pub fn rest(state: &Checkpoint) -> Option<Planned> {
+    pub fn rest(state: &State) -> Option<Planned> {
         let walk = state.incremental.as_ref()?.walk.clone()?;
         Some(Planned { purpose: Purpose::Incremental, walk, resumed: false, continued: true })
     }
 
     /// Plans an incremental walk: the interrupted one first, else everything since `overlap` before the watermark, else
     /// the whole history.
-    pub fn export(self, overlap: Duration, state: &Checkpoint, now: DateTime<Utc>) -> Planned {
+    pub fn export(self, overlap: Duration, state: &State, now: DateTime<Utc>) -> Planned {
         let incremental = state.incremental.clone().unwrap_or_default();
         let overlap_secs = overlap.as_secs();
         let mut window = Window::EVERYTHING;
@@ -72,7 +72,7 @@ impl Begin {
     }
 
     /// Plans the walk of a backfill: the interrupted one over the same range, or a new one.
-    pub fn backfill(self, window: Window, state: &Checkpoint, now: DateTime<Utc>) -> Planned {
+    pub fn backfill(self, window: Window, state: &State, now: DateTime<Utc>) -> Planned {
         self.plan(Purpose::Backfill, state.backfill(&window).cloned(), window, now)
     }
 
@@ -103,13 +103,13 @@ mod tests {
         Begin { restart, page_size: None, user_filters: None }
     }
 
-    fn export(restart: bool, state: &Checkpoint, now: i64) -> Planned {
+    fn export(restart: bool, state: &State, now: i64) -> Planned {
         begin(restart).export(Duration::from_secs(600), state, at(now))
     }
 
     #[test]
     fn first_everything_then_the_rest_of_it_then_what_changed() {
-        let mut state = Checkpoint::default();
+        let mut state = State::default();
         let first = export(false, &state, 10_000);
         assert_eq!(first.walk.request.window, Window::EVERYTHING);
 
@@ -136,8 +136,8 @@ mod tests {
     #[test]
     fn a_backfill_resumes_its_own_range_only() {
         let window = |to| Window { from: Some(at(0)), to: Some(at(to)), ..Window::EVERYTHING };
-        let backfill = |to, state: &Checkpoint| begin(false).backfill(window(to), state, at(100));
-        let mut state = Checkpoint::default();
+        let backfill = |to, state: &State| begin(false).backfill(window(to), state, at(100));
+        let mut state = State::default();
         let begun = backfill(50, &state);
         state.record(Purpose::Backfill, &begun.walk, false);
         assert!(backfill(50, &state).resumed);

@@ -10,13 +10,13 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::collect::{BadRecord, FlatPage, Flush};
-use super::encode::{Object, encode};
+use super::encode::{EncodedFile, encode};
 use crate::api::excerpt;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::files::Lifetime;
+use crate::files::WrittenFor;
 use crate::flatten::Reject;
-use crate::lake::{Checkpoint, Extent, Lake, Landed, Ledger, Overlap, Purpose, RunReport, Walk};
+use crate::lake::{Extent, Lake, Ledger, Overlap, Purpose, RunReport, StagedFlush, State, Walk};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, RunId, Table};
 
@@ -28,7 +28,7 @@ const STILL_CHANGING: Days = Days::new(3);
 const WAITING: usize = 4;
 
 /// Lands flushes and commits them.
-pub(super) struct Lander<'a> {
+pub(super) struct Stager<'a> {
     pub(super) lake: &'a Lake,
     pub(super) ledger: &'a mut Ledger,
     pub(super) report: &'a mut RunReport,
@@ -38,7 +38,7 @@ pub(super) struct Lander<'a> {
     pub(super) next_flush: &'a mut u32,
 }
 
-impl Lander<'_> {
+impl Stager<'_> {
     /// Lands everything that comes down `flushes`.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Lander<'_> {
         }
         let merged_soon = MergedSoon::of(self.ledger.state(), self.purpose, &flush);
         let dates = upload(self.lake, flush.pages, id.clone(), merged_soon).await?;
-        let landed = Landed { flush: id, dates, overlap: self.overlap(&flush.walk) };
+        let landed = StagedFlush { flush: id, dates, overlap: self.overlap(&flush.walk) };
 
         let report = &mut *self.report;
         for extent in landed.dates.values() {
@@ -114,14 +114,14 @@ async fn upload(
     id: FlushId,
     merged_soon: MergedSoon,
 ) -> Result<BTreeMap<CreatedDate, Extent>> {
-    let (sender, mut receiver) = mpsc::channel::<Object>(WAITING);
+    let (sender, mut receiver) = mpsc::channel::<EncodedFile>(WAITING);
     let encoding = tokio::task::spawn_blocking(move || {
         encode(&pages, &id, |date| merged_soon.lifetime(date), |object| sender.blocking_send(object).is_ok())
     });
     let mut dates: BTreeMap<CreatedDate, Extent> = BTreeMap::new();
     let mut uploads = stream::poll_fn(|context| receiver.poll_recv(context))
         .map(|object| async move {
-            let Object { table, date, key, rows, body } = object;
+            let EncodedFile { table, date, key, rows, body } = object;
             let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
             lake.store().put(&key, body).await.map(|()| (date, table, rows, bytes))
         })
@@ -148,7 +148,7 @@ struct MergedSoon {
 }
 
 impl MergedSoon {
-    fn of(state: &Checkpoint, purpose: Purpose, flush: &Flush) -> Self {
+    fn of(state: &State, purpose: Purpose, flush: &Flush) -> Self {
         let first_walk = state.watermark().is_none();
         let dates = flush.pages.iter().flat_map(|page| &page.kept).filter_map(|(date, _)| date.date());
         let newest = dates.max().filter(|_| !flush.done);
@@ -159,9 +159,9 @@ impl MergedSoon {
         }
     }
 
-    fn lifetime(&self, date: CreatedDate) -> Lifetime {
+    fn lifetime(&self, date: CreatedDate) -> WrittenFor {
         let still_changing = date.date().zip(self.from).is_some_and(|(date, from)| date >= from);
-        if self.all || still_changing || self.dates.contains(&date) { Lifetime::Passing } else { Lifetime::Lasting }
+        if self.all || still_changing || self.dates.contains(&date) { WrittenFor::Staging } else { WrittenFor::Table }
     }
 }
 

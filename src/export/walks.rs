@@ -11,11 +11,11 @@ use super::filter_support::{self, Answer};
 use super::last_page::Shown;
 use super::plan::Planned;
 use super::progress::Progress;
-use super::stage::Lander;
+use super::stage::Stager;
 use crate::api::Client;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lake::{Checkpoint, FilterSupport, Lake, Ledger, Purpose, RunReport, Support};
+use crate::lake::{FilterSupport, Lake, Ledger, Purpose, RunReport, State, Support};
 use crate::model::Request;
 
 /// How many fetched pages wait to be flattened; how many bytes, is up to the fetching.
@@ -195,7 +195,7 @@ impl Walks<'_> {
         filter_support::ask(client, request, filter_support, absence_disproves, &report.run_id, shutdown).await
     }
 
-    async fn commit(&mut self, state: Checkpoint) -> Result<()> {
+    async fn commit(&mut self, state: State) -> Result<()> {
         let Run { ledger, report, clock, .. } = &mut self.run;
         ledger.commit(state, &report.run_id, clock.now()).await
     }
@@ -223,7 +223,7 @@ impl Walks<'_> {
             resumed_at: memory.resumed_at,
         };
         let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
-        let lander = Lander { lake, ledger, report, clock: *clock, purpose, next_flush: next_file };
+        let lander = Stager { lake, ledger, report, clock: *clock, purpose, next_flush: next_file };
         // Once the store has failed there is no use in asking the API for more.
         let stop = shutdown.child_token();
         let landing = async {

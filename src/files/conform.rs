@@ -15,7 +15,7 @@ use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 
 use crate::layout::PARTITION;
-use crate::model::{Kind, Table, column};
+use crate::model::{ColumnKind, Table, column};
 
 /// How pandas calls the columns in which it keeps the numbers of rows.
 const PANDAS_INDEX: &str = "__index_level_";
@@ -98,15 +98,15 @@ fn is_key(field: &Field) -> bool {
 }
 
 /// Whether a file's column can hold values of `kind`, and nothing that is known to be something else.
-fn can_hold(found: &DataType, kind: Kind) -> bool {
+fn can_hold(found: &DataType, kind: ColumnKind) -> bool {
     match (found, kind) {
         // All there is of it is null: pandas knows no better.
-        (DataType::Null, _) | (DataType::Boolean, Kind::Bool) => true,
-        (DataType::Utf8 | DataType::Binary, Kind::Text | Kind::Json) => true,
-        (found, Kind::Int | Kind::BigInt) => {
+        (DataType::Null, _) | (DataType::Boolean, ColumnKind::Bool) => true,
+        (DataType::Utf8 | DataType::Binary, ColumnKind::Text | ColumnKind::Json) => true,
+        (found, ColumnKind::Int | ColumnKind::BigInt) => {
             found.is_integer() || matches!(found, DataType::Float32 | DataType::Float64)
         }
-        (DataType::Timestamp(_, zone), Kind::Time) => zone.as_deref().is_none_or(|zone| zone == "UTC"),
+        (DataType::Timestamp(_, zone), ColumnKind::Time) => zone.as_deref().is_none_or(|zone| zone == "UTC"),
         _ => false,
     }
 }
@@ -134,13 +134,13 @@ fn whole(numbers: &Float64Array) -> Result<ArrayRef, ArrowError> {
 }
 
 /// The type of a column as DuckDB calls it.
-fn sql_type(kind: Kind) -> &'static str {
+fn sql_type(kind: ColumnKind) -> &'static str {
     match kind {
-        Kind::Text | Kind::Json => "VARCHAR",
-        Kind::Int => "INTEGER",
-        Kind::BigInt => "BIGINT",
-        Kind::Bool => "BOOLEAN",
-        Kind::Time => "TIMESTAMPTZ",
+        ColumnKind::Text | ColumnKind::Json => "VARCHAR",
+        ColumnKind::Int => "INTEGER",
+        ColumnKind::BigInt => "BIGINT",
+        ColumnKind::Bool => "BOOLEAN",
+        ColumnKind::Time => "TIMESTAMPTZ",
     }
 }
 

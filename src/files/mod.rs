@@ -11,8 +11,8 @@ mod samples;
 mod sorted;
 mod writer;
 
-pub use promote::{Adopted, adopt};
+pub use promote::{Promoted, promote};
 pub use reader::FileReader;
 pub use sorted::SortedReader;
 pub(crate) use writer::CREATED_BY;
-pub use writer::{Lifetime, TableWriter, encode};
+pub use writer::{TableWriter, WrittenFor, encode};

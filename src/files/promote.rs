@@ -13,13 +13,13 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
-use super::writer::{Lifetime, is_used, newest_row_groups, properties};
+use super::writer::{WrittenFor, is_used, newest_row_groups, properties};
 use crate::error::{Error, Result};
 use crate::model::Table;
 
 /// A table's object, made of a landing object.
 #[derive(Debug)]
-pub struct Adopted {
+pub struct Promoted {
     /// The Parquet file.
     pub body: Vec<u8>,
     /// Its rows.
@@ -32,7 +32,7 @@ pub struct Adopted {
 ///
 /// # Errors
 /// Only on a bug.
-pub fn adopt(table: Table, landed: &Bytes) -> Result<Option<Adopted>> {
+pub fn promote(table: Table, landed: &Bytes) -> Result<Option<Promoted>> {
     let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
     let Ok(metadata) = reader.parse_and_finish(landed) else { return Ok(None) };
     let Some(newest) = newest_row_groups(&metadata) else { return Ok(None) };
@@ -42,8 +42,8 @@ pub fn adopt(table: Table, landed: &Bytes) -> Result<Option<Adopted>> {
     }
     let rows = groups.iter().map(|group| u64::try_from(group.num_rows())).sum::<Result<_, _>>();
     let Ok(rows) = rows else { return Ok(None) };
-    let properties = properties(table, Lifetime::Lasting)?;
-    Ok(copy(&metadata, groups, landed, properties).ok().map(|body| Adopted { body, rows }))
+    let properties = properties(table, WrittenFor::Table)?;
+    Ok(copy(&metadata, groups, landed, properties).ok().map(|body| Promoted { body, rows }))
 }
 
 /// Whether a file's columns are those that files of `table` have today.
@@ -97,7 +97,7 @@ mod tests {
     use crate::files::CREATED_BY;
     use crate::files::samples::rows;
     use crate::files::{TableWriter, encode};
-    use crate::model::Kind;
+    use crate::model::ColumnKind;
 
     fn read(table: Table, file: Vec<u8>) -> Vec<RecordBatch> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap();
@@ -109,10 +109,10 @@ mod tests {
     fn the_newest_copies_are_a_table_as_if_they_had_been_written_alone() {
         for table in Table::ALL {
             let (newest, older) = (rows(table, 0..900), rows(table, 300..340));
-            let alone = encode(table, Lifetime::Lasting, std::slice::from_ref(&newest), &[]).unwrap();
+            let alone = encode(table, WrittenFor::Table, std::slice::from_ref(&newest), &[]).unwrap();
             for older in [vec![], vec![older]] {
-                let landed = encode(table, Lifetime::Lasting, std::slice::from_ref(&newest), &older).unwrap().into();
-                let Adopted { body, rows } = adopt(table, &landed).unwrap().unwrap();
+                let landed = encode(table, WrittenFor::Table, std::slice::from_ref(&newest), &older).unwrap().into();
+                let Promoted { body, rows } = promote(table, &landed).unwrap().unwrap();
                 assert_eq!(rows, newest.num_rows() as u64);
                 let read_back = read(table, body);
                 assert_eq!(read_back, read(table, alone.clone()));
@@ -123,9 +123,9 @@ mod tests {
 
     /// A landing object as an older version wrote it, its texts encoded so.
     fn of_older_version(table: Table, texts: Encoding) -> Bytes {
-        let mut properties = properties(table, Lifetime::Lasting).unwrap().into_builder();
+        let mut properties = properties(table, WrittenFor::Table).unwrap().into_builder();
         properties = properties.set_created_by("decagon-lake 0.1.0".to_owned());
-        for column in table.columns().iter().filter(|column| column.kind == Kind::Text) {
+        for column in table.columns().iter().filter(|column| column.kind == ColumnKind::Text) {
             let path = ColumnPath::from(column.name);
             properties = properties.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, texts);
         }
@@ -138,32 +138,33 @@ mod tests {
     #[test]
     fn what_an_older_version_has_landed_is_adopted_if_it_is_encoded_as_today_and_else_merged() {
         for table in Table::ALL {
-            let adopted = |texts| adopt(table, &of_older_version(table, texts)).unwrap().map(|adopted| adopted.body);
-            let file = Bytes::from(adopted(Encoding::PLAIN).expect("it is what a table has"));
+            let promoted =
+                |texts| promote(table, &of_older_version(table, texts)).unwrap().map(|promoted| promoted.body);
+            let file = Bytes::from(promoted(Encoding::PLAIN).expect("it is what a table has"));
             let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
             assert_eq!(metadata.file_metadata().created_by(), Some(CREATED_BY), "it is of the version that made it");
-            assert!(adopted(Encoding::DELTA_LENGTH_BYTE_ARRAY).is_none(), "Spark 3.3 cannot read it");
-            assert!(adopted(Encoding::DELTA_BYTE_ARRAY).is_none());
+            assert!(promoted(Encoding::DELTA_LENGTH_BYTE_ARRAY).is_none(), "Spark 3.3 cannot read it");
+            assert!(promoted(Encoding::DELTA_BYTE_ARRAY).is_none());
         }
     }
 
     #[test]
     fn what_has_other_columns_is_not_adopted() {
-        let landed = encode(Table::Tags, Lifetime::Lasting, &[rows(Table::Tags, 0..9)], &[]).unwrap().into();
-        assert!(adopt(Table::Tags, &landed).unwrap().is_some());
-        assert!(adopt(Table::Messages, &landed).unwrap().is_none());
+        let landed = encode(Table::Tags, WrittenFor::Table, &[rows(Table::Tags, 0..9)], &[]).unwrap().into();
+        assert!(promote(Table::Tags, &landed).unwrap().is_some());
+        assert!(promote(Table::Messages, &landed).unwrap().is_none());
     }
 
     #[test]
     fn what_was_to_be_merged_or_is_damaged_is_not_adopted() {
         let table = Table::Messages;
         let batch = [rows(table, 0..9)];
-        let adopted = |landed: Vec<u8>| adopt(table, &landed.into()).unwrap().is_some();
-        assert!(!adopted(encode(table, Lifetime::Passing, &batch, &[]).unwrap()));
-        let mut landed = encode(table, Lifetime::Lasting, &batch, &[]).unwrap();
-        assert!(adopted(landed.clone()));
+        let promoted = |landed: Vec<u8>| promote(table, &landed.into()).unwrap().is_some();
+        assert!(!promoted(encode(table, WrittenFor::Staging, &batch, &[]).unwrap()));
+        let mut landed = encode(table, WrittenFor::Table, &batch, &[]).unwrap();
+        assert!(promoted(landed.clone()));
         landed.truncate(landed.len() - 1);
-        assert!(!adopted(landed));
-        assert!(!adopted(Vec::new()));
+        assert!(!promoted(landed));
+        assert!(!promoted(Vec::new()));
     }
 }

@@ -45,15 +45,15 @@ const TRIES: usize = 10;
 
 /// One Parquet file of a table, or a part of one, being read.
 pub struct FileReader {
-    source: Source,
+    source: FileSource,
     decoder: ParquetPushDecoder,
     /// Whose columns it has, if another program wrote it, so that they may have to be converted.
     converts: Option<Table>,
 }
 
 /// A file whose footer was read.
-pub(super) struct File {
-    source: Source,
+pub(super) struct OpenFile {
+    source: FileSource,
     metadata: Arc<ParquetMetaData>,
     arrow: ArrowReaderMetadata,
     table: Table,
@@ -63,7 +63,7 @@ pub(super) struct File {
 
 /// Where a file's bytes come from.
 #[derive(Clone)]
-struct Source {
+struct FileSource {
     store: Store,
     /// The file as the caller has seen it. Without an ETag its name is used once, so nothing can have replaced it.
     object: ObjectMeta,
@@ -86,14 +86,14 @@ impl FileReader {
         columns: &[&str],
         runtime: Handle,
     ) -> Result<Self> {
-        File::open(store, table, object, runtime)?.all(Some(columns))
+        OpenFile::open(store, table, object, runtime)?.all(Some(columns))
     }
 
     /// Opens the landing object at `key`, which has `size` bytes: the newest copy of each conversation and, where there are any, the older ones.
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
-    pub fn open_landed(
+    pub fn open_staged(
         store: &Store,
         table: Table,
         key: Path,
@@ -102,7 +102,7 @@ impl FileReader {
     ) -> Result<(Self, Option<Self>)> {
         let object =
             ObjectMeta { location: key, last_modified: DateTime::UNIX_EPOCH, size, e_tag: None, version: None };
-        let file = File::open(store, table, &object, runtime)?;
+        let file = OpenFile::open(store, table, &object, runtime)?;
         let all = file.metadata.num_row_groups();
         let newest = newest_row_groups(&file.metadata).unwrap_or(all);
         let older = (newest < all).then(|| file.reader(None, newest..all)).transpose()?;
@@ -117,7 +117,7 @@ impl FileReader {
     pub fn count_rows(store: &Store, mut object: ObjectMeta, runtime: &Handle) -> Result<(u64, u64)> {
         let mut tries = 1;
         loop {
-            let counted = Source::open(store, &object, FOOTER_BYTES, runtime.clone()).and_then(|mut source| {
+            let counted = FileSource::open(store, &object, FOOTER_BYTES, runtime.clone()).and_then(|mut source| {
                 let rows = source.metadata()?.file_metadata().num_rows();
                 u64::try_from(rows).map_err(|_| source.damaged(ParquetError::General(format!("it claims {rows} rows"))))
             });
@@ -153,13 +153,13 @@ impl FileReader {
     }
 }
 
-impl File {
+impl OpenFile {
     /// Opens the file that was found as `object`.
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
     pub(super) fn open(store: &Store, table: Table, object: &ObjectMeta, runtime: Handle) -> Result<Self> {
-        let mut source = Source::open(store, object, TAIL_BYTES, runtime)?;
+        let mut source = FileSource::open(store, object, TAIL_BYTES, runtime)?;
         let metadata = source.metadata()?;
         let damaged = |error| source.damaged(error);
         // What another writer says of Arrow in the footer is its own affair.
@@ -181,7 +181,7 @@ impl File {
         };
         source.forget_tail();
         let converts = !is_same || !is_own(&metadata);
-        Ok(File { source, metadata, arrow, table, converts })
+        Ok(OpenFile { source, metadata, arrow, table, converts })
     }
 
     /// Where it is, as people write it.
@@ -260,10 +260,10 @@ fn batch_rows(metadata: &ParquetMetaData) -> usize {
     usize::try_from((BATCH_BYTES / widest.unwrap_or(1)).clamp(1, BATCH_ROWS)).unwrap_or(1)
 }
 
-impl Source {
+impl FileSource {
     fn open(store: &Store, object: &ObjectMeta, tail_bytes: u64, runtime: Handle) -> Result<Self> {
         let (object, window_start) = (object.clone(), object.size.saturating_sub(tail_bytes));
-        let mut source = Source { store: store.clone(), object, runtime, window: Bytes::new(), window_start };
+        let mut source = FileSource { store: store.clone(), object, runtime, window: Bytes::new(), window_start };
         if source.object.size == 0 {
             return Err(source.damaged(ParquetError::EOF("the file is empty".to_owned())));
         }

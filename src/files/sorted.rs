@@ -11,7 +11,7 @@ use arrow_select::interleave::interleave_record_batch;
 use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
-use super::reader::{File, FileReader};
+use super::reader::{FileReader, OpenFile};
 use crate::error::{Error, Result};
 use crate::model::{Table, big_ints, column, ints, texts};
 use crate::store::Store;
@@ -23,17 +23,17 @@ const SAMPLES_PER_PART: usize = 64;
 
 /// One table file, its rows sorted by conversation, copy and index.
 pub struct SortedReader {
-    rows: Rows,
+    rows: SortedRows,
 }
 
-enum Rows {
+enum SortedRows {
     AsTheyAre(Box<FileReader>),
-    InParts(Box<Parts>),
+    InParts(Box<SortedParts>),
 }
 
 /// A file that is sorted a part at a time.
-struct Parts {
-    file: File,
+struct SortedParts {
+    file: OpenFile,
     table: Table,
     /// The first id of each part but the first, ascending.
     starts: Vec<String>,
@@ -53,12 +53,12 @@ impl SortedReader {
     /// Kind `Integrity` if it cannot be used as a file of `table`, kind `Held` if it was replaced meanwhile, kind `Store` if
     /// it cannot be fetched.
     pub fn open(store: &Store, table: Table, object: &ObjectMeta, runtime: &Handle) -> Result<Self> {
-        let file = File::open(store, table, object, runtime.clone())?;
+        let file = OpenFile::open(store, table, object, runtime.clone())?;
         let rows = match file.is_own() {
-            true => Rows::AsTheyAre(Box::new(file.all(None)?)),
+            true => SortedRows::AsTheyAre(Box::new(file.all(None)?)),
             false => match look_through(&file, table)? {
-                None => Rows::AsTheyAre(Box::new(file.all(None)?)),
-                Some(starts) => Rows::InParts(Box::new(Parts {
+                None => SortedRows::AsTheyAre(Box::new(file.all(None)?)),
+                Some(starts) => SortedRows::InParts(Box::new(SortedParts {
                     file,
                     table,
                     starts,
@@ -74,7 +74,7 @@ impl SortedReader {
 
     /// Whether the file itself is in another order.
     pub fn sorts(&self) -> bool {
-        matches!(self.rows, Rows::InParts(_))
+        matches!(self.rows, SortedRows::InParts(_))
     }
 
     /// The next rows; `None` at the end.
@@ -83,14 +83,14 @@ impl SortedReader {
     /// As [`SortedReader::open`].
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         match &mut self.rows {
-            Rows::AsTheyAre(reader) => reader.next_batch(),
-            Rows::InParts(parts) => parts.next_batch(),
+            SortedRows::AsTheyAre(reader) => reader.next_batch(),
+            SortedRows::InParts(parts) => parts.next_batch(),
         }
     }
 }
 
 /// Looks whether the rows of a file are sorted: `None` if so, else the ids at which parts of it begin.
-fn look_through(file: &File, table: Table) -> Result<Option<Vec<String>>> {
+fn look_through(file: &OpenFile, table: Table) -> Result<Option<Vec<String>>> {
     let parts = usize::try_from(file.uncompressed_bytes().div_ceil(PART_BYTES)).unwrap_or(usize::MAX).max(1);
     let step = file.rows().div_ceil(parts.saturating_mul(SAMPLES_PER_PART)).max(1);
     let (mut samples, mut is_sorted, mut row_number) = (Vec::new(), true, 0_usize);
@@ -130,7 +130,7 @@ fn look_through(file: &File, table: Table) -> Result<Option<Vec<String>>> {
 }
 
 /// Makes sure that two rows, one after the other in the order, are not the same: a table has each conversation once.
-fn distinct(file: &File, table: Table, one: Key<'_>, other: Key<'_>) -> Result<()> {
+fn distinct(file: &OpenFile, table: Table, one: Key<'_>, other: Key<'_>) -> Result<()> {
     let same = if table == Table::Conversations { one.0 == other.0 } else { one == other };
     if !same {
         return Ok(());
@@ -143,7 +143,7 @@ fn distinct(file: &File, table: Table, one: Key<'_>, other: Key<'_>) -> Result<(
         .with_hint("rewrite it with each row once, or restore it from a backup"))
 }
 
-impl Parts {
+impl SortedParts {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         while self.handed_on >= self.order.len() {
             if self.read > self.starts.len() {
@@ -261,7 +261,7 @@ mod tests {
             while let Some(batch) = reader.next_batch()? {
                 batches.push(batch);
             }
-            if let Rows::InParts(parts) = &reader.rows {
+            if let SortedRows::InParts(parts) = &reader.rows {
                 assert!(parts.starts.len() > 5, "{:?}", parts.starts);
             }
             Ok((concat_batches(&table.schema(), &batches)?, reader.sorts()))

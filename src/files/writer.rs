@@ -1,7 +1,7 @@
 //! Writes the Parquet files of a lake: landing objects and table objects, which look the same.
 //!
 //! A landing object has each conversation's newest copy first and the older ones behind it, in row groups of their own,
-//! each part sorted as tables are. So the first part can become a table's object as it is: see `adopt`.
+//! each part sorted as tables are. So the first part can become a table's object as it is: see `promote`.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use crate::error::{Error, Result};
-use crate::model::{Column, Kind, Source, Table};
+use crate::model::{Column, ColumnKind, ColumnSource, Table};
 
 /// The most rows of a row group. A lookup of one conversation by id reads one row group of each table. In a date of
 /// 100,000 conversations and 1,000,000 messages, DuckDB finds one's messages in 7 ms (0.8 MB read), with groups of 64 Ki
@@ -41,12 +41,12 @@ const NEWEST_ROW_GROUPS: &str = "decagon_lake.newest_row_groups";
 
 /// How long a file is meant to stay, which decides how it is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lifetime {
+pub enum WrittenFor {
     /// It is queried, or may become a table's object as it is.
-    Lasting,
+    Table,
     /// It is merged with others soon. Snappy is quick, and reading it takes hardly any memory, where zstd keeps some
     /// 150 kB for each column of each file of a merge.
-    Passing,
+    Staging,
 }
 
 /// A Parquet file of a table, being written.
@@ -60,9 +60,9 @@ impl<W: Write + Send> TableWriter<W> {
     ///
     /// # Errors
     /// Where the schema cannot be written, which is a bug.
-    pub fn begin(table: Table, lifetime: Lifetime, target: W) -> Result<Self> {
+    pub fn begin(table: Table, lifetime: WrittenFor, target: W) -> Result<Self> {
         let mut file = Self::with_properties(table, properties(table, lifetime)?, target)?;
-        if lifetime == Lifetime::Passing {
+        if lifetime == WrittenFor::Staging {
             file.most_rows_at_once = PASSING_ROWS_AT_ONCE;
         }
         Ok(file)
@@ -109,7 +109,7 @@ impl<W: Write + Send> TableWriter<W> {
 ///
 /// # Errors
 /// Where the batches do not fit the table, which is a bug.
-pub fn encode(table: Table, lifetime: Lifetime, newest: &[RecordBatch], older: &[RecordBatch]) -> Result<Vec<u8>> {
+pub fn encode(table: Table, lifetime: WrittenFor, newest: &[RecordBatch], older: &[RecordBatch]) -> Result<Vec<u8>> {
     let failed = |error: ParquetError| Error::bug(format!("cannot encode rows of {}", table.name())).caused_by(error);
     let mut file = TableWriter::begin(table, lifetime, Vec::new())?;
     newest.iter().try_for_each(|batch| file.write(batch)).map_err(failed)?;
@@ -130,11 +130,11 @@ pub(super) fn newest_row_groups(metadata: &ParquetMetaData) -> Option<usize> {
 /// Measured on the same pages: zstd 1 makes the tables 13 % larger than zstd 3 and a sync 9 % cheaper, zstd 4 makes them
 /// 1 % smaller and it 10 % dearer. Without the least and greatest ids of row groups a lookup reads twice as
 /// much; a Bloom filter on the ids, which are sorted, finds nothing sooner.
-pub(super) fn properties(table: Table, lifetime: Lifetime) -> Result<WriterProperties> {
+pub(super) fn properties(table: Table, lifetime: WrittenFor) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(3).map_err(|error| Error::bug("unknown zstd level").caused_by(error))?;
     let (compression, max_row_group_bytes) = match lifetime {
-        Lifetime::Lasting => (Compression::ZSTD(level), MAX_ROW_GROUP_BYTES),
-        Lifetime::Passing => (Compression::SNAPPY, PASSING_ROW_GROUP_BYTES),
+        WrittenFor::Table => (Compression::ZSTD(level), MAX_ROW_GROUP_BYTES),
+        WrittenFor::Staging => (Compression::SNAPPY, PASSING_ROW_GROUP_BYTES),
     };
     let mut properties = WriterProperties::builder()
         .set_created_by(CREATED_BY.to_owned())
@@ -170,7 +170,7 @@ pub(super) fn is_used(encoding: Encoding) -> bool {
 
 /// Whether no query can skip anything because of the column's least and greatest values: free text and JSON.
 fn is_never_compared(column: &Column) -> bool {
-    column.kind == Kind::Json || FREE_TEXT.contains(&column.name)
+    column.kind == ColumnKind::Json || FREE_TEXT.contains(&column.name)
 }
 
 /// The encoding of a column that a dictionary does not suit, one that Spark 3.3 reads with its defaults. Of 44 MB of
@@ -178,10 +178,10 @@ fn is_never_compared(column: &Column) -> bool {
 /// cannot read; dictionaries make them 3 % larger, and a sync takes 40 % more CPU time.
 fn plain_encoding(table: Table, column: &Column) -> Option<Encoding> {
     match (column.kind, column.source) {
-        (Kind::Time | Kind::BigInt, _) | (_, Source::Index) => Some(Encoding::DELTA_BINARY_PACKED),
-        (Kind::Json, _) => Some(Encoding::PLAIN),
-        (_, Source::ConversationId) if table == Table::Conversations => Some(Encoding::PLAIN),
-        (Kind::Text, _) if FREE_TEXT.contains(&column.name) => Some(Encoding::PLAIN),
+        (ColumnKind::Time | ColumnKind::BigInt, _) | (_, ColumnSource::Index) => Some(Encoding::DELTA_BINARY_PACKED),
+        (ColumnKind::Json, _) => Some(Encoding::PLAIN),
+        (_, ColumnSource::ConversationId) if table == Table::Conversations => Some(Encoding::PLAIN),
+        (ColumnKind::Text, _) if FREE_TEXT.contains(&column.name) => Some(Encoding::PLAIN),
         _ => None,
     }
 }
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn every_file_has_encodings_that_spark_3_3_reads() {
         for table in Table::ALL {
-            for lifetime in [Lifetime::Lasting, Lifetime::Passing] {
+            for lifetime in [WrittenFor::Table, WrittenFor::Staging] {
                 // So many rows that dictionaries are given up, and so few that they are not.
                 for count in [3, 40_000] {
                     let batch = [samples::rows(table, 0..count)];

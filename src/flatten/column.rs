@@ -10,9 +10,9 @@ use arrow_array::builder::{
 use serde::de::{Deserializer as _, Visitor};
 use serde_json::value::RawValue;
 
-use crate::model::{Kind, epoch_time, means_no_time, parse_api_time};
+use crate::model::{ColumnKind, epoch_time, means_no_time, parse_api_time};
 
-/// A growing column of one [`Kind`].
+/// A growing column of one [`ColumnKind`].
 #[derive(Debug)]
 pub(super) enum ColumnBuilder {
     Text(StringBuilder),
@@ -41,14 +41,16 @@ impl Fit {
 }
 
 impl ColumnBuilder {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: ColumnKind) -> Self {
         match kind {
-            Kind::Text => Self::Text(StringBuilder::new()),
-            Kind::Json => Self::Json(StringBuilder::new()),
-            Kind::Int => Self::Int(Int32Builder::new()),
-            Kind::BigInt => Self::BigInt(Int64Builder::new()),
-            Kind::Bool => Self::Bool(BooleanBuilder::new()),
-            Kind::Time => Self::Time(TimestampMicrosecondBuilder::new().with_data_type(Kind::Time.data_type())),
+            ColumnKind::Text => Self::Text(StringBuilder::new()),
+            ColumnKind::Json => Self::Json(StringBuilder::new()),
+            ColumnKind::Int => Self::Int(Int32Builder::new()),
+            ColumnKind::BigInt => Self::BigInt(Int64Builder::new()),
+            ColumnKind::Bool => Self::Bool(BooleanBuilder::new()),
+            ColumnKind::Time => {
+                Self::Time(TimestampMicrosecondBuilder::new().with_data_type(ColumnKind::Time.data_type()))
+            }
         }
     }
 
@@ -255,14 +257,14 @@ mod tests {
     use super::*;
     use arrow_array::cast::AsArray;
 
-    fn fit(kind: Kind, json: &str) -> (Fit, ArrayRef) {
+    fn fit(kind: ColumnKind, json: &str) -> (Fit, ArrayRef) {
         let mut column = ColumnBuilder::new(kind);
         let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
         let fit = column.append(&raw);
         (fit, column.finish())
     }
 
-    fn append(kind: Kind, json: &str) -> (bool, ArrayRef) {
+    fn append(kind: ColumnKind, json: &str) -> (bool, ArrayRef) {
         let (fit, column) = fit(kind, json);
         (fit == Fit::Whole, column)
     }
@@ -270,7 +272,7 @@ mod tests {
     #[test]
     fn text_is_unescaped_and_half_surrogates_are_marked() {
         let text = |json: &str| {
-            let (told_all, array) = append(Kind::Text, json);
+            let (told_all, array) = append(ColumnKind::Text, json);
             (told_all, array.as_string::<i32>().iter().next().unwrap().map(str::to_owned))
         };
         assert_eq!(text(r#""plain""#), (true, Some("plain".into())));
@@ -296,7 +298,7 @@ mod tests {
             ("2147483648", false),
             ("true", false),
         ] {
-            assert_eq!(append(Kind::Int, json).0, fits, "{json}");
+            assert_eq!(append(ColumnKind::Int, json).0, fits, "{json}");
         }
     }
 
@@ -314,7 +316,7 @@ mod tests {
             (r#""""#, None),
             ("[4]", None),
         ] {
-            let (fit, array) = fit(Kind::Int, json);
+            let (fit, array) = fit(ColumnKind::Int, json);
             let ints = array.as_primitive::<arrow_array::types::Int32Type>();
             assert_eq!((fit, ints.iter().next().unwrap()), (Fit::InPart, value), "{json}");
         }
@@ -329,7 +331,7 @@ mod tests {
             ("2", Fit::InPart, None),
             (r#""yes""#, Fit::InPart, None),
         ] {
-            let (fit, array) = fit(Kind::Bool, json);
+            let (fit, array) = fit(ColumnKind::Bool, json);
             assert_eq!((fit, array.as_boolean().iter().next().unwrap()), (expected, value), "{json}");
         }
     }
@@ -354,7 +356,7 @@ mod tests {
             ("true", Fit::UnreadableTime, None),
             (r#"{"secs": 1704067200}"#, Fit::UnreadableTime, None),
         ] {
-            let (fit, array) = fit(Kind::Time, json);
+            let (fit, array) = fit(ColumnKind::Time, json);
             let times = array.as_primitive::<arrow_array::types::TimestampMicrosecondType>();
             assert_eq!((fit, times.iter().next().unwrap()), (expected, micros), "{json}");
         }

@@ -8,7 +8,7 @@ use arrow_array::{RecordBatch, StringArray};
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
-use super::row::{Context, TAG_ID, TableBuilder, UnreadableTimes, Value, field_names};
+use super::row::{RowContext, TAG_ID, TableBuilder, UnreadableTimes, Value, field_names};
 use crate::error::{Error, Result};
 use crate::json::{Array, Elements, Objects, elements};
 use crate::model::{PerTable, RunId, Table, column, texts};
@@ -152,7 +152,7 @@ impl<'a> BatchBuilder<'a> {
         if !id_is_exact {
             unplaced.push((column::CONVERSATION_ID, id_json));
         }
-        let mut context = Context {
+        let mut context = RowContext {
             conversation_id: &conversation_id,
             index: 0,
             message_count: 0,
@@ -188,7 +188,7 @@ impl<'a> BatchBuilder<'a> {
 }
 
 /// Appends the elements of an array that may hold anything.
-fn append_values(rows: &mut TableBuilder, table: Table, values: &[&RawValue], context: &mut Context<'_>) {
+fn append_values(rows: &mut TableBuilder, table: Table, values: &[&RawValue], context: &mut RowContext<'_>) {
     let mut object = Objects::new(CHILD_NAMES.get(table));
     for (index, value) in (0..).zip(values) {
         context.index = index;

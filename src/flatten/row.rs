@@ -6,11 +6,11 @@ use serde_json::value::RawValue;
 use super::column::{ColumnBuilder, Fit};
 use crate::error::Result;
 use crate::json::Object;
-use crate::model::{Column, Source, Table};
+use crate::model::{Column, ColumnSource, Table};
 
 /// What the program itself adds to a row.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Context<'a> {
+pub(super) struct RowContext<'a> {
     pub(super) conversation_id: &'a str,
     pub(super) index: i64,
     pub(super) message_count: i64,
@@ -66,7 +66,7 @@ pub(super) const TAG_ID: usize = 0;
 /// The API's names of the fields that have a column in `table`, in the columns' order.
 pub(super) fn field_names(table: Table) -> Vec<&'static str> {
     let field = |column: &Column| match column.source {
-        Source::Field(name) => Some(name),
+        ColumnSource::Field(name) => Some(name),
         _ => None,
     };
     table.columns().iter().filter_map(field).collect()
@@ -116,20 +116,20 @@ impl TableBuilder {
     }
 
     /// Appends one row.
-    pub(super) fn append(&mut self, context: &Context<'_>, value: &Value<'_, '_>) {
+    pub(super) fn append(&mut self, context: &RowContext<'_>, value: &Value<'_, '_>) {
         let TableBuilder { table, columns, extra, unreadable_times } = self;
         value.begin_extra(extra);
         let mut position = 0;
         let mut fields_set = 0;
         for (column, builder) in table.columns().iter().zip(columns) {
             match column.source {
-                Source::ConversationId => builder.append_str(context.conversation_id),
-                Source::Index => builder.append_number(context.index),
-                Source::MessageCount => builder.append_number(context.message_count),
-                Source::ExportedAt => builder.append_number(context.exported_at_micros),
-                Source::RunId => builder.append_str(context.run_id),
-                Source::Seq => builder.append_number(context.seq),
-                Source::Field(name) => {
+                ColumnSource::ConversationId => builder.append_str(context.conversation_id),
+                ColumnSource::Index => builder.append_number(context.index),
+                ColumnSource::MessageCount => builder.append_number(context.message_count),
+                ColumnSource::ExportedAt => builder.append_number(context.exported_at_micros),
+                ColumnSource::RunId => builder.append_str(context.run_id),
+                ColumnSource::Seq => builder.append_number(context.seq),
+                ColumnSource::Field(name) => {
                     match value.field(position) {
                         None => builder.append_null(),
                         Some(raw) => {
@@ -146,7 +146,7 @@ impl TableBuilder {
                     position += 1;
                 }
                 // Every field's column stands before this one.
-                Source::Extra => {
+                ColumnSource::Extra => {
                     close_extra(extra, *table, value, fields_set);
                     match extra.as_str() {
                         "" => builder.append_null(),

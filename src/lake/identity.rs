@@ -55,7 +55,7 @@ pub struct Wanted<'a> {
 
 /// What a lake is, decided when it is made (`_state/lake.json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LakeFile {
+pub struct Identity {
     /// The version of the layout.
     pub format_version: u32,
     /// The API whose conversations it holds.
@@ -70,11 +70,11 @@ pub struct LakeFile {
     pub created_at: DateTime<Utc>,
 }
 
-impl LakeFile {
+impl Identity {
     /// What a lake is to be, as `wanted`; `earlier` is the format that was decided before anything was committed.
     pub(super) fn decided(wanted: Wanted<'_>, earlier: Option<Format>, now: DateTime<Utc>) -> Self {
         let format = wanted.format.or(earlier).unwrap_or_default();
-        LakeFile {
+        Identity {
             format_version: format.version(),
             base_url: wanted.base_url.to_owned(),
             user_filters: wanted.user_filters.cloned(),

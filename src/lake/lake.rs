@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::identity::{LakeFile, NEWEST_VERSION, Wanted};
+use super::identity::{Identity, NEWEST_VERSION, Wanted};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout;
@@ -50,9 +50,9 @@ impl Lake {
     ///
     /// # Errors
     /// Where the store fails, or the lake was made by a newer version of this program.
-    pub async fn describe(&self) -> Result<Option<LakeFile>> {
-        let Some(bytes) = self.store.get(&layout::lake_file()).await? else { return Ok(None) };
-        let file: LakeFile = self.store.parse(&layout::lake_file(), &bytes)?;
+    pub async fn describe(&self) -> Result<Option<Identity>> {
+        let Some(bytes) = self.store.get(&layout::identity()).await? else { return Ok(None) };
+        let file: Identity = self.store.parse(&layout::identity(), &bytes)?;
         if file.format_version > NEWEST_VERSION {
             let found = file.format_version;
             return Err(Error::usage(format!(
@@ -68,7 +68,7 @@ impl Lake {
     ///
     /// # Errors
     /// Kind `Usage` where there is none; else as [`Lake::describe`].
-    pub async fn existing(&self) -> Result<LakeFile> {
+    pub async fn existing(&self) -> Result<Identity> {
         self.describe().await?.ok_or_else(|| {
             Error::usage(format!("there is no lake at {}", self.url()))
                 .with_hint("`decagon-lake sync --lake …` makes one; is --lake or DECAGON_LAKE right?")
@@ -80,8 +80,8 @@ impl Lake {
     ///
     /// # Errors
     /// Kind `Usage` where it is another.
-    pub async fn claim(&self, wanted: Wanted<'_>, is_new: bool, now: DateTime<Utc>) -> Result<LakeFile> {
-        let key = layout::lake_file();
+    pub async fn claim(&self, wanted: Wanted<'_>, is_new: bool, now: DateTime<Utc>) -> Result<Identity> {
+        let key = layout::identity();
         // Looked at first, so that what is replaced is what was read.
         let there = self.store.head(&key).await?;
         match self.describe().await? {
@@ -90,7 +90,7 @@ impl Lake {
             None if !is_new => Err(Error::integrity(format!("{}/{key} is missing", self.url()))
                 .with_hint("it says whose conversations the lake holds: restore it from a backup")),
             found => {
-                let file = LakeFile::decided(wanted, found.map(|found| found.format), now);
+                let file = Identity::decided(wanted, found.map(|found| found.format), now);
                 self.store.replace(&key, there.as_ref(), to_json(&file)?).await?;
                 Ok(file)
             }

@@ -41,7 +41,7 @@ const KEPT: u64 = 2;
 
 /// What can be seen of who has a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct Occupancy {
     /// The run that has it, or had it when it died.
     pub holder: Option<Holder>,
     /// When that run last appended its name, by its own clock.
@@ -153,15 +153,15 @@ impl Lease {
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn seen(store: &Store) -> Result<Seen> {
+    pub async fn seen(store: &Store) -> Result<Occupancy> {
         let newest = Series::new(store, layout::leases(), KEPT).newest::<Record>().await?;
         Ok(match newest {
-            None => Seen::default(),
+            None => Occupancy::default(),
             Some((_, Record { holder, written_at, ended: None, .. })) => {
-                Seen { holder: Some(holder), renewed_at: Some(written_at), last_request_at: None }
+                Occupancy { holder: Some(holder), renewed_at: Some(written_at), last_request_at: None }
             }
             Some((_, Record { ended: Some(ended), .. })) => {
-                Seen { last_request_at: ended.last_request_at, ..Seen::default() }
+                Occupancy { last_request_at: ended.last_request_at, ..Occupancy::default() }
             }
         })
     }
@@ -314,7 +314,7 @@ impl Held {
     }
 }
 
-/// Appends the holder's name again and again, until it is told to end or has been outrun.
+/// Appends the holder's name again and again, until it is told to end or has been conflict.
 async fn renew(held: Arc<Held>, ended: CancellationToken) {
     let (mut due, mut failures) = (held.clock.instant() + RENEWAL, 0_u64);
     while !held.is_lost() {

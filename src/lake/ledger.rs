@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::series::Series;
-use super::state::Checkpoint;
+use super::state::State;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::RunId;
@@ -25,7 +25,7 @@ struct Commit {
     #[serde(default)]
     untouched: bool,
     #[serde(flatten)]
-    state: Checkpoint,
+    state: State,
 }
 
 /// The newest checkpoint of a lake, and the way to the next.
@@ -36,7 +36,7 @@ pub struct Ledger {
     /// The newest checkpoint's number; 0 before the first.
     number: u64,
     untouched: bool,
-    state: Checkpoint,
+    state: State,
 }
 
 impl Ledger {
@@ -48,12 +48,12 @@ impl Ledger {
         let series = Series::new(store, layout::checkpoints(), KEPT);
         let newest = series.newest::<Commit>().await?;
         let (number, untouched, state) =
-            newest.map_or((0, true, Checkpoint::default()), |(number, it)| (number, it.untouched, it.state));
+            newest.map_or((0, true, State::default()), |(number, it)| (number, it.untouched, it.state));
         Ok(Ledger { store: store.clone(), series, number, untouched, state })
     }
 
     /// The state as committed last.
-    pub fn state(&self) -> &Checkpoint {
+    pub fn state(&self) -> &State {
         &self.state
     }
 
@@ -66,7 +66,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Kind `Held` where another run has committed in the meantime; nothing of this one's state is in the lake then.
-    pub async fn commit(&mut self, state: Checkpoint, run: &RunId, now: DateTime<Utc>) -> Result<()> {
+    pub async fn commit(&mut self, state: State, run: &RunId, now: DateTime<Utc>) -> Result<()> {
         if state == self.state {
             return Ok(());
         }
@@ -133,7 +133,7 @@ mod tests {
         let store = Store::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
         let run = RunId::new(at(0), 1);
         let state = |secs| {
-            let mut state = Checkpoint::default();
+            let mut state = State::default();
             state.record(Purpose::Incremental, &walk(Some(secs), 100), true);
             state
         };

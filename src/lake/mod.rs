@@ -17,13 +17,11 @@ pub mod sweep;
 mod write_intent;
 
 pub use history::History;
-pub use identity::{Format, LakeFile, Wanted};
+pub use identity::{Format, Identity, Wanted};
 pub use lake::Lake;
-pub use lease::{Before, Ended, Holder, Lease, Seen};
+pub use lease::{Before, Ended, Holder, Lease, Occupancy};
 pub use ledger::Ledger;
-pub use report::{Outcome, RunReport};
-pub use state::{
-    Canary, Checkpoint, FilterSupport, Incremental, Landed, LandedObject, Overlap, Purpose, Support, Walk,
-};
+pub use report::{RunOutcome, RunReport};
+pub use state::{Canary, FilterSupport, Incremental, Overlap, Purpose, StagedFile, StagedFlush, State, Support, Walk};
 pub use sweep::Leftovers;
-pub use write_intent::{Extent, Publication, Replacement};
+pub use write_intent::{Extent, Replacement, WriteIntent};

@@ -11,11 +11,12 @@ use crate::store::{Store, StoreCalls, to_json};
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RunOutcome {
     /// It did what it was asked to.
     Done,
     /// It did what it was asked to, but it, or a run before it, has set something aside that is no conversation.
-    SetAside,
+    #[serde(rename = "set_aside")]
+    Quarantined,
     /// It was asked to stop; the next run goes on from there.
     Interrupted,
     /// It failed; `error` says why.
@@ -36,7 +37,7 @@ pub struct RunReport {
     /// When it ended.
     pub finished_at: DateTime<Utc>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
     /// The error and its causes, where it failed.
     pub error: Vec<String>,
     /// What it asked the API for, where it did.
@@ -102,7 +103,7 @@ impl RunReport {
             version: env!("CARGO_PKG_VERSION"),
             started_at,
             finished_at: started_at,
-            outcome: Outcome::Done,
+            outcome: RunOutcome::Done,
             error: Vec::new(),
             request: None,
             resumed: false,
@@ -138,9 +139,9 @@ impl RunReport {
         self.finished_at = now;
         if let Err(error) = result {
             self.outcome = match error.kind() {
-                Kind::Interrupted => Outcome::Interrupted,
-                _ if set_aside => Outcome::SetAside,
-                _ => Outcome::Failed,
+                Kind::Interrupted => RunOutcome::Interrupted,
+                _ if set_aside => RunOutcome::Quarantined,
+                _ => RunOutcome::Failed,
             };
             self.error = error.chain();
         }

@@ -7,13 +7,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
-use super::write_intent::{Extent, Publication, Replacement};
+use super::write_intent::{Extent, Replacement, WriteIntent};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Cursor, Request, Table, Window};
 
 /// The state of a lake.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Checkpoint {
+pub struct State {
     /// The incremental export, once one has begun.
     #[serde(default)]
     pub incremental: Option<Incremental>,
@@ -22,10 +22,10 @@ pub struct Checkpoint {
     pub backfills: Vec<Walk>,
     /// What is landed and waits for compaction, oldest first.
     #[serde(default)]
-    pub landed: Vec<Landed>,
+    pub landed: Vec<StagedFlush>,
     /// What is on its way into the tables, where these take more than one put to change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub publication: Option<Publication>,
+    pub publication: Option<WriteIntent>,
     /// When the objects that no table has any more were last removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vacuumed_at: Option<DateTime<Utc>>,
@@ -70,7 +70,7 @@ pub struct Walk {
 
 /// The landing objects of one flush: for each date one object in each table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Landed {
+pub struct StagedFlush {
     /// Which flush it was.
     pub flush: FlushId,
     /// What it holds, by date.
@@ -89,15 +89,15 @@ pub struct Overlap {
     pub to: DateTime<Utc>,
 }
 
-impl Landed {
+impl StagedFlush {
     /// Every object, with how many rows and bytes it has.
-    pub fn objects(&self) -> impl Iterator<Item = LandedObject> {
+    pub fn objects(&self) -> impl Iterator<Item = StagedFile> {
         self.dates.iter().flat_map(|(date, extent)| {
-            Table::ALL.map(|table| LandedObject {
+            Table::ALL.map(|table| StagedFile {
                 table,
                 flush: self.flush.clone(),
                 date: *date,
-                key: layout::landing_object(table, *date, &self.flush),
+                key: layout::staged_file(table, *date, &self.flush),
                 rows: *extent.rows.get(table),
                 bytes: *extent.bytes.get(table),
             })
@@ -107,7 +107,7 @@ impl Landed {
 
 /// One landing object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LandedObject {
+pub struct StagedFile {
     /// Whose rows it holds.
     pub table: Table,
     /// Of which flush.
@@ -153,7 +153,7 @@ impl Walk {
     }
 }
 
-impl Checkpoint {
+impl State {
     /// The backfill under way over the same window.
     pub fn backfill(&self, window: &Window) -> Option<&Walk> {
         self.backfills.iter().find(|walk| walk.request.window == *window)
@@ -193,13 +193,13 @@ impl Checkpoint {
         self.incremental.as_ref().and_then(|incremental| incremental.watermark)
     }
 
-    /// The overlap of the walk that a flush is of; see [`Landed::overlap`].
+    /// The overlap of the walk that a flush is of; see [`StagedFlush::overlap`].
     pub fn overlap(&self, flush: &FlushId) -> Option<Overlap> {
         self.landed.iter().find(|landed| landed.flush == *flush)?.overlap
     }
 
     /// Everything that is landed, by date.
-    pub fn landed_by_date(&self) -> BTreeMap<CreatedDate, Vec<(&FlushId, Extent)>> {
+    pub fn staged_by_date(&self) -> BTreeMap<CreatedDate, Vec<(&FlushId, Extent)>> {
         let mut dates: BTreeMap<CreatedDate, Vec<(&FlushId, Extent)>> = BTreeMap::new();
         for landed in &self.landed {
             for (date, extent) in &landed.dates {
@@ -210,12 +210,12 @@ impl Checkpoint {
     }
 
     /// The keys of everything that is landed.
-    pub fn landed_keys(&self) -> HashSet<Path> {
-        self.landed.iter().flat_map(Landed::objects).map(|object| object.key).collect()
+    pub fn staged_keys(&self) -> HashSet<Path> {
+        self.landed.iter().flat_map(StagedFlush::objects).map(|object| object.key).collect()
     }
 
     /// Gives up what a flush has landed for a date.
-    pub fn give_up_landed(&mut self, flush: &FlushId, date: CreatedDate) {
+    pub fn discard_staged(&mut self, flush: &FlushId, date: CreatedDate) {
         for landed in self.landed.iter_mut().filter(|landed| landed.flush == *flush) {
             landed.dates.remove(&date);
         }
@@ -223,7 +223,7 @@ impl Checkpoint {
     }
 
     /// Puts `by` in the place of what these flushes, one after the other, have landed for a date.
-    pub fn replace_landed(&mut self, date: CreatedDate, flushes: &[FlushId], by: Landed) {
+    pub fn replace_staged(&mut self, date: CreatedDate, flushes: &[FlushId], by: StagedFlush) {
         let oldest = self.landed.iter().position(|landed| flushes.contains(&landed.flush));
         for landed in self.landed.iter_mut().filter(|landed| flushes.contains(&landed.flush)) {
             landed.dates.remove(&date);
@@ -238,7 +238,7 @@ impl Checkpoint {
         for landed in &mut self.landed {
             for (date, _) in dates.iter().filter(|(_, it)| it.landed.contains(&landed.flush)) {
                 landed.dates.remove(date);
-                gone.extend(Table::ALL.map(|table| layout::landing_object(table, *date, &landed.flush)));
+                gone.extend(Table::ALL.map(|table| layout::staged_file(table, *date, &landed.flush)));
             }
         }
         self.landed.retain(|landed| !landed.dates.is_empty());

@@ -45,7 +45,7 @@ pub async fn leftovers(store: &Store, known: &HashSet<Path>, died: bool) -> Resu
     let mut left = Leftovers::default();
     let mut landed = store.list(layout::landing());
     while let Some(key) = landed.try_next().await?.map(|object| object.location) {
-        if layout::is_landing_object(&key) && !known.contains(&key) {
+        if layout::is_staged_file(&key) && !known.contains(&key) {
             left.objects.push(key);
         }
     }

@@ -14,14 +14,14 @@ use crate::model::{CreatedDate, PerTable};
 
 /// New objects of some dates, which are written and take the places of others in all four tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Publication {
+pub struct WriteIntent {
     /// The number of the checkpoint that named it first: a table that has taken one up has taken up all with lower ones.
     pub number: u64,
     /// What becomes of which date.
     pub dates: BTreeMap<CreatedDate, Replacement>,
 }
 
-impl Publication {
+impl WriteIntent {
     /// When the newest of its objects was written.
     ///
     /// # Errors

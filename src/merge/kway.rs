@@ -115,9 +115,9 @@ fn hand_on(
 }
 
 /// One copy.
-struct Observed {
+struct InputRow {
     /// Where the conversation's row is.
-    block: Arc<Block>,
+    block: Arc<InputBlock>,
     row: usize,
     /// That row, and the runs of its children.
     rows: PerTable<Vec<Rows>>,
@@ -125,7 +125,7 @@ struct Observed {
 
 /// The newest of the copies, and how many others it replaces. A copy that is met twice, in a table and in the landing that it
 /// came from, is one: of these the last counts.
-fn newest(mut copies: Vec<Observed>) -> Result<(Observed, u64)> {
+fn newest(mut copies: Vec<InputRow>) -> Result<(InputRow, u64)> {
     let none = || Error::bug("no copy of a conversation that was there");
     if copies.len() == 1 {
         return copies.pop().map(|copy| (copy, 0)).ok_or_else(none);
@@ -141,8 +141,8 @@ fn newest(mut copies: Vec<Observed>) -> Result<(Observed, u64)> {
 
 /// Whether the conversation of `copies` came late: the first of them in the order of commits was staged by an increment. Only
 /// its `updated_at` tells: other times may be long past when the API shows a conversation for the first time.
-fn late(copies: &[Observed], overlaps: &[Option<Range<i64>>]) -> Late {
-    let mut first: Option<(Version<'_>, &Observed, Option<&Range<i64>>)> = None;
+fn late(copies: &[InputRow], overlaps: &[Option<Range<i64>>]) -> Late {
+    let mut first: Option<(Version<'_>, &InputRow, Option<&Range<i64>>)> = None;
     if overlaps.iter().any(Option::is_some) {
         for (copy, overlap) in copies.iter().zip(overlaps) {
             let version = version(copy);
@@ -163,8 +163,8 @@ fn late(copies: &[Observed], overlaps: &[Option<Range<i64>>]) -> Late {
     }
 }
 
-fn version(copy: &Observed) -> Version<'_> {
-    let Observed { block, row, rows } = copy;
+fn version(copy: &InputRow) -> Version<'_> {
+    let InputRow { block, row, rows } = copy;
     let children = [Table::Messages, Table::AuditLogs].into_iter().flat_map(|table| rows.get(table));
     let children = children.map(|rows| (rows.batch.as_ref(), rows.range.clone()));
     Version {
@@ -198,7 +198,7 @@ impl<C: Copies> Input<C> {
     }
 
     /// Takes the next copy, which is one of the conversation `id`.
-    fn take_copy(&mut self, id: &str) -> Result<Observed> {
+    fn take_copy(&mut self, id: &str) -> Result<InputRow> {
         let stream = self.streams.get_mut(Table::Conversations);
         let Some(block) = stream.block.clone() else { return Err(Error::bug("an input ended within a conversation")) };
         let row = stream.row;
@@ -211,7 +211,7 @@ impl<C: Copies> Input<C> {
             *rows.get_mut(table) = self.streams.get_mut(table).take_children(table, &mut self.copies, &owner)?;
         }
         *rows.get_mut(Table::Conversations) = vec![Rows { batch: Arc::clone(&block.batch), range: row..row + 1 }];
-        Ok(Observed { block, row, rows })
+        Ok(InputRow { block, row, rows })
     }
 }
 
@@ -225,13 +225,13 @@ struct Owner<'a> {
 /// One table of one input.
 #[derive(Default)]
 struct Stream {
-    block: Option<Arc<Block>>,
+    block: Option<Arc<InputBlock>>,
     row: usize,
     ended: bool,
 }
 
 /// A batch with the columns that the merge looks at.
-struct Block {
+struct InputBlock {
     batch: Arc<RecordBatch>,
     ids: StringArray,
     seqs: Int64Array,
@@ -243,7 +243,7 @@ impl Stream {
     fn fill(&mut self, table: Table, copies: &mut impl Copies) -> Result<()> {
         while !self.ended && self.block.as_ref().is_none_or(|block| self.row >= block.ids.len()) {
             self.row = 0;
-            self.block = copies.next(table)?.map(|batch| Block::new(table, batch).map(Arc::new)).transpose()?;
+            self.block = copies.next(table)?.map(|batch| InputBlock::new(table, batch).map(Arc::new)).transpose()?;
             self.ended = self.block.is_none();
         }
         Ok(())
@@ -273,11 +273,11 @@ impl Stream {
     }
 }
 
-impl Block {
+impl InputBlock {
     fn new(table: Table, batch: RecordBatch) -> Result<Self> {
         let missing = |name: &str| Error::integrity(format!("a file of {} has no usable column {name}", table.name()));
         let text = |name: &str| texts(&batch, name).cloned().ok_or_else(|| missing(name));
-        Ok(Block {
+        Ok(InputBlock {
             ids: text(column::CONVERSATION_ID)?,
             runs: text(column::RUN_ID)?,
             seqs: big_ints(&batch, column::SEQ).cloned().ok_or_else(|| missing(column::SEQ))?,

@@ -10,6 +10,6 @@ mod window;
 pub use api_time::{ApiTime, epoch_time, means_no_time, parse_api_time};
 pub use cursor::Cursor;
 pub use ids::{CreatedDate, RunId};
-pub use table::{Column, Kind, PerTable, Source, Table, big_ints, column, ints, texts, times};
+pub use table::{Column, ColumnKind, ColumnSource, PerTable, Table, big_ints, column, ints, texts, times};
 pub use time::{EpochSecs, from_micros, parse_user_time};
 pub use window::{Request, TimestampFilter, Window};

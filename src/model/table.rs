@@ -27,7 +27,7 @@ pub enum Table {
 
 /// The type of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnKind {
     /// UTF-8 text.
     Text,
     /// Any JSON value, as UTF-8 text, byte for byte as the API sent it.
@@ -44,7 +44,7 @@ pub enum Kind {
 
 /// Where the value of a column comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum ColumnSource {
     /// The `conversation_id` of the conversation that the row is or belongs to.
     ConversationId,
     /// The position in the API's array, from 0.
@@ -69,9 +69,9 @@ pub struct Column {
     /// Its name, lower case.
     pub name: &'static str,
     /// Its type.
-    pub kind: Kind,
+    pub kind: ColumnKind,
     /// Where its values come from.
-    pub source: Source,
+    pub source: ColumnSource,
 }
 
 /// The names of columns that code refers to.
@@ -88,20 +88,20 @@ pub mod column {
     pub const SEQ: &str = "_seq";
 }
 
-use Kind::{BigInt, Bool, Int, Json, Text, Time};
+use ColumnKind::{BigInt, Bool, Int, Json, Text, Time};
 
-const fn field(name: &'static str, kind: Kind) -> Column {
-    Column { name, kind, source: Source::Field(name) }
+const fn field(name: &'static str, kind: ColumnKind) -> Column {
+    Column { name, kind, source: ColumnSource::Field(name) }
 }
 
-const ID: Column = Column { name: column::CONVERSATION_ID, kind: Text, source: Source::ConversationId };
-const EXTRA: Column = Column { name: "extra", kind: Json, source: Source::Extra };
-const EXPORTED_AT: Column = Column { name: column::EXPORTED_AT, kind: Time, source: Source::ExportedAt };
-const RUN_ID: Column = Column { name: column::RUN_ID, kind: Text, source: Source::RunId };
-const SEQ: Column = Column { name: column::SEQ, kind: BigInt, source: Source::Seq };
+const ID: Column = Column { name: column::CONVERSATION_ID, kind: Text, source: ColumnSource::ConversationId };
+const EXTRA: Column = Column { name: "extra", kind: Json, source: ColumnSource::Extra };
+const EXPORTED_AT: Column = Column { name: column::EXPORTED_AT, kind: Time, source: ColumnSource::ExportedAt };
+const RUN_ID: Column = Column { name: column::RUN_ID, kind: Text, source: ColumnSource::RunId };
+const SEQ: Column = Column { name: column::SEQ, kind: BigInt, source: ColumnSource::Seq };
 
 const fn index(name: &'static str) -> Column {
-    Column { name, kind: Int, source: Source::Index }
+    Column { name, kind: Int, source: ColumnSource::Index }
 }
 
 static CONVERSATIONS: &[Column] = &[
@@ -123,7 +123,7 @@ static CONVERSATIONS: &[Column] = &[
     field("flow_type", Text),
     field("notes", Text),
     field("metadata", Json),
-    Column { name: column::MESSAGE_COUNT, kind: Int, source: Source::MessageCount },
+    Column { name: column::MESSAGE_COUNT, kind: Int, source: ColumnSource::MessageCount },
     EXTRA,
     EXPORTED_AT,
     RUN_ID,
@@ -146,7 +146,7 @@ static MESSAGES: &[Column] = &[
 static TAGS: &[Column] = &[
     ID,
     index("tag_index"),
-    Column { name: "tag_id", kind: Text, source: Source::Field("id") },
+    Column { name: "tag_id", kind: Text, source: ColumnSource::Field("id") },
     field("name", Text),
     field("level", Int),
     EXTRA,
@@ -194,7 +194,7 @@ impl Table {
 
     /// The column that counts the rows of a conversation; `None` where a conversation is one row.
     pub fn index_column(self) -> Option<&'static str> {
-        self.columns().iter().find(|column| column.source == Source::Index).map(|column| column.name)
+        self.columns().iter().find(|column| column.source == ColumnSource::Index).map(|column| column.name)
     }
 
     /// The schema of every file of this table, in the tables and in landing alike.
@@ -208,14 +208,14 @@ fn schema(columns: &[Column]) -> SchemaRef {
     let fields: Vec<Field> = columns
         .iter()
         .map(|column| {
-            let key = matches!(column.source, Source::ConversationId | Source::Index);
+            let key = matches!(column.source, ColumnSource::ConversationId | ColumnSource::Index);
             Field::new(column.name, column.kind.data_type(), !key)
         })
         .collect();
     Arc::new(Schema::new(fields))
 }
 
-impl Kind {
+impl ColumnKind {
     /// The Arrow type that values of this kind are stored as.
     pub fn data_type(self) -> DataType {
         match self {
@@ -358,9 +358,13 @@ mod tests {
     #[test]
     fn extra_comes_after_every_field() {
         for table in Table::ALL {
-            let after = table.columns().iter().skip_while(|column| column.source != Source::Extra);
+            let after = table.columns().iter().skip_while(|column| column.source != ColumnSource::Extra);
             assert!(after.clone().count() > 0);
-            assert!(after.into_iter().all(|column| !matches!(column.source, Source::Field(_))), "{}", table.name());
+            assert!(
+                after.into_iter().all(|column| !matches!(column.source, ColumnSource::Field(_))),
+                "{}",
+                table.name()
+            );
         }
     }
 

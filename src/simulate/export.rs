@@ -41,7 +41,7 @@ pub struct Disputed {
 /// The query parameters, understood.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Query {
-    cursor: Option<Place>,
+    cursor: Option<PagePosition>,
     min_micros: i64,
     max_micros: i64,
     filter: TimestampFilter,
@@ -51,7 +51,7 @@ pub(super) struct Query {
 }
 
 /// A conversation's place in the order of the export: its time, then its number.
-pub(super) type Place = (i64, u64);
+pub(super) type PagePosition = (i64, u64);
 
 /// A parameter that the API would refuse, and its words.
 pub(super) type Refused = (&'static str, &'static str);
@@ -99,7 +99,7 @@ impl Query {
     }
 
     /// The page at the cursor: the body of the response.
-    pub(super) fn page(&self, world: &World, index: &[Place], now: i64, disputed: &Disputed) -> String {
+    pub(super) fn page(&self, world: &World, index: &[PagePosition], now: i64, disputed: &Disputed) -> String {
         let first = index.partition_point(|(time, _)| *time < self.min_micros);
         let last = index.partition_point(|(time, _)| *time <= self.max_micros);
         let window = index.get(first..last).unwrap_or_default();
@@ -116,7 +116,7 @@ impl Query {
         };
         let mut conversations = Vec::with_capacity(self.page_size);
         let mut last_place = None;
-        let mut places: Box<dyn Iterator<Item = &Place>> =
+        let mut places: Box<dyn Iterator<Item = &PagePosition>> =
             if self.descending { Box::new(rest.iter().rev()) } else { Box::new(rest.iter()) };
         for place in places.by_ref() {
             let Some(json) = render::conversation(world, place.1, now, disputed.updated_at) else { continue };
@@ -134,8 +134,8 @@ impl Query {
 }
 
 /// The order of the export at `now`.
-pub(super) fn index(world: &World, filter: TimestampFilter, now: i64) -> Vec<Place> {
-    let mut index: Vec<Place> = (0..world.begun(now))
+pub(super) fn index(world: &World, filter: TimestampFilter, now: i64) -> Vec<PagePosition> {
+    let mut index: Vec<PagePosition> = (0..world.begun(now))
         .filter_map(|number| {
             let times = world.timeline(number).times(now)?;
             let time = match filter {
@@ -150,7 +150,7 @@ pub(super) fn index(world: &World, filter: TimestampFilter, now: i64) -> Vec<Pla
     index
 }
 
-fn body(conversations: &[String], next: Option<Place>, name: CursorName) -> String {
+fn body(conversations: &[String], next: Option<PagePosition>, name: CursorName) -> String {
     let cursor = next.map(|(time, number)| match name {
         CursorName::NextPageUpdatedAfter => json!(time.div_euclid(1_000_000)),
         _ => json!(format!("{time}_{number}")),
@@ -167,7 +167,7 @@ fn body(conversations: &[String], next: Option<Place>, name: CursorName) -> Stri
 }
 
 /// Reads a cursor of the simulator's own. One that ends in `_again` came with an empty page.
-fn read_cursor(text: &str) -> Result<Option<Place>, Refused> {
+fn read_cursor(text: &str) -> Result<Option<PagePosition>, Refused> {
     let text = text.trim_end_matches("_again");
     if text.is_empty() {
         return Ok(None);

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::export::{Disputed, Place, Query, index};
+use super::export::{Disputed, PagePosition, Query, index};
 use super::render;
 use super::world::World;
 use crate::clock::{Clock, Instant};
@@ -74,7 +74,7 @@ struct Shared {
 }
 
 /// The export's order at a moment.
-type Index = Arc<Vec<Place>>;
+type Index = Arc<Vec<PagePosition>>;
 
 /// What changes while it runs.
 #[derive(Debug, Default)]

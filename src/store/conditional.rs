@@ -13,7 +13,7 @@ use super::diagnose::{answer_is_lost, is_unknown_to_store};
 const PUT_TRIES: usize = 3;
 
 /// What became of a put on a condition.
-pub(super) enum Fate {
+pub(super) enum PutOutcome {
     /// The condition holds, and the object is there now.
     Put,
     /// The condition does not hold.
@@ -46,20 +46,20 @@ pub(super) async fn put(
     key: &Path,
     body: &Bytes,
     mode: &PutMode,
-) -> object_store::Result<Fate> {
+) -> object_store::Result<PutOutcome> {
     let mut tries = 1..=PUT_TRIES;
     loop {
         tries.next();
         match store.put_opts(key, body.clone().into(), mode.clone().into()).await {
-            Ok(_) => return Ok(Fate::Put),
+            Ok(_) => return Ok(PutOutcome::Put),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                return Ok(Fate::Refused);
+                return Ok(PutOutcome::Refused);
             }
             Err(error) if answer_is_lost(&error) && !tries.is_empty() => {
                 tracing::debug!("the answer to a put of {key} was lost; putting it again");
             }
             Err(error) if *mode != PutMode::Overwrite && is_unknown_to_store(&error) => {
-                return Ok(Fate::Unknown(error));
+                return Ok(PutOutcome::Unknown(error));
             }
             Err(error) => return Err(error),
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::{Backend, is_archived};
 use super::calls::StoreCalls;
-use super::conditional::{self, Fate, stale, still};
+use super::conditional::{self, PutOutcome, stale, still};
 use super::diagnose::{StoreAnswer, bucket_is_missing, remedy};
 use super::limits::Limit;
 use super::parted::PartedStore;
@@ -146,9 +146,9 @@ impl Store {
     /// Puts an object on a condition; returns whether the condition held.
     async fn put_on(&self, key: &Path, body: &Bytes, mode: PutMode) -> Result<bool> {
         match conditional::put(&*self.objects, key, body, &mode).await {
-            Ok(Fate::Put) => Ok(true),
-            Ok(Fate::Refused) => Ok(false),
-            Ok(Fate::Unknown(error)) => {
+            Ok(PutOutcome::Put) => Ok(true),
+            Ok(PutOutcome::Refused) => Ok(false),
+            Ok(PutOutcome::Unknown(error)) => {
                 Err(self.lacks_conditions("does not know them").caused_by(StoreAnswer::of(&error)))
             }
             Err(error) => Err(self.failed("write", key, error)),

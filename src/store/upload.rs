@@ -33,12 +33,12 @@ pub struct Upload {
     found: Option<ObjectMeta>,
     runtime: Handle,
     waiting: Vec<u8>,
-    parts: Option<Parts>,
+    parts: Option<UploadParts>,
     bytes: u64,
 }
 
 /// The parts of a large object that were sent so far.
-struct Parts {
+struct UploadParts {
     upload: Box<dyn MultipartUpload>,
     sending: JoinSet<object_store::Result<()>>,
 }
@@ -83,7 +83,7 @@ impl Upload {
         })
     }
 
-    async fn complete(&self, parts: &mut Parts, rest: Bytes, prove: &impl AsyncFn() -> Result<()>) -> Result<()> {
+    async fn complete(&self, parts: &mut UploadParts, rest: Bytes, prove: &impl AsyncFn() -> Result<()>) -> Result<()> {
         let failed = |error| self.store.failed("write", &self.key, error);
         if !rest.is_empty() {
             parts.send(rest).await.map_err(failed)?;
@@ -101,14 +101,14 @@ impl Upload {
                 Some(parts) => parts,
                 none => {
                     let upload = recorded::begin(&self.store, &self.key, &self.record).await?;
-                    none.insert(Parts { upload, sending: JoinSet::new() })
+                    none.insert(UploadParts { upload, sending: JoinSet::new() })
                 }
             };
             parts.send(part).await.map_err(|error| self.store.failed("write", &self.key, error))
         })
     }
 
-    async fn take_back(&self, mut parts: Parts) {
+    async fn take_back(&self, mut parts: UploadParts) {
         parts.sending.shutdown().await;
         if let Err(error) = parts.upload.abort().await {
             tracing::warn!("cannot take back the upload of {}/{}: {error}", self.store.url(), self.key);
@@ -116,7 +116,7 @@ impl Upload {
     }
 }
 
-impl Parts {
+impl UploadParts {
     /// Sends a part; all but the last have the same size.
     async fn send(&mut self, part: Bytes) -> object_store::Result<()> {
         self.wait_for(PARTS_IN_FLIGHT - 1).await?;

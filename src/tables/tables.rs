@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::delta::{Change, DeltaTable, Standing};
 use crate::error::{Error, Result};
-use crate::lake::{Format, LakeFile, Lease, Publication};
+use crate::lake::{Format, Identity, Lease, WriteIntent};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, PerTable, Table};
 use crate::store::Store;
@@ -31,7 +31,7 @@ pub struct Tables {
 
 impl Tables {
     /// The tables of `lake`, which is as `file` says. Must be called on an async thread.
-    pub fn of(store: &Store, file: &LakeFile) -> Self {
+    pub fn of(store: &Store, file: &Identity) -> Self {
         let delta = (file.format == Format::Delta).then(|| {
             let (runtime, application) = (Handle::current(), format!("decagon-lake {}", file.created_at.to_rfc3339()));
             Arc::new(PerTable::from_fn(|table| DeltaTable::new(store, table, application.clone(), runtime.clone())))
@@ -58,7 +58,7 @@ impl Tables {
 
     /// The objects that a date has in plain tables.
     async fn plain_of_date(&self, date: CreatedDate) -> Result<PerTable<Option<ObjectMeta>>> {
-        let keys = Table::ALL.map(|table| layout::table_object(table, date));
+        let keys = Table::ALL.map(|table| layout::table_file(table, date));
         let mut found = try_join_all(keys.iter().map(|key| self.store.head(key))).await?.into_iter();
         Ok(PerTable::from_fn(|_| found.next().flatten()))
     }
@@ -66,8 +66,8 @@ impl Tables {
     /// The name of a new object of a date, which takes the place of those that the date has.
     pub fn new_object(&self, table: Table, date: CreatedDate, file: &FlushId) -> Path {
         match self.delta {
-            None => layout::table_object(table, date),
-            Some(_) => layout::delta_object(table, date, file),
+            None => layout::table_file(table, date),
+            Some(_) => layout::delta_file(table, date, file),
         }
     }
 
@@ -84,7 +84,7 @@ impl Tables {
         let (mut objects, mut others) = (Vec::new(), Vec::new());
         let mut listed = self.store.list(layout::table_folder(table));
         while let Some(object) = listed.try_next().await? {
-            match layout::table_object_date(table, &object.location) {
+            match layout::table_file_date(table, &object.location) {
                 Some(date) => objects.push((date, object)),
                 None => others.push(object.location),
             }
@@ -122,7 +122,7 @@ impl Tables {
     ///
     /// # Errors
     /// Where the store fails; some of the tables may have it then, and doing it again brings it into the others.
-    pub async fn publish(&self, publication: &Publication) -> Result<Change> {
+    pub async fn publish(&self, publication: &WriteIntent) -> Result<Change> {
         let Some(delta) = self.delta.clone() else { return Ok(Change::Made) };
         let publication = publication.clone();
         let task = tokio::task::spawn_blocking(move || {
@@ -130,13 +130,13 @@ impl Tables {
             let mut ready = Vec::new();
             for table in Table::CHILDREN.into_iter().chain([Table::Conversations]).map(|table| delta.get(table)) {
                 match table.standing(&publication)? {
-                    Standing::Outrun(place) => return Ok(Change::Outrun(place)),
+                    Standing::Conflict(place) => return Ok(Change::Conflict(place)),
                     standing => ready.push((table, standing)),
                 }
             }
             for (table, standing) in ready {
-                if let outrun @ Change::Outrun(_) = table.publish(&publication, standing)? {
-                    return Ok(outrun);
+                if let conflict @ Change::Conflict(_) = table.publish(&publication, standing)? {
+                    return Ok(conflict);
                 }
             }
             Ok(Change::Made)

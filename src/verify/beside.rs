@@ -6,7 +6,7 @@ use chrono::{DateTime, Duration, Utc};
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::lake::{Lake, Lease, Seen};
+use crate::lake::{Lake, Lease, Occupancy};
 use crate::model::RunId;
 
 /// A holder that has not renewed its lease for so long is dead, whatever the clocks of two machines differ by.
@@ -34,7 +34,7 @@ impl<'a> Beside<'a> {
     /// # Errors
     /// If the store fails.
     pub(super) async fn is_alive(&mut self) -> Result<bool> {
-        let Seen { holder, renewed_at, .. } = Lease::seen(self.lake.store()).await?;
+        let Occupancy { holder, renewed_at, .. } = Lease::seen(self.lake.store()).await?;
         if holder.is_none_or(|holder| Some(&holder.run_id) == self.own) {
             return Ok(false);
         }

@@ -4,7 +4,7 @@ use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
 use super::findings::{Check, Verification};
-use super::rows::{Row, Rows};
+use super::rows::{CheckedRows, Row};
 use crate::error::Result;
 use crate::lake::Lake;
 use crate::layout;
@@ -66,13 +66,13 @@ fn read(
         let Some(object) = objects.get(table) else {
             // Whoever deletes the last row of a date from a Delta table takes its file out.
             if !tables.are_delta() {
-                let key = layout::table_object(table, date);
+                let key = layout::table_file(table, date);
                 found.note(Check::AllTables, Some(&key), || "is missing".to_owned());
             }
             continue;
         };
         found.count_file(object.size);
-        match Rows::open(lake, table, object, runtime) {
+        match CheckedRows::open(lake, table, object, runtime) {
             Ok(rows) => {
                 if rows.are_sorted_here() {
                     found.note(Check::UniqueAndSorted, Some(&rows.key), || {
@@ -94,7 +94,7 @@ fn read(
             read
         }
         // What its rows belong to is not known; that they can be read is.
-        None => children.iter_mut().try_for_each(Rows::drain),
+        None => children.iter_mut().try_for_each(CheckedRows::drain),
     };
     if let Err(error) = read {
         found.unreadable(date, error)?;
@@ -106,7 +106,12 @@ fn read(
 }
 
 /// Reads the conversations and their children side by side.
-fn compare(found: &mut Verification, date: CreatedDate, conversations: &mut Rows, children: &mut [Rows]) -> Result<()> {
+fn compare(
+    found: &mut Verification,
+    date: CreatedDate,
+    conversations: &mut CheckedRows,
+    children: &mut [CheckedRows],
+) -> Result<()> {
     let mut previous: Option<String> = None;
     while let Some(row) = conversations.head() {
         let key = Some(&conversations.key);
@@ -146,7 +151,7 @@ fn compare(found: &mut Verification, date: CreatedDate, conversations: &mut Rows
 
 /// Reads the rows of a child table that belong to `owner`, and those that belong to nobody before it. Returns how many
 /// `owner` has.
-fn rows_of(found: &mut Verification, child: &mut Rows, owner: &Row<'_>) -> Result<i64> {
+fn rows_of(found: &mut Verification, child: &mut CheckedRows, owner: &Row<'_>) -> Result<i64> {
     let mut count: i64 = 0;
     while let Some(row) = child.head().filter(|row| row.id <= owner.id) {
         let key = Some(&child.key);

@@ -34,7 +34,7 @@ pub enum Check {
     /// `message_count` is the number of the messages.
     MessageCount,
     /// What the checkpoint names as landed is there, as it says.
-    Landed,
+    StagedFlush,
     /// No table is newer than the lake's own state.
     State,
 }
@@ -51,7 +51,7 @@ impl Check {
         Check::Owned,
         Check::Indexes,
         Check::MessageCount,
-        Check::Landed,
+        Check::StagedFlush,
         Check::State,
     ];
 
@@ -67,7 +67,7 @@ impl Check {
             Check::Owned => "every message, tag and log has its conversation, and comes from the same copy",
             Check::Indexes => "the indexes of a conversation's rows count from 0 without a gap",
             Check::MessageCount => "message_count is the number of the messages",
-            Check::Landed => "what the checkpoint names as landed is there, as it says",
+            Check::StagedFlush => "what the checkpoint names as landed is there, as it says",
             Check::State => "no table is newer than the lake's _state",
         }
     }
@@ -75,7 +75,7 @@ impl Check {
 
 /// Something that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct Problem {
     /// Which promise.
     pub check: Check,
     /// The object, where it is one's.
@@ -86,13 +86,13 @@ pub struct Finding {
 
 /// What one check came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Checked {
+pub struct Verified {
     /// Which promise.
     pub check: Check,
     /// How often it does not hold.
     pub findings: u64,
     /// The first of those.
-    pub evidence: Vec<Finding>,
+    pub evidence: Vec<Problem>,
 }
 
 /// What was read of a lake, and what does not hold.
@@ -119,7 +119,7 @@ pub struct Verification {
     /// Dates of flushes whose landing objects were missing or damaged, and were given up.
     pub given_up_landings: u64,
     /// Every check.
-    pub checks: Vec<Checked>,
+    pub checks: Vec<Verified>,
     #[serde(skip)]
     unreadable: BTreeSet<CreatedDate>,
 }
@@ -138,7 +138,7 @@ impl Verification {
             unnamed_files: 0,
             removed_copies: 0,
             given_up_landings: 0,
-            checks: Check::ALL.map(|check| Checked { check, findings: 0, evidence: Vec::new() }).into(),
+            checks: Check::ALL.map(|check| Verified { check, findings: 0, evidence: Vec::new() }).into(),
             unreadable: BTreeSet::new(),
         }
     }
@@ -158,7 +158,7 @@ impl Verification {
         let Some(checked) = self.checks.iter_mut().find(|checked| checked.check == check) else { return };
         checked.findings += 1;
         if checked.evidence.len() < EVIDENCE {
-            checked.evidence.push(Finding { check, key: key.map(ToString::to_string), detail: detail() });
+            checked.evidence.push(Problem { check, key: key.map(ToString::to_string), detail: detail() });
         }
     }
 

@@ -24,7 +24,7 @@ const TRIES: usize = 16;
 
 /// Where a copy is, and what tells how late a version it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Occurrence {
     pub(super) date: CreatedDate,
     /// Whether that is the date of its `created_at`.
     in_place: bool,
@@ -36,9 +36,9 @@ pub(super) struct Place {
     seq: i64,
 }
 
-impl Place {
+impl Occurrence {
     fn version(&self) -> Version<'_> {
-        let Place { changed_at, exported_at, run_id, seq, .. } = self;
+        let Occurrence { changed_at, exported_at, run_id, seq, .. } = self;
         Version { changed_at: *changed_at, exported_at: *exported_at, run_id, seq: *seq }
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn across_dates(
     dates: &[CreatedDate],
     rows: u64,
     runtime: &Handle,
-) -> Result<Vec<(String, Vec<Place>)>> {
+) -> Result<Vec<(String, Vec<Occurrence>)>> {
     let hasher = RandomState::new();
     let ids = Ids { lake, tables, dates, runtime };
     let passes = rows.div_ceil(HASHES).max(1);
@@ -74,7 +74,7 @@ pub(super) fn across_dates(
     if twice.is_empty() {
         return Ok(Vec::new());
     }
-    let mut places: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+    let mut places: BTreeMap<String, Vec<Occurrence>> = BTreeMap::new();
     let columns = [
         column::CONVERSATION_ID,
         column::CREATED_AT,
@@ -102,13 +102,14 @@ pub(super) fn across_dates(
 }
 
 /// Adds the times of the children in `table` to those copies that do not say themselves when they changed.
-fn add_times(ids: &Ids<'_>, table: Table, places: &mut BTreeMap<String, Vec<Place>>) -> Result<()> {
+fn add_times(ids: &Ids<'_>, table: Table, places: &mut BTreeMap<String, Vec<Occurrence>>) -> Result<()> {
     let columns = [column::CONVERSATION_ID, column::CREATED_AT, column::RUN_ID, column::SEQ];
     ids.each(table, &columns, |date, batch| {
         for (row, id) in texts(batch, column::CONVERSATION_ID).into_iter().flatten().enumerate() {
             let Some(copies) = id.and_then(|id| places.get_mut(id)) else { continue };
             let commit = commit(batch, row);
-            let own = |place: &&mut Place| !place.says_when && place.date == date && place.version().commit() == commit;
+            let own =
+                |place: &&mut Occurrence| !place.says_when && place.date == date && place.version().commit() == commit;
             for copy in copies.iter_mut().filter(own) {
                 copy.changed_at = copy.changed_at.max(time(batch, column::CREATED_AT, row));
             }
@@ -122,19 +123,19 @@ fn commit(batch: &RecordBatch, row: usize) -> (&str, i64) {
 }
 
 /// Puts the latest version first; of the same one under two dates, the one in its place.
-fn latest_first(mut places: Vec<Place>) -> Vec<Place> {
+fn latest_first(mut places: Vec<Occurrence>) -> Vec<Occurrence> {
     places.sort_by_key(|place| place.in_place);
-    let versions: Vec<_> = places.iter().map(Place::version).collect();
+    let versions: Vec<_> = places.iter().map(Occurrence::version).collect();
     if let Some(latest) = latest(&versions) {
         places.swap(0, latest);
     }
     places
 }
 
-fn place(date: CreatedDate, batch: &RecordBatch, row: usize) -> Place {
+fn place(date: CreatedDate, batch: &RecordBatch, row: usize) -> Occurrence {
     let updated_at = time(batch, column::UPDATED_AT, row);
     let (run_id, seq) = commit(batch, row);
-    Place {
+    Occurrence {
         date,
         in_place: CreatedDate::of(time(batch, column::CREATED_AT, row).and_then(from_micros)) == date,
         says_when: updated_at.is_some(),

@@ -26,8 +26,8 @@ use crate::model::{CreatedDate, RunId, Table};
 use crate::tables::Tables;
 use beside::Beside;
 use date::DateRead;
-pub use findings::{Check, Finding, Verification};
-use ids::Place;
+pub use findings::{Check, Problem, Verification};
+use ids::Occurrence;
 
 /// How many dates are read at a time, each on a thread of its own.
 const DATES_AT_ONCE: usize = 2;
@@ -45,7 +45,7 @@ pub async fn verify(lake: &Lake, clock: Clock) -> Result<Verification> {
 }
 
 /// Every conversation that is under more than one date: its places, the newest copy's first.
-type Doubles = Vec<(String, Vec<Place>)>;
+type Doubles = Vec<(String, Vec<Occurrence>)>;
 
 /// Checks a lake; `own` is the run that holds it and reads.
 async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verification, Doubles)> {
@@ -79,7 +79,7 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
     let doubles = across_dates(lake, &tables, &dates, &found).await?;
     for (id, places) in &doubles {
         let at: Vec<_> = places.iter().map(|place| place.date.to_string()).collect();
-        let key = places.first().map(|place| layout::table_object(Table::Conversations, place.date));
+        let key = places.first().map(|place| layout::table_file(Table::Conversations, place.date));
         found.note(Check::UniqueAcrossDates, key.as_ref(), || {
             format!("conversation {id} is under {}", at.join(" and "))
         });
@@ -120,7 +120,7 @@ pub fn state_is_behind(lake: &Lake, taken_up: u64, number: u64) -> Error {
 /// As [`verify`], where another run has taken the lake, and `Interrupted`.
 pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock: Clock) -> Result<Verification> {
     let (found, doubles) = check(lake, Some(lease.run_id()), clock).await?;
-    let given_up = match found.findings_of(Check::Landed) {
+    let given_up = match found.findings_of(Check::StagedFlush) {
         0 => 0,
         _ => landing::give_up_damaged(lake, ledger, lease.run_id(), clock.now()).await?,
     };

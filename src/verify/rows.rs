@@ -11,18 +11,18 @@ use crate::lake::Lake;
 use crate::model::{Table, big_ints, column, ints, texts, times};
 
 /// A file being read.
-pub(super) struct Rows {
+pub(super) struct CheckedRows {
     table: Table,
     pub(super) key: Path,
     reader: SortedReader,
-    block: Option<Block>,
+    block: Option<RowBlock>,
     row: usize,
     /// How many rows were read.
     pub(super) read: u64,
 }
 
 /// A batch, taken apart.
-struct Block {
+struct RowBlock {
     rows: usize,
     ids: StringArray,
     runs: StringArray,
@@ -45,14 +45,14 @@ pub(super) struct Row<'a> {
     pub(super) created_at: Option<i64>,
 }
 
-impl Rows {
+impl CheckedRows {
     /// Opens the file that was found as `object`.
     ///
     /// # Errors
     /// Kind `Integrity` where it is no file of `table`, kind `Held` where it was replaced meanwhile.
     pub(super) fn open(lake: &Lake, table: Table, object: &ObjectMeta, runtime: &Handle) -> Result<Self> {
         let reader = SortedReader::open(lake.store(), table, object, runtime)?;
-        let mut rows = Rows { table, key: object.location.clone(), reader, block: None, row: 0, read: 0 };
+        let mut rows = CheckedRows { table, key: object.location.clone(), reader, block: None, row: 0, read: 0 };
         rows.fill()?;
         Ok(rows)
     }
@@ -80,7 +80,7 @@ impl Rows {
 
     /// The row at hand; `None` at the end.
     pub(super) fn head(&self) -> Option<Row<'_>> {
-        let Block { ids, runs, seqs, numbers, created_at, .. } = self.block.as_ref()?;
+        let RowBlock { ids, runs, seqs, numbers, created_at, .. } = self.block.as_ref()?;
         let row = self.row;
         let time = created_at.as_ref().filter(|times| times.is_valid(row)).map(|times| times.value(row));
         Some(Row {
@@ -108,17 +108,17 @@ impl Rows {
                 self.block = None;
                 return Ok(());
             };
-            self.block = Some(Block::of(self.table, &batch)?);
+            self.block = Some(RowBlock::of(self.table, &batch)?);
         }
         Ok(())
     }
 }
 
-impl Block {
+impl RowBlock {
     fn of(table: Table, batch: &RecordBatch) -> Result<Self> {
         let missing = || Error::bug(format!("a file of {} passed without its columns", table.name()));
         let number = table.index_column().unwrap_or(column::MESSAGE_COUNT);
-        Ok(Block {
+        Ok(RowBlock {
             rows: batch.num_rows(),
             ids: texts(batch, column::CONVERSATION_ID).ok_or_else(missing)?.clone(),
             runs: texts(batch, column::RUN_ID).ok_or_else(missing)?.clone(),

@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::clock::Clock;
-use crate::files::{Lifetime, encode};
+use crate::files::{WrittenFor, encode};
 use crate::flatten::{Origin, flatten};
-use crate::lake::{Checkpoint, Extent, Holder, Landed, Ledger, Wanted};
+use crate::lake::{Extent, Holder, Ledger, StagedFlush, State, Wanted};
 use crate::layout::FlushId;
 use crate::model::{PerTable, RunId};
 use crate::store::Store;
@@ -58,12 +58,12 @@ fn date(day: u32) -> CreatedDate {
 
 async fn put(lake: &Lake, day: u32, tables: &OfTables) {
     for table in Table::ALL {
-        put_as(lake, layout::table_object(table, date(day)), table, tables.get(table)).await;
+        put_as(lake, layout::table_file(table, date(day)), table, tables.get(table)).await;
     }
 }
 
 async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: &RecordBatch) {
-    lake.store().put(&key, encode(table, Lifetime::Lasting, std::slice::from_ref(rows), &[]).unwrap()).await.unwrap();
+    lake.store().put(&key, encode(table, WrittenFor::Table, std::slice::from_ref(rows), &[]).unwrap()).await.unwrap();
 }
 
 /// A lake with two sound days.
@@ -98,7 +98,7 @@ async fn a_sound_lake_is_counted() {
 async fn files_that_are_damaged_or_of_another_table() {
     for damage in 0..3 {
         let lake = sound().await;
-        let key = layout::table_object(Table::Messages, date(1));
+        let key = layout::table_file(Table::Messages, date(1));
         let bytes = lake.store().get(&key).await.unwrap().unwrap();
         match damage {
             0 => lake.store().put(&key, bytes.slice(..bytes.len() - 20)).await.unwrap(),
@@ -115,7 +115,7 @@ async fn files_that_are_damaged_or_of_another_table() {
 #[tokio::test]
 async fn what_is_missing_and_what_should_not_be_there() {
     let lake = sound().await;
-    lake.store().delete(vec![layout::table_object(Table::Tags, date(2))]).await.unwrap();
+    lake.store().delete(vec![layout::table_file(Table::Tags, date(2))]).await.unwrap();
     assert_eq!(broken_in(&lake).await, [(Check::AllTables, 1)]);
 
     let lake = sound().await;
@@ -164,14 +164,14 @@ async fn rows_without_their_conversation_or_of_another_copy() {
                 vec![conversation("a", 1), conversation("b", 1), conversation("c", 1), conversation(stray, 1)];
             conversations.sort_by_key(|it| it["conversation_id"].as_str().unwrap().to_owned());
             let with_stray = rows(&conversations);
-            put_as(&lake, layout::table_object(table, date(1)), table, with_stray.get(table)).await;
+            put_as(&lake, layout::table_file(table, date(1)), table, with_stray.get(table)).await;
             let strays = if position == 0 { 2 } else { 1 };
             let found = broken_in(&lake).await;
             // The places in the run have changed for those after the stray.
             assert!(matches!(found[..], [(Check::Owned, count)] if count >= strays), "{stray} {found:?}");
         }
         let of_another_run = rows_of(&run(2), 0, &[conversation("a", 1), conversation("b", 1), conversation("c", 1)]);
-        put_as(&lake, layout::table_object(table, date(1)), table, of_another_run.get(table)).await;
+        put_as(&lake, layout::table_file(table, date(1)), table, of_another_run.get(table)).await;
         let expected = if position == 0 { 6 } else { 3 };
         assert_eq!(broken_in(&lake).await, [(Check::Owned, expected)]);
     }
@@ -180,13 +180,13 @@ async fn rows_without_their_conversation_or_of_another_copy() {
 #[tokio::test]
 async fn rows_that_are_missing_at_the_front_and_at_the_end() {
     let messages = rows(&[conversation("d", 2)]).get(Table::Messages).clone();
-    let key = layout::table_object(Table::Messages, date(2));
+    let key = layout::table_file(Table::Messages, date(2));
     let lake = sound().await;
     put_as(&lake, key.clone(), Table::Messages, &messages.slice(1, 1)).await;
     assert_eq!(broken_in(&lake).await, [(Check::Indexes, 1), (Check::MessageCount, 1)]);
     put_as(&lake, key.clone(), Table::Messages, &messages.slice(0, 1)).await;
     assert_eq!(broken_in(&lake).await, [(Check::MessageCount, 1)]);
-    put_as(&lake, layout::table_object(Table::Tags, date(2)), Table::Tags, &rows(&[]).get(Table::Tags).clone()).await;
+    put_as(&lake, layout::table_file(Table::Tags, date(2)), Table::Tags, &rows(&[]).get(Table::Tags).clone()).await;
     assert_eq!(broken_in(&lake).await, [(Check::MessageCount, 1)], "how many tags there were nobody says");
 }
 
@@ -197,14 +197,14 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
     let landed = rows(&[conversation("a", 1)]);
     let mut extent = Extent::default();
     for table in Table::ALL {
-        let body = encode(table, Lifetime::Passing, std::slice::from_ref(landed.get(table)), &[]).unwrap();
+        let body = encode(table, WrittenFor::Staging, std::slice::from_ref(landed.get(table)), &[]).unwrap();
         *extent.rows.get_mut(table) = landed.get(table).num_rows() as u64;
         *extent.bytes.get_mut(table) = body.len() as u64;
-        lake.store().put(&layout::landing_object(table, date(1), &flush), body).await.unwrap();
+        lake.store().put(&layout::staged_file(table, date(1), &flush), body).await.unwrap();
     }
     let commit = async |extent: Extent| {
-        let landed = Landed { flush: flush.clone(), dates: [(date(1), extent)].into(), overlap: None };
-        let state = Checkpoint { landed: vec![landed], ..Checkpoint::default() };
+        let landed = StagedFlush { flush: flush.clone(), dates: [(date(1), extent)].into(), overlap: None };
+        let state = State { landed: vec![landed], ..State::default() };
         Ledger::load(lake.store()).await.unwrap().commit(state, &run(7), DateTime::UNIX_EPOCH).await.unwrap();
     };
     let found = verify(&lake, Clock::system()).await.unwrap();
@@ -217,15 +217,15 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
     *wrong.rows.get_mut(Table::Messages) += 1;
     *wrong.bytes.get_mut(Table::Tags) += 1;
     commit(wrong).await;
-    lake.store().delete(vec![layout::landing_object(Table::AuditLogs, date(1), &flush)]).await.unwrap();
+    lake.store().delete(vec![layout::staged_file(Table::AuditLogs, date(1), &flush)]).await.unwrap();
     let strange = rows(&[conversation("a", 2)]);
     let body =
-        encode(Table::Conversations, Lifetime::Passing, std::slice::from_ref(strange.get(Table::Conversations)), &[])
+        encode(Table::Conversations, WrittenFor::Staging, std::slice::from_ref(strange.get(Table::Conversations)), &[])
             .unwrap();
     *wrong.bytes.get_mut(Table::Conversations) = body.len() as u64;
-    lake.store().put(&layout::landing_object(Table::Conversations, date(1), &flush), body).await.unwrap();
+    lake.store().put(&layout::staged_file(Table::Conversations, date(1), &flush), body).await.unwrap();
     commit(wrong).await;
-    assert_eq!(broken_in(&lake).await, [(Check::Landed, 4)]);
+    assert_eq!(broken_in(&lake).await, [(Check::StagedFlush, 4)]);
     let found = repaired(&lake).await;
     assert_eq!((broken(&found), found.given_up_landings, found.landed_files), (vec![], 1, 0));
 }
@@ -271,11 +271,11 @@ async fn of_a_conversation_under_several_dates_the_newest_copy_stays() {
     let found = repaired(&lake).await;
     assert_eq!((broken(&found), found.removed_copies), (vec![], 7));
     let left = async |day| {
-        let key = layout::table_object(Table::Conversations, date(day));
+        let key = layout::table_file(Table::Conversations, date(day));
         let object = lake.store().head(&key).await.unwrap().unwrap();
         let (lake, runtime) = (lake.clone(), Handle::current());
         let read = tokio::task::spawn_blocking(move || {
-            let mut file = rows::Rows::open(&lake, Table::Conversations, &object, &runtime).unwrap();
+            let mut file = rows::CheckedRows::open(&lake, Table::Conversations, &object, &runtime).unwrap();
             let mut ids = Vec::new();
             while let Some(row) = file.head() {
                 ids.push(row.id.to_owned());
@@ -308,7 +308,7 @@ fn holder(number: u32) -> Holder {
 
 /// What it takes to verify a lake with a damaged date: calls that read, and seconds of waiting.
 async fn costs(lake: &Lake) -> (u64, u64) {
-    let key = layout::table_object(Table::Messages, date(1));
+    let key = layout::table_file(Table::Messages, date(1));
     lake.store().put(&key, b"PAR1".to_vec()).await.unwrap();
     let (before, began) = (lake.calls().get, Clock::system().instant());
     assert_eq!(broken_in(lake).await, [(Check::Readable, 1)]);
@@ -337,7 +337,7 @@ async fn a_damaged_date_is_read_once_where_nothing_changes() {
 #[tokio::test(start_paused = true)]
 async fn a_run_does_not_wait_for_itself() {
     let lake = sound().await;
-    lake.store().delete(vec![layout::table_object(Table::Tags, date(2))]).await.unwrap();
+    lake.store().delete(vec![layout::table_file(Table::Tags, date(2))]).await.unwrap();
     let began = Clock::system().instant();
     assert_eq!(broken(&repaired(&lake).await), [(Check::AllTables, 1)]);
     assert_eq!(Clock::system().instant(), began);
@@ -346,7 +346,7 @@ async fn a_run_does_not_wait_for_itself() {
 #[tokio::test(start_paused = true)]
 async fn what_a_run_replaces_meanwhile_is_read_again() {
     let lake = sound().await;
-    let key = layout::table_object(Table::Messages, date(1));
+    let key = layout::table_file(Table::Messages, date(1));
     let whole = lake.store().get(&key).await.unwrap().unwrap();
     lake.store().put(&key, b"PAR1".to_vec()).await.unwrap();
     let lease = Lease::acquire(lake.store(), holder(4), Clock::system(), &CancellationToken::new()).await.unwrap();

@@ -6,12 +6,12 @@
 //! delta-lake-tables-getting-started (nothing but LOCATION and table_type), data-types (timestamps in milliseconds).
 
 use super::latest::{Date, Dialect, columns, definitions, listed};
-use super::place::{self, Place};
+use super::place::{self, LakeAddress};
 use super::text::{LATEST, UNTRIED, about, comment, quoted};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{CreatedDate, Kind, Table};
+use crate::model::{ColumnKind, CreatedDate, Table};
 
 const DIALECT: Dialect = Dialect {
     schema: "",
@@ -19,8 +19,8 @@ const DIALECT: Dialect = Dialect {
     date: Date::Nullable("(SELECT * FROM newest_copies)"),
 };
 
-pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
-    let lake = place.only(place::Kind::S3, "Athena", "s3")?;
+pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> {
+    let lake = place.only(place::CloudKind::S3, "Athena", "s3")?;
     let mut text = about(place, "Athena");
     text.push_str(&comment(&[
         UNTRIED,
@@ -81,13 +81,13 @@ TBLPROPERTIES (
     )
 }
 
-fn hive_type(kind: Kind) -> &'static str {
+fn hive_type(kind: ColumnKind) -> &'static str {
     match kind {
-        Kind::Text | Kind::Json => "string",
-        Kind::Int => "int",
-        Kind::BigInt => "bigint",
-        Kind::Bool => "boolean",
-        Kind::Time => "timestamp",
+        ColumnKind::Text | ColumnKind::Json => "string",
+        ColumnKind::Int => "int",
+        ColumnKind::BigInt => "bigint",
+        ColumnKind::Bool => "boolean",
+        ColumnKind::Time => "timestamp",
     }
 }
 

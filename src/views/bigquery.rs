@@ -6,12 +6,12 @@
 //! hive-partitioned-queries, create-delta-lake-table, reference/standard-sql/json_functions (JSON_KEYS quotes keys).
 
 use super::latest::{Date, Dialect, definitions, listed};
-use super::place::{self, Place};
+use super::place::{self, LakeAddress};
 use super::text::{LATEST, UNTRIED, about, comment, escaped};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{CreatedDate, Kind, Table};
+use crate::model::{ColumnKind, CreatedDate, Table};
 
 const DIALECT: Dialect = Dialect {
     schema: "decagon.",
@@ -19,8 +19,8 @@ const DIALECT: Dialect = Dialect {
     date: Date::Text,
 };
 
-pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
-    let lake = place.only(place::Kind::Gcs, "BigQuery", "gs")?;
+pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> {
+    let lake = place.only(place::CloudKind::Gcs, "BigQuery", "gs")?;
     let mut text = about(place, "BigQuery");
     text.push_str(&comment(&[
         UNTRIED,
@@ -66,12 +66,12 @@ OPTIONS (
     }
 }
 
-fn type_of(kind: Kind) -> &'static str {
+fn type_of(kind: ColumnKind) -> &'static str {
     match kind {
-        Kind::Text | Kind::Json => "STRING",
-        Kind::Int | Kind::BigInt => "INT64",
-        Kind::Bool => "BOOL",
-        Kind::Time => "TIMESTAMP",
+        ColumnKind::Text | ColumnKind::Json => "STRING",
+        ColumnKind::Int | ColumnKind::BigInt => "INT64",
+        ColumnKind::Bool => "BOOL",
+        ColumnKind::Time => "TIMESTAMP",
     }
 }
 

@@ -7,7 +7,7 @@
 //! tests/e2e/test_readers.py.
 
 use super::latest::{Date, Dialect};
-use super::place::{Kind, Place};
+use super::place::{CloudKind, LakeAddress};
 use super::text::{LATEST, NO_TABLES, PRUNED, about, comment, quoted};
 use crate::lake::Format;
 use crate::layout;
@@ -23,9 +23,9 @@ const DIALECT: Dialect = Dialect {
 /// `created_date` as a date, in a file's path alone.
 const HIVE: &str = "\n  hive_partitioning = true, hive_types = {'created_date': DATE}";
 
-pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> String {
+pub(super) fn statements(place: &LakeAddress, format: Format, has_tables: bool) -> String {
     let lake = match place {
-        Place::Store { kind: Kind::Azure, account: Some(account), bucket, prefix } => {
+        LakeAddress::Store { kind: CloudKind::Azure, account: Some(account), bucket, prefix } => {
             format!("abfss://{account}.dfs.core.windows.net/{bucket}/{prefix}").trim_end_matches('/').to_owned()
         }
         place => place.told(),
@@ -46,21 +46,21 @@ pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> Str
 }
 
 /// What has to be there before.
-fn needs(place: &Place) -> &'static [&'static str] {
+fn needs(place: &LakeAddress) -> &'static [&'static str] {
     const KEEP: &str = "Keep them in a file of their own: decagon-lake views --engine duckdb | duckdb support.duckdb";
     match place {
-        Place::Local(_) => &[KEEP],
-        Place::Store { kind: Kind::S3, .. } => &[
+        LakeAddress::Local(_) => &[KEEP],
+        LakeAddress::Store { kind: CloudKind::S3, .. } => &[
             KEEP,
             "Needs, in every session: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);",
             "for a store of your own add to the secret: ENDPOINT 'host:port', URL_STYLE 'path', USE_SSL true.",
         ],
-        Place::Store { kind: Kind::Gcs, .. } => &[
+        LakeAddress::Store { kind: CloudKind::Gcs, .. } => &[
             KEEP,
             "Needs, in every session: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE gcs, KEY_ID '…', SECRET '…');",
             "with an HMAC key of Google Cloud Storage.",
         ],
-        Place::Store { kind: Kind::Azure, .. } => &[
+        LakeAddress::Store { kind: CloudKind::Azure, .. } => &[
             KEEP,
             "Needs, in every session: INSTALL azure; LOAD azure;",
             "CREATE SECRET (TYPE azure, PROVIDER credential_chain, ACCOUNT_NAME '…');",

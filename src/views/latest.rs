@@ -10,7 +10,7 @@
 //! complete, and none comes twice. Copies are grouped, not joined, to find when they changed: that is safe for dates that
 //! are null, and lets a filter by date through to the files.
 
-use crate::model::{Kind, Table, column};
+use crate::model::{ColumnKind, Table, column};
 
 /// How wide a line of columns gets.
 const WIDTH: usize = 100;
@@ -151,7 +151,7 @@ pub(super) fn listed<S: AsRef<str>>(things: impl IntoIterator<Item = S>) -> Stri
 }
 
 /// A table's columns with their types, as a statement that makes a table has them.
-pub(super) fn definitions(table: Table, quote: &str, type_of: fn(Kind) -> &'static str) -> String {
+pub(super) fn definitions(table: Table, quote: &str, type_of: fn(ColumnKind) -> &'static str) -> String {
     let columns = table.columns().iter();
     let all: Vec<_> = columns.map(|c| format!("  {quote}{}{quote} {}", c.name, type_of(c.kind))).collect();
     all.join(",\n")

@@ -22,7 +22,7 @@ use clap::ValueEnum;
 
 use crate::error::{Error, Result};
 use crate::lake::Format;
-use place::Place;
+use place::LakeAddress;
 
 /// A query engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,7 +48,7 @@ pub fn statements(url: &str, engine: Engine, format: Format, has_tables: bool) -
         return Err(Error::usage(format!("the lake {url} has no tables yet"))
             .with_hint("run `compact` first: a Delta table begins with its first commit"));
     }
-    let place = Place::parse(url)?;
+    let place = LakeAddress::parse(url)?;
     let written = match engine {
         Engine::Duckdb => duckdb::statements(&place, format, has_tables),
         Engine::Spark => spark::statements(&place, format, has_tables)?,

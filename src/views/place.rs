@@ -8,28 +8,28 @@ use crate::error::{Error, Result};
 
 /// Where a lake is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LakeAddress {
     /// A folder of this machine, as an absolute path.
     Local(String),
     /// A bucket, or a container with the account where the address names it; and the prefix in it, which may be empty.
-    Store { kind: Kind, bucket: String, account: Option<String>, prefix: String },
+    Store { kind: CloudKind, bucket: String, account: Option<String>, prefix: String },
 }
 
 /// Whose object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CloudKind {
     S3,
     Gcs,
     Azure,
 }
 
-impl Place {
+impl LakeAddress {
     /// Takes an address apart that [`crate::lake::Lake`] has accepted.
     pub(super) fn parse(address: &str) -> Result<Self> {
         // A one-letter scheme is a drive.
         let url = match Url::parse(address) {
             Ok(url) if url.scheme().len() > 1 => url,
-            _ => return Ok(Place::Local(address.trim_end_matches('/').to_owned())),
+            _ => return Ok(LakeAddress::Local(address.trim_end_matches('/').to_owned())),
         };
         let wrong = || Error::usage(format!("cannot tell the bucket of --lake {address}"));
         let host = url.host_str().unwrap_or_default();
@@ -38,62 +38,62 @@ impl Place {
         // The first part of a path names the bucket, where the host does not.
         let in_path = || path.split_once('/').unwrap_or((path, ""));
         let (kind, bucket, account, prefix) = match url.scheme() {
-            "s3" | "s3a" => (Kind::S3, host, None, path),
-            "gs" => (Kind::Gcs, host, None, path),
+            "s3" | "s3a" => (CloudKind::S3, host, None, path),
+            "gs" => (CloudKind::Gcs, host, None, path),
             "https" if host.ends_with(".amazonaws.com") => match host.split_once(".s3.").or(host.split_once(".s3-")) {
-                Some((bucket, _)) => (Kind::S3, bucket, None, path),
-                None => (Kind::S3, in_path().0, None, in_path().1),
+                Some((bucket, _)) => (CloudKind::S3, bucket, None, path),
+                None => (CloudKind::S3, in_path().0, None, in_path().1),
             },
-            "https" if host.ends_with(".r2.cloudflarestorage.com") => (Kind::S3, in_path().0, None, in_path().1),
-            "https" => (Kind::Azure, in_path().0, host.split('.').next(), in_path().1),
+            "https" if host.ends_with(".r2.cloudflarestorage.com") => (CloudKind::S3, in_path().0, None, in_path().1),
+            "https" => (CloudKind::Azure, in_path().0, host.split('.').next(), in_path().1),
             // abfss://container@account.dfs.core.windows.net/prefix, or the short az://container/prefix.
-            _ if !url.username().is_empty() => (Kind::Azure, url.username(), host.split('.').next(), path),
-            _ => (Kind::Azure, host, None, path),
+            _ if !url.username().is_empty() => (CloudKind::Azure, url.username(), host.split('.').next(), path),
+            _ => (CloudKind::Azure, host, None, path),
         };
         if bucket.is_empty() {
             return Err(wrong());
         }
         let account = account.map(str::to_owned);
-        Ok(Place::Store { kind, bucket: bucket.to_owned(), account, prefix: prefix.to_owned() })
+        Ok(LakeAddress::Store { kind, bucket: bucket.to_owned(), account, prefix: prefix.to_owned() })
     }
 
     /// The lake as `scheme://bucket/prefix`, without a slash at its end; a local path as it is.
     pub(super) fn told(&self) -> String {
         match self {
-            Place::Local(path) => path.clone(),
-            Place::Store { kind: Kind::S3, .. } => self.below("s3"),
-            Place::Store { kind: Kind::Gcs, .. } => self.below("gs"),
-            Place::Store { kind: Kind::Azure, .. } => self.below("az"),
+            LakeAddress::Local(path) => path.clone(),
+            LakeAddress::Store { kind: CloudKind::S3, .. } => self.below("s3"),
+            LakeAddress::Store { kind: CloudKind::Gcs, .. } => self.below("gs"),
+            LakeAddress::Store { kind: CloudKind::Azure, .. } => self.below("az"),
         }
     }
 
     /// The lake's URL with this scheme.
     pub(super) fn below(&self, scheme: &str) -> String {
         match self {
-            Place::Local(path) => path.clone(),
-            Place::Store { bucket, prefix, .. } => {
+            LakeAddress::Local(path) => path.clone(),
+            LakeAddress::Store { bucket, prefix, .. } => {
                 format!("{scheme}://{bucket}/{prefix}").trim_end_matches('/').to_owned()
             }
         }
     }
 
     /// The store it must be in, for an engine that reads no other.
-    pub(super) fn only(&self, needed: Kind, engine: &str, scheme: &str) -> Result<String> {
+    pub(super) fn only(&self, needed: CloudKind, engine: &str, scheme: &str) -> Result<String> {
         match self {
-            Place::Store { kind, .. } if *kind == needed => Ok(self.below(scheme)),
+            LakeAddress::Store { kind, .. } if *kind == needed => Ok(self.below(scheme)),
             _ => Err(cannot_read(engine, self, &format!("{scheme}://"))),
         }
     }
 }
 
 /// That an engine reads no lake there.
-pub(super) fn cannot_read(engine: &str, place: &Place, reads: &str) -> Error {
+pub(super) fn cannot_read(engine: &str, place: &LakeAddress, reads: &str) -> Error {
     Error::usage(format!("{engine} cannot read the lake {}", place.told()))
         .with_hint(format!("it reads lakes at {reads}; `--engine duckdb` and `--engine spark` read any"))
 }
 
 /// That an engine needs the account of an Azure lake, which the address leaves to the environment.
-pub(super) fn needs_account(place: &Place) -> Error {
+pub(super) fn needs_account(place: &LakeAddress) -> Error {
     Error::usage(format!("the lake {} does not name its account", place.told()))
         .with_hint("give --lake abfss://container@account.dfs.core.windows.net/prefix")
 }

@@ -5,23 +5,23 @@
 //! sql-reference/sql/create-stage, sql-reference/sql/create-file-format, sql-reference/sql/create-iceberg-table-delta.
 
 use super::latest::{Date, Dialect, columns, listed};
-use super::place::{self, Place, cannot_read, needs_account};
+use super::place::{self, LakeAddress, cannot_read, needs_account};
 use super::text::{LATEST, UNTRIED, about, comment, escaped};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{CreatedDate, Kind, Table};
+use crate::model::{ColumnKind, CreatedDate, Table};
 
 const DIALECT: Dialect =
     Dialect { schema: "", newest_of: |times| format!("GREATEST_IGNORE_NULLS({})", times.join(", ")), date: Date::Text };
 
-pub(super) fn statements(place: &Place, format: Format) -> Result<String> {
+pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> {
     let lake = match place {
-        Place::Local(_) => return Err(cannot_read("Snowflake", place, "s3://, gs:// or Azure")),
-        Place::Store { kind: place::Kind::S3, .. } => place.below("s3"),
-        Place::Store { kind: place::Kind::Gcs, .. } => place.below("gcs"),
-        Place::Store { kind: place::Kind::Azure, account: None, .. } => return Err(needs_account(place)),
-        Place::Store { kind: place::Kind::Azure, account: Some(account), bucket, prefix } => {
+        LakeAddress::Local(_) => return Err(cannot_read("Snowflake", place, "s3://, gs:// or Azure")),
+        LakeAddress::Store { kind: place::CloudKind::S3, .. } => place.below("s3"),
+        LakeAddress::Store { kind: place::CloudKind::Gcs, .. } => place.below("gcs"),
+        LakeAddress::Store { kind: place::CloudKind::Azure, account: None, .. } => return Err(needs_account(place)),
+        LakeAddress::Store { kind: place::CloudKind::Azure, account: Some(account), bucket, prefix } => {
             format!("azure://{account}.blob.core.windows.net/{bucket}/{prefix}").trim_end_matches('/').to_owned()
         }
     };
@@ -61,13 +61,13 @@ fn read(table: Table, folder: &str) -> String {
     )
 }
 
-fn type_of(kind: Kind) -> &'static str {
+fn type_of(kind: ColumnKind) -> &'static str {
     match kind {
-        Kind::Text | Kind::Json => "VARCHAR",
-        Kind::Int => "INT",
-        Kind::BigInt => "BIGINT",
-        Kind::Bool => "BOOLEAN",
-        Kind::Time => "TIMESTAMP_NTZ",
+        ColumnKind::Text | ColumnKind::Json => "VARCHAR",
+        ColumnKind::Int => "INT",
+        ColumnKind::BigInt => "BIGINT",
+        ColumnKind::Bool => "BOOLEAN",
+        ColumnKind::Time => "TIMESTAMP_NTZ",
     }
 }
 

@@ -9,7 +9,7 @@
 //! run in tests/e2e/test_readers.py.
 
 use super::latest::{Date, Dialect, listed};
-use super::place::{Kind, Place, needs_account};
+use super::place::{CloudKind, LakeAddress, needs_account};
 use super::text::{LATEST, NO_TABLES, PRUNED, about, comment};
 use crate::error::Result;
 use crate::lake::Format;
@@ -19,13 +19,13 @@ use crate::model::{CreatedDate, Table};
 const DIALECT: Dialect =
     Dialect { schema: "", newest_of: |times| format!("greatest({})", times.join(", ")), date: Date::Text };
 
-pub(super) fn statements(place: &Place, format: Format, has_tables: bool) -> Result<String> {
+pub(super) fn statements(place: &LakeAddress, format: Format, has_tables: bool) -> Result<String> {
     let lake = match place {
-        Place::Local(path) => path.clone(),
-        Place::Store { kind: Kind::S3, .. } => place.below("s3a"),
-        Place::Store { kind: Kind::Gcs, .. } => place.below("gs"),
-        Place::Store { kind: Kind::Azure, account: None, .. } => return Err(needs_account(place)),
-        Place::Store { kind: Kind::Azure, account: Some(account), bucket, prefix } => {
+        LakeAddress::Local(path) => path.clone(),
+        LakeAddress::Store { kind: CloudKind::S3, .. } => place.below("s3a"),
+        LakeAddress::Store { kind: CloudKind::Gcs, .. } => place.below("gs"),
+        LakeAddress::Store { kind: CloudKind::Azure, account: None, .. } => return Err(needs_account(place)),
+        LakeAddress::Store { kind: CloudKind::Azure, account: Some(account), bucket, prefix } => {
             format!("abfss://{bucket}@{account}.dfs.core.windows.net/{prefix}").trim_end_matches('/').to_owned()
         }
     };

@@ -1,6 +1,6 @@
 //! What the statements of all engines have in common: quoting, comments, and what they say of the views.
 
-use super::place::Place;
+use super::place::LakeAddress;
 
 /// A piece of text as SQL has it in all dialects but those that know backslashes.
 pub(super) fn quoted(text: &str) -> String {
@@ -18,7 +18,7 @@ pub(super) fn comment(lines: &[&str]) -> String {
 }
 
 /// What every engine's statements begin with.
-pub(super) fn about(place: &Place, engine: &str) -> String {
+pub(super) fn about(place: &LakeAddress, engine: &str) -> String {
     // The address is the user's own text, which must not end the comment.
     let url = place.told().replace(['\n', '\r'], " ");
     format!("-- The tables of the lake {url} in {engine}, by `decagon-lake views`.\n")

@@ -13,20 +13,20 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use decagon_lake::flatten::{Batch, Origin, flatten};
-use decagon_lake::model::{Kind, RunId, Source, Table, parse_api_time};
+use decagon_lake::model::{ColumnKind, ColumnSource, RunId, Table, parse_api_time};
 
-fn cell(batch: &RecordBatch, column: usize, kind: Kind, row: usize) -> Value {
+fn cell(batch: &RecordBatch, column: usize, kind: ColumnKind, row: usize) -> Value {
     let array = batch.column(column);
     if array.is_null(row) {
         return Value::Null;
     }
     match kind {
-        Kind::Text => array.as_string::<i32>().value(row).into(),
-        Kind::Json => serde_json::from_str(array.as_string::<i32>().value(row)).unwrap(),
-        Kind::Int => array.as_primitive::<Int32Type>().value(row).into(),
-        Kind::Bool => array.as_boolean().value(row).into(),
-        Kind::Time => json!({ "micros": array.as_primitive::<TimestampMicrosecondType>().value(row) }),
-        Kind::BigInt => Value::Null,
+        ColumnKind::Text => array.as_string::<i32>().value(row).into(),
+        ColumnKind::Json => serde_json::from_str(array.as_string::<i32>().value(row)).unwrap(),
+        ColumnKind::Int => array.as_primitive::<Int32Type>().value(row).into(),
+        ColumnKind::Bool => array.as_boolean().value(row).into(),
+        ColumnKind::Time => json!({ "micros": array.as_primitive::<TimestampMicrosecondType>().value(row) }),
+        ColumnKind::BigInt => Value::Null,
     }
 }
 
@@ -36,9 +36,9 @@ fn object(table: Table, batch: &RecordBatch, row: usize) -> (String, Value) {
     for (position, column) in table.columns().iter().enumerate() {
         let value = cell(batch, position, column.kind, row);
         match column.source {
-            Source::ConversationId => id = value.as_str().unwrap().to_owned(),
-            Source::Extra => extra = value,
-            Source::Field(name) if !value.is_null() => drop(fields.insert(name.to_owned(), value)),
+            ColumnSource::ConversationId => id = value.as_str().unwrap().to_owned(),
+            ColumnSource::Extra => extra = value,
+            ColumnSource::Field(name) if !value.is_null() => drop(fields.insert(name.to_owned(), value)),
             _ => {}
         }
     }
@@ -80,15 +80,15 @@ pub(crate) fn normal(table: Table, value: &Value) -> Value {
     let Value::Object(fields) = value else { return value.clone() };
     let mut fields = fields.clone();
     for column in table.columns() {
-        let Source::Field(name) = column.source else { continue };
+        let ColumnSource::Field(name) = column.source else { continue };
         match (column.kind, fields.get(name)) {
             (_, Some(Value::Null)) => drop(fields.remove(name)),
-            (Kind::Time, Some(Value::String(text))) => {
+            (ColumnKind::Time, Some(Value::String(text))) => {
                 if let Some(time) = parse_api_time(text).filter(|time| time.exact) {
                     fields.insert(name.to_owned(), json!({ "micros": time.micros }));
                 }
             }
-            (Kind::Int, Some(Value::Number(number))) => {
+            (ColumnKind::Int, Some(Value::Number(number))) => {
                 let whole = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() <= f64::from(i32::MAX));
                 if let Some(whole) = whole {
                     fields.insert(name.to_owned(), format!("{whole}").parse::<i64>().unwrap().into());

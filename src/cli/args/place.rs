@@ -10,14 +10,14 @@ use crate::stray;
 
 /// Parses a path or an address with another parser, if nothing is in it that is not meant to be.
 #[derive(Clone)]
-pub(in crate::cli) struct Place<P>(P);
+pub(in crate::cli) struct PlaceParser<P>(P);
 
 /// Looks at a value first, and leaves the rest to `parser`.
-pub(in crate::cli) fn place<P: TypedValueParser>(parser: P) -> Place<P> {
-    Place(parser)
+pub(in crate::cli) fn place<P: TypedValueParser>(parser: P) -> PlaceParser<P> {
+    PlaceParser(parser)
 }
 
-impl<P: TypedValueParser> TypedValueParser for Place<P> {
+impl<P: TypedValueParser> TypedValueParser for PlaceParser<P> {
     type Value = P::Value;
 
     fn parse_ref(&self, command: &Command, flag: Option<&Arg>, value: &OsStr) -> Result<P::Value, Error> {

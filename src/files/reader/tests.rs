@@ -6,12 +6,12 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::files::samples::rows;
-use crate::files::{Lifetime, SortedReader, encode};
+use crate::files::{SortedReader, WrittenFor, encode};
 
 const TABLE: Table = Table::Messages;
 
 async fn put(store: &Store, key: &Path, conversations: u32) -> ObjectMeta {
-    store.put(key, encode(TABLE, Lifetime::Passing, &[rows(TABLE, 0..conversations)], &[]).unwrap()).await.unwrap();
+    store.put(key, encode(TABLE, WrittenFor::Staging, &[rows(TABLE, 0..conversations)], &[]).unwrap()).await.unwrap();
     store.head(key).await.unwrap().unwrap()
 }
 
@@ -52,7 +52,7 @@ async fn a_file_that_is_replaced_while_it_is_read_is_not_called_damaged() {
     let (own, runtime) = (store.clone(), Handle::current());
     let task = tokio::task::spawn_blocking(move || {
         assert_eq!(read(&own, &seen, &runtime, || ()).unwrap(), 80_000);
-        let other = encode(TABLE, Lifetime::Lasting, &[rows(TABLE, 0..41_000)], &[]).unwrap();
+        let other = encode(TABLE, WrittenFor::Table, &[rows(TABLE, 0..41_000)], &[]).unwrap();
         read(&own, &seen, &runtime, || runtime.block_on(own.put(&key, other)).unwrap()).unwrap_err()
     });
     let error = task.await.unwrap();
@@ -62,7 +62,7 @@ async fn a_file_that_is_replaced_while_it_is_read_is_not_called_damaged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_very_file_that_was_seen_is_damaged_if_it_cannot_be_read() {
     let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
-    let whole = encode(TABLE, Lifetime::Lasting, &[rows(TABLE, 0..900)], &[]).unwrap();
+    let whole = encode(TABLE, WrittenFor::Table, &[rows(TABLE, 0..900)], &[]).unwrap();
     let mut torn = whole.clone();
     torn.truncate(whole.len() - 9);
     let mut flipped = whole;

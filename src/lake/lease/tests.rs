@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::record::EXPIRY;
 use super::*;
 use crate::error::Kind;
-use crate::lake::{Checkpoint, Ledger, Purpose, Walk, sweep};
+use crate::lake::{Ledger, Purpose, State, Walk, sweep};
 use crate::model::{CreatedDate, Request, Table, Window};
 use crate::store::StoreOptions;
 use crate::store::Upload;
@@ -51,11 +51,11 @@ fn pause(lease: &Lease) {
     lease.renewing.cancel();
 }
 
-fn state(newest_secs: i64) -> Checkpoint {
+fn state(newest_secs: i64) -> State {
     let request = Request { window: Window::EVERYTHING, page_size: None, user_filters: None };
     let newest_change = DateTime::from_timestamp(newest_secs, 0);
     let walk = Walk { newest_change, ..Walk::new(request, DateTime::UNIX_EPOCH) };
-    let mut state = Checkpoint::default();
+    let mut state = State::default();
     state.record(Purpose::Incremental, &walk, false);
     state
 }
@@ -66,7 +66,7 @@ async fn swept(store: &Store, known: &HashSet<Path>, lease: &Lease) -> Result<us
 
 fn landed(run: &RunId) -> Path {
     let date = "2024-01-01".parse().unwrap();
-    layout::landing_object(Table::Tags, date, &layout::FlushId { run: run.clone(), number: 0 })
+    layout::staged_file(Table::Tags, date, &layout::FlushId { run: run.clone(), number: 0 })
 }
 
 fn kind<T: std::fmt::Debug>(result: Result<T>) -> Kind {
@@ -138,7 +138,7 @@ async fn who_was_taken_over_while_it_slept_changes_nothing_any_more() {
     let first = acquire(&store, 1).await.unwrap();
     let mut stale = Ledger::load(&store).await.unwrap();
     stale.commit(state(1), &run(1), DateTime::UNIX_EPOCH).await.unwrap();
-    let key = layout::table_object(Table::Messages, CreatedDate::UNKNOWN);
+    let key = layout::table_file(Table::Messages, CreatedDate::UNKNOWN);
     store.put(&key, b"as it was".to_vec()).await.unwrap();
     let found = store.head(&key).await.unwrap();
     pause(&first);
@@ -361,7 +361,7 @@ async fn who_was_taken_over_in_a_shared_folder_changes_nothing_any_more() {
     let first = acquire(&store, 1).await.unwrap();
     pause(&first);
     let second = acquire(&shared(&folder), 2).await.unwrap();
-    let key = layout::table_object(Table::Messages, CreatedDate::UNKNOWN);
+    let key = layout::table_file(Table::Messages, CreatedDate::UNKNOWN);
     store.put(&key, b"newer".to_vec()).await.unwrap();
     assert_eq!(kind(first.prove().await), Kind::Held);
     let (runtime, of_first, written) = (Handle::current(), store.clone(), key.clone());

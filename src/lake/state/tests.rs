@@ -13,7 +13,7 @@ fn walk(newest: Option<i64>, started: i64) -> Walk {
 
 #[test]
 fn the_watermark_is_the_newest_change_but_not_after_the_start_and_never_goes_back() {
-    let mut state = Checkpoint::default();
+    let mut state = State::default();
     state.record(Purpose::Incremental, &walk(Some(50), 100), false);
     assert_eq!(state.watermark(), None, "an unfinished walk moves nothing");
     state.record(Purpose::Incremental, &walk(Some(50), 100), true);
@@ -28,7 +28,7 @@ fn the_watermark_is_the_newest_change_but_not_after_the_start_and_never_goes_bac
 
 #[test]
 fn where_nothing_says_when_it_changed_the_start_less_the_overlap_is_the_watermark() {
-    let mut state = Checkpoint::default();
+    let mut state = State::default();
     let unread = |conversations, started| Walk { conversations, overlap_secs: 600, ..walk(None, started) };
     state.record(Purpose::Incremental, &unread(0, 10_000), true);
     assert_eq!(state.watermark(), None, "nothing was seen");
@@ -40,12 +40,12 @@ fn where_nothing_says_when_it_changed_the_start_less_the_overlap_is_the_watermar
 
 #[test]
 fn a_backfill_leaves_the_incremental_state_alone() {
-    let mut state = Checkpoint::default();
+    let mut state = State::default();
     let mut backfill = walk(Some(50), 100);
     backfill.request.window.to = Some(at(60));
     state.record(Purpose::Backfill, &backfill, false);
     assert_eq!(state.backfill(&backfill.request.window), Some(&backfill));
     assert_eq!(state.backfill(&Window::EVERYTHING), None);
     state.record(Purpose::Backfill, &backfill, true);
-    assert_eq!(state, Checkpoint::default());
+    assert_eq!(state, State::default());
 }

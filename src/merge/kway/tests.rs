@@ -69,14 +69,14 @@ fn input(run: usize, copies: &[Stated], size: usize) -> Pieces {
 }
 
 /// What came out: for each id its run and seq, and for each child table the (run, seq, index) of its rows.
-type Seen = BTreeMap<String, (String, i64, PerTable<Vec<(String, i64, i32)>>)>;
+type Merges = BTreeMap<String, (String, i64, PerTable<Vec<(String, i64, i32)>>)>;
 
-fn run(inputs: Vec<Pieces>) -> (Seen, Merged) {
-    let mut seen = Seen::new();
+fn run(inputs: Vec<Pieces>) -> (Merges, Merged) {
+    let mut seen = Merges::new();
     let mut children = Vec::new();
     let mut last_id = String::new();
     let merged = merge(inputs, |table, batch| {
-        let block = Block::new(table, batch).unwrap();
+        let block = InputBlock::new(table, batch).unwrap();
         for row in 0..block.ids.len() {
             let (id, key) =
                 (block.ids.value(row).to_owned(), (block.runs.value(row).to_owned(), block.seqs.value(row)));
@@ -100,7 +100,7 @@ fn run(inputs: Vec<Pieces>) -> (Seen, Merged) {
 
 /// The same by looking at all copies of an id: none before the last one that is ahead counts, of the rest the last of those
 /// that changed last.
-fn expected(inputs: &[Vec<Stated>]) -> Seen {
+fn expected(inputs: &[Vec<Stated>]) -> Merges {
     type Order = (Option<u8>, usize, usize);
     let mut all: BTreeMap<u8, Vec<(Order, Stated)>> = BTreeMap::new();
     for (run, copies) in inputs.iter().enumerate() {

@@ -18,10 +18,10 @@ use delta_kernel_default_engine::parquet::DataFileMetadata;
 use object_store::path::Path;
 use url::Url;
 
-use super::log::{DeltaTable, Seen};
+use super::log::{DeltaTable, LogState};
 use crate::error::{Error, Result};
 use crate::files::CREATED_BY;
-use crate::lake::{Publication, Replacement};
+use crate::lake::{Replacement, WriteIntent};
 use crate::layout;
 use crate::model::CreatedDate;
 
@@ -31,7 +31,7 @@ pub enum Change {
     /// The tables have it now.
     Made,
     /// Another program has changed what it was made of: where.
-    Outrun(String),
+    Conflict(String),
 }
 
 /// How often a commit is tried that others come before.
@@ -44,9 +44,9 @@ pub(in crate::tables) enum Standing {
     /// It has taken it up, or a later one.
     Has,
     /// Another program has changed what it was made of: where.
-    Outrun(String),
+    Conflict(String),
     /// It can take it up, as it was seen; where there is no table yet, once there is one.
-    Ready(Option<Seen>),
+    Ready(Option<LogState>),
 }
 
 impl DeltaTable {
@@ -54,23 +54,23 @@ impl DeltaTable {
     ///
     /// # Errors
     /// Where the store fails, or another program has changed the table beyond use.
-    pub(in crate::tables) fn standing(&self, publication: &Publication) -> Result<Standing> {
+    pub(in crate::tables) fn standing(&self, publication: &WriteIntent) -> Result<Standing> {
         let Some(seen) = self.see_again()? else { return Ok(Standing::Ready(None)) };
         if self.has(&seen, publication)? {
             return Ok(Standing::Has);
         }
-        Ok(self.outrun(&seen, publication).map_or(Standing::Ready(Some(seen)), Standing::Outrun))
+        Ok(self.conflict(&seen, publication).map_or(Standing::Ready(Some(seen)), Standing::Conflict))
     }
 
     /// Commits a publication, unless that has been done. The table stood to it as `standing` says.
     ///
     /// # Errors
     /// As [`DeltaTable::standing`]; it may have been committed all the same.
-    pub(in crate::tables) fn publish(&self, publication: &Publication, mut standing: Standing) -> Result<Change> {
+    pub(in crate::tables) fn publish(&self, publication: &WriteIntent, mut standing: Standing) -> Result<Change> {
         for _ in 0..TRIES {
             match standing {
                 Standing::Has => return Ok(Change::Made),
-                Standing::Outrun(place) => return Ok(Change::Outrun(place)),
+                Standing::Conflict(place) => return Ok(Change::Conflict(place)),
                 Standing::Ready(None) => self.create(publication.written_at()?)?,
                 Standing::Ready(Some(seen)) => {
                     if self.commit(&seen, publication)? {
@@ -86,7 +86,7 @@ impl DeltaTable {
 
     /// Commits a publication to the table as it was seen. Returns false where somebody came first: what it was has to be
     /// looked at before it is tried again.
-    fn commit(&self, seen: &Seen, publication: &Publication) -> Result<bool> {
+    fn commit(&self, seen: &LogState, publication: &WriteIntent) -> Result<bool> {
         let failed = |error| self.failed("commit to", error);
         match self.transaction(seen, publication).and_then(|it| it.commit(&self.engine)).map_err(failed)? {
             CommitResult::Committed(committed) => {
@@ -106,12 +106,12 @@ impl DeltaTable {
     }
 
     /// Whether the table has taken up a publication, or a later one.
-    fn has(&self, seen: &Seen, publication: &Publication) -> Result<bool> {
+    fn has(&self, seen: &LogState, publication: &WriteIntent) -> Result<bool> {
         Ok(self.taken_up_by(&seen.snapshot)?.is_some_and(|newest| newest >= publication.number))
     }
 
     /// Where the table has not what a publication was made of.
-    fn outrun(&self, seen: &Seen, publication: &Publication) -> Option<String> {
+    fn conflict(&self, seen: &LogState, publication: &WriteIntent) -> Option<String> {
         let differs = |(date, replacement): &(&CreatedDate, &Replacement)| {
             let has: Vec<_> = seen.files.get(date).into_iter().flatten().map(|file| file.location.as_ref()).collect();
             let had: Vec<_> = replacement.replaces.get(self.table).iter().map(String::as_str).collect();
@@ -121,7 +121,7 @@ impl DeltaTable {
         Some(format!("{} at {date}", self.table.name()))
     }
 
-    fn transaction(&self, seen: &Seen, publication: &Publication) -> delta_kernel::KernelResult<Transaction> {
+    fn transaction(&self, seen: &LogState, publication: &WriteIntent) -> delta_kernel::KernelResult<Transaction> {
         let number = i64::try_from(publication.number).map_err(KernelError::generic_err)?;
         let mut transaction = Arc::clone(&seen.snapshot)
             .update_table(UpdateTableOperation::Merge, CREATED_BY, true)
@@ -139,7 +139,7 @@ impl DeltaTable {
     }
 
     fn added(&self, date: CreatedDate, replacement: &Replacement) -> delta_kernel::KernelResult<DataFileMetadata> {
-        let key = layout::delta_object(self.table, date, &replacement.file);
+        let key = layout::delta_file(self.table, date, &replacement.file);
         let inside = key.prefix_match(&layout::table_folder(self.table)).into_iter().flatten().collect::<Path>();
         let location =
             Url::parse(&self.url).and_then(|url| url.join(inside.as_ref())).map_err(KernelError::generic_err)?;
@@ -159,7 +159,7 @@ impl DeltaTable {
     fn remove(
         &self,
         transaction: &mut Transaction,
-        seen: &Seen,
+        seen: &LogState,
         keys: &BTreeSet<&str>,
     ) -> delta_kernel::KernelResult<()> {
         if keys.is_empty() {

@@ -42,12 +42,12 @@ pub(in crate::tables) struct DeltaTable {
     pub(super) url: String,
     pub(super) runtime: Handle,
     pub(super) engine: DefaultEngine<TokioMultiThreadExecutor>,
-    pub(super) seen: Mutex<Option<Seen>>,
+    pub(super) seen: Mutex<Option<LogState>>,
 }
 
 /// What was last seen of a table.
 #[derive(Clone)]
-pub(in crate::tables) struct Seen {
+pub(in crate::tables) struct LogState {
     pub(super) snapshot: SnapshotRef,
     pub(super) files: Arc<BTreeMap<CreatedDate, Vec<ObjectMeta>>>,
 }
@@ -99,12 +99,12 @@ impl DeltaTable {
         *self.cached() = None;
     }
 
-    pub(super) fn cached(&self) -> MutexGuard<'_, Option<Seen>> {
+    pub(super) fn cached(&self) -> MutexGuard<'_, Option<LogState>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the table is, as it was seen first; `None` where there is none.
-    pub(super) fn seen(&self) -> Result<Option<Seen>> {
+    pub(super) fn seen(&self) -> Result<Option<LogState>> {
         let mut cached = self.cached();
         if cached.is_none() {
             *cached = self.read(None)?;
@@ -113,7 +113,7 @@ impl DeltaTable {
     }
 
     /// What the table is by now.
-    pub(super) fn see_again(&self) -> Result<Option<Seen>> {
+    pub(super) fn see_again(&self) -> Result<Option<LogState>> {
         let mut cached = self.cached();
         *cached = self.read(cached.take())?;
         Ok(cached.clone())
@@ -151,14 +151,14 @@ impl DeltaTable {
     }
 
     /// Reads what the log says by now, where `before` is what it said.
-    pub(super) fn read(&self, before: Option<Seen>) -> Result<Option<Seen>> {
+    pub(super) fn read(&self, before: Option<LogState>) -> Result<Option<LogState>> {
         let Some(snapshot) = self.snapshot(before.as_ref().map(|seen| &seen.snapshot))? else { return Ok(None) };
         if let Some(before) = before.filter(|before| before.snapshot.version() == snapshot.version()) {
             return Ok(Some(before));
         }
         self.check_columns(&snapshot)?;
         let files = Arc::new(self.files(&snapshot)?);
-        Ok(Some(Seen { snapshot, files }))
+        Ok(Some(LogState { snapshot, files }))
     }
 
     /// The files of a snapshot, by date.

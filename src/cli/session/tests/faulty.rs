@@ -60,11 +60,11 @@ struct Plan {
     /// Whether the process has ended: nothing that it does reaches the store any more.
     ended: AtomicBool,
     asleep: watch::Sender<bool>,
-    late: Mutex<Option<Late>>,
+    late: Mutex<Option<LateCalls>>,
 }
 
 /// A put that is still on its way.
-type Late = (Path, PutPayload, PutOptions);
+type LateCalls = (Path, PutPayload, PutOptions);
 
 impl Faulty {
     pub(super) fn new(inner: Arc<InMemory>, at: usize, fate: Fate) -> Self {

@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::files::{Lifetime, encode};
+use crate::files::{WrittenFor, encode};
 use crate::flatten::{Origin, flatten};
-use crate::lake::{Extent, Landed, Wanted};
+use crate::lake::{Extent, StagedFlush, Wanted};
 use crate::layout::FlushId;
 use crate::model::{CreatedDate, PerTable};
 use crate::verify::Check;
@@ -33,7 +33,7 @@ fn conversation(id: &str, day: usize, changed: &str) -> Value {
 }
 
 /// The Parquet files of some conversations, and what they hold.
-fn files(conversations: &[Value], lifetime: Lifetime) -> (PerTable<Vec<u8>>, Extent) {
+fn files(conversations: &[Value], lifetime: WrittenFor) -> (PerTable<Vec<u8>>, Extent) {
     let texts: Vec<_> = conversations.iter().map(ToString::to_string).collect();
     let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
     let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
@@ -59,19 +59,19 @@ async fn with_a_double() -> Arc<InMemory> {
     let second = [conversation("moved", 1, "2024-01-04T00:00:00Z")];
     let changed = [conversation("c10", 0, "2024-01-05T00:00:00Z")];
     for (number, conversations) in [(0, first.as_slice()), (1, second.as_slice())] {
-        let (files, _) = files(conversations, Lifetime::Lasting);
+        let (files, _) = files(conversations, WrittenFor::Table);
         for table in Table::ALL {
-            lake.store().put(&layout::table_object(table, day(number)), files.get(table).clone()).await.unwrap();
+            lake.store().put(&layout::table_file(table, day(number)), files.get(table).clone()).await.unwrap();
         }
     }
     let flush = FlushId { run: RunId::new(DateTime::UNIX_EPOCH, 1), number: 0 };
-    let (files, extent) = files(&changed, Lifetime::Passing);
+    let (files, extent) = files(&changed, WrittenFor::Staging);
     for table in Table::ALL {
-        lake.store().put(&layout::landing_object(table, day(0), &flush), files.get(table).clone()).await.unwrap();
+        lake.store().put(&layout::staged_file(table, day(0), &flush), files.get(table).clone()).await.unwrap();
     }
     let mut ledger = Ledger::load(lake.store()).await.unwrap();
-    let landed = vec![Landed { flush, dates: [(day(0), extent)].into(), overlap: None }];
-    let state = Checkpoint { landed, ..Checkpoint::default() };
+    let landed = vec![StagedFlush { flush, dates: [(day(0), extent)].into(), overlap: None }];
+    let state = State { landed, ..State::default() };
     ledger.commit(state, &RunId::new(DateTime::UNIX_EPOCH, 1), DateTime::UNIX_EPOCH).await.unwrap();
     store
 }

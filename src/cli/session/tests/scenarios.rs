@@ -6,16 +6,16 @@ use crate::cli::args::{BackfillArgs, ExportArgs};
 use crate::cli::demo::sync_args;
 
 /// A lake in memory, and the API.
-struct Place {
+struct Scene {
     api: Api,
     store: Arc<InMemory>,
 }
 
-impl Place {
+impl Scene {
     fn new() -> Self {
         let api = Api::start();
         api.time.set(Duration::ZERO);
-        Place { api, store: Arc::new(InMemory::new()) }
+        Scene { api, store: Arc::new(InMemory::new()) }
     }
 
     fn args(&self) -> ExportArgs {
@@ -60,7 +60,7 @@ impl Place {
 
 #[tokio::test]
 async fn fresh_sync_and_increments() {
-    let place = Place::new();
+    let place = Scene::new();
     for (later, passed) in [(0, Duration::ZERO), (1, LATER), (1, LATER)] {
         place.api.time.set(passed);
         place.sync().await.unwrap();
@@ -70,7 +70,7 @@ async fn fresh_sync_and_increments() {
 
 #[tokio::test]
 async fn backfill_then_sync() {
-    let place = Place::new();
+    let place = Scene::new();
     let from = DateTime::from_timestamp(1_709_251_200 - 86_400, 0).unwrap();
     let ExportArgs { fetch, .. } = place.args();
     let args = BackfillArgs { from, to: from + LATER, timestamp_filter: TimestampFilter::UpdatedAt, fetch };
@@ -87,7 +87,7 @@ async fn backfill_then_sync() {
 
 #[tokio::test]
 async fn compaction_touches_only_what_is_landed() {
-    let place = Place::new();
+    let place = Scene::new();
     place.export().await.unwrap();
     assert!(place.tables().await.is_empty());
     place.compact().await;
@@ -107,7 +107,7 @@ async fn compaction_touches_only_what_is_landed() {
 
 #[tokio::test]
 async fn crash_and_continue() {
-    let place = Place::new();
+    let place = Scene::new();
     let dying = Faulty::new(Arc::clone(&place.store), 40, Fate::EndsAfter);
     let lake = lake(dying, &Kept::ByLease);
     fetch_into(lake, "sync", &Ask::Changes(&place.args()), COMPACTING, &context()).await.unwrap_err();
@@ -117,7 +117,7 @@ async fn crash_and_continue() {
 
 #[tokio::test]
 async fn two_at_once() {
-    let place = Place::new();
+    let place = Scene::new();
     let slow = Faulty::new(Arc::clone(&place.store), 40, Fate::SleepsBefore);
     let first_lake = Lake::on(Store::on(slow.clone(), "memory", Duration::from_secs(60)));
     let (args, own) = (place.args(), context());
@@ -150,7 +150,7 @@ async fn two_at_once() {
 
 #[tokio::test]
 async fn verify_finds_what_is_gone() {
-    let place = Place::new();
+    let place = Scene::new();
     place.sync().await.unwrap();
     let gone = place.tables().await.into_keys().find(|key| key.starts_with("messages/")).unwrap();
     object_store::ObjectStoreExt::delete(place.store.as_ref(), &gone.into()).await.unwrap();
