@@ -15,6 +15,7 @@ pub mod layout;
 pub mod merge;
 pub mod model;
 pub mod net;
+pub mod run;
 pub mod simulate;
 pub mod status;
 pub mod store;

@@ -14,7 +14,7 @@ use super::attempt::{Endpoint, Failure, Flaws, NextTry};
 use super::http::Http;
 use super::page::Fetched;
 use super::retry::RetryPolicy;
-use super::{ApiKey, Pacer};
+use super::{ApiKey, DEFAULT_BASE_URL, Pacer};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::model::{Cursor, Request};
@@ -47,6 +47,26 @@ pub struct Options {
     pub allow_http: bool,
 }
 
+impl Options {
+    /// Reaches the API outside the EU with `key`, at the pace and with the patience that suit every account.
+    ///
+    /// # Errors
+    /// Only on a bug.
+    pub fn new(key: ApiKey) -> Result<Self> {
+        let base_url = Url::parse(DEFAULT_BASE_URL)
+            .map_err(|error| Error::bug("the API's own address is none").caused_by(error))?;
+        Ok(Options {
+            base_url,
+            key,
+            requests_per_second: 1.0,
+            retry: RetryPolicy::default(),
+            timeout: Duration::from_secs(120),
+            max_response_bytes: 256 << 20,
+            allow_http: false,
+        })
+    }
+}
+
 /// What a client has asked for so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -61,6 +81,7 @@ pub struct Tally {
 /// The export API of one account.
 #[derive(Debug)]
 pub struct Client {
+    base_url: Url,
     endpoint: Endpoint,
     retry: RetryPolicy,
     pacer: Pacer,
@@ -75,15 +96,26 @@ impl Client {
     /// Where the base URL is not one that a key may be sent to.
     pub fn new(options: Options, clock: Clock) -> Result<Self> {
         let url = endpoint(&options.base_url, options.allow_http)?;
-        let Options { key, max_response_bytes, retry, requests_per_second, timeout, .. } = options;
+        let Options { base_url, key, max_response_bytes, retry, requests_per_second, timeout, .. } = options;
         let http = Http::new(&url, &key, timeout)?;
         Ok(Client {
+            base_url,
             endpoint: Endpoint { http, url, key, max_response_bytes, clock },
             retry,
             pacer: Pacer::new(clock, requests_per_second),
             clock,
             tally: Tally::default(),
         })
+    }
+
+    /// The API's address, without the endpoint's path, as it was given.
+    pub fn base_url(&self) -> &str {
+        self.base_url.as_str()
+    }
+
+    /// The key that its requests carry.
+    pub fn key(&self) -> &ApiKey {
+        &self.endpoint.key
     }
 
     /// Keeps the interval from the last request of another run of the account.

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use serde_json::Value;
 use url::Url;
 
-use crate::api::{ApiKey, DEFAULT_BASE_URL};
+use crate::api::DEFAULT_BASE_URL;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::export::{OnBadRecord, OnIgnoredFilter};
@@ -171,9 +171,6 @@ pub(super) struct ApiArgs {
     #[arg(long, env = "DECAGON_API_KEY_FILE", value_name = "FILE",
         value_parser = place(PathBufValueParser::new()))]
     pub(super) api_key_file: Option<PathBuf>,
-    /// A key that was not typed but comes with the command.
-    #[arg(skip)]
-    pub(super) key: Option<ApiKey>,
     /// How many requests may start in a second, retries included; 0 is unlimited (the API bans whom it catches)
     #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate,
         allow_negative_numbers = true)]

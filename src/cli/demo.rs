@@ -3,27 +3,27 @@
 use std::path::Path;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches};
 use futures::TryStreamExt;
 use indicatif::{DecimalBytes, HumanCount};
 use tokio_util::sync::CancellationToken;
 
-use super::args::{Cli, Command, DemoArgs, SyncArgs};
-use super::session::{self, Context};
+use super::args::DemoArgs;
+use super::runs::{Context, follow};
 use super::{examples, output};
-use crate::api::ApiKey;
+use crate::api::{ApiKey, Client, Options};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lake::Lake;
+use crate::lake::{Lake, RunReport};
 use crate::layout;
 use crate::model::{Table, TimestampFilter};
+use crate::run::{self, SyncSettings};
 use crate::simulate::{CursorName, Disputed, Settings, Simulator, World};
 use crate::status;
 use crate::store::StoreOptions;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// What the simulator of the demo and its client agree on.
-pub(super) const KEY: &str = "demo-key";
+const KEY: &str = "demo-key";
 
 /// Runs the demo.
 pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
@@ -48,14 +48,20 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
     let world = World::new(args.world.settings(history_ends));
     let simulator = Simulator::bind(world, settings, context.clock).await?;
     let time = simulator.time();
-    let sync = sync_args(&args.lake, &simulator.url()?)?;
+    let key = ApiKey::new(KEY, "the demo")?;
+    let options = Options {
+        base_url: simulator.url()?.parse().map_err(no_address)?,
+        requests_per_second: 0.0,
+        ..Options::new(key)?
+    };
+    let mut client = Client::new(options, context.clock)?;
     let stop = CancellationToken::new();
     let serving = tokio::spawn(simulator.serve(stop.clone()));
 
-    let first = session::sync(&sync, context).await?;
+    let first = sync(&lake, &mut client, context).await?;
     time.advance(DAY);
     tracing::info!("a day passes in the simulation");
-    let second = session::sync(&sync, context).await?;
+    let second = sync(&lake, &mut client, context).await?;
     stop.cancel();
     serving.await.map_err(|error| Error::bug("the simulator failed").caused_by(error))??;
 
@@ -91,20 +97,14 @@ async fn fresh_lake(path: &Path, clock: Clock) -> Result<Lake> {
     Ok(lake)
 }
 
-/// The arguments of a sync with every default, but for the lake and the API. The environment is that of the user's real
-/// account, and has no say here.
-pub(super) fn sync_args(lake: &Path, base_url: &str) -> Result<SyncArgs> {
-    let lake = lake.display().to_string();
-    let typed = ["decagon-lake", "sync", "--lake", &lake, "--base-url", base_url, "--requests-per-second", "0"];
-    let unset = |flag: clap::Arg| flag.env(None::<&str>);
-    let command = Cli::command().mut_args(unset).mut_subcommands(|command| command.mut_args(unset));
-    let read = command.try_get_matches_from(typed).and_then(|matches| Cli::from_arg_matches(&matches));
-    match read.map(|cli| cli.command) {
-        Ok(Command::Sync(mut args)) => {
-            args.export.fetch.api.key = Some(ApiKey::new(KEY, "the demo")?);
-            Ok(args)
-        }
-        Ok(_) => Err(Error::bug("`sync` was read as another command")),
-        Err(error) => Err(Error::bug("the demo's own arguments are refused").caused_by(error)),
-    }
+/// A sync with every default. The environment is that of the user's real account, and has no say here.
+async fn sync(lake: &Lake, client: &mut Client, context: &Context) -> Result<RunReport> {
+    let control = context.control();
+    let mut settings = SyncSettings::default();
+    settings.export.fetch.control = control.clone();
+    follow(control, run::sync(lake, client, &settings), false, context).await
+}
+
+fn no_address(error: url::ParseError) -> Error {
+    Error::bug("the simulator's own address is none").caused_by(error)
 }

@@ -8,18 +8,12 @@ use std::time::Duration;
 use indicatif::MultiProgress;
 use tracing::Level;
 
-use super::args::{CheckArgs, Cli, Command, LakeArgs, SimulateArgs, VerifyArgs, ViewsArgs};
-use super::session::{self, Context};
-use super::{demo, generate, logging, metrics, output, shutdown};
-use crate::api::Client;
-use crate::check::CheckOutcome;
+use super::args::{Cli, Command};
+use super::runs::{self, Context};
+use super::{commands, demo, generate, logging, metrics, output, shutdown};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{History, Lake, RunReport};
-use crate::model::{RunId, Table};
-use crate::simulate::{Disputed, Settings, Simulator, World};
-use crate::tables::Tables;
-use crate::{check, status, verify, views};
+use crate::lake::RunReport;
 
 /// How many threads do what must not block the async ones. Of the program's own tasks at most four hold one at a time
 /// (three stages of an export, two dates of a compaction or verification, four footers of a status); the rest is for
@@ -28,14 +22,6 @@ const BLOCKING_THREADS: usize = 6;
 
 /// How long threads may take to end once all is said and done.
 const THREADS_MAY_TAKE: Duration = Duration::from_secs(1);
-
-/// How often a check tries again what fails.
-const CHECK_RETRIES: usize = 2;
-/// The same of the store. The pauses add up to more than a second, which some stores want between two writes of an object.
-const CHECK_STORE_RETRIES: usize = 6;
-
-/// The fastest a simulation goes: a year in half a minute.
-const FASTEST: f64 = 1e6;
 
 /// Runs the command that was typed.
 pub fn main() -> ExitCode {
@@ -71,17 +57,17 @@ fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunRe
         .map_err(|error| Error::new(Kind::Bug, "cannot start the async runtime").caused_by(error))?;
     let result = runtime.block_on(async {
         let (shutdown, report) = (shutdown::watch(clock), Arc::clone(report));
-        let context = Context { clock, shutdown, bars, quiet: cli.quiet, history: History::default(), report };
+        let context = Context { clock, shutdown, bars, quiet: cli.quiet, report };
         match &cli.command {
-            Command::Sync(args) => session::sync(args, &context).await.map(drop),
-            Command::Export(args) => session::export(args, &context).await.map(drop),
-            Command::Backfill(args) => session::backfill(args, &context).await.map(drop),
-            Command::Compact(args) => session::compact(args, &context).await.map(drop),
-            Command::Status(args) => show_status(args, &context).await,
-            Command::Verify(args) => verify(args, &context).await,
-            Command::Views(args) => show_views(args, &context).await,
-            Command::Check(args) => check(args, &context).await,
-            Command::Simulate(args) => simulate(args, &context).await,
+            Command::Sync(args) => runs::sync(args, &context).await,
+            Command::Export(args) => runs::export(args, &context).await,
+            Command::Backfill(args) => runs::backfill(args, &context).await,
+            Command::Compact(args) => runs::compact(args, &context).await,
+            Command::Status(args) => commands::status(args, &context).await,
+            Command::Verify(args) => commands::verify(args, &context).await,
+            Command::Views(args) => commands::views(args, &context).await,
+            Command::Check(args) => commands::check(args, &context).await,
+            Command::Simulate(args) => commands::simulate(args, &context).await,
             Command::Demo(args) => demo::demo(args, &context).await,
             Command::Completions { shell } => {
                 output::line(generate::completions(*shell).trim_end());
@@ -93,107 +79,4 @@ fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunRe
     // A thread that hangs in a disk must not keep the process.
     runtime.shutdown_timeout(THREADS_MAY_TAKE);
     result
-}
-
-async fn show_status(args: &LakeArgs, context: &Context) -> Result<()> {
-    let lake = args.open(context.clock)?;
-    let status = status::status(&lake, context.clock.now()).await?;
-    if args.json {
-        let json = serde_json::to_string(&status);
-        output::line(&json.map_err(|error| Error::bug("cannot write the status").caused_by(error))?);
-    } else {
-        output::status(&status);
-    }
-    Ok(())
-}
-
-async fn show_views(args: &ViewsArgs, context: &Context) -> Result<()> {
-    let lake = Lake::open(&args.lake, &args.store.options(), context.clock)?;
-    let file = lake.existing().await?;
-    let (objects, _) = Tables::of(lake.store(), &file).objects(Table::Conversations).await?;
-    output::line(views::statements(lake.url(), args.engine, file.format, !objects.is_empty())?.trim_end());
-    Ok(())
-}
-
-async fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
-    let found = if args.repair {
-        session::repair(args, context).await?
-    } else {
-        let lake = args.of.open(context.clock)?;
-        tokio::select! {
-            biased;
-            () = context.shutdown.cancelled() => return Err(Error::new(Kind::Interrupted, "interrupted")),
-            found = verify::verify(&lake, context.clock) => found?,
-        }
-    };
-    if args.of.json {
-        let json = serde_json::to_string(&found);
-        output::line(&json.map_err(|error| Error::bug("cannot write what was verified").caused_by(error))?);
-    } else {
-        output::verification(&found);
-    }
-    match found.findings() {
-        0 => Ok(()),
-        findings => {
-            Err(Error::integrity(format!("{findings} findings: the lake {} is not what it promises", found.lake))
-                .with_hint(output::remedy(&found)))
-        }
-    }
-}
-
-async fn check(args: &CheckArgs, context: &Context) -> Result<()> {
-    // Whoever checks sits there and waits.
-    let mut options = args.of.store.options();
-    options.retries = options.retries.min(CHECK_STORE_RETRIES);
-    let lake = Lake::open(&args.of.lake, &options, context.clock)?;
-    let client = session::client_options(&args.api).and_then(|mut options| {
-        options.retry.max_tries = options.retry.max_tries.min(CHECK_RETRIES + 1);
-        Client::new(options, context.clock)
-    });
-    let run = RunId::new(context.clock.now(), fastrand::u32(..));
-    let checked = check::check(&lake, client, run, &context.shutdown).await?;
-    if args.of.json {
-        let json = serde_json::to_string(&checked);
-        let json = json.map_err(|error| Error::bug("cannot write what was checked").caused_by(error))?;
-        output::line(&logging::without_secrets(&json));
-    } else {
-        output::checked(&lake, &args.api.base_url, &checked);
-    }
-    let failed = || {
-        checked.iter().filter_map(|checked| match &checked.outcome {
-            CheckOutcome::Failed { kind, .. } => Some(*kind),
-            _ => None,
-        })
-    };
-    match failed().next() {
-        None => Ok(()),
-        Some(kind) => Err(Error::new(kind, format!("{} of {} checks failed", failed().count(), checked.len()))),
-    }
-}
-
-async fn simulate(args: &SimulateArgs, context: &Context) -> Result<()> {
-    let now = args.now.unwrap_or_else(|| context.clock.now());
-    let settings = Settings {
-        port: args.port,
-        key: args.accept_key.clone(),
-        requests_per_second: args.requests_per_second,
-        speed: args.speed.min(FASTEST),
-        fault_every: args.fault_every,
-        not_entitled: args.not_entitled,
-        disputed: Disputed {
-            cursor_name: args.cursor_name,
-            default_filter: args.default_filter,
-            updated_at: !args.no_updated_at,
-            ignores_filter: args.ignore_filter,
-        },
-    };
-    let world = World::new(args.world.settings(now));
-    let simulator = Simulator::bind(world, settings, context.clock).await?;
-    let url = simulator.url()?;
-    output::line(&url);
-    tracing::info!(
-        "simulating the export API; try DECAGON_API_KEY={} decagon-lake sync --base-url {url} --lake ./lake",
-        args.accept_key
-    );
-    simulator.serve(context.shutdown.clone()).await
 }

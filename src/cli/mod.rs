@@ -2,6 +2,7 @@
 //! told. The only module that prints, knows exit codes and handles signals.
 
 mod args;
+mod commands;
 mod demo;
 mod entry;
 mod examples;
@@ -10,7 +11,8 @@ mod logging;
 mod metrics;
 mod output;
 mod progress;
-mod session;
+mod runs;
+mod settings;
 mod shutdown;
 
 pub use entry::main;

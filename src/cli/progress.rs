@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::export::Progress;
@@ -15,28 +16,62 @@ const LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// How often the terminal's line is drawn again.
 const DRAW_INTERVAL: Duration = Duration::from_millis(120);
 
-/// Shows what comes down `progress` until its sender is gone.
-pub(super) async fn show(mut progress: watch::Receiver<Progress>, bars: MultiProgress, quiet: bool, clock: Clock) {
+/// Shows what comes down `progress` until the run has `ended`.
+pub(super) async fn show(
+    progress: watch::Receiver<Option<Progress>>,
+    ended: CancellationToken,
+    bars: MultiProgress,
+    quiet: bool,
+    clock: Clock,
+) {
     if std::io::stderr().is_terminal() && !quiet {
-        let bar = bars.add(ProgressBar::new_spinner());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
-            bar.set_style(style);
+        let mut drawn = None;
+        ended.run_until_cancelled(draw(progress, &mut drawn, &bars, clock)).await;
+        clear(drawn, &bars);
+    } else {
+        ended.run_until_cancelled(log(progress, clock)).await;
+    }
+}
+
+async fn draw(
+    mut progress: watch::Receiver<Option<Progress>>,
+    drawn: &mut Option<ProgressBar>,
+    bars: &MultiProgress,
+    clock: Clock,
+) {
+    while progress.changed().await.is_ok() {
+        let now = *progress.borrow_and_update();
+        match now {
+            Some(now) => drawn.get_or_insert_with(|| spinner(bars)).set_message(line(&now, clock.now())),
+            None => clear(drawn.take(), bars),
         }
-        bar.enable_steady_tick(DRAW_INTERVAL);
-        while progress.changed().await.is_ok() {
-            bar.set_message(line(&progress.borrow_and_update(), clock.now()));
-            clock.sleep(DRAW_INTERVAL).await;
-        }
+        clock.sleep(DRAW_INTERVAL).await;
+    }
+}
+
+fn spinner(bars: &MultiProgress) -> ProgressBar {
+    let bar = bars.add(ProgressBar::new_spinner());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(DRAW_INTERVAL);
+    bar
+}
+
+fn clear(drawn: Option<ProgressBar>, bars: &MultiProgress) {
+    if let Some(bar) = drawn {
         bar.finish_and_clear();
         bars.remove(&bar);
-    } else {
-        let mut due = clock.instant() + LOG_INTERVAL;
-        while progress.changed().await.is_ok() {
-            if clock.instant() >= due {
-                due = clock.instant() + LOG_INTERVAL;
-                let now = *progress.borrow_and_update();
-                tracing::info!(pages = now.pages, conversations = now.conversations, "{}", line(&now, clock.now()));
-            }
+    }
+}
+
+async fn log(mut progress: watch::Receiver<Option<Progress>>, clock: Clock) {
+    let mut due = clock.instant() + LOG_INTERVAL;
+    while progress.changed().await.is_ok() {
+        let now = *progress.borrow_and_update();
+        if let Some(now) = now.filter(|_| clock.instant() >= due) {
+            due = clock.instant() + LOG_INTERVAL;
+            tracing::info!(pages = now.pages, conversations = now.conversations, "{}", line(&now, clock.now()));
         }
     }
 }

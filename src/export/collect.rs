@@ -30,10 +30,17 @@ pub struct FlushPolicy {
     pub max_age: Duration,
 }
 
+impl Default for FlushPolicy {
+    fn default() -> Self {
+        FlushPolicy { max_conversations: 16_000, max_bytes: 32 << 20, max_age: Duration::from_secs(300) }
+    }
+}
+
 /// What becomes of an entry of the export that is no conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnBadRecord {
     /// It is set aside, and the run ends with exit code 6 when it has done all it was asked to
+    #[default]
     Quarantine,
     /// The run stops at once
     Fail,
@@ -78,7 +85,7 @@ pub(super) struct Collector {
     pub(super) clock: Clock,
     pub(super) runtime: Handle,
     pub(super) policy: FlushPolicy,
-    pub(super) progress: watch::Sender<Progress>,
+    pub(super) progress: watch::Sender<Option<Progress>>,
     pub(super) on_bad_record: OnBadRecord,
     /// The walk as far as it is collected.
     pub(super) walk: Walk,
@@ -263,6 +270,7 @@ impl Collector {
             self.walk.cursor = next;
         }
         self.progress.send_modify(|progress| {
+            let Some(progress) = progress else { return };
             progress.pages += 1;
             progress.conversations = progress.conversations.saturating_add(count(page.len()));
             progress.first = progress.first.or(found.reached);

@@ -49,7 +49,7 @@ pub struct Run<'a> {
     /// What becomes of an increment that cannot be had.
     pub on_ignored_filter: OnIgnoredFilter,
     /// Where its progress is shown.
-    pub progress: &'a watch::Sender<Progress>,
+    pub progress: &'a watch::Sender<Option<Progress>>,
     /// What it keeps in mind while it is paused.
     pub memory: &'a mut Memory,
     /// The number of its next flush, which no other file of the run has.
@@ -255,7 +255,7 @@ impl Walks<'_> {
         let request = &planned.walk.request;
         report.request = Some(request.clone());
         report.resumed = planned.resumed;
-        progress.send_replace(Progress::new(request.window, clock.now()));
+        progress.send_replace(Some(Progress::new(request.window, clock.now())));
         let resumed_at = if planned.resumed { planned.walk.newest_change } else { None };
         **memory = Memory { next_seq: memory.next_seq, resumed_at, ..Memory::default() };
     }

@@ -41,6 +41,11 @@ impl Lake {
         self.store.url()
     }
 
+    /// The clock that it was opened with.
+    pub fn clock(&self) -> Clock {
+        self.store.clock()
+    }
+
     /// The calls made to the store since it was opened.
     pub fn calls(&self) -> StoreCalls {
         self.store.calls()

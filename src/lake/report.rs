@@ -32,6 +32,9 @@ pub struct RunReport {
     pub command: &'static str,
     /// The version of this program.
     pub version: &'static str,
+    /// Whether the run was admitted to the lake: its report is saved there.
+    #[serde(skip)]
+    pub admitted: bool,
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// When it ended.
@@ -101,6 +104,7 @@ impl RunReport {
             run_id,
             command,
             version: env!("CARGO_PKG_VERSION"),
+            admitted: false,
             started_at,
             finished_at: started_at,
             outcome: RunOutcome::Done,

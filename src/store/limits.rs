@@ -58,6 +58,10 @@ impl Limit {
         Limit { at_once: Arc::new(Semaphore::new(APART)), ..self.clone() }
     }
 
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// How long a call may take.
     pub(super) fn each(&self) -> Duration {
         self.each

@@ -17,6 +17,7 @@ use super::conditional::{self, PutOutcome, stale, still};
 use super::diagnose::{StoreAnswer, bucket_is_missing, remedy};
 use super::limits::Limit;
 use super::parted::PartedStore;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 
 /// An opened store, from the prefix of an address on.
@@ -50,6 +51,11 @@ impl Store {
     /// The same store, for uploads in parts; `None` on local disks.
     pub(super) fn parted(&self) -> Option<&PartedStore> {
         self.parted.as_ref()
+    }
+
+    /// The clock that its calls are bounded by.
+    pub fn clock(&self) -> Clock {
+        self.limit.clock()
     }
 
     /// How long one call may take.

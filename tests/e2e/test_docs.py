@@ -151,6 +151,17 @@ def test_the_scheduled_script(simulate, lake, tmp_path, key, code):
     assert len((tmp_path / "reports.jsonl").read_text().splitlines()) == 1
 
 
+def test_a_program_can_embed_the_crate(simulate, tmp_path):
+    simulator = simulate("--conversations", "300", "--requests-per-second", "0")
+    embed = [ROOT / "target" / "release" / "examples" / "embed", tmp_path / "lake", simulator.url]
+    for pages in ("4 pages", "1 pages"):
+        done = subprocess.run(
+            embed, env=environment(DECAGON_API_KEY=KEY), capture_output=True, text=True, check=True, timeout=300
+        )
+        assert done.stdout.startswith(f"{pages} fetched, 300 conversations in {tmp_path}/lake"), done.stdout
+    assert run("verify", "--lake", tmp_path / "lake").stdout
+
+
 def test_the_library_example():
     page = (ROOT / "tests" / "vendor" / "example_response.json").read_bytes()
     done = subprocess.run(

@@ -50,7 +50,7 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
                     }
                     Meanwhile::Compaction => {
                         let lake = lake(Faulty::an_hour_later(store.clone()), &kept);
-                        match compact_in(lake, false, Duration::ZERO, &context()).await {
+                        match compact_in(lake).await {
                             Ok(_) => {}
                             // There was no lake yet.
                             Err(error) => assert_eq!(error.kind(), Kind::Usage, "{case}: {error:?}"),
@@ -58,7 +58,7 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
                     }
                     Meanwhile::Repair => {
                         let lake = lake(Faulty::an_hour_later(store.clone()), &kept);
-                        match repair_in(lake, &context()).await {
+                        match repair_in(lake).await {
                             Ok(found) => assert_eq!(found.removed_copies, 0, "{case}"),
                             Err(error) => assert_eq!(error.kind(), Kind::Usage, "{case}: {error:?}"),
                         }

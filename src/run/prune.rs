@@ -1,6 +1,6 @@
 //! What a run removes at its end of the lake's past.
 
-use super::Session;
+use super::session::Session;
 use crate::error::{Kind, Result};
 use crate::lake::{History, history};
 
@@ -9,12 +9,12 @@ impl Session {
     /// failed is no failure of the run.
     pub(super) async fn prune(&self, result: &Result<()>, set_aside: bool) {
         let lost = result.as_ref().is_err_and(|error| error.kind() == Kind::Held);
-        if !self.admitted || lost || self.context.shutdown.is_cancelled() {
+        if !self.report.admitted || lost || self.control.shutdown.is_cancelled() {
             return;
         }
-        let History { reports, quarantine } = self.context.history;
+        let History { reports, quarantine } = self.history;
         let age = chrono::Duration::from_std(quarantine).ok();
-        let oldest = age.and_then(|age| self.context.clock.now().checked_sub_signed(age));
+        let oldest = age.and_then(|age| self.clock.now().checked_sub_signed(age));
         let reports = history::prune_reports(self.lake.store(), reports.saturating_sub(1));
         let quarantine = async {
             match oldest.filter(|_| !set_aside && self.ledger.state().set_aside == 0) {

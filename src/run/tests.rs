@@ -2,23 +2,28 @@
 //! command again makes the lake exact, and nothing is left behind.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::DateTime;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::fetch::{Ask, Compacting, fetch_into};
 use super::*;
-use crate::cli::demo;
+use crate::api::{ApiKey, Client, Options};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
 use crate::export::OnIgnoredFilter;
-use crate::lake::Format;
+use crate::lake::{Format, Lake, Ledger, RunReport, State};
 use crate::layout;
-use crate::model::{Table, TimestampFilter};
+use crate::model::{RunId, Table, TimestampFilter};
 use crate::simulate::{CursorName, Disputed, Settings, SimulatedTime, Simulator, World, WorldSettings};
 use crate::store::Store;
+use crate::tables::Tables;
+use crate::verify::{self, Verification};
 use faulty::{Fate, Faulty};
 use truth::{Conversations, expected};
 
@@ -35,8 +40,7 @@ const LATER: Duration = Duration::from_secs(20 * 3_600);
 /// How long a call that hangs is waited for; the others take microseconds.
 const CALL_TIMEOUT: Duration = Duration::from_millis(150);
 
-/// How syncs compact.
-const COMPACTING: Option<Compacting> = Some(Compacting { retain: Duration::from_secs(3_600), every_pages: u64::MAX });
+const KEY: &str = "simulated-key";
 
 /// A simulated API on a thread of its own, whose time the test moves.
 struct Api {
@@ -89,7 +93,7 @@ impl Api {
                 };
                 let settings = Settings {
                     port: 0,
-                    key: demo::KEY.to_owned(),
+                    key: KEY.to_owned(),
                     requests_per_second: 0.0,
                     speed: 0.0,
                     fault_every: 0,
@@ -133,25 +137,37 @@ fn lake<S: ObjectStore + MultipartStore>(store: S, kept: &Kept) -> Lake {
     }
 }
 
-fn context() -> Context {
-    Context {
-        clock: Clock::system(),
-        shutdown: CancellationToken::new(),
-        bars: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),
-        quiet: true,
-        history: History::default(),
-        report: Arc::default(),
-    }
+/// How a sync of the tests goes, in pages and flushes of so many conversations.
+fn settings(page_size: u32, flush: u64) -> SyncSettings {
+    let mut settings = SyncSettings { retain: Duration::from_secs(3_600), ..SyncSettings::default() };
+    settings.compact_every_pages = u64::MAX;
+    settings.export.fetch.page_size = Some(page_size);
+    settings.export.fetch.flush.max_conversations = flush;
+    settings
+}
+
+fn client(api: &Api) -> Client {
+    let key = ApiKey::new(KEY, "the test").unwrap();
+    let base_url = api.url.parse().unwrap();
+    Client::new(Options { base_url, requests_per_second: 0.0, ..Options::new(key).unwrap() }, Clock::system()).unwrap()
 }
 
 async fn sync<S: ObjectStore + MultipartStore>(api: &Api, store: S, kept: &Kept) -> Result<RunReport> {
-    let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url)?.export;
-    args.fetch.api.page_size = Some(9);
-    args.fetch.flush.flush_conversations = 18;
-    args.fetch.format = Some(api.format);
-    args.on_ignored_filter = OnIgnoredFilter::Full;
-    let compacting = COMPACTING.map(|it| Compacting { every_pages: api.compact_every, ..it });
-    fetch_into(lake(store, kept), "sync", &Ask::Changes(&args), compacting, &context()).await
+    let mut settings = settings(9, 18);
+    settings.export.fetch.format = Some(api.format);
+    settings.export.on_ignored_filter = OnIgnoredFilter::Full;
+    settings.compact_every_pages = api.compact_every;
+    super::sync(&lake(store, kept), &mut client(api), &settings).await.map_err(Error::from)
+}
+
+/// A compaction that retains nothing.
+async fn compact_in(lake: Lake) -> Result<RunReport> {
+    let settings = CompactSettings { retain: Duration::ZERO, ..CompactSettings::default() };
+    compact(&lake, &settings).await.map_err(Error::from)
+}
+
+async fn repair_in(lake: Lake) -> Result<Verification> {
+    repair(&lake, &Control::default()).await
 }
 
 /// The lake holds what the API says, and nothing that a run has left behind.
@@ -172,7 +188,7 @@ async fn assert_exact(store: &Arc<InMemory>, truth: &Conversations, case: &str) 
 async fn assert_vacuumed(store: &Arc<InMemory>, case: &str) {
     // What a killed run has not committed stays for an hour.
     let later = lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease);
-    compact_in(later, false, Duration::ZERO, &context()).await.unwrap();
+    compact_in(later).await.unwrap();
     let lake = lake(sound(store), &Kept::ByLease);
     let tables = Tables::of(lake.store(), &lake.existing().await.unwrap());
     let mut published = Vec::new();
@@ -259,9 +275,7 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
 /// A put of a run that has ended arrives after the next one has begun by sweeping, and has ended too.
 async fn late(api: &Api, store: &Arc<InMemory>, faulty: &Faulty, phase: usize, case: &str) {
     if phase == 0 {
-        let meanwhile =
-            compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease), false, Duration::ZERO, &context())
-                .await;
+        let meanwhile = compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease)).await;
         // Where there is no lake yet there is nothing to compact.
         assert!(meanwhile.is_ok() || meanwhile.is_err_and(|error| error.kind() == Kind::Usage), "{case}");
     } else {
@@ -327,10 +341,8 @@ async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
     let (api, kept) = (Api::start(), Kept::ByLease);
     api.time.set(Duration::ZERO);
     let made = Arc::new(InMemory::new());
-    let mut args = demo::sync_args(std::path::Path::new("unused"), &api.url).unwrap().export;
-    args.fetch.api.page_size = Some(3);
-    args.fetch.flush.flush_conversations = 3;
-    fetch_into(lake(sound(&made), &kept), "export", &Ask::Changes(&args), None, &context()).await.unwrap();
+    let export = settings(3, 3).export;
+    super::export(&lake(sound(&made), &kept), &mut client(&api), &export).await.unwrap();
 
     let mut longest = 0;
     for fate in [Fate::EndsBefore, Fate::EndsAfter, Fate::FailsAfter, Fate::SleepsAfter] {
@@ -338,8 +350,7 @@ async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
             let case = format!("seed {SEED}, crowded compaction, call {at} {fate:?}");
             let store = Arc::new(made.fork());
             let faulty = Faulty::new(store.clone(), at, fate);
-            let context = context();
-            let mut first = std::pin::pin!(compact_in(lake(faulty.clone(), &kept), false, Duration::ZERO, &context));
+            let mut first = std::pin::pin!(compact_in(lake(faulty.clone(), &kept)));
             let result = tokio::select! {
                 result = &mut first => Some(result),
                 () = faulty.falls_asleep() => None,
@@ -354,9 +365,7 @@ async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
                 assert!(matches!(error.kind(), Kind::Store | Kind::Held), "{case}: {}", error.chain().join(": "));
             }
             let later = lake(Faulty::an_hour_later(store.clone()), &kept);
-            compact_in(later, false, Duration::ZERO, &context)
-                .await
-                .unwrap_or_else(|error| panic!("{case}: {error:?}"));
+            compact_in(later).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
             if result.is_none() {
                 faulty.wake();
                 if let Err(error) = first.await {

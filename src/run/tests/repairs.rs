@@ -84,9 +84,8 @@ async fn what_a_repair_has_removed_no_compaction_that_slept_puts_back() {
         let case = format!("call {at}");
         let store = Arc::new(made.fork());
         let faulty = Faulty::new(store.clone(), at, Fate::SleepsBefore);
-        let own = context();
         let sleeping = lake(faulty.clone(), &Kept::ByLease);
-        let mut first = std::pin::pin!(compact_in(sleeping, false, Duration::ZERO, &own));
+        let mut first = std::pin::pin!(compact_in(sleeping));
         tokio::select! {
             result = &mut first => {
                 result.unwrap();
@@ -94,7 +93,7 @@ async fn what_a_repair_has_removed_no_compaction_that_slept_puts_back() {
             }
             () = faulty.falls_asleep() => {}
         }
-        let found = repair_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease), &context()).await.unwrap();
+        let found = repair_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease)).await.unwrap();
         assert_eq!(found.removed_copies, 1, "{case}");
         faulty.wake();
         if let Err(error) = first.await {
@@ -102,7 +101,7 @@ async fn what_a_repair_has_removed_no_compaction_that_slept_puts_back() {
         }
         let verified = verify::verify(&lake(sound(&store), &Kept::ByLease), Clock::system()).await.unwrap();
         assert_eq!(verified.findings_of(Check::UniqueAcrossDates), 0, "{case}: it was put back");
-        compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease), false, Duration::ZERO, &context())
+        compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease))
             .await
             .unwrap_or_else(|error| panic!("{case}: {error:?}"));
         let verified = verify::verify(&lake(sound(&store), &Kept::ByLease), Clock::system()).await.unwrap();
@@ -110,6 +109,6 @@ async fn what_a_repair_has_removed_no_compaction_that_slept_puts_back() {
         woken += 1;
     }
     let parts = lake(sound(&made), &Kept::ByLease);
-    compact_in(parts.clone(), false, Duration::ZERO, &context()).await.unwrap();
+    compact_in(parts.clone()).await.unwrap();
     assert!(parts.calls().part > 1 && woken > 20, "{woken} calls, {:?}", parts.calls());
 }

@@ -2,8 +2,6 @@
 //! real binary runs them on the other stores.
 
 use super::*;
-use crate::cli::args::{BackfillArgs, ExportArgs};
-use crate::cli::demo::sync_args;
 
 /// A lake in memory, and the API.
 struct Scene {
@@ -18,11 +16,8 @@ impl Scene {
         Scene { api, store: Arc::new(InMemory::new()) }
     }
 
-    fn args(&self) -> ExportArgs {
-        let mut args = sync_args(std::path::Path::new("unused"), &self.api.url).unwrap().export;
-        args.fetch.api.page_size = Some(5);
-        args.fetch.flush.flush_conversations = 10;
-        args
+    fn settings(&self) -> SyncSettings {
+        settings(5, 10)
     }
 
     fn lake(&self) -> Lake {
@@ -30,15 +25,15 @@ impl Scene {
     }
 
     async fn sync(&self) -> Result<RunReport> {
-        fetch_into(self.lake(), "sync", &Ask::Changes(&self.args()), COMPACTING, &context()).await
+        super::super::sync(&self.lake(), &mut client(&self.api), &self.settings()).await.map_err(Error::from)
     }
 
     async fn export(&self) -> Result<RunReport> {
-        fetch_into(self.lake(), "export", &Ask::Changes(&self.args()), None, &context()).await
+        super::super::export(&self.lake(), &mut client(&self.api), &self.settings().export).await.map_err(Error::from)
     }
 
     async fn compact(&self) -> RunReport {
-        compact_in(self.lake(), false, Duration::ZERO, &context()).await.unwrap()
+        compact_in(self.lake()).await.unwrap()
     }
 
     async fn tables(&self) -> std::collections::BTreeMap<String, bytes::Bytes> {
@@ -72,9 +67,9 @@ async fn fresh_sync_and_increments() {
 async fn backfill_then_sync() {
     let place = Scene::new();
     let from = DateTime::from_timestamp(1_709_251_200 - 86_400, 0).unwrap();
-    let ExportArgs { fetch, .. } = place.args();
-    let args = BackfillArgs { from, to: from + LATER, timestamp_filter: TimestampFilter::UpdatedAt, fetch };
-    fetch_into(place.lake(), "backfill", &Ask::Range(&args), None, &context()).await.unwrap();
+    let fetch = place.settings().export.fetch;
+    let range = BackfillSettings { from, to: from + LATER, timestamp_filter: TimestampFilter::UpdatedAt, fetch };
+    backfill(&place.lake(), &mut client(&place.api), &range).await.unwrap();
     place.compact().await;
     let (from, to) = (from.timestamp_micros(), (from + LATER).timestamp_micros());
     let inside = place.api.truth[0].clone().into_iter().filter(|(_, (at, ..))| (from..to).contains(at));
@@ -110,7 +105,7 @@ async fn crash_and_continue() {
     let place = Scene::new();
     let dying = Faulty::new(Arc::clone(&place.store), 40, Fate::EndsAfter);
     let lake = lake(dying, &Kept::ByLease);
-    fetch_into(lake, "sync", &Ask::Changes(&place.args()), COMPACTING, &context()).await.unwrap_err();
+    super::super::sync(&lake, &mut client(&place.api), &place.settings()).await.unwrap_err();
     sync(&place.api, Faulty::an_hour_later(Arc::clone(&place.store)), &Kept::ByLease).await.unwrap();
     place.assert_exact(0).await;
 }
@@ -120,19 +115,17 @@ async fn two_at_once() {
     let place = Scene::new();
     let slow = Faulty::new(Arc::clone(&place.store), 40, Fate::SleepsBefore);
     let first_lake = Lake::on(Store::on(slow.clone(), "memory", Duration::from_secs(60)));
-    let (args, own) = (place.args(), context());
-    let asked = Ask::Changes(&args);
-    let mut first = std::pin::pin!(fetch_into(first_lake, "sync", &asked, COMPACTING, &own));
+    let (settings, mut own) = (place.settings(), client(&place.api));
+    let mut first = std::pin::pin!(super::super::sync(&first_lake, &mut own, &settings));
     tokio::select! {
         _ = &mut first => panic!("it was to fall asleep"),
         () = slow.falls_asleep() => {}
     }
     // The holder shows no sign of life, but it is not given up before its time.
-    let soon = context();
     let watching = sound(&place.store);
     let second = async {
         let lake = lake(watching.clone(), &Kept::ByLease);
-        fetch_into(lake, "sync", &Ask::Changes(&place.args()), COMPACTING, &soon).await
+        super::super::sync(&lake, &mut client(&place.api), &place.settings()).await
     };
     let woken = async {
         // The newest record takes it two calls, and how old that is four; then it waits.
@@ -143,7 +136,7 @@ async fn two_at_once() {
         first.await
     };
     let (second, first) = tokio::join!(second, woken);
-    assert_eq!(second.unwrap_err().kind(), Kind::Held);
+    assert_eq!(second.unwrap_err().error.kind(), Kind::Held);
     first.unwrap();
     place.assert_exact(0).await;
 }

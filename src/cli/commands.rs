@@ -1,0 +1,124 @@
+//! The commands that read, check or simulate: each does its work through the library, and prints the result.
+
+use super::args::{CheckArgs, LakeArgs, SimulateArgs, VerifyArgs, ViewsArgs};
+use super::runs::Context;
+use super::{logging, output};
+use crate::api::Client;
+use crate::check::CheckOutcome;
+use crate::error::{Error, Kind, Result};
+use crate::lake::Lake;
+use crate::model::{RunId, Table};
+use crate::run;
+use crate::simulate::{Disputed, Settings, Simulator, World};
+use crate::tables::Tables;
+
+/// How often a check tries again what fails.
+const CHECK_RETRIES: usize = 2;
+/// The same of the store. The pauses add up to more than a second, which some stores want between two writes of an object.
+const CHECK_STORE_RETRIES: usize = 6;
+
+/// The fastest a simulation goes: a year in half a minute.
+const FASTEST: f64 = 1e6;
+
+pub(super) async fn status(args: &LakeArgs, context: &Context) -> Result<()> {
+    let lake = args.open(context.clock)?;
+    let status = crate::status::status(&lake, context.clock.now()).await?;
+    if args.json {
+        let json = serde_json::to_string(&status);
+        output::line(&json.map_err(|error| Error::bug("cannot write the status").caused_by(error))?);
+    } else {
+        output::status(&status);
+    }
+    Ok(())
+}
+
+pub(super) async fn views(args: &ViewsArgs, context: &Context) -> Result<()> {
+    let lake = Lake::open(&args.lake, &args.store.options(), context.clock)?;
+    let file = lake.existing().await?;
+    let (objects, _) = Tables::of(lake.store(), &file).objects(Table::Conversations).await?;
+    output::line(crate::views::statements(lake.url(), args.engine, file.format, !objects.is_empty())?.trim_end());
+    Ok(())
+}
+
+pub(super) async fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
+    let lake = args.of.open(context.clock)?;
+    let found = if args.repair {
+        run::repair(&lake, &context.control()).await?
+    } else {
+        tokio::select! {
+            biased;
+            () = context.shutdown.cancelled() => return Err(Error::new(Kind::Interrupted, "interrupted")),
+            found = crate::verify::verify(&lake, context.clock) => found?,
+        }
+    };
+    if args.of.json {
+        let json = serde_json::to_string(&found);
+        output::line(&json.map_err(|error| Error::bug("cannot write what was verified").caused_by(error))?);
+    } else {
+        output::verification(&found);
+    }
+    match found.findings() {
+        0 => Ok(()),
+        findings => {
+            Err(Error::integrity(format!("{findings} findings: the lake {} is not what it promises", found.lake))
+                .with_hint(output::remedy(&found)))
+        }
+    }
+}
+
+pub(super) async fn check(args: &CheckArgs, context: &Context) -> Result<()> {
+    // Whoever checks sits there and waits.
+    let mut options = args.of.store.options();
+    options.retries = options.retries.min(CHECK_STORE_RETRIES);
+    let lake = Lake::open(&args.of.lake, &options, context.clock)?;
+    let client = args.api.options().and_then(|mut options| {
+        options.retry.max_tries = options.retry.max_tries.min(CHECK_RETRIES + 1);
+        Client::new(options, context.clock)
+    });
+    let run = RunId::new(context.clock.now(), fastrand::u32(..));
+    let checked = crate::check::check(&lake, client, run, &context.shutdown).await?;
+    if args.of.json {
+        let json = serde_json::to_string(&checked);
+        let json = json.map_err(|error| Error::bug("cannot write what was checked").caused_by(error))?;
+        output::line(&logging::without_secrets(&json));
+    } else {
+        output::checked(&lake, &args.api.base_url, &checked);
+    }
+    let failed = || {
+        checked.iter().filter_map(|checked| match &checked.outcome {
+            CheckOutcome::Failed { kind, .. } => Some(*kind),
+            _ => None,
+        })
+    };
+    match failed().next() {
+        None => Ok(()),
+        Some(kind) => Err(Error::new(kind, format!("{} of {} checks failed", failed().count(), checked.len()))),
+    }
+}
+
+pub(super) async fn simulate(args: &SimulateArgs, context: &Context) -> Result<()> {
+    let now = args.now.unwrap_or_else(|| context.clock.now());
+    let settings = Settings {
+        port: args.port,
+        key: args.accept_key.clone(),
+        requests_per_second: args.requests_per_second,
+        speed: args.speed.min(FASTEST),
+        fault_every: args.fault_every,
+        not_entitled: args.not_entitled,
+        disputed: Disputed {
+            cursor_name: args.cursor_name,
+            default_filter: args.default_filter,
+            updated_at: !args.no_updated_at,
+            ignores_filter: args.ignore_filter,
+        },
+    };
+    let world = World::new(args.world.settings(now));
+    let simulator = Simulator::bind(world, settings, context.clock).await?;
+    let url = simulator.url()?;
+    output::line(&url);
+    tracing::info!(
+        "simulating the export API; try DECAGON_API_KEY={} decagon-lake sync --base-url {url} --lake ./lake",
+        args.accept_key
+    );
+    simulator.serve(context.shutdown.clone()).await
+}

@@ -1,0 +1,206 @@
+//! Runs that fetch: `export`, `backfill` and `sync`, a `sync` with compactions in between. Must not depend on: how a walk goes.
+
+use std::time::Duration;
+
+use super::session::{RunFailure, Session, hold};
+use super::settings::{BackfillSettings, ExportSettings, FetchSettings, SyncSettings};
+use crate::api::Client;
+use crate::error::{Error, Kind, Result};
+use crate::export::{self, Begin, Memory, OnIgnoredFilter, Planned, Reached, Run};
+use crate::lake::{Lake, RunReport, Wanted};
+use crate::model::Window;
+
+/// How a `sync` compacts.
+#[derive(Debug, Clone, Copy)]
+struct Compacting {
+    /// How long Delta tables keep files that were replaced.
+    retain: Duration,
+    /// After how many pages of a long walk its staged files are compacted.
+    every_pages: u64,
+}
+
+/// What a run fetches.
+enum Ask<'a> {
+    Changes(&'a ExportSettings),
+    Range(&'a BackfillSettings),
+}
+
+impl Ask<'_> {
+    fn fetch(&self) -> &FetchSettings {
+        match self {
+            Ask::Changes(settings) => &settings.fetch,
+            Ask::Range(settings) => &settings.fetch,
+        }
+    }
+
+    fn plan(&self, session: &Session) -> Planned {
+        let FetchSettings { restart, page_size, user_filters, .. } = self.fetch().clone();
+        let begin = Begin { restart, page_size, user_filters };
+        let (state, now) = (session.ledger.state(), session.clock.now());
+        match self {
+            Ask::Changes(settings) => begin.export(settings.overlap, state, now),
+            Ask::Range(settings) => {
+                let (from, to) = (Some(settings.from), Some(settings.to));
+                begin.backfill(Window { filter: settings.timestamp_filter, from, to }, state, now)
+            }
+        }
+    }
+
+    fn on_ignored_filter(&self) -> OnIgnoredFilter {
+        match self {
+            Ask::Changes(settings) => settings.on_ignored_filter,
+            Ask::Range(_) => OnIgnoredFilter::Fail,
+        }
+    }
+}
+
+/// Fetches what changed since the last export, the first time everything, and stages it.
+///
+/// # Errors
+/// Kind `Api` or `Unreachable` if the API fails, `Store` if the store does, `Integrity` if entries were quarantined, `Held` if
+/// another run has the lake, `Usage` if the lake is another account's, `Interrupted` after a shutdown. What was committed
+/// before stays.
+pub async fn export(lake: &Lake, client: &mut Client, settings: &ExportSettings) -> Result<RunReport, RunFailure> {
+    fetch(lake, client, "export", &Ask::Changes(settings), None).await
+}
+
+/// Fetches a range of time and stages it, without touching the incremental export.
+///
+/// # Errors
+/// As [`export`]; kind `Usage` if the range is empty.
+pub async fn backfill(lake: &Lake, client: &mut Client, settings: &BackfillSettings) -> Result<RunReport, RunFailure> {
+    check_range(settings)?;
+    fetch(lake, client, "backfill", &Ask::Range(settings), None).await
+}
+
+/// Exports what changed, then compacts: what a schedule runs. If the API fails, or its entries were quarantined, what was
+/// staged by then is compacted all the same.
+///
+/// # Errors
+/// As [`export`], and those of a compaction.
+pub async fn sync(lake: &Lake, client: &mut Client, settings: &SyncSettings) -> Result<RunReport, RunFailure> {
+    let compacting = Compacting { retain: settings.retain, every_pages: settings.compact_every_pages };
+    fetch(lake, client, "sync", &Ask::Changes(&settings.export), Some(compacting)).await
+}
+
+/// # Errors
+/// Kind `Usage` if the range is empty.
+pub(crate) fn check_range(settings: &BackfillSettings) -> Result<()> {
+    let BackfillSettings { from, to, .. } = settings;
+    if from < to {
+        return Ok(());
+    }
+    Err(Error::usage(format!("--from {from} is not before --to {to}"))
+        .with_hint("the range is from --from up to, but without, --to"))
+}
+
+async fn fetch(
+    lake: &Lake,
+    client: &mut Client,
+    command: &'static str,
+    ask: &Ask<'_>,
+    compacting: Option<Compacting>,
+) -> Result<RunReport, RunFailure> {
+    let FetchSettings { control, history, .. } = ask.fetch();
+    let work = async |session: &mut Session| {
+        session.key = Some(client.key().clone());
+        let exported = session.export(ask, compacting, client).await;
+        match (exported, compacting) {
+            (Ok(()), Some(compacting)) => session.compact(compacting.retain).await,
+            (Err(error), Some(compacting)) if session.report.admitted && is_of_the_api(error.kind()) => {
+                if let Err(also) = session.compact(compacting.retain).await {
+                    tracing::warn!("{}", also.chain().join(": "));
+                }
+                Err(error)
+            }
+            (exported, _) => exported,
+        }
+    };
+    hold(lake, command, control, *history, work).await
+}
+
+/// Whether a failure is one of the API, or of what it sent: staged files can be compacted all the same.
+fn is_of_the_api(kind: Kind) -> bool {
+    matches!(kind, Kind::Api | Kind::Unreachable | Kind::Integrity)
+}
+
+impl Session {
+    /// Fetches and stages what is asked for; if it is `compacting`, a part of a long walk after the other.
+    async fn export(&mut self, ask: &Ask<'_>, compacting: Option<Compacting>, client: &mut Client) -> Result<()> {
+        let FetchSettings { user_filters, format, .. } = ask.fetch();
+        let base_url = client.base_url().trim_end_matches('/').to_owned();
+        let wanted = Wanted { base_url: &base_url, user_filters: user_filters.as_ref(), format: *format };
+        self.lake.claim(wanted, self.ledger.is_new(), self.clock.now()).await?;
+        self.report.admitted = true;
+        self.sweep().await?;
+        let planned = ask.plan(self);
+        log_plan(&planned);
+        if let Some(last_request_at) = self.last_request_at {
+            client.follow(last_request_at);
+        }
+        let result = self.walk(ask, compacting, client, planned).await;
+        self.control.progress.send_replace(None);
+        result
+    }
+
+    /// Does the planned walk.
+    async fn walk(
+        &mut self,
+        ask: &Ask<'_>,
+        compacting: Option<Compacting>,
+        client: &mut Client,
+        mut planned: Planned,
+    ) -> Result<()> {
+        let FetchSettings { flush, on_bad_record, .. } = ask.fetch();
+        let mut memory = Memory::default();
+        loop {
+            let run = Run {
+                lake: &self.lake,
+                ledger: &mut self.ledger,
+                client: &mut *client,
+                report: &mut self.report,
+                policy: *flush,
+                on_bad_record: *on_bad_record,
+                on_ignored_filter: ask.on_ignored_filter(),
+                progress: &self.control.progress,
+                memory: &mut memory,
+                next_file: &mut self.next_file,
+                pause_after: compacting.map_or(u64::MAX, |it| it.every_pages),
+                clock: self.clock,
+                shutdown: self.lease.stop(),
+            };
+            let reached = export::run(run, planned).await;
+            self.last_request_at = client.tally().last_request_at.max(self.last_request_at);
+            let (Ok(Reached::Pause), Some(Compacting { retain, .. })) = (&reached, compacting) else {
+                return reached.map(drop);
+            };
+            self.compact_in_between(retain).await?;
+            planned = Begin::rest(self.ledger.state())
+                .ok_or_else(|| Error::bug("a walk that has paused is not on record"))?;
+        }
+    }
+
+    /// Compacts what is staged before the walk is at its end. Damage there is reported again at the end, and no reason to
+    /// stop.
+    async fn compact_in_between(&mut self, retain: Duration) -> Result<()> {
+        match self.compact(retain).await {
+            Err(error) if error.is_of_one_object() => {
+                tracing::warn!("{}", error.chain().join(": "));
+                Ok(())
+            }
+            done => done,
+        }
+    }
+}
+
+fn log_plan(planned: &Planned) {
+    let Window { from, to, .. } = planned.walk.request.window;
+    let what = match (from, to) {
+        (Some(from), None) => format!("what changed since {}", from.format("%Y-%m-%d %H:%M:%S")),
+        _ => planned.walk.request.window.told().unwrap_or_else(|| "the whole history".to_owned()),
+    };
+    match planned.resumed {
+        true => tracing::info!("going on with {what}, after {} pages", planned.walk.pages),
+        false => tracing::info!("fetching {what}"),
+    }
+}

@@ -1,0 +1,259 @@
+//! One run of a command that writes, from taking the lake to letting it go.
+//!
+//! Guarantees: nothing is written before the lease is taken and dead runs are fenced; what they left is removed before
+//! anything else. [`hold`] lends a run to its work and ends it whatever came of that: another run that took over is named,
+//! the report is saved, the lease released. Must not depend on: what the work is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::settings::{CompactSettings, Control};
+use crate::api::ApiKey;
+use crate::clock::Clock;
+use crate::compact::Compaction;
+use crate::error::{Error, Kind, Result};
+use crate::lake::{Before, Ended, History, Holder, Lake, Lease, Ledger, RunReport, State, sweep};
+use crate::model::RunId;
+use crate::tables::Tables;
+use crate::verify::{self, Verification};
+
+/// A run that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct RunFailure {
+    /// Why.
+    pub error: Error,
+    /// What it had done by then; `None` if it never held the lake.
+    pub report: Option<Box<RunReport>>,
+}
+
+impl From<Error> for RunFailure {
+    fn from(error: Error) -> Self {
+        RunFailure { error, report: None }
+    }
+}
+
+impl From<RunFailure> for Error {
+    fn from(failure: RunFailure) -> Self {
+        failure.error
+    }
+}
+
+/// A run that holds a lake until its end.
+pub(super) struct Session {
+    pub(super) control: Control,
+    pub(super) history: History,
+    pub(super) clock: Clock,
+    pub(super) lake: Lake,
+    pub(super) lease: Arc<Lease>,
+    pub(super) ledger: Ledger,
+    pub(super) report: RunReport,
+    /// When this run, or one before it, last asked the API for something.
+    pub(super) last_request_at: Option<DateTime<Utc>>,
+    /// The number of the next file that it names: a flush's, or one that a compaction makes.
+    pub(super) next_file: u32,
+    /// What the report must not show.
+    pub(super) key: Option<ApiKey>,
+}
+
+/// Takes the lake for a run of `command`, lets `work` do it, and ends it.
+///
+/// # Errors
+/// Those of the work; kind `Held` if another run has the lake, or has taken it over.
+pub(super) async fn hold(
+    lake: &Lake,
+    command: &'static str,
+    control: &Control,
+    history: History,
+    work: impl AsyncFnOnce(&mut Session) -> Result<()>,
+) -> Result<RunReport, RunFailure> {
+    let mut session = Session::open(lake, command, control, history).await?;
+    let result = work(&mut session).await;
+    let (report, result) = session.end(result).await;
+    match result {
+        Ok(()) => Ok(report),
+        Err(error) => Err(RunFailure { error, report: Some(Box::new(report)) }),
+    }
+}
+
+impl Session {
+    /// Takes the lake for a run of `command`, and makes good what a run that died there has left.
+    async fn open(lake: &Lake, command: &'static str, control: &Control, history: History) -> Result<Self> {
+        let clock = lake.clock();
+        let now = clock.now();
+        let holder = Holder {
+            run_id: RunId::new(now, fastrand::u32(..)),
+            command: command.to_owned(),
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            since: now,
+        };
+        let lease = Lease::acquire(lake.store(), holder, clock, &control.shutdown).await?;
+        let run_id = lease.run_id().clone();
+        let last_request_at = match lease.before() {
+            Before::Nobody => None,
+            Before::Ended(ended) => ended.last_request_at,
+            Before::Died => Some(now),
+        };
+        match load(lake, &lease, &run_id, command == "verify", now).await {
+            Ok(ledger) => Ok(Session {
+                control: control.clone(),
+                history,
+                clock,
+                lake: lake.clone(),
+                lease: Arc::new(lease),
+                ledger,
+                report: RunReport::new(command, run_id, now),
+                last_request_at,
+                next_file: 0,
+                key: None,
+            }),
+            Err(error) => {
+                let error = reason(&lease, error).await;
+                release(&lease, last_request_at).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Compacts what is staged; Delta tables `retain` replaced files for so long.
+    pub(super) async fn compact(&mut self, retain: Duration) -> Result<()> {
+        let Session { clock, lake, lease, ledger, report, next_file, .. } = self;
+        let (clock, shutdown) = (*clock, lease.stop().clone());
+        let tables = &Tables::of(lake.store(), &lake.existing().await?);
+        Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown }.run().await
+    }
+
+    /// Saves the report, lets go of the lake, and says how the run went.
+    async fn end(mut self, mut result: Result<()>) -> (RunReport, Result<()>) {
+        if let Err(error) = result {
+            result = Err(reason(&self.lease, error).await);
+        }
+        let mut quarantined = false;
+        // The export reports it, not a compaction in between.
+        if result.is_ok() && self.report.request.is_some() {
+            result = self.report_quarantined().await;
+            quarantined = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
+        }
+        self.prune(&result, quarantined).await;
+        self.report.end(&result, quarantined, self.clock.now());
+        self.report.watermark = self.ledger.state().watermark();
+        self.report.store_calls = self.lake.calls();
+        if let Some(key) = &self.key {
+            self.report.error.iter_mut().for_each(|line| *line = key.redact(line));
+        }
+        if self.report.admitted
+            && let Err(error) = self.report.save(self.lake.store()).await
+        {
+            tracing::warn!("{}", error.chain().join(": "));
+        }
+        release(&self.lease, self.last_request_at).await;
+        (self.report, result)
+    }
+
+    /// Ends a run that has done what it was asked to with what was set aside, by it or by one that could not tell.
+    async fn report_quarantined(&mut self) -> Result<()> {
+        let entries = self.ledger.state().set_aside;
+        if entries == 0 {
+            return Ok(());
+        }
+        self.report.quarantined = entries;
+        let state = State { set_aside: 0, ..self.ledger.state().clone() };
+        self.ledger.commit(state, &self.report.run_id, self.clock.now()).await?;
+        let entries = if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
+        Err(Error::integrity(format!("{entries} of the export that are no conversations were set aside"))
+            .with_hint(format!("everything else is in the lake; see {}/_state/quarantine/", self.lake.url())))
+    }
+
+    /// Removes what dead runs have left.
+    pub(super) async fn sweep(&mut self) -> Result<()> {
+        let Session { lake, lease, ledger, report, clock, .. } = self;
+        let left =
+            sweep::leftovers(lake.store(), &ledger.state().staged_keys(), lease.before() == Before::Died).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        // A commit whose answer was lost may still be on its way, and would name what is to be removed.
+        ledger.fence(&report.run_id, clock.now()).await?;
+        let objects = sweep::remove(lake.store(), left, lease).await?;
+        tracing::info!("removed {objects} objects that a run has left behind");
+        Ok(())
+    }
+}
+
+/// The commits of a lake that was just taken. If tables are newer than they are, that is refused, unless the run `mends` it.
+async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, mends: bool, now: DateTime<Utc>) -> Result<Ledger> {
+    // A lake of a newer version is not to be looked at any closer.
+    let file = lake.describe().await?;
+    // In this order, and before anything is committed: a run that takes over in between has named in the ledger first what it
+    // brings into the tables.
+    let taken_up = match file {
+        Some(file) => Tables::of(lake.store(), &file).taken_up().await?,
+        None => 0,
+    };
+    let mut ledger = Ledger::load(lake.store()).await?;
+    if taken_up > ledger.number() && !mends {
+        return Err(verify::state_is_behind(lake, taken_up, ledger.number()));
+    }
+    if taken_up > ledger.number() {
+        ledger.pass(taken_up, run_id, now).await?;
+        tracing::warn!(
+            "_state is older than the tables: its commits are numbered after theirs from now on; the next sync fetches again \
+             what changed since its watermark, and a backfill that ended after that has to be run again"
+        );
+    }
+    if lease.before() == Before::Died {
+        ledger.fence(run_id, now).await?;
+    }
+    Ok(ledger)
+}
+
+/// Why a run has failed. Whatever else it failed with: where another run has taken over, that is why.
+async fn reason(lease: &Lease, error: Error) -> Error {
+    match lease.prove().await {
+        Err(held) if held.kind() == Kind::Held => held,
+        _ => error,
+    }
+}
+
+/// Lets go of the lake. That it failed is no failure of the run: the next one waits until this one has expired.
+async fn release(lease: &Lease, last_request_at: Option<DateTime<Utc>>) {
+    if let Err(error) = lease.release(Ended { last_request_at }).await {
+        tracing::warn!("{}", error.chain().join(": "));
+    }
+}
+
+/// Compacts the staged files of a lake into its tables.
+///
+/// # Errors
+/// Kind `Usage` if there is no lake, `Held` if another run has it, `Store` if the store fails, `Integrity` if staged files
+/// are damaged.
+pub async fn compact(lake: &Lake, settings: &CompactSettings) -> Result<RunReport, RunFailure> {
+    lake.existing().await?;
+    let CompactSettings { retain, history, control } = settings;
+    let work = async |session: &mut Session| {
+        session.report.admitted = true;
+        session.sweep().await?;
+        session.compact(*retain).await
+    };
+    hold(lake, "compact", control, *history, work).await
+}
+
+/// Verifies a lake and repairs what can be repaired without its API.
+///
+/// # Errors
+/// As [`compact`].
+pub async fn repair(lake: &Lake, control: &Control) -> Result<Verification> {
+    lake.existing().await?;
+    let mut found = None;
+    let work = async |session: &mut Session| {
+        session.sweep().await?;
+        let Session { lake, lease, ledger, clock, .. } = session;
+        found = Some(verify::repair(lake, lease, ledger, *clock).await?);
+        Ok(())
+    };
+    hold(lake, "verify", control, History::default(), work).await?;
+    found.ok_or_else(|| Error::bug("a repair ended without a result"))
+}
