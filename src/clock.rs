@@ -1,10 +1,11 @@
 //! The one place that reads the time or waits for it.
 //!
-//! Promises: waiting and monotonic time are tokio's, which tests pause and advance. Must not know: what the time is used
-//! for.
+//! Guarantees: waiting and monotonic time are tokio's, which tests pause and advance; wall time follows them in a clock of
+//! the tests, which can be moved besides. Must not depend on: what the time is used for.
 
 #![expect(clippy::disallowed_methods, reason = "everybody else asks the clock")]
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,17 +13,44 @@ pub use tokio::time::Instant;
 
 /// Tells and waits for time.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock(());
+pub struct Clock(Option<&'static Hands>);
+
+/// What a clock of the tests shows.
+#[derive(Debug)]
+struct Hands {
+    /// Wall time when the clock was made.
+    started_at: DateTime<Utc>,
+    /// The same instant by tokio's time.
+    started: Instant,
+    /// How far it was moved since, in microseconds.
+    moved: AtomicI64,
+}
 
 impl Clock {
     /// The system's clock.
     pub const fn system() -> Self {
-        Clock(())
+        Clock(None)
+    }
+
+    /// A clock that begins at `started_at`, goes on as tokio's time does, and can be moved. It is never freed: for tests.
+    #[cfg(test)]
+    pub(crate) fn starting_at(started_at: DateTime<Utc>) -> Self {
+        let hands = Hands { started_at, started: Instant::now(), moved: AtomicI64::new(0) };
+        Clock(Some(Box::leak(Box::new(hands))))
+    }
+
+    /// Moves wall time on, or back, for everything that shares this clock.
+    #[cfg(test)]
+    pub(crate) fn advance(&self, by: chrono::TimeDelta) {
+        let hands = self.0.expect("the system's clock is not the tests' to move");
+        hands.moved.fetch_add(by.num_microseconds().unwrap(), Ordering::SeqCst);
     }
 
     /// Wall time.
     pub fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        let Some(hands) = self.0 else { return Utc::now() };
+        let passed = chrono::TimeDelta::from_std(hands.started.elapsed()).unwrap_or(chrono::TimeDelta::MAX);
+        hands.started_at + passed + chrono::TimeDelta::microseconds(hands.moved.load(Ordering::SeqCst))
     }
 
     /// Monotonic time, for spacing and measuring.

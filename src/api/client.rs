@@ -244,3 +244,24 @@ fn given_up(last: Error, tries: usize, spent: Duration, why: &str) -> Error {
     });
     Error::new(last.kind(), message).caused_by(last).with_hint(hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_interval_reaches_from_one_run_to_the_next() {
+        // One request a second, and the margin of a hundredth.
+        let clock = Clock::starting_at(DateTime::UNIX_EPOCH);
+        for (passed, waits) in [(0, 1_010), (400, 610), (1_000, 10), (3_600_000, 0), (-5_000, 1_010)] {
+            let last_request_at = clock.now();
+            clock.advance(chrono::TimeDelta::milliseconds(passed));
+            let options = Options::new(ApiKey::new("a-key-of-tests", "the test").unwrap()).unwrap();
+            let mut client = Client::new(options, clock).unwrap();
+            client.follow(last_request_at);
+            let begun = clock.instant();
+            client.pacer.turn().await;
+            assert_eq!(clock.instant() - begun, Duration::from_millis(waits), "after {passed} ms");
+        }
+    }
+}

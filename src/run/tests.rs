@@ -8,8 +8,6 @@ use std::time::Duration;
 use chrono::DateTime;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
-use object_store::multipart::MultipartStore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
@@ -21,7 +19,7 @@ use crate::lake::{Format, Lake, Ledger, RunReport, State};
 use crate::layout;
 use crate::model::{RunId, Table, TimestampFilter};
 use crate::simulate::{CursorName, Disputed, Settings, SimulatedTime, Simulator, World, WorldSettings};
-use crate::store::Store;
+use crate::store::{Shelf, Store};
 use crate::tables::Tables;
 use crate::verify::{self, Verification};
 use faulty::{Fate, Faulty};
@@ -31,6 +29,7 @@ mod faulty;
 mod repairs;
 mod scenarios;
 mod sleepers;
+mod time;
 mod truth;
 
 const SEED: u64 = 17;
@@ -126,15 +125,17 @@ enum Kept {
 }
 
 /// A store that does as it is told.
-fn sound(store: &Arc<InMemory>) -> Faulty {
+fn sound(store: &Arc<Shelf>) -> Faulty {
     Faulty::new(Arc::clone(store), 0, Fate::Hangs)
 }
 
-fn lake<S: ObjectStore + MultipartStore>(store: S, kept: &Kept) -> Lake {
-    match kept {
-        Kept::ByLease => Lake::on(Store::on(store, "memory", CALL_TIMEOUT)),
-        Kept::ByLock(folder) => Lake::on(Store::on_locked(store, "memory", CALL_TIMEOUT, folder.clone())),
-    }
+fn lake(store: Faulty, kept: &Kept) -> Lake {
+    let clock = store.clock();
+    let store = match kept {
+        Kept::ByLease => Store::on(store, "memory", CALL_TIMEOUT),
+        Kept::ByLock(folder) => Store::on_locked(store, "memory", CALL_TIMEOUT, folder.clone()),
+    };
+    Lake::on(store.by(clock))
 }
 
 /// How a sync of the tests goes, in pages and flushes of so many conversations.
@@ -146,18 +147,19 @@ fn settings(page_size: u32, flush: u64) -> SyncSettings {
     settings
 }
 
-fn client(api: &Api) -> Client {
+fn client(api: &Api, clock: Clock) -> Client {
     let key = ApiKey::new(KEY, "the test").unwrap();
     let base_url = api.url.parse().unwrap();
-    Client::new(Options { base_url, requests_per_second: 0.0, ..Options::new(key).unwrap() }, Clock::system()).unwrap()
+    Client::new(Options { base_url, requests_per_second: 0.0, ..Options::new(key).unwrap() }, clock).unwrap()
 }
 
-async fn sync<S: ObjectStore + MultipartStore>(api: &Api, store: S, kept: &Kept) -> Result<RunReport> {
+async fn sync(api: &Api, store: Faulty, kept: &Kept) -> Result<RunReport> {
     let mut settings = settings(9, 18);
     settings.export.fetch.format = Some(api.format);
     settings.export.on_ignored_filter = OnIgnoredFilter::Full;
     settings.compact_every_pages = api.compact_every;
-    super::sync(&lake(store, kept), &mut client(api), &settings).await.map_err(Error::from)
+    let mut client = client(api, store.clock());
+    super::sync(&lake(store, kept), &mut client, &settings).await.map_err(Error::from)
 }
 
 /// A compaction that retains nothing.
@@ -171,7 +173,7 @@ async fn repair_in(lake: Lake) -> Result<Verification> {
 }
 
 /// The lake holds what the API says, and nothing that a run has left behind.
-async fn assert_exact(store: &Arc<InMemory>, truth: &Conversations, case: &str) {
+async fn assert_exact(store: &Arc<Shelf>, truth: &Conversations, case: &str) {
     let unnamed = assert_tables(store, truth, case).await;
     assert_eq!(unnamed, 0, "{case}");
     let objects: Vec<_> = store.list(None).try_collect().await.unwrap();
@@ -185,7 +187,7 @@ async fn assert_exact(store: &Arc<InMemory>, truth: &Conversations, case: &str) 
 
 /// Each publication was committed once, and to all four Delta tables; a compaction that retains nothing leaves in their
 /// folders what they have, and nothing else.
-async fn assert_vacuumed(store: &Arc<InMemory>, case: &str) {
+async fn assert_vacuumed(store: &Arc<Shelf>, case: &str) {
     // What a killed run has not committed stays for an hour.
     let later = lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease);
     compact_in(later).await.unwrap();
@@ -214,19 +216,18 @@ async fn assert_vacuumed(store: &Arc<InMemory>, case: &str) {
 }
 
 /// The tables hold what the API says. Returns how many landing objects belong to nobody.
-async fn assert_tables(store: &Arc<InMemory>, truth: &Conversations, case: &str) -> u64 {
-    let found = truth::found(&Lake::on(Store::on(sound(store), "memory", CALL_TIMEOUT))).await;
+async fn assert_tables(store: &Arc<Shelf>, truth: &Conversations, case: &str) -> u64 {
+    let found = truth::found(&lake(sound(store), &Kept::ByLease)).await;
     let differ: Vec<_> = truth.keys().chain(found.keys()).filter(|id| truth.get(*id) != found.get(*id)).collect();
     assert!(differ.is_empty(), "{case}: {differ:?}");
-    let verified =
-        verify::verify(&Lake::on(Store::on(sound(store), "memory", CALL_TIMEOUT)), Clock::system()).await.unwrap();
+    let verified = verify::verify(&lake(sound(store), &Kept::ByLease), Clock::system()).await.unwrap();
     assert_eq!(verified.findings(), 0, "{case}: {:?}", verified.checks);
     verified.unnamed_files
 }
 
 /// Lets every call of a sync have each of `fates`: of a first sync, and of one that changes tables.
 async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
-    let made = Arc::new(InMemory::new());
+    let made = Arc::new(Shelf::new());
     api.time.set(Duration::ZERO);
     sync(api, sound(&made), &kept).await.unwrap();
     assert_exact(&made, &api.truth[0], "without any fault").await;
@@ -237,7 +238,7 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
             let mut reached = false;
             for fate in fates {
                 let case = format!("seed {SEED}, {kept:?}, {name} sync, call {at} {fate:?}");
-                let store = Arc::new(if phase == 0 { InMemory::new() } else { made.fork() });
+                let store = Arc::new(if phase == 0 { Shelf::new() } else { made.fork() });
                 let faulty = Faulty::new(store.clone(), at, *fate);
                 api.time.set(if phase == 0 { Duration::ZERO } else { LATER });
                 let result = sync(api, faulty.clone(), &kept).await;
@@ -273,7 +274,7 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
 }
 
 /// A put of a run that has ended arrives after the next one has begun by sweeping, and has ended too.
-async fn late(api: &Api, store: &Arc<InMemory>, faulty: &Faulty, phase: usize, case: &str) {
+async fn late(api: &Api, store: &Arc<Shelf>, faulty: &Faulty, phase: usize, case: &str) {
     if phase == 0 {
         let meanwhile = compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease)).await;
         // Where there is no lake yet there is nothing to compact.
@@ -340,9 +341,9 @@ async fn any_call_of_a_delta_lake_may_be_the_last_of_its_process_where_it_compac
 async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
     let (api, kept) = (Api::start(), Kept::ByLease);
     api.time.set(Duration::ZERO);
-    let made = Arc::new(InMemory::new());
+    let made = Arc::new(Shelf::new());
     let export = settings(3, 3).export;
-    super::export(&lake(sound(&made), &kept), &mut client(&api), &export).await.unwrap();
+    super::export(&lake(sound(&made), &kept), &mut client(&api, made.clock()), &export).await.unwrap();
 
     let mut longest = 0;
     for fate in [Fate::EndsBefore, Fate::EndsAfter, Fate::FailsAfter, Fate::SleepsAfter] {

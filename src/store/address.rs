@@ -125,6 +125,12 @@ impl Store {
         Self::in_store(store, location, Limit::new(call_timeout, at_once, Clock::system()), true)
     }
 
+    /// The same, by another clock.
+    #[cfg(test)]
+    pub(crate) fn by(self, clock: Clock) -> Self {
+        Store { limit: self.limit.by(clock), ..self }
+    }
+
     /// The same, but runs are kept apart by a lock in `folder`.
     #[cfg(test)]
     pub(crate) fn on_locked<S: ObjectStore + MultipartStore>(

@@ -58,6 +58,12 @@ impl Limit {
         Limit { at_once: Arc::new(Semaphore::new(APART)), ..self.clone() }
     }
 
+    /// The same limit by another clock.
+    #[cfg(test)]
+    pub(super) fn by(self, clock: Clock) -> Self {
+        Limit { clock, ..self }
+    }
+
     pub(super) fn clock(&self) -> Clock {
         self.clock
     }

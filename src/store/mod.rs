@@ -25,6 +25,8 @@ mod lock;
 mod parted;
 mod probe;
 mod recorded;
+#[cfg(test)]
+mod shelf;
 #[expect(clippy::module_inception, reason = "the type that the module is named after")]
 mod store;
 mod upload;
@@ -34,5 +36,7 @@ pub use cloud::{S3Addressing, StoreOptions};
 pub use lock::{Lock, Site, lock};
 pub use probe::{Capability, Probe};
 pub use recorded::end_upload;
+#[cfg(test)]
+pub(crate) use shelf::Shelf;
 pub use store::{Store, to_json};
 pub use upload::Upload;

@@ -13,8 +13,7 @@ use super::*;
 use crate::error::Kind;
 use crate::lake::{Ledger, Purpose, State, Walk, sweep};
 use crate::model::{CreatedDate, Request, Table, Window};
-use crate::store::StoreOptions;
-use crate::store::Upload;
+use crate::store::{Shelf, StoreOptions, Upload};
 
 const CLOCK: Clock = Clock::system();
 
@@ -30,14 +29,13 @@ async fn acquire(store: &Store, number: u32) -> Result<Lease> {
     acquire_on(&format!("host-{number}"), store, number).await
 }
 
+fn holder(number: u32) -> Holder {
+    let (command, since) = ("sync".to_owned(), DateTime::UNIX_EPOCH);
+    Holder { run_id: run(number), command, host: String::new(), pid: 4711, since }
+}
+
 async fn acquire_on(host: &str, store: &Store, number: u32) -> Result<Lease> {
-    let holder = Holder {
-        run_id: run(number),
-        command: "sync".to_owned(),
-        host: host.to_owned(),
-        pid: 4711,
-        since: DateTime::UNIX_EPOCH,
-    };
+    let holder = Holder { host: host.to_owned(), ..holder(number) };
     Lease::acquire(store, holder, CLOCK, &CancellationToken::new()).await
 }
 
@@ -341,16 +339,34 @@ async fn who_has_died_on_another_machine_is_waited_for_and_on_this_one_is_not() 
 #[tokio::test(start_paused = true)]
 async fn an_old_record_of_another_machine_is_not_waited_for_unless_clocks_may_be_why() {
     for (age_secs, waits) in [(60, true), (-60, true), (3_600, false)] {
-        let folder = tempfile::tempdir().unwrap();
-        drop(acquire(&shared(&folder), 1).await.unwrap());
-        let record = folder.path().join("_state/leases/00000000000000000001.json");
-        let at = DateTime::<Utc>::from(record.metadata().unwrap().modified().unwrap());
-        let at = at - chrono::Duration::seconds(age_secs);
-        std::fs::File::options().write(true).open(&record).unwrap().set_modified(at.into()).unwrap();
+        let shelf = Shelf::new();
+        // The folder as two machines see it whose locks the other does not.
+        let locks = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [first, second] = locks
+            .each_ref()
+            .map(|folder| Store::on_locked(shelf.clone(), "shared", Duration::from_secs(60), folder.path().to_owned()));
+        drop(acquire(&first, 1).await.unwrap());
+        shelf.clock().advance(chrono::TimeDelta::seconds(age_secs));
         let begun = CLOCK.instant();
-        acquire(&shared(&folder), 2).await.unwrap();
+        acquire(&second, 2).await.unwrap();
         assert_eq!(CLOCK.instant() - begun >= EXPIRY, waits, "{age_secs}");
     }
+}
+
+/// A machine that sleeps stands still by its own time, but not by the wall's.
+#[tokio::test(start_paused = true)]
+async fn a_holder_whose_machine_has_slept_makes_sure_before_it_writes() {
+    let (shelf, folder) = (Shelf::new(), tempfile::tempdir().unwrap());
+    let store = Store::on_locked(shelf.clone(), "shared", Duration::from_secs(60), folder.path().to_owned());
+    let holder = Holder { host: "host-1".to_owned(), ..holder(1) };
+    let lease = Lease::acquire(&store, holder, shelf.clock(), &CancellationToken::new()).await.unwrap();
+    pause(&lease);
+    let calls = store.calls();
+    lease.prove().await.unwrap();
+    assert_eq!(store.calls(), calls, "a fresh record is proof enough");
+    shelf.clock().advance(chrono::TimeDelta::hours(1));
+    lease.prove().await.unwrap();
+    assert!(store.calls().list > calls.list, "an old one is looked for");
 }
 
 /// There puts know no conditions, so that a look has to do.

@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
@@ -18,7 +17,8 @@ use object_store::{
 };
 use tokio::sync::watch;
 
-use crate::layout;
+use crate::clock::Clock;
+use crate::store::Shelf;
 
 /// What becomes of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +47,7 @@ pub(super) struct Faulty {
     inner: Arc<dyn ObjectStore>,
     parted: Arc<dyn MultipartStore>,
     plan: Arc<Plan>,
-    /// How much older the records of leases, and what is listed, look than they are.
-    later: chrono::Duration,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -67,17 +66,22 @@ struct Plan {
 type LateCalls = (Path, PutPayload, PutOptions);
 
 impl Faulty {
-    pub(super) fn new(inner: Arc<InMemory>, at: usize, fate: Fate) -> Self {
+    pub(super) fn new(inner: Arc<Shelf>, at: usize, fate: Fate) -> Self {
         let (calls, ended, asleep) = (AtomicUsize::new(0), AtomicBool::new(false), watch::Sender::new(false));
         let plan = Plan { at, fate, calls, ended, asleep, late: Mutex::new(None) };
-        Faulty { parted: inner.clone(), inner, plan: Arc::new(plan), later: chrono::Duration::zero() }
+        let clock = inner.clock();
+        Faulty { parted: inner.clone(), inner, plan: Arc::new(plan), clock }
     }
 
-    /// A store that does as it is told, as it looks an hour after a process has ended: its lease is old.
-    pub(super) fn an_hour_later(inner: Arc<InMemory>) -> Self {
-        let mut store = Self::new(inner, 0, Fate::Hangs);
-        store.later = chrono::Duration::hours(1);
-        store
+    /// A sound store, an hour after what was done so far: a process that has ended or sleeps has an old lease.
+    pub(super) fn an_hour_later(inner: Arc<Shelf>) -> Self {
+        inner.clock().advance(chrono::TimeDelta::hours(1));
+        Self::new(inner, 0, Fate::Hangs)
+    }
+
+    /// The clock of the store, and of every process that uses it.
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Waits until the process has fallen asleep.
@@ -181,11 +185,7 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
-        let mut found = self.plan.on(self.inner.get_opts(key, options)).await?;
-        if key.prefix_matches(&layout::leases()) && layout::number_of(key).is_some() {
-            found.meta.last_modified -= self.later;
-        }
-        Ok(found)
+        self.plan.on(self.inner.get_opts(key, options)).await
     }
 
     async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -204,11 +204,7 @@ impl ObjectStore for Faulty {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (store, objects) = (self.clone(), self.inner.list(prefix));
-        let listed = async move {
-            let mut objects = store.plan.on(objects.try_collect::<Vec<_>>()).await?;
-            objects.iter_mut().for_each(|object| object.last_modified -= store.later);
-            Ok::<_, Error>(objects)
-        };
+        let listed = async move { store.plan.on(objects.try_collect::<Vec<_>>()).await };
         stream::once(listed).map_ok(|objects| stream::iter(objects).map(Ok)).try_flatten().boxed()
     }
 

@@ -49,8 +49,8 @@ fn files(conversations: &[Value], lifetime: WrittenFor) -> (PerTable<Vec<u8>>, E
 }
 
 /// A lake in which `moved` is under both dates, and one other conversation of the first has changed.
-async fn with_a_double() -> Arc<InMemory> {
-    let store = Arc::new(InMemory::new());
+async fn with_a_double() -> Arc<Shelf> {
+    let store = Arc::new(Shelf::new());
     let lake = lake(sound(&store), &Kept::ByLease);
     let wanted = Wanted { base_url: "https://api", user_filters: None, format: None };
     lake.claim(wanted, true, DateTime::UNIX_EPOCH).await.unwrap();

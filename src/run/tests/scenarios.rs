@@ -6,14 +6,14 @@ use super::*;
 /// A lake in memory, and the API.
 struct Scene {
     api: Api,
-    store: Arc<InMemory>,
+    store: Arc<Shelf>,
 }
 
 impl Scene {
     fn new() -> Self {
         let api = Api::start();
         api.time.set(Duration::ZERO);
-        Scene { api, store: Arc::new(InMemory::new()) }
+        Scene { api, store: Arc::new(Shelf::new()) }
     }
 
     fn settings(&self) -> SyncSettings {
@@ -25,11 +25,15 @@ impl Scene {
     }
 
     async fn sync(&self) -> Result<RunReport> {
-        super::super::sync(&self.lake(), &mut client(&self.api), &self.settings()).await.map_err(Error::from)
+        super::super::sync(&self.lake(), &mut client(&self.api, self.store.clock()), &self.settings())
+            .await
+            .map_err(Error::from)
     }
 
     async fn export(&self) -> Result<RunReport> {
-        super::super::export(&self.lake(), &mut client(&self.api), &self.settings().export).await.map_err(Error::from)
+        super::super::export(&self.lake(), &mut client(&self.api, self.store.clock()), &self.settings().export)
+            .await
+            .map_err(Error::from)
     }
 
     async fn compact(&self) -> RunReport {
@@ -69,7 +73,7 @@ async fn backfill_then_sync() {
     let from = DateTime::from_timestamp(1_709_251_200 - 86_400, 0).unwrap();
     let fetch = place.settings().export.fetch;
     let range = BackfillSettings { from, to: from + LATER, timestamp_filter: TimestampFilter::UpdatedAt, fetch };
-    backfill(&place.lake(), &mut client(&place.api), &range).await.unwrap();
+    backfill(&place.lake(), &mut client(&place.api, place.store.clock()), &range).await.unwrap();
     place.compact().await;
     let (from, to) = (from.timestamp_micros(), (from + LATER).timestamp_micros());
     let inside = place.api.truth[0].clone().into_iter().filter(|(_, (at, ..))| (from..to).contains(at));
@@ -105,7 +109,7 @@ async fn crash_and_continue() {
     let place = Scene::new();
     let dying = Faulty::new(Arc::clone(&place.store), 40, Fate::EndsAfter);
     let lake = lake(dying, &Kept::ByLease);
-    super::super::sync(&lake, &mut client(&place.api), &place.settings()).await.unwrap_err();
+    super::super::sync(&lake, &mut client(&place.api, place.store.clock()), &place.settings()).await.unwrap_err();
     sync(&place.api, Faulty::an_hour_later(Arc::clone(&place.store)), &Kept::ByLease).await.unwrap();
     place.assert_exact(0).await;
 }
@@ -114,8 +118,8 @@ async fn crash_and_continue() {
 async fn two_at_once() {
     let place = Scene::new();
     let slow = Faulty::new(Arc::clone(&place.store), 40, Fate::SleepsBefore);
-    let first_lake = Lake::on(Store::on(slow.clone(), "memory", Duration::from_secs(60)));
-    let (settings, mut own) = (place.settings(), client(&place.api));
+    let first_lake = Lake::on(Store::on(slow.clone(), "memory", Duration::from_secs(60)).by(slow.clock()));
+    let (settings, mut own) = (place.settings(), client(&place.api, place.store.clock()));
     let mut first = std::pin::pin!(super::super::sync(&first_lake, &mut own, &settings));
     tokio::select! {
         _ = &mut first => panic!("it was to fall asleep"),
@@ -125,7 +129,7 @@ async fn two_at_once() {
     let watching = sound(&place.store);
     let second = async {
         let lake = lake(watching.clone(), &Kept::ByLease);
-        super::super::sync(&lake, &mut client(&place.api), &place.settings()).await
+        super::super::sync(&lake, &mut client(&place.api, place.store.clock()), &place.settings()).await
     };
     let woken = async {
         // The newest record takes it two calls, and how old that is four; then it waits.

@@ -17,7 +17,7 @@ enum Meanwhile {
 /// nothing any more.
 async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
     let kept = Kept::ByLease;
-    let made = Arc::new(InMemory::new());
+    let made = Arc::new(Shelf::new());
     api.time.set(Duration::ZERO);
     sync(api, sound(&made), &kept).await.unwrap();
     let (mut runs, mut fenced, mut calls) = (0, 0, [0, 0]);
@@ -26,7 +26,7 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
             let mut reached = false;
             for fate in fates {
                 let case = format!("seed {SEED}, {name} sync, call {at} {fate:?}");
-                let store = Arc::new(if phase == 0 { InMemory::new() } else { made.fork() });
+                let store = Arc::new(if phase == 0 { Shelf::new() } else { made.fork() });
                 let faulty = Faulty::new(store.clone(), at, *fate);
                 api.time.set(if phase == 0 { Duration::ZERO } else { LATER });
                 let mut sleeper = std::pin::pin!(sync(api, faulty.clone(), &kept));
