@@ -106,7 +106,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         landing.objects += Table::ALL.len() as u64;
         landing.extent.add(extent);
     }
-    let (of, mut tables) = (Tables::of(lake.store(), &file), PerTable::default());
+    let (of, mut tables) = (Tables::of(lake.store(), &file)?, PerTable::default());
     for table in Table::ALL {
         *tables.get_mut(table) = table_status(lake, &of, table).await?;
     }

@@ -35,7 +35,7 @@ pub(super) async fn status(args: &LakeArgs, context: &Context) -> Result<()> {
 pub(super) async fn views(args: &ViewsArgs, context: &Context) -> Result<()> {
     let lake = Lake::open(&args.lake, &args.store.options(), context.clock)?;
     let file = lake.existing().await?;
-    let (objects, _) = Tables::of(lake.store(), &file).objects(Table::Conversations).await?;
+    let (objects, _) = Tables::of(lake.store(), &file)?.objects(Table::Conversations).await?;
     output::line(crate::views::statements(lake.url(), args.engine, file.format, !objects.is_empty())?.trim_end());
     Ok(())
 }

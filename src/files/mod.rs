@@ -14,5 +14,6 @@ mod writer;
 pub use promote::{Promoted, promote};
 pub use reader::FileReader;
 pub use sorted::SortedReader;
+#[cfg(feature = "delta")]
 pub(crate) use writer::CREATED_BY;
 pub use writer::{TableWriter, WrittenFor, encode};

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, Memory, OnIgnoredFilter, Planned, Reached, Run};
 use crate::lake::{Lake, RunReport, Wanted};
 use crate::model::Window;
+use crate::tables::Tables;
 
 /// How a `sync` compacts.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +129,7 @@ impl Session {
     /// Fetches and stages what is asked for; if it is `compacting`, a part of a long walk after the other.
     async fn export(&mut self, ask: &Ask<'_>, compacting: Option<Compacting>, client: &mut Client) -> Result<()> {
         let FetchSettings { user_filters, format, .. } = ask.fetch();
+        format.map_or(Ok(()), Tables::check)?;
         let base_url = client.base_url().trim_end_matches('/').to_owned();
         let wanted = Wanted { base_url: &base_url, user_filters: user_filters.as_ref(), format: *format };
         self.lake.claim(wanted, self.ledger.is_new(), self.clock.now()).await?;

@@ -122,7 +122,7 @@ impl Session {
     pub(super) async fn compact(&mut self, retain: Duration) -> Result<()> {
         let Session { clock, lake, lease, ledger, report, next_file, .. } = self;
         let (clock, shutdown) = (*clock, lease.stop().clone());
-        let tables = &Tables::of(lake.store(), &lake.existing().await?);
+        let tables = &Tables::of(lake.store(), &lake.existing().await?)?;
         Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown }.run().await
     }
 
@@ -190,7 +190,7 @@ async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, mends: bool, now: Date
     // In this order, and before anything is committed: a run that takes over in between has named in the ledger first what it
     // brings into the tables.
     let taken_up = match file {
-        Some(file) => Tables::of(lake.store(), &file).taken_up().await?,
+        Some(file) => Tables::of(lake.store(), &file)?.taken_up().await?,
         None => 0,
     };
     let mut ledger = Ledger::load(lake.store()).await?;

@@ -192,7 +192,7 @@ async fn assert_vacuumed(store: &Arc<Shelf>, case: &str) {
     let later = lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease);
     compact_in(later).await.unwrap();
     let lake = lake(sound(store), &Kept::ByLease);
-    let tables = Tables::of(lake.store(), &lake.existing().await.unwrap());
+    let tables = Tables::of(lake.store(), &lake.existing().await.unwrap()).unwrap();
     let mut published = Vec::new();
     for table in Table::ALL {
         let (objects, _) = tables.objects(table).await.unwrap();

@@ -2,9 +2,14 @@
 //!
 //! Must not depend on: what the files hold.
 
+mod change;
+#[cfg(feature = "delta")]
+mod delta;
+#[cfg(not(feature = "delta"))]
+#[path = "no_delta.rs"]
 mod delta;
 #[expect(clippy::module_inception, reason = "the type that the module is named after")]
 mod tables;
 
-pub use delta::Change;
+pub use change::Change;
 pub use tables::Tables;

@@ -14,7 +14,8 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
-use super::delta::{Change, DeltaTable, Standing};
+use super::change::Change;
+use super::delta::{DeltaTable, Standing};
 use crate::error::{Error, Result};
 use crate::lake::{Format, Identity, Lease, WriteIntent};
 use crate::layout::{self, FlushId};
@@ -30,13 +31,30 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The tables of `lake`, which is as `file` says. Must be called on an async thread.
-    pub fn of(store: &Store, file: &Identity) -> Self {
-        let delta = (file.format == Format::Delta).then(|| {
-            let (runtime, application) = (Handle::current(), format!("decagon-lake {}", file.created_at.to_rfc3339()));
+    /// Checks that this build can keep tables in `format`.
+    ///
+    /// # Errors
+    /// Kind `Usage` if it was built without the feature.
+    pub fn check(format: Format) -> Result<()> {
+        if format == Format::Parquet || cfg!(feature = "delta") {
+            return Ok(());
+        }
+        Err(Error::usage("this build of decagon-lake does not support Delta tables")
+            .with_hint("build it with the feature `delta`, which is on by default"))
+    }
+
+    /// The tables of the lake in `store`, which is as `identity` says. Must be called on an async thread.
+    ///
+    /// # Errors
+    /// As [`Tables::check`].
+    pub fn of(store: &Store, identity: &Identity) -> Result<Self> {
+        Self::check(identity.format)?;
+        let delta = (identity.format == Format::Delta).then(|| {
+            let application = format!("decagon-lake {}", identity.created_at.to_rfc3339());
+            let runtime = Handle::current();
             Arc::new(PerTable::from_fn(|table| DeltaTable::new(store, table, application.clone(), runtime.clone())))
         });
-        Tables { store: store.clone(), delta }
+        Ok(Tables { store: store.clone(), delta })
     }
 
     /// Whether a new object is seen once a [publication](Tables::publish) names it, and not before.

@@ -49,7 +49,7 @@ type Doubles = Vec<(String, Vec<Occurrence>)>;
 
 /// Checks a lake; `own` is the run that holds it and reads.
 async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verification, Doubles)> {
-    let tables = Tables::of(lake.store(), &lake.existing().await?);
+    let tables = Tables::of(lake.store(), &lake.existing().await?)?;
     let mut found = Verification::of(lake.url());
     let dates = dates(&tables, &mut found).await?;
     let mut beside = Beside::new(lake, own, clock);
@@ -131,7 +131,7 @@ pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock:
             unwanted.entry(older.date).or_default().insert(id.clone());
         }
     }
-    let tables = Tables::of(lake.store(), &lake.existing().await?);
+    let tables = Tables::of(lake.store(), &lake.existing().await?)?;
     let removed = remove_conversations(lake, &tables, lease, ledger, unwanted, clock).await?;
     if (removed, given_up) == (0, 0) {
         return Ok(found);

@@ -38,7 +38,7 @@ pub(super) fn expected(lines: &str) -> Conversations {
 
 /// What the tables of a lake hold; panics where a conversation is there twice, or a child's place is.
 pub(super) async fn found(lake: &Lake) -> Conversations {
-    let tables = Tables::of(lake.store(), &lake.existing().await.unwrap());
+    let tables = Tables::of(lake.store(), &lake.existing().await.unwrap()).unwrap();
     let mut conversations = Conversations::new();
     for batch in rows(lake, &tables, Table::Conversations).await {
         let ids = batch.column_by_name("conversation_id").unwrap().as_string::<i32>();

@@ -24,15 +24,7 @@ use crate::files::CREATED_BY;
 use crate::lake::{Replacement, WriteIntent};
 use crate::layout;
 use crate::model::CreatedDate;
-
-/// What became of a publication.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// The tables have it now.
-    Made,
-    /// Another program has changed what it was made of: where.
-    Conflict(String),
-}
+use crate::tables::change::Change;
 
 /// How often a commit is tried that others come before.
 const TRIES: usize = 16;

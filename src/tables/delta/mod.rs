@@ -7,6 +7,5 @@ mod create;
 mod log;
 mod vacuum;
 
-pub use commit::Change;
 pub(super) use commit::Standing;
 pub(super) use log::DeltaTable;
