@@ -1,7 +1,7 @@
 //! Inspects the rows of a page: which to stage in which partition, when they changed, and what they prove about the
 //! API. Must not depend on: I/O.
 
-use arrow_array::{Array, RecordBatch, StringArray};
+use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
 
 use super::filter_support::{Observation, observe};
@@ -82,38 +82,14 @@ pub(super) fn inspect(
     Ok(found)
 }
 
-/// When the conversations of a batch changed: the time that a window bounds, else their newest time.
-pub(super) struct ChangeTimes<'a> {
-    batch: &'a Batch,
-    window: &'a Window,
-    ids: &'a StringArray,
-}
-
-impl<'a> ChangeTimes<'a> {
-    /// Reads `batch`.
-    ///
-    /// # Errors
-    /// Only on a bug.
-    pub(super) fn of(batch: &'a Batch, window: &'a Window) -> Result<Self> {
-        Ok(ChangeTimes { batch, window, ids: batch.conversation_ids()? })
-    }
-
-    /// The number of conversations.
-    pub(super) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Returns the id of the conversation in `row`, and its time.
-    ///
-    /// # Errors
-    /// Only on a bug.
-    pub(super) fn get(&self, row: usize) -> Result<(&'a str, Option<DateTime<Utc>>)> {
-        if row >= self.ids.len() {
-            return Err(Error::bug("a page does not have that row"));
-        }
-        let bounded = bounded_time(self.window, self.batch.tables.get(Table::Conversations), row);
-        let time = if bounded.is_some() { bounded } else { newest_time(self.batch, row)? };
-        Ok((self.ids.value(row), time))
+/// When the conversation in `row` changed: the time that the window bounds, else its newest time.
+///
+/// # Errors
+/// Only on a bug.
+pub(super) fn change_time(batch: &Batch, window: &Window, row: usize) -> Result<Option<DateTime<Utc>>> {
+    match bounded_time(window, batch.tables.get(Table::Conversations), row) {
+        None => newest_time(batch, row),
+        bounded => Ok(bounded),
     }
 }
 

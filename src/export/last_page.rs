@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use chrono::{DateTime, Duration, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::inspect::ChangeTimes;
+use super::inspect::change_time;
 use crate::api::Client;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Origin};
@@ -93,15 +93,13 @@ impl LastPage {
         let page = client.fetch(&Request { window, ..request.clone() }, None, shutdown).await?.page;
         let origin = Origin { run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
         let batch = flatten::flatten(page.conversations(), &origin)?;
-        let times = ChangeTimes::of(&batch, &window)?;
-        for row in 0..times.len() {
-            let (id, time) = times.get(row)?;
+        for (row, id) in batch.conversation_ids()?.iter().flatten().enumerate() {
             let is_proof = |time: DateTime<Utc>| {
                 window.contains(time)
                     && time <= self.answered_at - MAY_BE_LATE
                     && self.resumed_at.is_none_or(|before| before < time)
             };
-            if time.is_some_and(is_proof) && !seen.has(id) {
+            if change_time(&batch, &window, row)?.is_some_and(is_proof) && !seen.has(id) {
                 return Err(self.incomplete(id));
             }
         }
