@@ -253,7 +253,7 @@ impl Collector {
         let times = AnswerTimes { asked_at: self.walk.started_at, answered_at };
         let found = inspect(&batch, &self.walk.request.window, times, &mut self.filter_support)?;
         if let Some((id, time)) = found.stray.filter(|_| flush.outside_window == 0) {
-            let range = self.walk.request.window.told().unwrap_or_default();
+            let range = self.walk.request.window.describe().unwrap_or_default();
             tracing::warn!("the API returned conversation {id} of {time}, outside the requested range: {range}");
         }
         for (id, time) in batch.conversation_ids()?.iter().flatten().zip(&found.changes) {

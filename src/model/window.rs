@@ -70,7 +70,7 @@ impl Window {
     }
 
     /// Describes the range and the time that it applies to; `None` for the whole history.
-    pub fn told(&self) -> Option<String> {
+    pub fn describe(&self) -> Option<String> {
         let text = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
         let range = match (self.from, self.to) {
             (None, None) => return None,
