@@ -1,10 +1,11 @@
-//! How fast the pure stages are, in bytes of the API's JSON a second: `cargo bench`.
+//! Measures the stages without I/O, in bytes of the API's JSON per second: `cargo bench`.
 //!
-//! One page's worth of the simulator's conversations goes through each stage alone, on one thread: split into raw
-//! conversations (`parse`), made rows (`flatten_rows`), made the Parquet files of the four tables (`encode`), and merged
-//! with a second copy of itself (`merge_two`). Whole runs, and other tools beside them, are in `benches/compare`.
+//! One page of the simulator's conversations goes through each stage on one thread: `parse` splits it into raw
+//! conversations, `flatten_rows` turns them into rows, `encode` writes the Parquet files of the four tables, and
+//! `merge_two` merges two versions of every conversation. `benches/compare` measures whole runs and compares other
+//! tools.
 
-#![expect(clippy::expect_used, reason = "what goes wrong here is for who runs it to see")]
+#![expect(clippy::expect_used, reason = "a benchmark fails by panicking")]
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -17,7 +18,7 @@ use decagon_lake::clock::Clock;
 use decagon_lake::error::Result;
 use decagon_lake::files::{self, WrittenFor};
 use decagon_lake::flatten::{Batch, Origin, flatten};
-use decagon_lake::merge::{Copies, merge};
+use decagon_lake::merge::{MergeInput, merge};
 use decagon_lake::model::{PerTable, RunId, Table, TimestampFilter};
 use decagon_lake::simulate::{CursorName, Disputed, Settings, Simulator, World, WorldSettings};
 use divan::Bencher;
@@ -43,16 +44,16 @@ fn flatten_rows(bencher: Bencher) {
 }
 
 #[divan::bench(args = [WrittenFor::Table, WrittenFor::Staging])]
-fn encode(bencher: Bencher, lifetime: WrittenFor) {
+fn encode(bencher: Bencher, written_for: WrittenFor) {
     let page = page();
     let batch = rows(&page, 1);
     bencher.counter(BytesCount::new(page.bytes())).bench_local(|| {
         Table::ALL
-            .map(|table| files::encode(table, lifetime, std::slice::from_ref(batch.tables.get(table).as_ref()), &[]))
+            .map(|table| files::encode(table, written_for, std::slice::from_ref(batch.tables.get(table).as_ref()), &[]))
     });
 }
 
-/// Both inputs count: so many bytes of JSON have come twice.
+/// Both inputs count, so the page counts twice.
 #[divan::bench]
 fn merge_two(bencher: Bencher) {
     let page = page();
@@ -68,7 +69,7 @@ fn merge_two(bencher: Bencher) {
         });
 }
 
-/// The rows of one batch in pieces as a file's reader hands them out.
+/// The rows of a batch in pieces, as a file's reader returns them.
 struct Pieces(PerTable<VecDeque<RecordBatch>>);
 
 impl Pieces {
@@ -82,7 +83,7 @@ impl Pieces {
     }
 }
 
-impl Copies for Pieces {
+impl MergeInput for Pieces {
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         Ok(self.0.get_mut(table).pop_front())
     }
@@ -91,14 +92,14 @@ impl Copies for Pieces {
 fn rows(page: &Page, run: u32) -> Batch {
     let run_id = RunId::new(DateTime::UNIX_EPOCH, run);
     let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
-    flatten(page.conversations(), &origin).expect("what the simulator sends can be read")
+    flatten(page.conversations(), &origin).expect("the simulator's conversations can be flattened")
 }
 
 fn page() -> Page {
     Page::parse(body()).expect("the simulator's conversations make a page")
 }
 
-/// A response with the conversations of the simulated day, in the order of their ids, as the merge takes them.
+/// Returns a response with the conversations of the simulated day, in the order of their ids as the merge needs them.
 fn body() -> Vec<u8> {
     let mut conversations = simulated().expect("the simulator listens on loopback");
     conversations.sort_unstable();

@@ -1,4 +1,4 @@
-//! The library without a lake: a page of the export API on stdin becomes record batches.
+//! Uses the library without a lake: flattens a page of the export API from stdin into record batches.
 //!
 //! ```text
 //! cargo run --release --example flatten_page < tests/vendor/example_response.json

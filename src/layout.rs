@@ -84,7 +84,8 @@ pub fn is_staged_file(key: &Path) -> bool {
     let parts: Vec<_> = key.parts().collect();
     let [landing, table, _, name] = parts.as_slice() else { return false };
     let flush = name.as_ref().strip_suffix(".parquet").and_then(|name| name.rsplit_once('-'));
-    let is_flush = flush.is_some_and(|(run, number)| RunId::is_one(run) && number.bytes().all(|b| b.is_ascii_digit()));
+    let is_flush =
+        flush.is_some_and(|(run, number)| RunId::is_valid(run) && number.bytes().all(|b| b.is_ascii_digit()));
     let is_table = Table::ALL.iter().any(|known| known.name() == table.as_ref());
     landing.as_ref() == LANDING && is_table && date_of(key).is_some() && is_flush
 }
@@ -132,7 +133,7 @@ pub fn store_time(run: &RunId) -> Path {
 
 /// Whether a key is that of a [`store_time`].
 pub fn is_store_time(key: &Path) -> bool {
-    key.filename().and_then(|name| name.strip_suffix(".now")).is_some_and(RunId::is_one)
+    key.filename().and_then(|name| name.strip_suffix(".now")).is_some_and(RunId::is_valid)
 }
 
 /// The folder of what checks try.
@@ -188,7 +189,7 @@ pub fn run_reports() -> Path {
 
 /// When the run started that left the report under `key`; `None` for other keys.
 pub fn run_report_start(key: &Path) -> Option<DateTime<Utc>> {
-    RunId::start_in(key.filename()?.strip_suffix(".json")?)
+    RunId::start_of(key.filename()?.strip_suffix(".json")?)
 }
 
 /// What one flush set aside.
@@ -204,7 +205,7 @@ pub fn quarantines() -> Path {
 /// When the run started that set aside what is under `key`; `None` for other keys.
 pub fn quarantine_start(key: &Path) -> Option<DateTime<Utc>> {
     let (run, number) = key.filename()?.strip_suffix(".jsonl")?.rsplit_once('-')?;
-    RunId::start_in(run).filter(|_| number.parse::<u32>().is_ok())
+    RunId::start_of(run).filter(|_| number.parse::<u32>().is_ok())
 }
 
 /// The date of a table's or landing object, from its key; `None` for other keys.

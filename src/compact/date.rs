@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::files::{TableWriter, WrittenFor, promote};
 use crate::lake::{Extent, Lake, Lease, Overlap, sweep};
 use crate::layout::{self, FlushId};
-use crate::merge::{Copies, Late, Merged, merge};
+use crate::merge::{Late, MergeInput, Merged, merge};
 use crate::model::{CreatedDate, PerTable, Table};
 use crate::store::Upload;
 use crate::tables::Tables;
@@ -133,7 +133,7 @@ impl DateTables<'_> {
     }
 
     /// Replaces what was `found` by what `inputs` come to, the children first.
-    fn replace<C: Copies>(&self, found: &Found, inputs: Vec<C>) -> Result<Compacted> {
+    fn replace<I: MergeInput>(&self, found: &Found, inputs: Vec<I>) -> Result<Compacted> {
         let uploads = self.begin(self.new_key(), &self.in_place_of(found))?;
         let written = self.write(inputs, WrittenFor::Table, self.new_key(), uploads)?;
         Ok(Compacted { replaces: keys(found), ..written })
@@ -145,16 +145,16 @@ impl DateTables<'_> {
     }
 
     /// Writes what `inputs` come to into the objects at `key`, which were begun.
-    fn write<C: Copies>(
+    fn write<I: MergeInput>(
         &self,
-        inputs: Vec<C>,
+        inputs: Vec<I>,
         lifetime: WrittenFor,
         key: impl Fn(Table) -> Path,
         uploads: PerTable<Upload>,
     ) -> Result<Compacted> {
         let failed = |table: Table, error| self.failed(&key(table), error);
         let mut writers = uploads.try_map(|table, upload| TableWriter::begin(table, lifetime, upload))?;
-        let Merged { copies, duplicates, rows, late } =
+        let Merged { versions: copies, duplicates, rows, late } =
             merge(inputs, |table, batch| writers.get_mut(table).write(&batch).map_err(|error| failed(table, error)))?;
         let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(|error| failed(table, error)))?;
         let extent = Extent { rows, bytes: self.finish(uploads)? };

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::{FileReader, SortedReader};
 use crate::lake::{Extent, Lake, Overlap};
 use crate::layout::{self, FlushId};
-use crate::merge::Copies;
+use crate::merge::MergeInput;
 use crate::model::{CreatedDate, PerTable, Table, column, texts};
 
 /// The files of one input.
@@ -20,7 +20,7 @@ pub(super) struct Files {
     lake: Lake,
     runtime: Handle,
     tables: PerTable<InputFile>,
-    /// See [`Copies::overlap`].
+    /// See [`MergeInput::overlap`].
     overlap: Option<Overlap>,
 }
 
@@ -95,7 +95,7 @@ impl Files {
     }
 }
 
-impl Copies for Files {
+impl MergeInput for Files {
     fn overlap(&self) -> Option<Range<i64>> {
         self.overlap.map(|Overlap { from, to }| from.timestamp_micros()..to.timestamp_micros())
     }
@@ -123,7 +123,7 @@ pub(super) struct Without<'a> {
     pub(super) unwanted: &'a (dyn Fn(&str) -> bool + Sync),
 }
 
-impl Copies for Without<'_> {
+impl MergeInput for Without<'_> {
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         let Some(batch) = self.files.next(table)? else { return Ok(None) };
         let ids = texts(&batch, column::CONVERSATION_ID);

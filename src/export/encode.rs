@@ -1,5 +1,5 @@
-//! Makes the landing objects of a flush: for each date one Parquet file per table, the newest copies first, sorted as
-//! the tables are. No I/O.
+//! Encodes the staged files of a flush: for each partition one Parquet file per table, the latest versions first, in
+//! the order of the tables. Must not depend on: I/O.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::layout::{self, FlushId};
 use crate::merge::{Gather, Rows, Version, latest};
 use crate::model::{CreatedDate, Table};
 
-/// A landing object, ready to be uploaded.
+/// A staged file, ready for upload.
 pub(super) struct EncodedFile {
     pub(super) table: Table,
     pub(super) date: CreatedDate,
@@ -23,28 +23,28 @@ pub(super) struct EncodedFile {
     pub(super) body: Vec<u8>,
 }
 
-/// How many objects are encoded at a time, each on a thread of its own.
+/// How many files are encoded at a time, each on its own thread.
 const ENCODERS: usize = 2;
 
-/// Encodes `pages` and passes one object after the other to `emit`, until that returns false. `lifetime` tells how long
-/// the objects of a date are meant to stay. Runs on a blocking thread, and on more of them.
+/// Encodes `pages` and passes each file to `emit`, until that returns false. `written_for` returns what the files of a
+/// partition are written for. Runs on a blocking thread and starts more threads.
 ///
 /// # Errors
 /// Only on a bug.
 pub(super) fn encode(
     pages: &[FlatPage],
     flush: &FlushId,
-    lifetime: impl Fn(CreatedDate) -> WrittenFor + Sync,
+    written_for: impl Fn(CreatedDate) -> WrittenFor + Sync,
     emit: impl Fn(EncodedFile) -> bool + Sync,
 ) -> Result<()> {
-    let copies = sorted(pages)?;
-    let dates = copies.chunk_by(|a, b| a.date == b.date).map(OfDate::of).collect::<Result<Vec<_>>>()?;
-    let dates: Vec<_> = dates.into_iter().flatten().collect();
-    let objects: Vec<_> = dates.iter().flat_map(|of_date| Table::ALL.map(|table| (of_date, table))).collect();
+    let versions = sorted(pages)?;
+    let partitions = versions.chunk_by(|a, b| a.date == b.date).map(Partition::of).collect::<Result<Vec<_>>>()?;
+    let partitions: Vec<_> = partitions.into_iter().flatten().collect();
+    let files: Vec<_> = partitions.iter().flat_map(|partition| Table::ALL.map(|table| (partition, table))).collect();
     let next = AtomicUsize::new(0);
     let encode_some = || {
-        while let Some((of_date, table)) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if !emit(of_date.encode(*table, flush, lifetime(of_date.date))?) {
+        while let Some((partition, table)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if !emit(partition.encode(*table, flush, written_for(partition.date))?) {
                 break;
             }
         }
@@ -59,47 +59,47 @@ pub(super) fn encode(
     })
 }
 
-/// The copies of one date: the newest of each conversation, and the others, both in the order of the ids.
-struct OfDate<'a, 'p> {
+/// The versions of one partition: the latest of each conversation, and the older ones, both in the order of their ids.
+struct Partition<'a, 'p> {
     date: CreatedDate,
-    newest: Vec<&'a FlatVersion<'p>>,
+    latest: Vec<&'a FlatVersion<'p>>,
     older: Vec<&'a FlatVersion<'p>>,
 }
 
-impl<'a, 'p> OfDate<'a, 'p> {
-    /// Of `copies` in the order of the ids; `None` where there are none.
-    fn of(copies: &'a [FlatVersion<'p>]) -> Result<Option<Self>> {
-        let Some(date) = copies.first().map(|first| first.date) else { return Ok(None) };
-        let (mut newest, mut older) = (Vec::with_capacity(copies.len()), Vec::new());
-        for of_id in copies.chunk_by(|a, b| a.id == b.id) {
+impl<'a, 'p> Partition<'a, 'p> {
+    /// Splits `versions`, which are in the order of their ids; `None` if there are none.
+    fn of(versions: &'a [FlatVersion<'p>]) -> Result<Option<Self>> {
+        let Some(date) = versions.first().map(|first| first.date) else { return Ok(None) };
+        let (mut newest, mut older) = (Vec::with_capacity(versions.len()), Vec::new());
+        for of_id in versions.chunk_by(|a, b| a.id == b.id) {
             if let [only] = of_id {
                 newest.push(only);
                 continue;
             }
-            let place = latest(&of_id.iter().map(FlatVersion::version).collect::<Result<Vec<_>>>()?);
-            // The older ones keep the order of their places in the run.
-            for (number, copy) in of_id.iter().enumerate() {
-                if Some(number) == place { newest.push(copy) } else { older.push(copy) }
+            let position = latest(&of_id.iter().map(FlatVersion::version).collect::<Result<Vec<_>>>()?);
+            // The older ones keep the order of their positions in the run.
+            for (number, version) in of_id.iter().enumerate() {
+                if Some(number) == position { newest.push(version) } else { older.push(version) }
             }
         }
-        Ok(Some(OfDate { date, newest, older }))
+        Ok(Some(Partition { date, latest: newest, older }))
     }
 
-    fn encode(&self, table: Table, flush: &FlushId, lifetime: WrittenFor) -> Result<EncodedFile> {
+    fn encode(&self, table: Table, flush: &FlushId, written_for: WrittenFor) -> Result<EncodedFile> {
         let date = self.date;
-        let (newest, older) = (gathered(&self.newest, table)?, gathered(&self.older, table)?);
-        let rows = newest.iter().chain(&older).map(|batch| batch.num_rows() as u64).sum();
-        let body = files::encode(table, lifetime, &newest, &older)?;
+        let (latest, older) = (gather(&self.latest, table)?, gather(&self.older, table)?);
+        let rows = latest.iter().chain(&older).map(|batch| batch.num_rows() as u64).sum();
+        let body = files::encode(table, written_for, &latest, &older)?;
         Ok(EncodedFile { table, date, key: layout::staged_file(table, date, flush), rows, body })
     }
 }
 
-/// The rows of `copies` in `table`.
-fn gathered(copies: &[&FlatVersion<'_>], table: Table) -> Result<Vec<RecordBatch>> {
+/// Gathers the rows of `versions` in `table`.
+fn gather(versions: &[&FlatVersion<'_>], table: Table) -> Result<Vec<RecordBatch>> {
     let mut gather = Gather::new(table);
     let mut batches = Vec::new();
-    for copy in copies {
-        gather.push(&copy.rows(table)?);
+    for version in versions {
+        gather.push(&version.rows(table)?);
         if gather.is_full() {
             batches.extend(gather.take()?);
         }
@@ -108,7 +108,7 @@ fn gathered(copies: &[&FlatVersion<'_>], table: Table) -> Result<Vec<RecordBatch
     Ok(batches)
 }
 
-/// One copy of a conversation and its place in the order of the tables.
+/// One version of a conversation: its partition and id, and where its rows are.
 struct FlatVersion<'a> {
     date: CreatedDate,
     id: &'a str,
@@ -122,7 +122,7 @@ impl FlatVersion<'_> {
         let of = |table| Ok::<_, Error>((batch(table), self.page.batch.children(table, self.row)?));
         let children = [of(Table::Messages)?, of(Table::AuditLogs)?];
         Version::of(batch(Table::Conversations), self.row, children)
-            .ok_or_else(|| Error::bug("flattened rows without the columns of their table"))
+            .ok_or_else(|| Error::bug("flattened rows lack the columns of their table"))
     }
 
     fn rows(&self, table: Table) -> Result<Rows> {
@@ -134,19 +134,19 @@ impl FlatVersion<'_> {
     }
 }
 
-/// The copies by date, then id, then place in the run: which is the order that they came in.
+/// Sorts the versions of `pages` by partition, then id, then position in the run.
 fn sorted(pages: &[FlatPage]) -> Result<Vec<FlatVersion<'_>>> {
-    let mut copies = Vec::new();
+    let mut versions = Vec::new();
     for page in pages {
         let ids = page.batch.conversation_ids()?;
-        copies.extend(page.kept.iter().map(|(date, row)| FlatVersion {
+        versions.extend(page.kept.iter().map(|(date, row)| FlatVersion {
             date: *date,
             id: ids.value(*row),
             page,
             row: *row,
         }));
     }
-    // Stable, so that copies of one id keep the order of their pages.
-    copies.sort_by(|a, b| (a.date, a.id).cmp(&(b.date, b.id)));
-    Ok(copies)
+    // A stable sort keeps the versions of one id in the order of their pages.
+    versions.sort_by(|a, b| (a.date, a.id).cmp(&(b.date, b.id)));
+    Ok(versions)
 }

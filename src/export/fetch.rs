@@ -1,4 +1,7 @@
-//! The first stage: fetches page after page of a walk until the API says that there are no more.
+//! The first stage: fetches the pages of a walk.
+//!
+//! Guarantees: a walk ends as complete only at a page without a next cursor. A page that looks like a failure, or lacks
+//! the field for a cursor, is fetched again before it counts. Must not depend on: what becomes of the pages.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -12,110 +15,106 @@ use crate::api::{Client, Fetched, Page, Sign, excerpt};
 use crate::error::{Error, Result};
 use crate::model::{Cursor, Request};
 
-/// How many conversations a page has at most where no `page_size` is sent (*doc*: "up to 100 at a time"), or where it is
-/// ignored.
+/// The most conversations of a page if no `page_size` is sent (*doc*: "up to 100 at a time") or the API ignores it.
 const USUAL_PAGE: usize = 100;
-/// How many bytes of pages wait to be flattened, at most; a larger page waits alone.
+/// The most bytes of pages that wait to be flattened; a larger page waits by itself.
 const WAITING_BYTES: usize = 16 << 20;
-/// The statuses that a cursor is refused with which the API does not know any more.
+/// The statuses with which the API refuses a cursor that it no longer knows.
 const CURSOR_REFUSED: [u16; 4] = [400, 404, 410, 422];
 
-/// A page of a walk, and where the walk goes on from it.
+/// A page of a walk, and where the walk continues.
 pub(super) struct Step {
     pub(super) fetched: Fetched,
-    /// `None` where the walk is complete.
+    /// `None` if the walk is complete.
     pub(super) next: Option<Cursor>,
-    /// Whether the walk ends with a page that looks as if more were to come.
+    /// Whether the walk ends with a full page, so that more pages may exist.
     pub(super) full_without_cursor: bool,
-    /// Whether the walk ends with an empty page that has no field for a cursor, where those before it had one.
+    /// Whether the walk ends with an empty page without a field for a cursor, although earlier pages had one.
     pub(super) end_without_field: bool,
-    /// Its room among the waiting pages, given back with the page.
-    pub(super) room: OwnedSemaphorePermit,
+    /// Its share of the bytes that may wait.
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// How a walk came to its end without a failure.
+/// How fetching ended without a failure.
 #[derive(Debug)]
-pub(super) enum Walked {
-    /// There are no more pages, or nobody takes them.
-    Through,
-    /// As many pages were fetched as were to be fetched at a time.
+pub(super) enum FetchEnd {
+    /// There are no more pages, or the next stage has stopped.
+    Complete,
+    /// The fetcher reached its number of pages.
     Paused,
-    /// The API refuses the cursor that an earlier run has stored.
+    /// The API refuses the cursor that an earlier run stored.
     CursorRefused(Error),
 }
 
-/// What is known of a walk while this run does it.
+/// What this run remembers of the pages of a walk.
 #[derive(Debug, Default)]
 pub(super) struct Trail {
     hasher: RandomState,
-    /// The cursors so far. Eight bytes a page, not the cursor itself: a walk may have hundreds of thousands.
+    /// Hashes of the cursors so far: eight bytes each, because a walk may have hundreds of thousands.
     cursors: HashSet<u64>,
     /// The most conversations of a page.
     largest: Option<usize>,
     /// Whether a page had a field for a cursor.
     had_cursor_field: bool,
-    /// What sounded like a failure on a page that was none: it had conversations.
+    /// A sign of failure on a page with conversations, which was no failure.
     harmless: Option<Sign>,
 }
 
-/// A walk to be fetched.
-pub(super) struct Fetching<'a> {
+/// The first stage.
+pub(super) struct Fetcher<'a> {
     pub(super) client: &'a mut Client,
     pub(super) request: &'a Request,
     pub(super) trail: &'a mut Trail,
-    /// After how many pages it pauses.
+    /// The number of pages after which it pauses.
     pub(super) pause_after: u64,
-    /// Whether its first cursor was stored by an earlier run.
+    /// Whether an earlier run stored the first cursor.
     pub(super) resumed: bool,
     pub(super) shutdown: &'a CancellationToken,
 }
 
-impl Fetching<'_> {
+impl Fetcher<'_> {
     /// Fetches every page from `cursor` on and sends it down `pages`.
     ///
-    /// Ends with [`Walked::Through`], after a last page that has no next cursor, only when the walk is complete.
-    ///
     /// # Errors
-    /// What the client fails with; a cursor that comes back; an empty page that tells of a failure; `Interrupted` when
-    /// `shutdown` came.
-    pub(super) async fn walk(mut self, mut cursor: Option<Cursor>, pages: mpsc::Sender<Step>) -> Result<Walked> {
+    /// Those of the client; a cursor that repeats; a page that reports a failure twice; `Interrupted` after `shutdown`.
+    pub(super) async fn fetch(mut self, mut cursor: Option<Cursor>, pages: mpsc::Sender<Step>) -> Result<FetchEnd> {
         self.trail.had_cursor_field |= cursor.is_some();
         if let Some(cursor) = &cursor {
-            self.trail.adds(cursor);
+            self.trail.insert(cursor);
         }
-        let rooms = Arc::new(Semaphore::new(WAITING_BYTES));
+        let waiting = Arc::new(Semaphore::new(WAITING_BYTES));
         for fetched_before in 0_u64.. {
             if fetched_before == self.pause_after {
-                return Ok(Walked::Paused);
+                return Ok(FetchEnd::Paused);
             }
-            let fetched = match self.fetch(cursor.as_ref()).await {
+            let fetched = match self.page(cursor.as_ref()).await {
                 Ok(fetched) => fetched,
                 Err(error) if fetched_before == 0 && self.resumed && is_refusal(&error) => {
-                    return Ok(Walked::CursorRefused(error));
+                    return Ok(FetchEnd::CursorRefused(error));
                 }
                 Err(error) => return Err(error),
             };
-            let step = self.step(fetched, cursor.as_ref(), &rooms).await?;
+            let step = self.step(fetched, cursor.as_ref(), &waiting).await?;
             let (rows, next) = (step.fetched.page.len(), step.next.clone());
             if pages.send(step).await.is_err() {
-                // The stages behind have failed and will say why.
-                return Ok(Walked::Through);
+                // The next stage has failed and reports why.
+                return Ok(FetchEnd::Complete);
             }
             match next {
-                None => return Ok(Walked::Through),
-                Some(next) if Some(&next) == cursor.as_ref() => return Err(stands_still(&next, rows)),
-                Some(next) if !self.trail.adds(&next) => return Err(comes_back(&next)),
+                None => return Ok(FetchEnd::Complete),
+                Some(next) if Some(&next) == cursor.as_ref() => return Err(repeats_at_once(&next, rows)),
+                Some(next) if !self.trail.insert(&next) => return Err(repeats(&next)),
                 Some(next) => cursor = Some(next),
             }
         }
         Err(Error::bug("ran out of numbers for pages"))
     }
 
-    /// Fetches a page; once more where it may be no end although it looks like one.
-    async fn fetch(&mut self, cursor: Option<&Cursor>) -> Result<Fetched> {
+    /// Fetches a page, and once more if there is a doubt about it.
+    async fn page(&mut self, cursor: Option<&Cursor>) -> Result<Fetched> {
         let fetched = self.client.fetch(self.request, cursor, self.shutdown).await?;
         let Some(doubt) = self.trail.doubt(&fetched.page, cursor) else { return Ok(fetched) };
-        tracing::info!("the API sent a page {doubt}, which may be no end; asking once more");
+        tracing::info!("the API returned a page {doubt}, which may not be the last; fetching it again");
         let again = self.client.fetch(self.request, cursor, self.shutdown).await?;
         match self.trail.doubt(&again.page, cursor) {
             Some(Doubt::Failure(sign)) => Err(failed(&sign)),
@@ -123,50 +122,50 @@ impl Fetching<'_> {
         }
     }
 
-    async fn step(&mut self, fetched: Fetched, cursor: Option<&Cursor>, rooms: &Arc<Semaphore>) -> Result<Step> {
+    async fn step(&mut self, fetched: Fetched, cursor: Option<&Cursor>, waiting: &Arc<Semaphore>) -> Result<Step> {
         let page = &fetched.page;
         let (rows, bytes) = (page.len(), page.bytes().clamp(1, WAITING_BYTES));
         let end_without_field = matches!(self.trail.doubt(page, cursor), Some(Doubt::NoCursorField));
         let next = if is_echo(page, cursor) { None } else { page.next().cloned() };
         let full_without_cursor = next.is_none() && is_full(rows, self.request, self.trail.largest);
-        self.trail.note(page);
+        self.trail.remember(page);
         let bytes = u32::try_from(bytes).map_err(|error| Error::bug("a page has no size").caused_by(error))?;
-        let room = tokio::select! {
+        let permit = tokio::select! {
             biased;
-            // A page that is there is taken, unless it would have to wait.
-            room = Arc::clone(rooms).acquire_many_owned(bytes) => room,
+            // A fetched page is kept, unless it would have to wait.
+            permit = Arc::clone(waiting).acquire_many_owned(bytes) => permit,
             () = self.shutdown.cancelled() => return Err(Error::interrupted()),
         };
-        let room = room.map_err(|error| Error::bug("the pages' room was closed").caused_by(error))?;
-        Ok(Step { fetched, next, full_without_cursor, end_without_field, room })
+        let permit = permit.map_err(|error| Error::bug("the semaphore of the pages is closed").caused_by(error))?;
+        Ok(Step { fetched, next, full_without_cursor, end_without_field, permit })
     }
 }
 
-/// Why a page may be no end.
+/// Why a page may not be the last.
 enum Doubt {
-    /// It tells of a failure.
+    /// It reports a failure.
     Failure(Sign),
-    /// It has no field for a cursor, and those before it had one.
+    /// It has no field for a cursor, although earlier pages had one.
     NoCursorField,
 }
 
 impl std::fmt::Display for Doubt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Doubt::Failure(sign) => write!(f, "with {}", told(sign)),
+            Doubt::Failure(sign) => write!(f, "with {}", describe(sign)),
             Doubt::NoCursorField => f.write_str("without conversations and without any field for a cursor"),
         }
     }
 }
 
 impl Trail {
-    /// Takes note of a cursor; false where it was there before.
-    fn adds(&mut self, cursor: &Cursor) -> bool {
+    /// Remembers a cursor; false if it is a repeat.
+    fn insert(&mut self, cursor: &Cursor) -> bool {
         self.cursors.insert(self.hasher.hash_one(cursor))
     }
 
-    /// Takes note of a page that was taken.
-    fn note(&mut self, page: &Page) {
+    /// Remembers a page that counts.
+    fn remember(&mut self, page: &Page) {
         self.largest = self.largest.max(Some(page.len()));
         self.had_cursor_field |= page.has_cursor_field();
         if !page.is_empty() {
@@ -174,14 +173,14 @@ impl Trail {
         }
     }
 
-    /// Why `page`, which came for `cursor`, may be no end although it looks like one, or lacks what it should have.
+    /// Returns why `page`, the response to `cursor`, may report a failure or may not be the last.
     fn doubt(&self, page: &Page, cursor: Option<&Cursor>) -> Option<Doubt> {
         if !page.broken().is_empty() {
             return None;
         }
         let is_last = page.next().is_none() || is_echo(page, cursor);
-        let news = page.sign().filter(|sign| self.harmless.as_ref() != Some(sign));
-        if let Some(sign) = news.filter(|sign| page.is_empty() || is_last && sign.is_error()) {
+        let new = page.sign().filter(|sign| self.harmless.as_ref() != Some(sign));
+        if let Some(sign) = new.filter(|sign| page.is_empty() || is_last && sign.is_error()) {
             return Some(Doubt::Failure(sign.clone()));
         }
         let no_field = page.is_empty() && self.had_cursor_field && !page.has_cursor_field();
@@ -189,7 +188,7 @@ impl Trail {
     }
 }
 
-/// Some servers answer the end with the cursor that was sent, and nothing else.
+/// Whether a page is empty and repeats the cursor that was sent: some servers mark the end so.
 fn is_echo(page: &Page, cursor: Option<&Cursor>) -> bool {
     page.is_empty() && cursor.is_some() && page.next() == cursor
 }
@@ -198,45 +197,40 @@ fn is_refusal(error: &Error) -> bool {
     error.status().is_some_and(|status| CURSOR_REFUSED.contains(&status))
 }
 
-/// Whether a page holds as much as a page of this walk can: as was asked for, as the API's usual page, or as much as the
-/// largest page before it.
+/// Whether a page is full: as large as requested, as the API's usual page, or as the largest page before it.
 fn is_full(rows: usize, request: &Request, largest: Option<usize>) -> bool {
     let asked = request.page_size.and_then(|size| usize::try_from(size).ok());
     rows > 0
         && (asked == Some(rows) || rows == USUAL_PAGE || largest.is_some_and(|largest| largest > 0 && rows >= largest))
 }
 
-fn told(Sign { name, value }: &Sign) -> String {
+fn describe(Sign { name, value }: &Sign) -> String {
     excerpt(&format!("\"{name}\": {value}"))
 }
 
-/// A page that tells of a failure, twice.
+/// A page reports a failure, twice.
 fn failed(sign: &Sign) -> Error {
-    Error::api(format!("the API answers with {} in place of a page, and did so again", told(sign)))
-        .with_hint("what came is landed; run the same command again later, it goes on from there")
+    Error::api(format!("the API returned {} instead of a page, twice", describe(sign)))
+        .with_hint("the pages before it are staged; to continue, run the same command again later")
 }
 
-/// The next page is the one that was just sent.
-fn stands_still(cursor: &Cursor, rows: usize) -> Error {
-    let error = Error::api(format!("the API sent the cursor {:?} again, which would go on for ever", cursor.as_str()));
-    // Epoch seconds have nine digits since 1973.
+/// The next cursor is the one that was just sent.
+fn repeats_at_once(cursor: &Cursor, rows: usize) -> Error {
+    let error = repeats(cursor);
+    // Epoch seconds have had nine digits since 1973.
     let secs = cursor.as_str().parse().ok().filter(|secs: &i64| *secs >= 100_000_000);
     match secs.and_then(|secs| DateTime::from_timestamp(secs, 0)) {
-        Some(second) if rows > 0 => error
-            .caused_by(Error::api(format!(
-                "at least as many conversations changed in the second {second} as a page of {rows} holds"
-            )))
-            .with_hint(
-                "what came is landed; run the same command again with a larger --page-size, or --restart with it",
-            ),
-        _ => error.with_hint(LARGER_PAGES),
+        Some(second) if rows > 0 => error.caused_by(Error::api(format!(
+            "the conversations that changed in the second {second} fill a page of {rows}"
+        ))),
+        _ => error,
     }
 }
 
-fn comes_back(cursor: &Cursor) -> Error {
-    Error::api(format!("the API sent the cursor {:?} a second time, which would go on for ever", cursor.as_str()))
-        .with_hint(LARGER_PAGES)
+/// The next cursor is one of the walk's earlier ones.
+fn repeats(cursor: &Cursor) -> Error {
+    Error::api(format!("paging is stuck: the API returned cursor {:?} again", cursor.as_str())).with_hint(
+        "the pages so far are staged; run the same command again with a larger --page-size; if that does not help, \
+         add --restart",
+    )
 }
-
-/// What may help where cursors go in circles.
-const LARGER_PAGES: &str = "what came is landed; run the same command again with a larger --page-size, or --restart";

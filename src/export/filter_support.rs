@@ -1,10 +1,10 @@
-//! Asks the API whether it bounds the time that `timestamp_filter` names.
+//! Finds out whether the API honors `timestamp_filter`, or bounds `created_at` whatever the filter says.
 //!
-//! Conversations are known that changed long after they were created. The second in which one changed is asked for by
-//! `updated_at`: a server that honors the filter sends it, unless it changed again or was erased. Then the second in
-//! which it was created is asked for: a server that bounds `created_at` sends it there, which is a positive sign. After an
-//! increment in which nothing older came, no canary has changed again, or it would have come: there the absence of several
-//! says enough, too.
+//! Canaries are conversations that changed long after they were created. First, the second in which a canary changed is
+//! requested by `updated_at`: a server that honors the filter returns it, unless it changed again or was erased. Then
+//! the second in which it was created is requested: a server that ignores the filter returns it there. After an
+//! increment that returned no older conversation, no canary can have changed again, so the absence of several proves
+//! the same.
 
 use chrono::{DateTime, Duration, Utc};
 use tokio_util::sync::CancellationToken;
@@ -15,84 +15,83 @@ use crate::flatten::{self, Origin};
 use crate::lake::{Canary, FilterSupport, Support};
 use crate::model::{Request, RunId, TimestampFilter, Window};
 
-/// How long after its creation a conversation has to have changed to tell the two times apart.
+/// How long after its creation a canary must have changed, so that the two times differ.
 const LONG_AFTER: Duration = Duration::hours(1);
-/// How many canaries are kept: some will have changed again, or been erased.
+/// How many canaries are kept, because some will change again or be erased.
 const CANARIES: usize = 5;
-/// How many canaries have to be absent to disprove it by that alone: one or two may have been erased at the source.
+/// How many absent canaries prove that the filter is ignored: one or two may have been erased at the source.
 const ABSENCES: usize = 3;
-/// How long a proof counts.
+/// How long a proof that the filter is honored counts.
 const PROOF_LASTS: Duration = Duration::days(7);
-
-/// How many pages of one second are looked at.
+/// How many pages of one second are searched.
 const PAGES: usize = 4;
 
-/// What the canaries say.
+/// What the requests for the canaries proved.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// Whether the filter is honored; `None` if it cannot be told.
-    verdict: Option<Support>,
-    /// The canaries that came neither for the second in which they changed nor for that in which they were created.
+    /// Whether the filter is honored; `None` if unknown.
+    support: Option<Support>,
+    /// The canaries that came neither for the second in which they changed nor for the one in which they were created.
     absent: Vec<String>,
-    /// How many had too much beside them to be looked for.
+    /// How many canaries were in a second with too many pages to search.
     unclear: usize,
 }
 
 impl Answer {
-    /// Takes note of what a walk that `began` then has found out at its end. After an increment, canaries that are absent
-    /// were erased, and are not asked for again.
-    pub(super) fn note(self, support: &mut FilterSupport, began: DateTime<Utc>, increment: bool) {
-        match self.verdict {
-            Some(verdict) => settle(support, verdict, began),
-            None if !support.canaries.is_empty() => tracing::warn!(
-                "it cannot be told whether the API honors timestamp_filter; if it does not, changes to conversations \
-                 that are older than the range are missing"
+    /// Records the answer at the end of a walk that `began` then. Canaries that are absent after an increment were
+    /// erased, so they are forgotten.
+    pub(super) fn record_after(self, filter: &mut FilterSupport, began: DateTime<Utc>, increment: bool) {
+        match self.support {
+            Some(support) => record(filter, support, began),
+            None if !filter.canaries.is_empty() => tracing::warn!(
+                "unknown whether the API honors timestamp_filter; if it does not, changes to conversations that are \
+                 older than the range are missing"
             ),
             None => {}
         }
-        if increment && support.known != Some(Support::Ignored) {
-            support.canaries.retain(|canary| !self.absent.contains(&canary.conversation_id));
+        if increment && filter.known != Some(Support::Ignored) {
+            filter.canaries.retain(|canary| !self.absent.contains(&canary.conversation_id));
         }
     }
 
-    /// Takes note of what is found out before a walk where the filter counts as ignored; returns whether it does not any
-    /// more: because it is honored, or because that was said of conversations that are not there any more.
-    pub(super) fn clears(self, support: &mut FilterSupport, began: DateTime<Utc>) -> bool {
-        match self.verdict {
-            Some(Support::Honored) => settle(support, Support::Honored, began),
-            None if self.unclear == 0 && !disproves(self.absent.len()) => support.known = None,
+    /// Records the answer before a walk while the filter counts as ignored. Returns whether it no longer does: the API
+    /// honors it, or the canaries no longer exist.
+    pub(super) fn record_before(self, filter: &mut FilterSupport, began: DateTime<Utc>) -> bool {
+        match self.support {
+            Some(Support::Honored) => record(filter, Support::Honored, began),
+            None if self.unclear == 0 && !is_proof(self.absent.len()) => filter.known = None,
             _ => return false,
         }
         true
     }
 
-    fn verdict(verdict: Support) -> Self {
-        Answer { verdict: Some(verdict), ..Answer::default() }
+    fn of(support: Support) -> Self {
+        Answer { support: Some(support), ..Answer::default() }
     }
 }
 
-/// Asks for the canaries in `support` until one is there. Where all are absent, `absence_disproves` tells whether that
-/// says that the filter is ignored, if there are enough of them.
+/// Requests the canaries in `filter` until the API returns one. `absence_counts` says whether enough absent canaries
+/// prove that the filter is ignored.
 ///
 /// # Errors
 /// Those of the client.
 pub(super) async fn ask(
     client: &mut Client,
     request: &Request,
-    support: &FilterSupport,
-    absence_disproves: bool,
+    filter: &FilterSupport,
+    absence_counts: bool,
     run_id: &RunId,
     shutdown: &CancellationToken,
 ) -> Result<Answer> {
     let mut answer = Answer::default();
     let mut later = Vec::new();
-    for canary in &support.canaries {
+    for canary in &filter.canaries {
         let changed = Request { window: second_of(canary.changed_at), ..request.clone() };
-        let there = is_there(client, &changed, canary, run_id, shutdown).await?;
-        let counts = canary.said && absence_disproves;
-        match there {
-            Some(true) => return Ok(Answer::verdict(Support::Honored)),
-            // The next one is more likely to be there, and that takes one request.
+        let returned = returns(client, &changed, canary, run_id, shutdown).await?;
+        let counts = canary.said && absence_counts;
+        match returned {
+            Some(true) => return Ok(Answer::of(Support::Honored)),
+            // The API is more likely to return the next one, which takes one request.
             Some(false) if counts => {
                 later.push(canary);
                 continue;
@@ -101,10 +100,9 @@ pub(super) async fn ask(
             None => answer.unclear += 1,
         }
         if !counts {
-            let created = is_there_by_creation(client, request, canary, run_id, shutdown).await?;
-            match created {
-                Some(true) => return Ok(Answer::verdict(Support::Ignored)),
-                Some(false) if there == Some(false) && canary.said => {
+            match returns_by_creation(client, request, canary, run_id, shutdown).await? {
+                Some(true) => return Ok(Answer::of(Support::Ignored)),
+                Some(false) if returned == Some(false) && canary.said => {
                     answer.absent.push(canary.conversation_id.clone())
                 }
                 Some(false) => {}
@@ -113,20 +111,20 @@ pub(super) async fn ask(
         }
     }
     for canary in later {
-        match is_there_by_creation(client, request, canary, run_id, shutdown).await? {
-            Some(true) => return Ok(Answer::verdict(Support::Ignored)),
+        match returns_by_creation(client, request, canary, run_id, shutdown).await? {
+            Some(true) => return Ok(Answer::of(Support::Ignored)),
             Some(false) => answer.absent.push(canary.conversation_id.clone()),
             None => answer.unclear += 1,
         }
     }
-    if absence_disproves && answer.unclear == 0 && disproves(answer.absent.len()) {
-        answer.verdict = Some(Support::Ignored);
+    if absence_counts && answer.unclear == 0 && is_proof(answer.absent.len()) {
+        answer.support = Some(Support::Ignored);
     }
     Ok(answer)
 }
 
-/// Whether the canary comes for the second in which it was created, as only a server sends it that bounds that time.
-async fn is_there_by_creation(
+/// Whether the API returns the canary for the second in which it was created: only a server that bounds that time does.
+async fn returns_by_creation(
     client: &mut Client,
     request: &Request,
     canary: &Canary,
@@ -134,18 +132,18 @@ async fn is_there_by_creation(
     shutdown: &CancellationToken,
 ) -> Result<Option<bool>> {
     let created = Request { window: second_of(canary.created_at), ..request.clone() };
-    is_there(client, &created, canary, run_id, shutdown).await
+    returns(client, &created, canary, run_id, shutdown).await
 }
 
-/// What a run fails with that depends on the filter.
+/// The failure of a walk that needs the filter.
 pub(super) fn ignored() -> Error {
     Error::api(
-        "the API ignores timestamp_filter and bounds created_at: conversations that changed in the range of time, but \
-         were created before it, do not come",
+        "the API ignores timestamp_filter and bounds created_at: it does not return conversations that changed in the \
+         range but were created before it",
     )
     .with_hint(
-        "ask the vendor; until then `export` and `sync` can walk the whole history each time (--on-ignored-filter full), \
-         and `backfill` can take --timestamp-filter created_at",
+        "report it to the vendor; until then, fetch the whole history each time with --on-ignored-filter full \
+         (`export`, `sync`), or pass --timestamp-filter created_at (`backfill`)",
     )
 }
 
@@ -155,8 +153,8 @@ fn second_of(time: DateTime<Utc>) -> Window {
     Window { filter: TimestampFilter::UpdatedAt, from, to }
 }
 
-/// Whether the canary is among what the API sends; `None` where that is too much to look at.
-async fn is_there(
+/// Whether the API returns the canary for `request`; `None` if there are too many pages to search.
+async fn returns(
     client: &mut Client,
     request: &Request,
     canary: &Canary,
@@ -179,74 +177,75 @@ async fn is_there(
     Ok(None)
 }
 
-/// A copy of a conversation, as far as it can be evidence.
+/// The parts of a version that can prove something about the filter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Observation<'a> {
     /// `conversation_id`
     pub(super) conversation_id: &'a str,
     /// `created_at`
     pub(super) created_at: Option<DateTime<Utc>>,
-    /// `updated_at`, as the API says it.
+    /// `updated_at`
     pub(super) updated_at: Option<DateTime<Utc>>,
-    /// When the copy last changed, by all its times.
+    /// When the version last changed, by all its times.
     pub(super) changed_at: Option<DateTime<Utc>>,
 }
 
-/// Takes note of a copy that came for `window`, asked for at `asked_at`.
-pub(super) fn observe(support: &mut FilterSupport, window: &Window, asked_at: DateTime<Utc>, copy: &Observation<'_>) {
-    let (Some(created_at), Some(changed_at)) = (copy.created_at, copy.changed_at) else { return };
+/// Records what a version proves that the API returned for `window` in a walk that began at `asked_at`, and keeps it as
+/// a canary if it can be one.
+pub(super) fn observe(filter: &mut FilterSupport, window: &Window, asked_at: DateTime<Utc>, version: &Observation<'_>) {
+    let (Some(created_at), Some(changed_at)) = (version.created_at, version.changed_at) else { return };
     if window.depends_on_filter() {
         let created_before = window.min_timestamp().is_some_and(|asked| created_at.timestamp() < asked.0);
-        // A server without any bounds would send what changed before, too.
+        // A server that ignores all bounds also returns changes from before the window.
         if created_before && window.contains(changed_at) {
-            settle(support, Support::Honored, asked_at);
+            record(filter, Support::Honored, asked_at);
         }
-        // What changed only just now may have been selected before it did.
-        let long_past = copy.updated_at.is_some_and(|time| time < asked_at - LONG_AFTER && !window.asks_for(time));
+        // A recent change may have happened after the server selected the conversation.
+        let long_past = version.updated_at.is_some_and(|time| time < asked_at - LONG_AFTER && !window.asks_for(time));
         if long_past && window.to.is_some() && window.contains(created_at) {
-            doubt(support);
+            doubt(filter);
         }
     }
-    // An older copy of a witness says nothing of what it is now.
-    if let Some(at) = support.canaries.iter().position(|earlier| earlier.conversation_id == copy.conversation_id) {
-        if support.canaries.get(at).is_some_and(|earlier| changed_at < earlier.changed_at) {
+    // An older version of a canary does not say how it is now.
+    if let Some(at) = filter.canaries.iter().position(|earlier| earlier.conversation_id == version.conversation_id) {
+        if filter.canaries.get(at).is_some_and(|earlier| changed_at < earlier.changed_at) {
             return;
         }
-        support.canaries.remove(at);
+        filter.canaries.remove(at);
     }
     if changed_at.signed_duration_since(created_at) >= LONG_AFTER {
-        let place = support.canaries.partition_point(|other| other.changed_at > changed_at);
+        let place = filter.canaries.partition_point(|other| other.changed_at > changed_at);
         if place < CANARIES {
-            let (conversation_id, said) = (copy.conversation_id.to_owned(), copy.updated_at.is_some());
-            support.canaries.insert(place, Canary { conversation_id, created_at, changed_at, said });
-            support.canaries.truncate(CANARIES);
+            let (conversation_id, said) = (version.conversation_id.to_owned(), version.updated_at.is_some());
+            filter.canaries.insert(place, Canary { conversation_id, created_at, changed_at, said });
+            filter.canaries.truncate(CANARIES);
         }
     }
 }
 
-/// Takes note of the answer that a walk which began at `asked_at` came to.
-pub(super) fn settle(support: &mut FilterSupport, verdict: Support, asked_at: DateTime<Utc>) {
-    support.known = Some(verdict);
-    support.proven_at = match verdict {
-        Support::Honored => support.proven_at.max(Some(asked_at)),
+/// Records what a walk that began at `asked_at` proved.
+fn record(filter: &mut FilterSupport, support: Support, asked_at: DateTime<Utc>) {
+    filter.known = Some(support);
+    filter.proven_at = match support {
+        Support::Honored => filter.proven_at.max(Some(asked_at)),
         Support::Ignored => None,
     };
 }
 
-/// Takes note of a sign that it is ignored; against a proof it only calls for another one.
-fn doubt(support: &mut FilterSupport) {
-    support.known.get_or_insert(Support::Ignored);
-    support.proven_at = None;
+/// Records a sign that the filter is ignored. If it was proven to be honored, it must only be proven again.
+fn doubt(filter: &mut FilterSupport) {
+    filter.known.get_or_insert(Support::Ignored);
+    filter.proven_at = None;
 }
 
-/// The answer, as far as it can be relied on at `now`: that it is honoured counts only for some time.
-pub(super) fn known(support: &FilterSupport, now: DateTime<Utc>) -> Option<Support> {
-    let is_proven = support.proven_at.is_some_and(|at| now.signed_duration_since(at) < PROOF_LASTS);
-    support.known.filter(|verdict| *verdict == Support::Ignored || is_proven)
+/// Returns the filter support that can be relied on at `now`: a proof that the filter is honored expires.
+pub(super) fn at(filter: &FilterSupport, now: DateTime<Utc>) -> Option<Support> {
+    let is_proven = filter.proven_at.is_some_and(|at| now.signed_duration_since(at) < PROOF_LASTS);
+    filter.known.filter(|support| *support == Support::Ignored || is_proven)
 }
 
-/// Whether so many absent canaries disprove that it is honoured.
-fn disproves(absent: usize) -> bool {
+/// Whether this number of absent canaries proves that the filter is ignored.
+fn is_proof(absent: usize) -> bool {
     absent >= ABSENCES
 }
 
@@ -264,39 +263,39 @@ mod tests {
         Observation { conversation_id, created_at, updated_at, changed_at: updated_at }
     }
 
-    fn verdict(window: &Window, created: i64, updated: i64) -> Option<Support> {
-        let mut support = FilterSupport::default();
-        observe(&mut support, window, at(1_000_000), &observed("a", created, updated));
-        support.known
+    fn proven(window: &Window, created: i64, updated: i64) -> Option<Support> {
+        let mut filter = FilterSupport::default();
+        observe(&mut filter, window, at(1_000_000), &observed("a", created, updated));
+        filter.known
     }
 
     #[test]
-    fn a_row_from_before_the_window_that_changed_inside_proves_it() {
+    fn a_row_created_before_the_window_that_changed_inside_proves_it_honored() {
         let increment = Window { from: Some(at(10_000)), ..Window::EVERYTHING };
-        assert_eq!(verdict(&increment, 9_000, 10_500), Some(Support::Honored));
-        assert_eq!(verdict(&increment, 10_100, 10_500), None, "created inside: any server would send it");
-        assert_eq!(verdict(&increment, 9_999, 10_500), None, "asked for a second too widely");
-        assert_eq!(verdict(&increment, 8_000, 9_000), None, "a server that knows no bounds");
-        assert_eq!(verdict(&Window::EVERYTHING, 9_000, 10_500), None);
+        assert_eq!(proven(&increment, 9_000, 10_500), Some(Support::Honored));
+        assert_eq!(proven(&increment, 10_100, 10_500), None, "created inside: any server returns it");
+        assert_eq!(proven(&increment, 9_999, 10_500), None, "the bounds sent are a second too wide");
+        assert_eq!(proven(&increment, 8_000, 9_000), None, "a server that ignores all bounds");
+        assert_eq!(proven(&Window::EVERYTHING, 9_000, 10_500), None);
         let by_creation = Window { filter: TimestampFilter::CreatedAt, ..increment };
-        assert_eq!(verdict(&by_creation, 9_000, 10_500), None);
+        assert_eq!(proven(&by_creation, 9_000, 10_500), None);
     }
 
     #[test]
-    fn a_row_that_was_created_inside_and_changed_long_outside_disproves_it() {
+    fn a_row_created_inside_that_changed_long_outside_proves_it_ignored() {
         let range = Window { from: Some(at(10_000)), to: Some(at(20_000)), ..Window::EVERYTHING };
-        assert_eq!(verdict(&range, 15_000, 30_000), Some(Support::Ignored));
-        assert_eq!(verdict(&range, 15_000, 999_999), None, "it may have changed while it was sent");
-        assert_eq!(verdict(&range, 15_000, 16_000), None);
-        assert_eq!(verdict(&range, 5_000, 30_000), None, "a server that knows no bounds");
+        assert_eq!(proven(&range, 15_000, 30_000), Some(Support::Ignored));
+        assert_eq!(proven(&range, 15_000, 999_999), None, "it may have changed while the server answered");
+        assert_eq!(proven(&range, 15_000, 16_000), None);
+        assert_eq!(proven(&range, 5_000, 30_000), None, "a server that ignores all bounds");
     }
 
     #[test]
-    fn canaries_are_the_last_that_changed_long_after_they_began_each_as_it_is_now() {
-        let mut support = FilterSupport::default();
+    fn canaries_are_the_latest_versions_that_changed_long_after_their_creation() {
+        let mut filter = FilterSupport::default();
         let mut seen = |id: &str, created, updated| {
-            observe(&mut support, &Window::EVERYTHING, at(1_000_000), &observed(id, created, updated));
-            support.canaries.iter().map(|w| (w.conversation_id.clone(), w.changed_at.timestamp())).collect::<Vec<_>>()
+            observe(&mut filter, &Window::EVERYTHING, at(1_000_000), &observed(id, created, updated));
+            filter.canaries.iter().map(|w| (w.conversation_id.clone(), w.changed_at.timestamp())).collect::<Vec<_>>()
         };
         assert_eq!(seen("quick", 0, 60), []);
         for number in 1..=7_i32 {
@@ -305,6 +304,6 @@ mod tests {
         let ids = |list: &[(String, i64)]| list.iter().map(|(id, _)| id.clone()).collect::<String>();
         assert_eq!(ids(&seen("old", 0, 9_000)), "76543");
         assert_eq!(seen("5", 0, 90_000)[0], ("5".to_owned(), 90_000), "it changed again");
-        assert_eq!(ids(&seen("5", 0, 50_000)), "57643", "an older copy of it");
+        assert_eq!(ids(&seen("5", 0, 50_000)), "57643", "an older version of it");
     }
 }

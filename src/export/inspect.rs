@@ -1,7 +1,7 @@
-//! Looks at the rows of a page: which to land and under which date, how new they are, and what they say of the API.
-//! Pure.
+//! Inspects the rows of a page: which to stage in which partition, when they changed, and what they prove about the
+//! API. Must not depend on: I/O.
 
-use arrow_array::{Array, RecordBatch, StringArray};
+use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
 
 use super::filter_support::{Observation, observe};
@@ -11,33 +11,33 @@ use crate::lake::FilterSupport;
 use crate::merge::{changed_at, time};
 use crate::model::{CreatedDate, Table, TimestampFilter, Window, column, from_micros};
 
-/// What the rows of a page say.
+/// The result of [`inspect`].
 #[derive(Debug, Default)]
 pub(super) struct Inspected {
-    /// The rows to land, with their dates.
+    /// The rows to stage, with their partitions.
     pub(super) kept: Vec<(CreatedDate, usize)>,
-    /// When each conversation changed: by the time that the window means, else by what it says of it.
+    /// When each conversation changed: the time that the window bounds, else its newest time.
     pub(super) changes: Vec<Option<DateTime<Utc>>>,
-    /// The newest change, but never one after the answer.
+    /// The newest change, but never later than the response.
     pub(super) newest_change: Option<DateTime<Utc>>,
-    /// The newest of the times that the window means.
+    /// The newest of `changes`.
     pub(super) reached: Option<DateTime<Utc>>,
-    /// How many rows lie outside the window.
+    /// The number of rows outside the window.
     pub(super) outside: u64,
-    /// The first of those that lie outside of what was even asked for: the id, and the time that the window means.
+    /// The first row outside even the bounds that were sent: its id, and the time that the window bounds.
     pub(super) stray: Option<(String, DateTime<Utc>)>,
 }
 
-/// When a page was asked for and answered, by the server's clock.
+/// When a page was requested and answered, by the server's clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AnswerTimes {
-    /// When its walk began.
+    /// When the page's walk began.
     pub(super) asked_at: DateTime<Utc>,
     /// When it was answered.
     pub(super) answered_at: DateTime<Utc>,
 }
 
-/// Inspects the conversations of `batch`, which came for `window`.
+/// Inspects the conversations of `batch`, which the API returned for `window`.
 ///
 /// # Errors
 /// Only on a bug.
@@ -51,85 +51,63 @@ pub(super) fn inspect(
     let ids = batch.conversation_ids()?;
     let mut found = Inspected { kept: Vec::with_capacity(rows.num_rows()), ..Inspected::default() };
     for row in 0..rows.num_rows() {
-        let copy = Observation {
+        let version = Observation {
             conversation_id: ids.value(row),
             created_at: instant(rows, column::CREATED_AT, row),
             updated_at: instant(rows, column::UPDATED_AT, row),
-            changed_at: changed(batch, row)?,
+            changed_at: newest_time(batch, row)?,
         };
-        // What says that it changed after it was sent is no evidence, and moves no watermark past its sending.
-        let believed = copy.changed_at.filter(|changed_at| *changed_at <= times.answered_at);
-        if believed.is_some() {
-            observe(filter_support, window, times.asked_at, &copy);
+        // A version that changed after the response proves nothing.
+        if version.changed_at.is_some_and(|changed_at| changed_at <= times.answered_at) {
+            observe(filter_support, window, times.asked_at, &version);
         }
-        let meant = meant(window, rows, row);
-        found.changes.push(meant.or(copy.changed_at));
-        found.newest_change = found.newest_change.max(copy.changed_at.map(|time| time.min(times.answered_at)));
-        found.reached = found.reached.max(meant.or(copy.changed_at));
-        // What a copy does not say, the API alone knows: a late rating may move an `updated_at` that an account never
-        // shows. A window with an end is asked for a little too widely, and made exact here; of one without an end
-        // everything is of use.
-        let stray = meant.filter(|time| !window.asks_for(*time));
-        let left_out = window.to.is_some() && meant.is_some_and(|time| !window.contains(time));
+        let bounded = bounded_time(window, rows, row);
+        let changed = bounded.or(version.changed_at);
+        found.changes.push(changed);
+        found.newest_change = found.newest_change.max(version.changed_at.map(|time| time.min(times.answered_at)));
+        found.reached = found.reached.max(changed);
+        // A version without that time is kept, because the API may know it: a late rating may move an `updated_at` that
+        // an account never shows. The bounds of a window with an end are sent too wide, so they are made exact here. A
+        // window without an end keeps everything.
+        let stray = bounded.filter(|time| !window.asks_for(*time));
+        let left_out = window.to.is_some() && bounded.is_some_and(|time| !window.contains(time));
         found.outside += u64::from(left_out || stray.is_some());
         if let Some(time) = stray {
-            found.stray.get_or_insert_with(|| (copy.conversation_id.to_owned(), time));
+            found.stray.get_or_insert_with(|| (version.conversation_id.to_owned(), time));
         }
         if !left_out {
-            found.kept.push((CreatedDate::of(copy.created_at), row));
+            found.kept.push((CreatedDate::of(version.created_at), row));
         }
     }
     Ok(found)
 }
 
-/// When the conversations of a batch changed: by the time that a window means, else by what they say of it.
-pub(super) struct ChangeTimes<'a> {
-    batch: &'a Batch,
-    window: &'a Window,
-    ids: &'a StringArray,
-}
-
-impl<'a> ChangeTimes<'a> {
-    /// # Errors
-    /// Only on a bug.
-    pub(super) fn of(batch: &'a Batch, window: &'a Window) -> Result<Self> {
-        Ok(ChangeTimes { batch, window, ids: batch.conversation_ids()? })
-    }
-
-    /// How many conversations there are.
-    pub(super) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// The id of the conversation in `row`, and its time.
-    ///
-    /// # Errors
-    /// Only on a bug.
-    pub(super) fn get(&self, row: usize) -> Result<(&'a str, Option<DateTime<Utc>>)> {
-        if row >= self.ids.len() {
-            return Err(Error::bug("a row of a page that it does not have"));
-        }
-        let meant = meant(self.window, self.batch.tables.get(Table::Conversations), row);
-        let time = if meant.is_some() { meant } else { changed(self.batch, row)? };
-        Ok((self.ids.value(row), time))
+/// When the conversation in `row` changed: the time that the window bounds, else its newest time.
+///
+/// # Errors
+/// Only on a bug.
+pub(super) fn change_time(batch: &Batch, window: &Window, row: usize) -> Result<Option<DateTime<Utc>>> {
+    match bounded_time(window, batch.tables.get(Table::Conversations), row) {
+        None => newest_time(batch, row),
+        bounded => Ok(bounded),
     }
 }
 
-/// When the copy in `row` last changed.
-fn changed(batch: &Batch, row: usize) -> Result<Option<DateTime<Utc>>> {
+/// When the version in `row` last changed, by all its times.
+fn newest_time(batch: &Batch, row: usize) -> Result<Option<DateTime<Utc>>> {
     let of = |table| Ok::<_, Error>((batch.tables.get(table).as_ref(), batch.children(table, row)?));
     let children = [of(Table::Messages)?, of(Table::AuditLogs)?];
     Ok(changed_at(batch.tables.get(Table::Conversations), row, children).and_then(from_micros))
 }
 
-/// The time of a copy that the window means, as far as the copy tells it.
-fn meant(window: &Window, rows: &RecordBatch, row: usize) -> Option<DateTime<Utc>> {
-    let meant = match window.filter {
+/// The time of a version that the window bounds; `None` if the version lacks it.
+fn bounded_time(window: &Window, rows: &RecordBatch, row: usize) -> Option<DateTime<Utc>> {
+    let name = match window.filter {
         TimestampFilter::UpdatedAt => column::UPDATED_AT,
         TimestampFilter::CreatedAt => column::CREATED_AT,
         TimestampFilter::LastMessageTime => column::LAST_MESSAGE_AT,
     };
-    instant(rows, meant, row)
+    instant(rows, name, row)
 }
 
 fn instant(rows: &RecordBatch, name: &str, row: usize) -> Option<DateTime<Utc>> {
@@ -152,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_after_the_answer_moves_the_watermark_no_further_than_that() {
+    fn a_change_after_the_response_moves_the_watermark_only_to_the_response() {
         let rows = [
             r#"{"conversation_id": "a", "updated_at": "1970-01-01T01:00:00Z"}"#,
             r#"{"conversation_id": "b", "updated_at": "2099-01-01T00:00:00Z"}"#,
@@ -162,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_asked_for_is_told_from_what_was_asked_for_too_widely() {
+    fn rows_outside_the_bounds_sent_are_strays_and_rows_outside_the_window_are_not() {
         let at = |secs| DateTime::from_timestamp(secs, 0);
         let window = Window { from: at(100), to: at(200), ..Window::EVERYTHING };
         let rows = [
@@ -182,6 +160,6 @@ mod tests {
 
         let open = Window { to: None, ..window };
         let found = inspected(&open, &[r#"{"conversation_id": "old", "updated_at": "1970-01-01T00:00:01Z"}"#]);
-        assert_eq!((found.kept.len(), found.outside, found.stray.is_some()), (1, 1, true), "of use all the same");
+        assert_eq!((found.kept.len(), found.outside, found.stray.is_some()), (1, 1, true), "kept all the same");
     }
 }

@@ -1,7 +1,8 @@
-//! Whether a full last page without a cursor is the end, or one whose cursor has a name that is not known here.
+//! Checks that a full last page without a cursor is the end, because the API may have renamed its cursor.
 //!
-//! One request from the newest change seen on tells: where it brings a conversation that the walk has not shown, there was
-//! more. Guarantees: what changed while the question was asked proves nothing. Must not know: how pages are landed.
+//! One request asks for conversations from the newest change seen. If it returns one that the walk has not seen, the
+//! walk is incomplete. Guarantees: changes during the check prove nothing, because only those a minute before the last
+//! page count. Must not depend on: how pages are staged.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -9,32 +10,31 @@ use std::hash::{BuildHasher, RandomState};
 use chrono::{DateTime, Duration, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::inspect::ChangeTimes;
+use super::inspect::change_time;
 use crate::api::Client;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Origin};
 use crate::model::{Request, RunId, Window};
 
-/// For how long before the newest change the conversations that were shown are remembered: the API's bounds are whole
-/// seconds.
+/// How long before the newest change conversations are remembered: the API's bounds are whole seconds.
 const REMEMBERED: Duration = Duration::seconds(2);
-/// What changed within this time before the last page came may have been published after it. A later run fetches it: the
-/// watermark is no newer than what was seen.
+/// The API may publish a change this long after it happened, and so after the last page. A later run fetches it,
+/// because the watermark is no newer than the newest change seen.
 const MAY_BE_LATE: Duration = Duration::seconds(60);
 
-/// The conversations that a walk has shown, as far as they are among the newest.
+/// The newest conversations that a walk has seen.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct NewestSeen {
     hasher: RandomState,
-    /// Hashes of their ids, and when they changed.
+    /// Hashes of the ids, and when each conversation changed.
     ids: HashMap<u64, DateTime<Utc>>,
     newest: Option<DateTime<Utc>>,
 }
 
-impl Shown {
-    /// Takes note of a conversation that changed at `time`, and came at `answered_at`.
+impl NewestSeen {
+    /// Remembers a conversation that changed at `time` and came in a response of `answered_at`.
     pub(super) fn note(&mut self, id: &str, time: Option<DateTime<Utc>>, answered_at: DateTime<Utc>) {
-        // What is said to change later than now has no place in the order.
+        // A change in the future has no place in the order.
         let Some(time) = time.filter(|time| *time <= answered_at) else { return };
         if self.newest.is_none_or(|newest| newest < time) {
             self.newest = Some(time);
@@ -55,33 +55,33 @@ impl Shown {
 pub(super) struct LastPage {
     /// How many conversations it has.
     pub(super) rows: usize,
-    /// When it came.
+    /// When the API sent it.
     pub(super) answered_at: DateTime<Utc>,
-    /// The names of its fields that are not known here.
-    pub(super) others: Vec<String>,
-    /// How new the walk was when this run went on with it: what it had shown by then is not known.
+    /// The names of its unknown fields, one of which may be the cursor.
+    pub(super) other_fields: Vec<String>,
+    /// The newest change when this run resumed the walk: the conversations that came before are not remembered.
     pub(super) resumed_at: Option<DateTime<Utc>>,
 }
 
 impl LastPage {
-    /// Asks whether there was more behind it.
+    /// Checks that no conversation comes after it.
     ///
     /// # Errors
-    /// Kind `Api` where there was; those of the client.
-    pub(super) async fn ask(
+    /// Kind `Api` if one does; those of the client.
+    pub(super) async fn check_is_end(
         &self,
         client: &mut Client,
         request: &Request,
-        shown: &Shown,
+        seen: &NewestSeen,
         run_id: &RunId,
         shutdown: &CancellationToken,
     ) -> Result<()> {
-        let Some(from) = shown.newest else {
+        let Some(from) = seen.newest else {
             tracing::warn!(
                 conversations = self.rows,
-                "the export ends with a full page and no cursor for another one, and no conversation says when it \
-                 changed; should any be missing, the API may have renamed its cursor (the response's other fields: {})",
-                self.others()
+                "the last page of the export is full and has no known cursor, and no conversation has a time to check \
+                 with; if conversations are missing, the API may have renamed its cursor (other fields: {})",
+                self.list_other_fields()
             );
             return Ok(());
         };
@@ -89,39 +89,37 @@ impl LastPage {
         if window.to.is_some_and(|to| to <= from) {
             return Ok(());
         }
-        tracing::debug!("asking whether the full last page without a cursor was the end");
+        tracing::debug!("checking that the full last page without a cursor is the end");
         let page = client.fetch(&Request { window, ..request.clone() }, None, shutdown).await?.page;
         let origin = Origin { run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
         let batch = flatten::flatten(page.conversations(), &origin)?;
-        let times = ChangeTimes::of(&batch, &window)?;
-        for row in 0..times.len() {
-            let (id, time) = times.get(row)?;
-            let proves = |time: DateTime<Utc>| {
+        for (row, id) in batch.conversation_ids()?.iter().flatten().enumerate() {
+            let is_proof = |time: DateTime<Utc>| {
                 window.contains(time)
                     && time <= self.answered_at - MAY_BE_LATE
                     && self.resumed_at.is_none_or(|before| before < time)
             };
-            if time.is_some_and(proves) && !shown.has(id) {
-                return Err(self.cut_off(id));
+            if change_time(&batch, &window, row)?.is_some_and(is_proof) && !seen.has(id) {
+                return Err(self.incomplete(id));
             }
         }
         Ok(())
     }
 
-    fn cut_off(&self, id: &str) -> Error {
+    fn incomplete(&self, id: &str) -> Error {
         Error::api(format!(
-            "the API has more conversations ({id:?}) than it gives a cursor for: its last page is full and has none that \
-             is known here; the response's other fields: {}",
-            self.others()
+            "the export is incomplete: conversation {id:?} comes after its last page, which is full and has no known \
+             cursor; other fields: {}",
+            self.list_other_fields()
         ))
         .with_hint(
-            "the API may have renamed its cursor: use a newer decagon-lake; until then what came is landed, and \
-             `backfill` over short ranges of time brings the rest",
+            "the API may have renamed its cursor: install a newer decagon-lake; until then, fetch the rest with \
+             `backfill` over short ranges (the pages so far are staged)",
         )
     }
 
-    fn others(&self) -> String {
-        if self.others.is_empty() { "none".to_owned() } else { self.others.join(", ") }
+    fn list_other_fields(&self) -> String {
+        if self.other_fields.is_empty() { "none".to_owned() } else { self.other_fields.join(", ") }
     }
 }
 
@@ -130,17 +128,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_newest_are_remembered() {
+    fn only_the_newest_conversations_are_remembered() {
         let at = |millis| DateTime::from_timestamp_millis(millis).unwrap();
-        let mut shown = Shown::default();
+        let mut seen = NewestSeen::default();
         for (id, millis) in
             [("old", 1_000), ("a", 10_000), ("b", 11_500), ("c", 12_000), ("late", 9_999), ("future", 99_000)]
         {
-            shown.note(id, Some(at(millis)), at(50_000));
+            seen.note(id, Some(at(millis)), at(50_000));
         }
-        shown.note("never", None, at(50_000));
+        seen.note("never", None, at(50_000));
         let there: Vec<_> =
-            ["old", "a", "b", "c", "late", "future", "never"].into_iter().filter(|id| shown.has(id)).collect();
-        assert_eq!((there, shown.newest), (vec!["a", "b", "c"], Some(at(12_000))));
+            ["old", "a", "b", "c", "late", "future", "never"].into_iter().filter(|id| seen.has(id)).collect();
+        assert_eq!((there, seen.newest), (vec!["a", "b", "c"], Some(at(12_000))));
     }
 }

@@ -1,10 +1,10 @@
-//! Pulls a window of conversations out of the API and lands it: what `export` and `backfill` do.
+//! Fetches a window of conversations from the API and stages it: the work of `export` and `backfill`.
 //!
-//! Three stages overlap, joined by bounded channels: `walk` fetches page after page, `collect` flattens them and
-//! gathers rows until there are enough for landing objects, `land` encodes, uploads and commits. The checkpoint that
-//! `land` writes is the only commit: it names the window, the next cursor and the objects landed so far.
+//! Three stages overlap, joined by bounded channels. `fetch` fetches page after page; `collect` flattens them and
+//! gathers rows into flushes; `stage` encodes, uploads and commits each flush.
 //!
-//! Must not know: how commands are typed and results are shown.
+//! Guarantees: the checkpoint that `stage` writes is the only commit. It names the window, the next cursor and the
+//! staged files. Must not depend on: command lines, or how results are shown.
 
 mod collect;
 mod encode;

@@ -1,4 +1,4 @@
-//! Decides which window a run walks: a new one, or the one that an interrupted run left.
+//! Plans the walk of a run: a new one, or the rest of an interrupted one. Must not depend on: I/O.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::lake::{Purpose, State, Walk};
 use crate::model::{Request, Window};
 
-/// How a walk begins, where it is not one that an earlier run left.
+/// The settings of a new walk.
 #[derive(Debug, Clone)]
 pub struct Begin {
-    /// Whether to begin anew where an earlier run was interrupted.
+    /// Whether to discard an interrupted walk and start over.
     pub restart: bool,
     /// The `page_size` to send, if any.
     pub page_size: Option<u32>,
@@ -22,25 +22,25 @@ pub struct Begin {
 /// A walk to do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
-    /// Whose walk it is.
+    /// Whether it is the incremental walk or a backfill.
     pub purpose: Purpose,
-    /// The walk, at its beginning or where it was left.
+    /// The walk, at its beginning or where it was interrupted.
     pub walk: Walk,
     /// Whether an earlier run began it.
     pub resumed: bool,
-    /// Whether this run has done a part of it already.
+    /// Whether this run has already done a part of it.
     pub continued: bool,
 }
 
 impl Planned {
-    /// The same walk from its beginning, as begun `now`.
+    /// Plans the same walk from its beginning, started `now`.
     pub(super) fn anew(&self, now: DateTime<Utc>) -> Planned {
         let Walk { request, overlap_secs, .. } = self.walk.clone();
         let walk = Walk { overlap_secs, ..Walk::new(request, now) };
         Planned { purpose: self.purpose, walk, resumed: false, continued: false }
     }
 
-    /// The walk over everything there is, in place of this one.
+    /// Plans a walk over the whole history in place of this one.
     pub(super) fn everything(&self) -> Planned {
         let Walk { request, started_at, overlap_secs, .. } = self.walk.clone();
         let request = Request { window: Window::EVERYTHING, ..request };
@@ -50,14 +50,14 @@ impl Planned {
 }
 
 impl Begin {
-    /// Plans the rest of the incremental walk that this run has paused in; `None` where there is none.
+    /// Plans the rest of the incremental walk that this run paused; `None` if there is none.
     pub fn rest(state: &State) -> Option<Planned> {
         let walk = state.incremental.as_ref()?.walk.clone()?;
         Some(Planned { purpose: Purpose::Incremental, walk, resumed: false, continued: true })
     }
 
-    /// Plans an incremental walk: the interrupted one first, else everything since `overlap` before the watermark, else
-    /// the whole history.
+    /// Plans an incremental walk: the rest of an interrupted one, else all changes since `overlap` before the
+    /// watermark, else the whole history.
     pub fn export(self, overlap: Duration, state: &State, now: DateTime<Utc>) -> Planned {
         let incremental = state.incremental.clone().unwrap_or_default();
         let overlap_secs = overlap.as_secs();
@@ -71,7 +71,7 @@ impl Begin {
         planned
     }
 
-    /// Plans the walk of a backfill: the interrupted one over the same range, or a new one.
+    /// Plans a backfill: the rest of an interrupted one over the same window, or a new one.
     pub fn backfill(self, window: Window, state: &State, now: DateTime<Utc>) -> Planned {
         self.plan(Purpose::Backfill, state.backfill(&window).cloned(), window, now)
     }
@@ -79,7 +79,7 @@ impl Begin {
     fn plan(self, purpose: Purpose, interrupted: Option<Walk>, window: Window, now: DateTime<Utc>) -> Planned {
         match interrupted.filter(|_| !self.restart) {
             Some(mut walk) => {
-                // What is asked for stays the same, but not how much of it at once.
+                // The request stays the same except for the size of its pages.
                 walk.request.page_size = self.page_size.or(walk.request.page_size);
                 Planned { purpose, walk, resumed: true, continued: false }
             }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn first_everything_then_the_rest_of_it_then_what_changed() {
+    fn first_the_history_then_its_rest_then_the_changes() {
         let mut state = State::default();
         let first = export(false, &state, 10_000);
         assert_eq!(first.walk.request.window, Window::EVERYTHING);
@@ -123,7 +123,7 @@ mod tests {
         let larger = Begin { page_size: Some(500), ..begin(false) };
         let larger = larger.export(Duration::from_secs(600), &state, at(20_000));
         let request = Request { page_size: Some(500), ..walk.request.clone() };
-        assert_eq!(larger.walk, Walk { request, ..walk.clone() }, "but for the size of its pages");
+        assert_eq!(larger.walk, Walk { request, ..walk.clone() }, "except for the size of its pages");
         let anew = export(true, &state, 20_000);
         assert!(!anew.resumed && anew.walk.newest_change.is_none());
 
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backfill_resumes_its_own_range_only() {
+    fn a_backfill_resumes_only_its_own_range() {
         let window = |to| Window { from: Some(at(0)), to: Some(at(to)), ..Window::EVERYTHING };
         let backfill = |to, state: &State| begin(false).backfill(window(to), state, at(100));
         let mut state = State::default();

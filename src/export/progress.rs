@@ -1,33 +1,33 @@
-//! How far a walk has come, for whoever shows it.
+//! The progress of a walk, for display.
 
 use chrono::{DateTime, Utc};
 
 use crate::model::Window;
 
-/// A snapshot of a walk under way.
+/// A snapshot of a running walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// The window being walked.
+    /// The window of the walk.
     pub window: Window,
     /// When this run began.
     pub started_at: DateTime<Utc>,
     /// Pages fetched by this run.
     pub pages: u64,
-    /// Copies of conversations fetched by this run.
+    /// Versions of conversations fetched by this run.
     pub conversations: u64,
-    /// The time on the first page: where the history begins. Of a conversation it is the one that the window means.
+    /// The newest time on the first page, of the kind that the window bounds: about where the history begins.
     pub first: Option<DateTime<Utc>>,
-    /// The time on the newest page: how far into the history the walk has come.
+    /// The newest time on the last page so far.
     pub reached: Option<DateTime<Utc>>,
 }
 
 impl Progress {
-    /// A walk that has not fetched anything yet.
+    /// Makes the snapshot of a walk that has not fetched anything yet.
     pub fn new(window: Window, started_at: DateTime<Utc>) -> Self {
         Progress { window, started_at, pages: 0, conversations: 0, first: None, reached: None }
     }
 
-    /// How much of the history is behind this run, from 0 to 1, as far as it can be told from the times seen.
+    /// Estimates the part of the history that is done, from 0 to 1, by the times seen.
     pub fn fraction(&self) -> Option<f64> {
         let end = self.window.to.map_or(self.started_at, |to| to.min(self.started_at));
         let begin = self.first?;
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fraction_is_that_of_the_time_walked() {
+    fn the_fraction_follows_the_times_seen() {
         let at = |secs| DateTime::from_timestamp(secs, 0).unwrap();
         let mut progress = Progress::new(Window::EVERYTHING, at(1_000));
         assert_eq!(progress.fraction(), None);

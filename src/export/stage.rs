@@ -1,6 +1,6 @@
-//! The third stage: lands what was gathered and commits how far the walk has come.
+//! The third stage: encodes and uploads each flush, and commits it with the state of the walk.
 //!
-//! Promises: the checkpoint is written after everything it names is durable.
+//! Guarantees: the checkpoint names only durable files, because it is written after all uploads have finished.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,48 +20,48 @@ use crate::lake::{Extent, Lake, Ledger, Overlap, Purpose, RunReport, StagedFlush
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, RunId, Table};
 
-/// How many objects are uploaded at a time.
+/// How many files are uploaded at a time.
 const UPLOADS: usize = 16;
-/// For how many days most conversations go on changing after they began.
+/// For how many days after their creation most conversations change.
 const STILL_CHANGING: Days = Days::new(3);
-/// How many encoded objects wait for an upload.
+/// How many encoded files wait for an upload.
 const WAITING: usize = 4;
 
-/// Lands flushes and commits them.
+/// Stages flushes and commits them.
 pub(super) struct Stager<'a> {
     pub(super) lake: &'a Lake,
     pub(super) ledger: &'a mut Ledger,
     pub(super) report: &'a mut RunReport,
     pub(super) clock: Clock,
     pub(super) purpose: Purpose,
-    /// The number of the next flush of the run, over all its walks.
+    /// The number of the run's next flush, over all its walks.
     pub(super) next_flush: &'a mut u32,
 }
 
 impl Stager<'_> {
-    /// Lands everything that comes down `flushes`.
+    /// Stages every flush that comes down `flushes`.
     ///
     /// # Errors
-    /// Where the store fails, or another run has committed. What was committed before stays.
-    pub(super) async fn land(mut self, mut flushes: mpsc::Receiver<Flush>) -> Result<()> {
+    /// If the store fails, or another run has committed. The flushes committed before stay.
+    pub(super) async fn stage(mut self, mut flushes: mpsc::Receiver<Flush>) -> Result<()> {
         while let Some(flush) = flushes.recv().await {
             let id = FlushId { run: self.report.run_id.clone(), number: *self.next_flush };
             *self.next_flush = self.next_flush.saturating_add(1);
-            self.land_one(flush, id).await?;
+            self.stage_one(flush, id).await?;
         }
         Ok(())
     }
 
-    async fn land_one(&mut self, flush: Flush, id: FlushId) -> Result<()> {
+    async fn stage_one(&mut self, flush: Flush, id: FlushId) -> Result<()> {
         if !flush.bad_records.is_empty() {
             self.lake.store().put(&layout::quarantine(&id), quarantine_lines(&flush.bad_records, &id.run)?).await?;
         }
         let merged_soon = MergedSoon::of(self.ledger.state(), self.purpose, &flush);
         let dates = upload(self.lake, flush.pages, id.clone(), merged_soon).await?;
-        let landed = StagedFlush { flush: id, dates, overlap: self.overlap(&flush.walk) };
+        let staged = StagedFlush { flush: id, dates, overlap: self.overlap(&flush.walk) };
 
         let report = &mut *self.report;
-        for extent in landed.dates.values() {
+        for extent in staged.dates.values() {
             report.landed_rows.add(&extent.rows);
             report.landed_bytes.add(&extent.bytes);
             report.landed_objects += Table::ALL.len() as u64;
@@ -74,32 +74,32 @@ impl Stager<'_> {
         report.repaired += flush.repaired;
         if let (0, Some((field, value))) = (report.unreadable_times, &flush.unreadable_times.example) {
             tracing::warn!(
-                "cannot read a time in {field}: {}; such values are kept in `extra` and counted in the report",
-                excerpt(value)
+                "cannot read the time {} in {field}; such values are kept in `extra` and counted in the report",
+                excerpt(value),
             );
         }
-        report.unreadable_times = report.unreadable_times.saturating_add(flush.unreadable_times.count);
-        let set_aside = u64::try_from(flush.bad_records.len()).unwrap_or(u64::MAX);
-        report.quarantined += set_aside;
+        report.unreadable_times += flush.unreadable_times.count;
+        let quarantined = flush.bad_records.len() as u64;
+        report.quarantined += quarantined;
 
         tracing::debug!(
             pages = flush.page_count,
-            dates = landed.dates.len(),
+            dates = staged.dates.len(),
             reached = ?flush.walk.newest_change,
-            "landed"
+            "staged"
         );
         let mut state = self.ledger.state().clone();
-        if !landed.dates.is_empty() {
-            state.landed.push(landed);
+        if !staged.dates.is_empty() {
+            state.landed.push(staged);
         }
         state.filter_support = flush.filter_support;
-        state.set_aside = state.set_aside.saturating_add(set_aside);
+        state.set_aside += quarantined;
         state.record(self.purpose, &flush.walk, flush.done);
         report.watermark = state.watermark();
         self.ledger.commit(state, &report.run_id, self.clock.now()).await
     }
 
-    /// What the walk asks for again, if it is an increment.
+    /// The time before the watermark that the walk fetches again, if it is an increment.
     fn overlap(&self, walk: &Walk) -> Option<Overlap> {
         let increment = self.purpose == Purpose::Incremental;
         let from = walk.request.window.from.filter(|_| increment)?;
@@ -107,7 +107,7 @@ impl Stager<'_> {
     }
 }
 
-/// Encodes the pages on a blocking thread and uploads what comes of it; returns what was landed, by date.
+/// Encodes `pages` on a blocking thread and uploads the files; returns their sizes by partition.
 async fn upload(
     lake: &Lake,
     pages: Vec<FlatPage>,
@@ -116,13 +116,12 @@ async fn upload(
 ) -> Result<BTreeMap<CreatedDate, Extent>> {
     let (sender, mut receiver) = mpsc::channel::<EncodedFile>(WAITING);
     let encoding = tokio::task::spawn_blocking(move || {
-        encode(&pages, &id, |date| merged_soon.lifetime(date), |object| sender.blocking_send(object).is_ok())
+        encode(&pages, &id, |date| merged_soon.written_for(date), |file| sender.blocking_send(file).is_ok())
     });
     let mut dates: BTreeMap<CreatedDate, Extent> = BTreeMap::new();
     let mut uploads = stream::poll_fn(|context| receiver.poll_recv(context))
-        .map(|object| async move {
-            let EncodedFile { table, date, key, rows, body } = object;
-            let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        .map(|EncodedFile { table, date, key, rows, body }| async move {
+            let bytes = body.len() as u64;
             lake.store().put(&key, body).await.map(|()| (date, table, rows, bytes))
         })
         .buffer_unordered(UPLOADS);
@@ -136,14 +135,14 @@ async fn upload(
     Ok(dates)
 }
 
-/// Which dates have something else already, or will soon, so that what is landed for them will be merged with it. A
-/// guess: a listing of the tables would cost more than a wrong one.
+/// Guesses which partitions have other rows, or will soon, so that compaction must merge their staged files. A listing
+/// of the tables would cost more than a wrong guess.
 struct MergedSoon {
-    /// The tables are not empty.
+    /// All partitions, because the tables are not empty.
     all: bool,
-    /// What has landed before.
+    /// Partitions that have staged files already.
     dates: BTreeSet<CreatedDate>,
-    /// The walk goes on, and what is of this date or a later one is likely to come again with it.
+    /// Partitions from this date on, because the walk goes on and is likely to return more of their conversations.
     from: Option<NaiveDate>,
 }
 
@@ -154,18 +153,18 @@ impl MergedSoon {
         let newest = dates.max().filter(|_| !flush.done);
         MergedSoon {
             all: purpose == Purpose::Backfill || !first_walk,
-            dates: state.landed.iter().flat_map(|landed| landed.dates.keys().copied()).collect(),
+            dates: state.landed.iter().flat_map(|flush| flush.dates.keys().copied()).collect(),
             from: newest.and_then(|newest| newest.checked_sub_days(STILL_CHANGING)),
         }
     }
 
-    fn lifetime(&self, date: CreatedDate) -> WrittenFor {
+    fn written_for(&self, date: CreatedDate) -> WrittenFor {
         let still_changing = date.date().zip(self.from).is_some_and(|(date, from)| date >= from);
         if self.all || still_changing || self.dates.contains(&date) { WrittenFor::Staging } else { WrittenFor::Table }
     }
 }
 
-/// What was set aside, a line of JSON each.
+/// Renders malformed entries for the quarantine, one line of JSON each.
 fn quarantine_lines(bad_records: &[BadRecord], run_id: &RunId) -> Result<Vec<u8>> {
     #[derive(Serialize)]
     struct Line<'a> {

@@ -1,4 +1,4 @@
-//! One export run: joins the stages, settles what the pages leave open, and decides which failure to tell.
+//! One export run: joins the stages, asks the API what the pages leave open, and decides which failure to report.
 
 use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
@@ -6,9 +6,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::collect::{Collected, Collector, End, FlushPolicy, OnBadRecord, Unsettled};
-use super::fetch::{Fetching, Trail, Walked};
+use super::fetch::{FetchEnd, Fetcher, Trail};
 use super::filter_support::{self, Answer};
-use super::last_page::Shown;
+use super::last_page::NewestSeen;
 use super::plan::Planned;
 use super::progress::Progress;
 use super::stage::Stager;
@@ -18,74 +18,74 @@ use crate::error::{Error, Result};
 use crate::lake::{FilterSupport, Lake, Ledger, Purpose, RunReport, State, Support};
 use crate::model::Request;
 
-/// How many fetched pages wait to be flattened; how many bytes, is up to the fetching.
+/// How many fetched pages wait to be flattened. The fetcher also bounds their bytes.
 const PAGES_WAITING: usize = 8;
-/// How many flushes wait to be landed.
+/// How many flushes wait to be staged.
 const FLUSHES_WAITING: usize = 1;
 
-/// What an incremental export does where the API is known to ignore `timestamp_filter`.
+/// What an incremental export does if the API ignores `timestamp_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnIgnoredFilter {
-    /// It stops with exit code 3
+    /// Stop with exit code 3
     Fail,
-    /// It walks the whole history
+    /// Fetch the whole history
     Full,
 }
 
-/// Everything a run works with.
+/// The resources and settings of a run.
 pub struct Run<'a> {
-    /// Where it lands.
+    /// The lake to stage to.
     pub lake: &'a Lake,
-    /// What it commits to.
+    /// The ledger to commit to.
     pub ledger: &'a mut Ledger,
     /// The API.
     pub client: &'a mut Client,
-    /// What it leaves behind for people.
+    /// The report to fill in.
     pub report: &'a mut RunReport,
-    /// When rows are landed.
+    /// When gathered rows are staged.
     pub policy: FlushPolicy,
-    /// What becomes of what is no conversation.
+    /// What to do with malformed entries.
     pub on_bad_record: OnBadRecord,
-    /// What becomes of an increment that cannot be had.
+    /// What to do if the API ignores `timestamp_filter`.
     pub on_ignored_filter: OnIgnoredFilter,
-    /// Where its progress is shown.
+    /// The channel for its progress.
     pub progress: &'a watch::Sender<Option<Progress>>,
-    /// What it keeps in mind while it is paused.
+    /// What it remembers between the parts of a walk.
     pub memory: &'a mut Memory,
-    /// The number of its next flush, which no other file of the run has.
+    /// The number of its next flush, unique among the files of the run.
     pub next_file: &'a mut u32,
-    /// After how many pages of a walk it pauses.
+    /// The number of pages of a walk after which it pauses.
     pub pause_after: u64,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
-    /// When it has to stop.
+    /// The signal to stop.
     pub shutdown: &'a CancellationToken,
 }
 
-/// What a run keeps in mind from one part of its walks to the next.
+/// What a run remembers between the parts of a walk, and from one walk to the next.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// The place in the run of the next conversation: no two walks share any.
+    /// The position in the run of the next conversation, unique over all its walks.
     next_seq: i64,
     trail: Trail,
-    shown: Shown,
-    /// How new the walk was when this run went on with it.
+    newest_seen: NewestSeen,
+    /// The newest change when this run resumed the walk.
     resumed_at: Option<DateTime<Utc>>,
 }
 
-/// How far a run has come.
+/// How far a call of [`run`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reached {
     /// The end: the planned walk is complete.
     End,
-    /// As many pages as are walked at a time; [`Begin::rest`](super::Begin::rest) plans the others.
+    /// The pause after [`Run::pause_after`] pages; [`Begin::rest`](super::Begin::rest) plans the rest.
     Pause,
 }
 
-/// Does the planned walk, or the next part of it. However it ends, what was fetched before is landed and committed.
+/// Does the planned walk, or the next part of it. However it ends, the pages fetched before are staged and committed.
 ///
 /// # Errors
-/// Of the API, of the store, and `Interrupted` when it was asked to stop.
+/// Those of the API and the store, and `Interrupted` after the signal to stop.
 pub async fn run(run: Run<'_>, planned: Planned) -> Result<Reached> {
     let mut walks = Walks { run };
     let result = walks.complete(planned).await;
@@ -96,67 +96,65 @@ pub async fn run(run: Run<'_>, planned: Planned) -> Result<Reached> {
     result
 }
 
-/// The walks of one run: mostly there is but one.
+/// The walks of one run, usually one.
 struct Walks<'a> {
     run: Run<'a>,
 }
 
-/// What came of a part of a walk.
+/// How a part of a walk ended.
 enum PartEnd {
     Ended(End),
     Paused,
-    /// The API refuses the stored cursor that it was to go on from.
+    /// The API refuses the stored cursor.
     CursorRefused(Error),
 }
 
-/// What came of a walk, and what had to be asked behind it.
+/// How a walk ended, after the requests that settle it.
 enum Completion {
     Complete,
     Paused,
-    /// It cannot bring all that was asked for, as the API ignores `timestamp_filter`; it was given up.
+    /// It cannot fetch the whole range, because the API ignores `timestamp_filter`; it was discarded.
     Impossible,
 }
 
 impl Walks<'_> {
-    /// Does the planned walk or, where that cannot bring all of it, the one that can.
+    /// Does the planned walk, or if that is impossible and the settings allow it, one over the whole history.
     async fn complete(&mut self, planned: Planned) -> Result<Reached> {
         let everything = planned.everything();
         let full = planned.purpose == Purpose::Incremental && self.run.on_ignored_filter == OnIgnoredFilter::Full;
-        let mut settled = self.settled(planned).await?;
-        if matches!(settled, Completion::Impossible) && full {
+        let mut completion = self.complete_one(planned).await?;
+        if matches!(completion, Completion::Impossible) && full {
             tracing::warn!("the API ignores timestamp_filter: fetching the whole history");
-            settled = self.settled(everything).await?;
+            completion = self.complete_one(everything).await?;
         }
-        match settled {
+        match completion {
             Completion::Complete => Ok(Reached::End),
             Completion::Paused => Ok(Reached::Pause),
             Completion::Impossible => Err(filter_support::ignored()),
         }
     }
 
-    /// Does the planned walk.
-    async fn settled(&mut self, planned: Planned) -> Result<Completion> {
+    /// Does the planned walk and settles it.
+    async fn complete_one(&mut self, planned: Planned) -> Result<Completion> {
         let (purpose, request, began) = (planned.purpose, planned.walk.request.clone(), planned.walk.started_at);
-        // The vendor may have mended it since.
+        // The vendor may have fixed it since.
         let in_doubt = !planned.continued && self.filter_support().known == Some(Support::Ignored);
         if request.window.depends_on_filter() && in_doubt {
             let mut state = self.run.ledger.state().clone();
-            if !self.ask(&request, false).await?.clears(&mut state.filter_support, began) {
+            if !self.ask(&request, false).await?.record_before(&mut state.filter_support, began) {
                 return Ok(Completion::Impossible);
             }
             self.commit(state).await?;
         }
         let anew = planned.anew(self.run.clock.now());
-        let mut walked = self.walk(planned).await?;
-        if let PartEnd::CursorRefused(error) = walked {
-            let told = error.chain().join(": ");
-            tracing::warn!(
-                "the API refuses the cursor that an earlier run has stored, so the walk begins anew: {told}"
-            );
+        let mut end = self.walk(planned).await?;
+        if let PartEnd::CursorRefused(error) = end {
+            let refusal = error.chain().join(": ");
+            tracing::warn!("the API refuses the cursor that an earlier run stored; starting the walk over: {refusal}");
             self.run.report.restarted_walks += 1;
-            walked = self.walk(anew).await?;
+            end = self.walk(anew).await?;
         }
-        match walked {
+        match end {
             PartEnd::Ended(End::Settled) => Ok(Completion::Complete),
             PartEnd::Ended(End::Unsettled(unsettled)) => self.settle(purpose, &request, *unsettled).await,
             PartEnd::Paused => Ok(Completion::Paused),
@@ -164,20 +162,20 @@ impl Walks<'_> {
         }
     }
 
-    /// Asks what has to be known to end a walk whose last page has come, and ends it.
+    /// Asks the API whether a walk whose last page has come is complete, and closes it.
     async fn settle(&mut self, purpose: Purpose, request: &Request, unsettled: Unsettled) -> Result<Completion> {
-        let Unsettled { walk, lacks_verdict, last_page } = unsettled;
+        let Unsettled { walk, filter_unknown, last_page } = unsettled;
         if let Some(last_page) = last_page {
             let Run { client, memory, report, shutdown, .. } = &mut self.run;
-            last_page.ask(client, request, &memory.shown, &report.run_id, shutdown).await?;
+            last_page.check_is_end(client, request, &memory.newest_seen, &report.run_id, shutdown).await?;
         }
         let (mut state, began) = (self.run.ledger.state().clone(), walk.started_at);
-        if lacks_verdict && filter_support::known(&state.filter_support, began).is_none() {
-            // The range of a backfill may be long past, and its canaries may have changed since they were seen.
+        if filter_unknown && filter_support::at(&state.filter_support, began).is_none() {
+            // The range of a backfill may be long past, so the canaries may have changed since they were seen.
             let increment = purpose == Purpose::Incremental;
-            self.ask(request, increment).await?.note(&mut state.filter_support, began, increment);
+            self.ask(request, increment).await?.record_after(&mut state.filter_support, began, increment);
         }
-        let complete = !lacks_verdict || state.filter_support.known != Some(Support::Ignored);
+        let complete = !filter_unknown || state.filter_support.known != Some(Support::Ignored);
         state.close(purpose, &walk, complete);
         self.run.report.watermark = state.watermark();
         self.commit(state).await?;
@@ -188,11 +186,11 @@ impl Walks<'_> {
         &self.run.ledger.state().filter_support
     }
 
-    async fn ask(&mut self, request: &Request, absence_disproves: bool) -> Result<Answer> {
+    async fn ask(&mut self, request: &Request, absence_counts: bool) -> Result<Answer> {
         let Run { client, ledger, report, shutdown, .. } = &mut self.run;
         let filter_support = &ledger.state().filter_support;
-        tracing::debug!(canaries = filter_support.canaries.len(), "asking whether timestamp_filter is honored");
-        filter_support::ask(client, request, filter_support, absence_disproves, &report.run_id, shutdown).await
+        tracing::debug!(canaries = filter_support.canaries.len(), "asking whether the API honors timestamp_filter");
+        filter_support::ask(client, request, filter_support, absence_counts, &report.run_id, shutdown).await
     }
 
     async fn commit(&mut self, state: State) -> Result<()> {
@@ -200,7 +198,7 @@ impl Walks<'_> {
         ledger.commit(state, &report.run_id, clock.now()).await
     }
 
-    /// Fetches, flattens and lands, all at the same time.
+    /// Fetches, flattens and stages, all at the same time.
     async fn walk(&mut self, planned: Planned) -> Result<PartEnd> {
         self.begin(&planned);
         let Planned { purpose, walk: begun, resumed, .. } = planned;
@@ -219,34 +217,34 @@ impl Walks<'_> {
             walk: begun,
             filter_support: ledger.state().filter_support.clone(),
             next_seq: memory.next_seq,
-            shown: std::mem::take(&mut memory.shown),
+            newest_seen: std::mem::take(&mut memory.newest_seen),
             resumed_at: memory.resumed_at,
         };
         let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
-        let lander = Stager { lake, ledger, report, clock: *clock, purpose, next_flush: next_file };
-        // Once the store has failed there is no use in asking the API for more.
+        let stager = Stager { lake, ledger, report, clock: *clock, purpose, next_flush: next_file };
+        // After the store has failed, more pages are of no use.
         let stop = shutdown.child_token();
-        let landing = async {
-            let landed = lander.land(flush_receiver).await;
+        let staging = async {
+            let staged = stager.stage(flush_receiver).await;
             stop.cancel();
-            landed
+            staged
         };
         let trail = &mut memory.trail;
-        let fetching = Fetching { client, request: &request, trail, pause_after, resumed, shutdown: &stop };
-        let (walked, landed) = tokio::join!(fetching.walk(cursor, page_sender), landing);
+        let fetcher = Fetcher { client, request: &request, trail, pause_after, resumed, shutdown: &stop };
+        let (fetched, staged) = tokio::join!(fetcher.fetch(cursor, page_sender), staging);
         let collected = collecting.await.map_err(|error| Error::bug("the flattening failed").caused_by(error))?;
-        // A failure behind makes the stages before it stop without one of their own.
-        landed?;
-        let Collected { end, next_seq, shown } = collected?;
-        (memory.next_seq, memory.shown) = (next_seq, shown);
-        Ok(match walked? {
-            Walked::Through => PartEnd::Ended(end),
-            Walked::Paused => PartEnd::Paused,
-            Walked::CursorRefused(error) => PartEnd::CursorRefused(error),
+        // If a stage fails, the stages before it stop without a failure of their own.
+        staged?;
+        let Collected { end, next_seq, newest_seen } = collected?;
+        (memory.next_seq, memory.newest_seen) = (next_seq, newest_seen);
+        Ok(match fetched? {
+            FetchEnd::Complete => PartEnd::Ended(end),
+            FetchEnd::Paused => PartEnd::Paused,
+            FetchEnd::CursorRefused(error) => PartEnd::CursorRefused(error),
         })
     }
 
-    /// Gets ready for a walk, unless it is one that has only paused.
+    /// Prepares for a walk, unless it continues after a pause.
     fn begin(&mut self, planned: &Planned) {
         if planned.continued {
             return;

@@ -1,4 +1,4 @@
-//! One column being filled with the API's raw JSON values.
+//! Builds one column from the API's raw JSON values.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{ColumnKind, epoch_time, means_no_time, parse_api_time};
 
-/// A growing column of one [`ColumnKind`].
+/// A growing column of a [`ColumnKind`].
 #[derive(Debug)]
 pub(super) enum ColumnBuilder {
     Text(StringBuilder),
@@ -23,20 +23,20 @@ pub(super) enum ColumnBuilder {
     Time(TimestampMicrosecondBuilder),
 }
 
-/// How much of a value its column says.
+/// How much of a value its column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fit {
     /// All of it.
     Whole,
-    /// The nearest value that the column can hold, or null: the original belongs into `extra`.
+    /// The nearest value that the column can hold, or null. The original belongs in `extra`.
     InPart,
-    /// Null, although the value seems to mean a time: the original belongs into `extra`.
+    /// Null, although the value seems to mean a time. The original belongs in `extra`.
     UnreadableTime,
 }
 
 impl Fit {
-    fn of(told_all: bool) -> Self {
-        if told_all { Fit::Whole } else { Fit::InPart }
+    fn of(whole: bool) -> Self {
+        if whole { Fit::Whole } else { Fit::InPart }
     }
 }
 
@@ -54,8 +54,8 @@ impl ColumnBuilder {
         }
     }
 
-    /// Appends the value of `raw`, or the nearest one that the column can hold, or null. A value of another JSON type than the
-    /// column's own is read if it has one clear meaning, but never fits as a whole: the object could not be rebuilt.
+    /// Appends the value of `raw`, or the nearest one that the column can hold, or null. A value of another JSON type
+    /// is read if it has one clear meaning, but it never fits whole, because the object could not be rebuilt.
     #[must_use]
     pub(super) fn append(&mut self, raw: &RawValue) -> Fit {
         let json = raw.get();
@@ -66,20 +66,20 @@ impl ColumnBuilder {
                 Fit::Whole
             }
             Self::Int(column) => {
-                let (number, own) = int(json);
+                let (number, is_number) = int(json);
                 let value = number.and_then(|number| i32::try_from(number).ok());
                 column.append_option(value);
-                Fit::of(own && value.is_some())
+                Fit::of(is_number && value.is_some())
             }
             Self::BigInt(column) => {
-                let (number, own) = int(json);
+                let (number, is_number) = int(json);
                 column.append_option(number);
-                Fit::of(own && number.is_some())
+                Fit::of(is_number && number.is_some())
             }
             Self::Bool(column) => {
-                let own = json.parse().ok();
-                column.append_option(own.or_else(|| bool_in_other_words(json)));
-                Fit::of(own.is_some())
+                let value = json.parse().ok();
+                column.append_option(value.or_else(|| lenient_bool(json)));
+                Fit::of(value.is_some())
             }
             Self::Time(column) => append_time(column, json),
         }
@@ -95,7 +95,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// Appends text that is the program's own or already unescaped; null to a column of another kind.
+    /// Appends unescaped text; null to a column of another kind.
     pub(super) fn append_str(&mut self, value: &str) {
         match self {
             Self::Text(column) | Self::Json(column) => column.append_value(value),
@@ -103,7 +103,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// Appends a number of the program's own (for a time: microseconds); null where the column cannot hold it.
+    /// Appends a number (microseconds if the column holds times); null if the column cannot hold it.
     pub(super) fn append_number(&mut self, value: i64) {
         match self {
             Self::Int(column) => column.append_option(i32::try_from(value).ok()),
@@ -113,7 +113,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// The values so far, without the room that was kept for more.
+    /// Returns the values so far, without spare capacity.
     pub(super) fn finish(&mut self) -> ArrayRef {
         let mut column = match self {
             Self::Text(column) | Self::Json(column) => ArrayBuilder::finish(column),
@@ -139,13 +139,13 @@ impl ColumnBuilder {
     }
 }
 
-/// The inside of a JSON string without escapes, which is its value.
+/// Returns the inside of a JSON string without escapes, which is its value.
 fn unescaped(json: &str) -> Option<&str> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     (!inner.contains('\\')).then_some(inner)
 }
 
-/// The value of a JSON string.
+/// Returns the value of a JSON string.
 fn string(json: &str) -> Option<Cow<'_, str>> {
     match unescaped(json) {
         Some(text) => Some(Cow::Borrowed(text)),
@@ -154,7 +154,7 @@ fn string(json: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Appends a time, which the API writes as text and may write as a number.
+/// Appends a time, which the API writes as text but may write as a number.
 fn append_time(column: &mut TimestampMicrosecondBuilder, json: &str) -> Fit {
     let text = string(json);
     let time = match &text {
@@ -169,7 +169,7 @@ fn append_time(column: &mut TimestampMicrosecondBuilder, json: &str) -> Fit {
     }
 }
 
-/// A whole number, and whether it is one in JSON too, not a text.
+/// Returns a whole number, and whether it is a JSON number, not text.
 fn int(json: &str) -> (Option<i64>, bool) {
     match whole_number(json) {
         None => (string(json).and_then(|text| whole_number(text.trim())), false),
@@ -177,8 +177,8 @@ fn int(json: &str) -> (Option<i64>, bool) {
     }
 }
 
-/// A boolean that is written as text, or as 0 or 1.
-fn bool_in_other_words(json: &str) -> Option<bool> {
+/// Returns a boolean that is written as text, or as 0 or 1.
+fn lenient_bool(json: &str) -> Option<bool> {
     if let Some(text) = string(json) {
         let named = |name: &bool| text.trim().eq_ignore_ascii_case(if *name { "true" } else { "false" });
         if let Some(value) = [true, false].iter().copied().find(named) {
@@ -192,9 +192,11 @@ fn bool_in_other_words(json: &str) -> Option<bool> {
     }
 }
 
-/// Appends a JSON string; of a number or a boolean its JSON text, so that a numeric user id can still be joined on; of
-/// text that JSON allows and Unicode does not (half of a surrogate pair: chats have them) the rest, with U+FFFD in its
-/// place, so that it can be searched. Of all but the string, the caller keeps the original.
+/// Appends a JSON string; returns whether it fits whole.
+///
+/// A number or boolean becomes its JSON text, so that joins on a numeric user id work. In text that JSON allows and
+/// Unicode does not (chats have halves of surrogate pairs), U+FFFD replaces the invalid part, so that the rest can be
+/// searched.
 fn append_text(column: &mut StringBuilder, json: &str) -> bool {
     if let Some(text) = unescaped(json) {
         column.append_value(text);
@@ -222,7 +224,7 @@ fn append_text(column: &mut StringBuilder, json: &str) -> bool {
     }
 }
 
-/// The text of a JSON string whose escapes are not all Unicode.
+/// Returns the text of a JSON string whose escapes are not all Unicode.
 fn lossy_text(json: &str) -> Option<String> {
     struct Bytes;
     impl Visitor<'_> for Bytes {
@@ -237,9 +239,9 @@ fn lossy_text(json: &str) -> Option<String> {
     serde_json::Deserializer::from_str(json).deserialize_bytes(Bytes).ok()
 }
 
-/// The value of a JSON number without a fraction, however it is written (`4`, `4.0`, `40e-1`).
+/// Returns the value of a JSON number without a fraction, in any notation (`4`, `4.0`, `40e-1`).
 fn whole_number(json: &str) -> Option<i64> {
-    // The numbers that a double holds exactly; beyond them `as` would make up digits.
+    // Below this, a double holds whole numbers exactly; above, `as` would make up digits.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if let Ok(number) = json.parse() {
         return Some(number);
@@ -270,15 +272,15 @@ mod tests {
     }
 
     #[test]
-    fn text_is_unescaped_and_half_surrogates_are_marked() {
+    fn text_is_unescaped_and_half_surrogates_are_replaced() {
         let text = |json: &str| {
-            let (told_all, array) = append(ColumnKind::Text, json);
-            (told_all, array.as_string::<i32>().iter().next().unwrap().map(str::to_owned))
+            let (whole, array) = append(ColumnKind::Text, json);
+            (whole, array.as_string::<i32>().iter().next().unwrap().map(str::to_owned))
         };
         assert_eq!(text(r#""plain""#), (true, Some("plain".into())));
         assert_eq!(text(r#""a\n\u00e9\ud83d\ude00""#), (true, Some("a\né😀".into())));
-        let (told_all, lossy) = text(r#""ok \ud83d end""#);
-        assert!(!told_all);
+        let (whole, lossy) = text(r#""ok \ud83d end""#);
+        assert!(!whole);
         let lossy = lossy.unwrap();
         assert!(lossy.starts_with("ok \u{fffd}") && lossy.ends_with(" end"), "{lossy}");
         assert_eq!(text("5"), (false, Some("5".into())));
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_fit_only_whole() {
+    fn only_whole_numbers_in_range_fit() {
         for (json, fits) in [
             ("4", true),
             ("4.0", true),
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_booleans_in_other_words_go_to_their_columns_and_are_kept_as_they_came() {
+    fn lenient_numbers_and_booleans_are_read_but_never_fit_whole() {
         for (json, value) in [
             (r#""4""#, Some(4)),
             (r#"" 5 ""#, Some(5)),
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_fits_if_it_can_be_told_from_its_instant() {
+    fn a_time_fits_if_its_instant_says_all_of_it() {
         const SECOND: i64 = 1_704_067_200_000_000;
         for (json, expected, micros) in [
             (r#""2024-01-01T00:00:00Z""#, Fit::Whole, Some(SECOND)),

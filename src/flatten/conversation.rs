@@ -1,4 +1,4 @@
-//! One API conversation becomes one row of `conversations` and its rows of the three child tables.
+//! Turns a conversation of the API into a row of `conversations` and rows of the three child tables.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,70 +13,68 @@ use crate::error::{Error, Result};
 use crate::json::{Array, Elements, Objects, elements};
 use crate::model::{PerTable, RunId, Table, column, texts};
 
-/// Where a page's copies come from.
+/// Where the versions of a page come from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     /// The run that fetched the page.
     pub run_id: &'a RunId,
-    /// When the response was made: nothing in it can have changed later.
+    /// When the server made the response: nothing in it can have changed later.
     pub exported_at: DateTime<Utc>,
-    /// The place in the run of the page's first conversation.
+    /// The position in the run of the page's first conversation.
     pub first_seq: i64,
 }
 
-/// The copies of one page as rows.
+/// The versions of one page as rows.
 #[derive(Debug)]
 pub struct Batch {
-    /// The rows; a conversation's children lie together, in the conversations' order.
+    /// The rows. The children of a conversation are adjacent, in the order of the conversations.
     pub tables: PerTable<Arc<RecordBatch>>,
-    /// For each conversation, where its rows in each child table end (they begin where the one before it ends).
+    /// For each conversation, where its rows in each child table end. They begin where those of the previous one end.
     pub child_ends: PerTable<Vec<usize>>,
-    /// What could not be read.
+    /// The malformed entries.
     pub rejects: Vec<Reject>,
-    /// The times that could not be read; their values are in `extra`.
+    /// The times that cannot be read; their values are in `extra`.
     pub unreadable_times: UnreadableTimes,
 }
 
 impl Batch {
-    /// The ids of the conversations, row by row.
+    /// Returns the ids of the conversations, row by row.
     ///
     /// # Errors
     /// Only on a bug.
     pub fn conversation_ids(&self) -> Result<&StringArray> {
         texts(self.tables.get(Table::Conversations), column::CONVERSATION_ID)
-            .ok_or_else(|| Error::bug("flattened rows without ids"))
+            .ok_or_else(|| Error::bug("flattened rows lack their ids"))
     }
 
-    /// Where the rows of the conversation in `row` stand in the child table `table`.
+    /// Returns the rows of `table` that belong to the conversation in `row`.
     ///
     /// # Errors
     /// Only on a bug: if there is no such conversation.
     pub fn children(&self, table: Table, row: usize) -> Result<Range<usize>> {
         let ends = self.child_ends.get(table);
-        let end = |row: usize| ends.get(row).copied().ok_or_else(|| no_such_row(table, row));
+        let missing =
+            |row| Error::bug(format!("cannot read the {} of row {row}: the page has no such row", table.name()));
+        let end = |row: usize| ends.get(row).copied().ok_or_else(|| missing(row));
         Ok(row.checked_sub(1).map_or(Ok(0), end)?..end(row)?)
     }
 }
 
-fn no_such_row(table: Table, row: usize) -> Error {
-    Error::bug(format!("no {} of the conversation in row {row} of a page", table.name()))
-}
-
-/// Something in `conversations` that is no conversation.
+/// A malformed entry of `conversations`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
     /// Its text as it came.
     pub raw: String,
     /// Why it cannot be kept in the tables.
     pub reason: String,
-    /// Its place in the run.
+    /// Its position in the run.
     pub seq: i64,
 }
 
-/// Makes rows of the raw conversations of a page.
+/// Flattens the raw conversations of a page.
 ///
 /// # Errors
-/// Never because of what the API sent; only where the builders and the schemas disagree, which is a bug.
+/// Only on a bug: if the builders and the schemas disagree. Never because of the API's data.
 pub fn flatten<'a>(conversations: impl IntoIterator<Item = &'a str>, origin: &Origin<'_>) -> Result<Batch> {
     let mut builder = BatchBuilder::new();
     for (seq, raw) in (origin.first_seq..).zip(conversations) {
@@ -96,7 +94,7 @@ pub fn flatten<'a>(conversations: impl IntoIterator<Item = &'a str>, origin: &Or
     })
 }
 
-/// The fields of a conversation that are looked for: the columns first, then the id, then the three arrays.
+/// The known fields of a conversation: the columns first, then the id, then the three arrays.
 static NAMES: LazyLock<Names> = LazyLock::new(|| {
     let mut names = field_names(Table::Conversations);
     let id = names.len();
@@ -115,7 +113,7 @@ struct Names {
 static CHILD_NAMES: LazyLock<PerTable<Vec<&'static str>>> = LazyLock::new(|| PerTable::from_fn(field_names));
 
 struct BatchBuilder<'a> {
-    /// The conversation at hand, and its arrays in the order of [`Table::CHILDREN`].
+    /// The current conversation, and its arrays in the order of [`Table::CHILDREN`].
     conversation: Objects<'static, 'a>,
     arrays: [Array<'static, 'a>; 3],
     tables: PerTable<TableBuilder>,
@@ -128,7 +126,7 @@ impl<'a> BatchBuilder<'a> {
         BatchBuilder {
             conversation: Objects::new(&NAMES.names),
             arrays: Table::CHILDREN.map(|table| match table {
-                // They may be bare ids.
+                // Tags may be bare ids.
                 Table::Tags => Array::of_values(),
                 _ => Array::of_objects(CHILD_NAMES.get(table)),
             }),
@@ -138,7 +136,7 @@ impl<'a> BatchBuilder<'a> {
         }
     }
 
-    /// Appends a conversation and its children; fails before the first row where it has no id.
+    /// Appends a conversation and its children; fails before the first row if it has no id.
     fn append(&mut self, json: &'a str, origin: &Origin<'_>, seq: i64) -> Result<(), String> {
         let names = &*NAMES;
         let BatchBuilder { conversation, arrays, tables, child_ends, .. } = self;
@@ -164,7 +162,7 @@ impl<'a> BatchBuilder<'a> {
             let rows = tables.get_mut(table);
             let begin = rows.len();
             match (&array.elements, fields.known(position)) {
-                // It was left as it came: there is something strange about this conversation.
+                // The splitter left the array as it came, because the conversation is unusual.
                 (_, Some(raw)) => match elements(raw) {
                     Some(values) => append_values(rows, table, &values, &mut context),
                     None => unplaced.push((table.name(), raw)),
@@ -178,7 +176,7 @@ impl<'a> BatchBuilder<'a> {
                 }
             }
             if table == Table::Messages {
-                context.message_count = i64::try_from(rows.len().saturating_sub(begin)).unwrap_or(i64::MAX);
+                context.message_count = i64::try_from(rows.len() - begin).unwrap_or(i64::MAX);
             }
             child_ends.get_mut(table).push(rows.len());
         }
@@ -187,7 +185,7 @@ impl<'a> BatchBuilder<'a> {
     }
 }
 
-/// Appends the elements of an array that may hold anything.
+/// Appends the elements of an array of any values.
 fn append_values(rows: &mut TableBuilder, table: Table, values: &[&RawValue], context: &mut RowContext<'_>) {
     let mut object = Objects::new(CHILD_NAMES.get(table));
     for (index, value) in (0..).zip(values) {
@@ -203,13 +201,13 @@ fn append_values(rows: &mut TableBuilder, table: Table, values: &[&RawValue], co
     }
 }
 
-/// The vendor's OpenAPI file describes tags as ids.
+/// Whether a tag is a bare id, as the vendor's OpenAPI file describes tags.
 fn is_bare_id(element: &RawValue) -> bool {
     element.get().starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit())
 }
 
-/// The id that a conversation is known by, and whether it is exactly what the API sent. A number's digits and the
-/// escaped form of text that is not Unicode serve as well as any other name, as long as they are always the same.
+/// Returns the id of a conversation, and whether it is exactly what the API sent. The digits of a number, or the
+/// escaped form of text that is not Unicode, are an id too, because they are always the same.
 fn identity(json: &RawValue) -> Option<(Cow<'_, str>, bool)> {
     let text = json.get();
     if let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
@@ -243,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_a_conversation_that_is_not_there_are_a_bug_and_not_none() {
+    fn the_children_of_a_missing_row_are_a_bug() {
         let batch =
             rows(&[r#"{"conversation_id": "a", "messages": [{}, {}]}"#, r#"{"conversation_id": "b", "tags": ["x"]}"#]);
         let range = |table, row| batch.children(table, row).unwrap();
@@ -255,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_conversation_costs_none_of_the_others() {
+    fn a_malformed_entry_does_not_affect_the_others() {
         let batch = rows(&[
             r#"{"conversation_id": "a"}"#,
             r#""what?""#,
@@ -280,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_goes_to_extra_as_it_came() {
+    fn values_that_do_not_fit_go_to_extra_as_they_came() {
         let batch = rows(&[r#"{"conversation_id": 17, "undeflected": "yes", "all_tags": {"a" : 1.0},
             "messages": "none", "csat_rating": 4.0, "user_id": 5}"#]);
         let conversations = batch.tables.get(Table::Conversations);

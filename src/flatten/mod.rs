@@ -1,8 +1,8 @@
-//! Turns the conversations of a page into record batches of the four tables. Pure: no I/O, no clock.
+//! Turns the conversations of a page into record batches of the four tables.
 //!
-//! Promises: nothing is lost. A value that fits its column goes there; one that does not, and every field without a
-//! column, goes into the row's `extra` as it came; what is no conversation at all is handed back with the reason.
-//! One bad conversation costs none of the others. Must not know: where the rows go.
+//! Guarantees: nothing is lost. A value that does not fit its column, and every field without a column, goes into the
+//! row's `extra` as it came; a malformed entry is returned with the reason and does not affect the others. Must not
+//! depend on: I/O, the current time.
 
 mod column;
 mod conversation;

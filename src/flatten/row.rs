@@ -1,4 +1,4 @@
-//! One table being filled row by row from the API's objects.
+//! Builds the rows of one table from the API's objects.
 
 use arrow_array::RecordBatch;
 use serde_json::value::RawValue;
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::json::Object;
 use crate::model::{Column, ColumnSource, Table};
 
-/// What the program itself adds to a row.
+/// The values of a row that do not come from the API's object.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowContext<'a> {
     pub(super) conversation_id: &'a str,
@@ -19,18 +19,18 @@ pub(super) struct RowContext<'a> {
     pub(super) seq: i64,
 }
 
-/// The API's side of a row: an object taken apart, or a value that is no object.
+/// The API's value for a row: an object, split into fields, or any other value.
 pub(super) enum Value<'o, 'a> {
-    /// An object: its fields (the table's [`field_names`] first), and known fields that fit no table.
+    /// An object: its fields (the table's [`field_names`] first), and known fields that do not fit their table.
     Object(Object<'o, 'a>, &'o [(&'static str, &'a RawValue)]),
-    /// Anything else, kept whole in `extra`.
+    /// Any other value, kept whole in `extra`.
     Other(&'a RawValue),
-    /// A value that is that of the one field at this position: a bare tag id.
+    /// The value of the only field, at this position: a bare tag id.
     Single(usize, &'a RawValue),
 }
 
 impl<'a> Value<'_, 'a> {
-    /// The value of the field at `position` among the table's [`field_names`].
+    /// Returns the value of the field at `position` among the table's [`field_names`].
     fn field(&self, position: usize) -> Option<&'a RawValue> {
         match self {
             Value::Object(object, _) => object.known(position),
@@ -39,7 +39,7 @@ impl<'a> Value<'_, 'a> {
         }
     }
 
-    /// Writes to `extra` what has no column at all.
+    /// Writes the fields without a column to `extra`.
     fn begin_extra(&self, extra: &mut String) {
         extra.clear();
         match self {
@@ -51,7 +51,7 @@ impl<'a> Value<'_, 'a> {
         }
     }
 
-    /// Writes to `extra` the value of a field that its column could not hold.
+    /// Writes the value of a field that does not fit its column to `extra`.
     fn keep(&self, extra: &mut String, name: &str, raw: &RawValue) {
         match self {
             Value::Object(..) => push_extra(extra, name, raw),
@@ -63,7 +63,7 @@ impl<'a> Value<'_, 'a> {
 /// The position of a tag's id among the [`field_names`] of its table.
 pub(super) const TAG_ID: usize = 0;
 
-/// The API's names of the fields that have a column in `table`, in the columns' order.
+/// Returns the API's names of the fields that have a column in `table`, in the columns' order.
 pub(super) fn field_names(table: Table) -> Vec<&'static str> {
     let field = |column: &Column| match column.source {
         ColumnSource::Field(name) => Some(name),
@@ -75,18 +75,18 @@ pub(super) fn field_names(table: Table) -> Vec<&'static str> {
 /// The times that could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnreadableTimes {
-    /// How many there are.
+    /// Their number.
     pub count: u64,
-    /// One of them: the table and field, and how the value begins.
+    /// One of them: its table and field, and the beginning of its value.
     pub example: Option<(String, String)>,
 }
 
 impl UnreadableTimes {
-    /// How much of a value is kept, in characters.
+    /// The characters of a value that are kept.
     const EXCERPT: usize = 200;
 
     fn note(&mut self, table: Table, field: &str, raw: &RawValue) {
-        self.count = self.count.saturating_add(1);
+        self.count += 1;
         self.example.get_or_insert_with(|| {
             (format!("{}.{field}", table.name()), raw.get().chars().take(Self::EXCERPT).collect())
         });
@@ -94,7 +94,7 @@ impl UnreadableTimes {
 
     /// Adds `other`.
     pub fn add(&mut self, other: UnreadableTimes) {
-        self.count = self.count.saturating_add(other.count);
+        self.count += other.count;
         self.example = self.example.take().or(other.example);
     }
 }
@@ -145,7 +145,7 @@ impl TableBuilder {
                     }
                     position += 1;
                 }
-                // Every field's column stands before this one.
+                // The columns of all fields come before this one.
                 ColumnSource::Extra => {
                     close_extra(extra, *table, value, fields_set);
                     match extra.as_str() {
@@ -157,7 +157,7 @@ impl TableBuilder {
         }
     }
 
-    /// The rows so far; the builder starts anew.
+    /// Returns the rows so far; the builder is empty afterwards.
     pub(super) fn finish(&mut self) -> Result<RecordBatch> {
         let columns = self.columns.iter_mut().map(ColumnBuilder::finish).collect();
         Ok(RecordBatch::try_new(self.table.schema(), columns)?)
@@ -168,7 +168,7 @@ impl TableBuilder {
     }
 }
 
-/// Adds a field to the object in `extra`, its name and value as they came.
+/// Adds a field to the object in `extra`, with its name and value as they came.
 fn push_extra(extra: &mut String, name: &str, value: &RawValue) {
     extra.push(if extra.is_empty() { '{' } else { ',' });
     extra.push('"');
@@ -177,8 +177,7 @@ fn push_extra(extra: &mut String, name: &str, value: &RawValue) {
     extra.push_str(value.get());
 }
 
-/// Ends the object in `extra`. A tag that is an object with nothing but an id gets `{}`, or it would look like a bare
-/// id.
+/// Ends the object in `extra`. A tag object with only an id gets `{}`, because otherwise it would look like a bare id.
 fn close_extra(extra: &mut String, table: Table, value: &Value<'_, '_>, fields_set: usize) {
     let Value::Object(object, _) = value else { return };
     if !extra.is_empty() {

@@ -1,4 +1,4 @@
-//! Collects runs of rows from many record batches into new ones, copying each value once.
+//! Gathers ranges of rows from many record batches into new batches, copying each value once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,38 +9,38 @@ use arrow_data::transform::MutableArrayData;
 use crate::error::Result;
 use crate::model::Table;
 
-/// The fewest rows, or bytes, that make it worth handing a batch on.
+/// A batch is full at this many rows, or bytes.
 const BATCH_ROWS: usize = 8_192;
 const BATCH_BYTES: usize = 8 << 20;
 
-/// A run of rows of one batch.
+/// A range of rows of one batch.
 #[derive(Debug, Clone)]
 pub struct Rows {
-    /// Where the rows are.
+    /// The batch.
     pub batch: Arc<RecordBatch>,
-    /// Which they are.
+    /// The rows of the batch.
     pub range: Range<usize>,
 }
 
-/// Rows of one table, gathered until there are enough for a record batch.
+/// Gathers rows of one table until there are enough for a record batch.
 #[derive(Debug)]
 pub struct Gather {
     table: Table,
-    /// The batches, and how many bytes a row of each takes, about.
+    /// The batches, and about how many bytes a row of each takes.
     batches: Vec<(Arc<RecordBatch>, usize)>,
-    /// Runs of rows: the batch's position in `batches`, and the range.
-    runs: Vec<(usize, Range<usize>)>,
+    /// The position of each range's batch in `batches`, and the range.
+    ranges: Vec<(usize, Range<usize>)>,
     rows: usize,
     bytes: usize,
 }
 
 impl Gather {
-    /// Gathers rows of `table`.
+    /// Begins with no rows of `table`.
     pub fn new(table: Table) -> Self {
-        Gather { table, batches: Vec::new(), runs: Vec::new(), rows: 0, bytes: 0 }
+        Gather { table, batches: Vec::new(), ranges: Vec::new(), rows: 0, bytes: 0 }
     }
 
-    /// Adds a run of rows.
+    /// Adds a range of rows.
     pub fn push(&mut self, rows: &Rows) {
         let Rows { batch, range } = rows;
         if range.is_empty() {
@@ -53,12 +53,12 @@ impl Gather {
                 self.batches.push((Arc::clone(batch), row_bytes));
                 (self.batches.len() - 1, row_bytes)
             });
-        match self.runs.last_mut() {
-            Some((last, run)) if *last == position && run.end == range.start => run.end = range.end,
-            _ => self.runs.push((position, range.clone())),
+        match self.ranges.last_mut() {
+            Some((last, previous)) if *last == position && previous.end == range.start => previous.end = range.end,
+            _ => self.ranges.push((position, range.clone())),
         }
         self.rows += range.len();
-        self.bytes = self.bytes.saturating_add(row_bytes.saturating_mul(range.len()));
+        self.bytes += row_bytes * range.len();
     }
 
     /// Whether there are enough rows for a batch.
@@ -66,22 +66,22 @@ impl Gather {
         self.rows >= BATCH_ROWS || self.bytes >= BATCH_BYTES
     }
 
-    /// The rows gathered so far as one batch; `None` where there are none.
+    /// Returns the rows gathered so far as one batch; `None` if there are none.
     ///
     /// # Errors
-    /// Where the batches are not of the table's schema, which is a bug.
+    /// Only on a bug: if the batches do not have the table's schema.
     pub fn take(&mut self) -> Result<Option<RecordBatch>> {
-        let (batches, runs) = (std::mem::take(&mut self.batches), std::mem::take(&mut self.runs));
+        let (batches, ranges) = (std::mem::take(&mut self.batches), std::mem::take(&mut self.ranges));
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
-        if let ([(batch, _)], [(_, range)]) = (batches.as_slice(), runs.as_slice()) {
+        if let ([(batch, _)], [(_, range)]) = (batches.as_slice(), ranges.as_slice()) {
             return Ok(Some(batch.slice(range.start, range.len())));
         }
         if rows == 0 {
             return Ok(None);
         }
         let columns = (0..self.table.columns().len())
-            .map(|column| gather_column(&batches, column, &runs, rows))
+            .map(|column| gather_column(&batches, column, &ranges, rows))
             .collect::<Result<Vec<_>>>()?;
         Ok(Some(RecordBatch::try_new(self.table.schema(), columns)?))
     }
@@ -90,12 +90,12 @@ impl Gather {
 fn gather_column(
     batches: &[(Arc<RecordBatch>, usize)],
     column: usize,
-    runs: &[(usize, Range<usize>)],
+    ranges: &[(usize, Range<usize>)],
     rows: usize,
 ) -> Result<ArrayRef> {
     let sources: Vec<_> = batches.iter().map(|(batch, _)| batch.column(column).to_data()).collect();
     let mut target = MutableArrayData::try_new(sources.iter().collect(), false, rows)?;
-    for (source, range) in runs {
+    for (source, range) in ranges {
         target.try_extend(*source, range.start, range.end)?;
     }
     Ok(make_array(target.freeze()))

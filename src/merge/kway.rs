@@ -1,12 +1,12 @@
-//! The streaming k-way merge over the four tables together.
+//! The streaming k-way merge of the four tables.
 //!
-//! Every input is sorted by `conversation_id`, then `_seq`, then the child's index. For one id after the other, all
-//! copies are taken from all inputs, each with its child rows, and the newest is passed on whole. Memory is one batch
-//! per input and table, plus the rows being gathered; the copies of one conversation have to fit.
+//! Every input is sorted by `conversation_id`, then `_seq`, then the child's index. For each id in order, the merge
+//! takes all versions from all inputs, each with its child rows, and passes on the latest. Memory is bounded by one
+//! batch per input and table, the rows being gathered, and the versions of one conversation.
 //!
-//! Promises: a copy's children are those with its `_run_id` and `_seq` in the same input. So an input whose tables are
-//! of different age (a compaction that died between two of them) yields no mixture, as long as the input with the
-//! newer copies is merged in again: of equal copies the one from the later input counts.
+//! Guarantees: versions never mix, because a version's children are the rows with its `_run_id` and `_seq` in the same
+//! input. That holds even if a compaction died between two tables of an input, as long as the input with the newer
+//! versions is merged again: of two equal versions, the one from the later input counts.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,41 +18,41 @@ use super::version::{Version, changed_at, latest, time};
 use crate::error::{Error, Result};
 use crate::model::{PerTable, Table, big_ints, column, texts};
 
-/// One input: copies of conversations with their children, each table sorted.
-pub trait Copies {
-    /// The next rows of `table`; `None` at its end.
+/// An input: versions of conversations with their children, each table sorted.
+pub trait MergeInput {
+    /// Returns the next rows of `table`; `None` at its end.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// If they cannot be read.
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>>;
 
-    /// If it was staged by an increment: the time before its watermark that it asked for again, in microseconds. A
-    /// conversation that changed then was to be there already.
+    /// If an increment staged it: the time before the watermark that the increment fetched again, in microseconds. A
+    /// conversation that changed then should have come earlier.
     fn overlap(&self) -> Option<Range<i64>> {
         None
     }
 }
 
-/// What a merge read and passed on.
+/// The result of a merge.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// Copies of conversations that were read.
-    pub copies: u64,
-    /// Copies that another one replaced; the same copy met twice is not counted.
+    /// Versions read.
+    pub versions: u64,
+    /// Versions replaced by another one; a version that occurs twice is not counted.
     pub duplicates: u64,
-    /// Rows that were passed on.
+    /// Rows passed on.
     pub rows: PerTable<u64>,
     /// Conversations that came late.
     pub late: Late,
 }
 
-/// Conversations that an increment was the first to see although they say that they changed before its watermark: the API
-/// had published them later than others that changed later.
+/// Conversations that an increment was the first to return, although they changed before its watermark: the API
+/// published them later than newer changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Late {
-    /// How many.
+    /// The number of these conversations.
     pub arrivals: u64,
-    /// The longest time that one of them had changed before the watermark, in microseconds.
+    /// The longest time between such a change and the watermark, in microseconds.
     pub longest_micros: i64,
 }
 
@@ -64,131 +64,132 @@ impl Late {
     }
 }
 
-/// Merges `inputs`, oldest first, and passes each conversation's newest copy to `emit`, in the order of the ids.
+/// Merges `inputs`, oldest first, and passes each conversation's latest version to `emit`, in the order of the ids.
 ///
 /// # Errors
-/// What an input or `emit` failed with.
-pub fn merge<C: Copies>(inputs: Vec<C>, mut emit: impl FnMut(Table, RecordBatch) -> Result<()>) -> Result<Merged> {
-    let mut inputs = inputs.into_iter().map(Input::open).collect::<Result<Vec<_>>>()?;
+/// Those of the inputs and of `emit`.
+pub fn merge<I: MergeInput>(inputs: Vec<I>, mut emit: impl FnMut(Table, RecordBatch) -> Result<()>) -> Result<Merged> {
+    let mut inputs = inputs.into_iter().map(OpenInput::open).collect::<Result<Vec<_>>>()?;
     let mut output = PerTable::from_fn(Gather::new);
     let mut merged = Merged::default();
-    while let Some(id) = inputs.iter().filter_map(Input::head).min().map(str::to_owned) {
-        let (mut copies, mut overlaps) = (Vec::new(), Vec::new());
+    while let Some(id) = inputs.iter().filter_map(OpenInput::head).min().map(str::to_owned) {
+        let (mut versions, mut overlaps) = (Vec::new(), Vec::new());
         for input in &mut inputs {
             while input.head() == Some(&id) {
-                copies.push(input.take_copy(&id)?);
-                overlaps.push(input.copies.overlap());
+                versions.push(input.take_version(&id)?);
+                overlaps.push(input.input.overlap());
             }
         }
-        merged.copies = merged.copies.saturating_add(u64::try_from(copies.len()).unwrap_or(u64::MAX));
-        merged.late.add(late(&copies, &overlaps));
-        let (newest, duplicates) = newest(copies)?;
-        merged.duplicates = merged.duplicates.saturating_add(duplicates);
+        merged.versions += versions.len() as u64;
+        merged.late.add(late(&versions, &overlaps));
+        let (latest, duplicates) = take_latest(versions)?;
+        merged.duplicates += duplicates;
         for table in Table::ALL {
             let gather = output.get_mut(table);
-            for rows in newest.rows.get(table) {
+            for rows in latest.rows.get(table) {
                 gather.push(rows);
             }
             if gather.is_full() {
-                hand_on(table, gather, &mut merged, &mut emit)?;
+                pass_on(table, gather, &mut merged, &mut emit)?;
             }
         }
     }
     for table in Table::ALL {
-        hand_on(table, output.get_mut(table), &mut merged, &mut emit)?;
+        pass_on(table, output.get_mut(table), &mut merged, &mut emit)?;
     }
     Ok(merged)
 }
 
-fn hand_on(
+fn pass_on(
     table: Table,
     gather: &mut Gather,
     merged: &mut Merged,
     emit: &mut impl FnMut(Table, RecordBatch) -> Result<()>,
 ) -> Result<()> {
     if let Some(batch) = gather.take()? {
-        let rows = merged.rows.get_mut(table);
-        *rows = rows.saturating_add(u64::try_from(batch.num_rows()).unwrap_or(u64::MAX));
+        *merged.rows.get_mut(table) += batch.num_rows() as u64;
         emit(table, batch)?;
     }
     Ok(())
 }
 
-/// One copy.
-struct InputRow {
+/// A version in an input.
+struct InputVersion {
     /// Where the conversation's row is.
     block: Arc<InputBlock>,
     row: usize,
-    /// That row, and the runs of its children.
+    /// That row, and the rows of its children.
     rows: PerTable<Vec<Rows>>,
 }
 
-/// The newest of the copies, and how many others it replaces. A copy that is met twice, in a table and in the landing that it
-/// came from, is one: of these the last counts.
-fn newest(mut copies: Vec<InputRow>) -> Result<(InputRow, u64)> {
-    let none = || Error::bug("no copy of a conversation that was there");
-    if copies.len() == 1 {
-        return copies.pop().map(|copy| (copy, 0)).ok_or_else(none);
+impl InputVersion {
+    fn version(&self) -> Version<'_> {
+        let InputVersion { block, row, rows } = self;
+        let children = [Table::Messages, Table::AuditLogs].into_iter().flat_map(|table| rows.get(table));
+        let children = children.map(|rows| (rows.batch.as_ref(), rows.range.clone()));
+        Version {
+            changed_at: changed_at(&block.batch, *row, children),
+            exported_at: time(&block.batch, column::EXPORTED_AT, *row),
+            run_id: block.runs.value(*row),
+            seq: block.seqs.value(*row),
+        }
     }
-    let versions: Vec<_> = copies.iter().map(version).collect();
-    let newest = latest(&versions).ok_or_else(none)?;
-    let mut commits: Vec<_> = versions.iter().map(Version::commit).collect();
-    commits.sort_unstable();
-    commits.dedup();
-    let replaced = u64::try_from(commits.len().saturating_sub(1)).unwrap_or(u64::MAX);
-    Ok((copies.swap_remove(newest), replaced))
 }
 
-/// Whether the conversation of `copies` came late: the first of them in the order of commits was staged by an increment. Only
-/// its `updated_at` tells: other times may be long past when the API shows a conversation for the first time.
-fn late(copies: &[InputRow], overlaps: &[Option<Range<i64>>]) -> Late {
-    let mut first: Option<(Version<'_>, &InputRow, Option<&Range<i64>>)> = None;
+/// Takes the latest of `versions`, and counts the others that it replaces. A version that occurs twice, in a table and
+/// in its staged file, counts once, and its last occurrence is taken.
+fn take_latest(mut versions: Vec<InputVersion>) -> Result<(InputVersion, u64)> {
+    let none = || Error::bug("a conversation in an input has no version");
+    if versions.len() == 1 {
+        return versions.pop().map(|only| (only, 0)).ok_or_else(none);
+    }
+    let compared: Vec<_> = versions.iter().map(InputVersion::version).collect();
+    let latest = latest(&compared).ok_or_else(none)?;
+    let mut commits: Vec<_> = compared.iter().map(Version::commit).collect();
+    commits.sort_unstable();
+    commits.dedup();
+    let replaced = commits.len().saturating_sub(1) as u64;
+    Ok((versions.swap_remove(latest), replaced))
+}
+
+/// Whether the conversation of `versions` came late: an increment staged the first of them in the order of commits.
+/// Only `updated_at` counts, because other times may be long past when the API first returns a conversation.
+fn late(versions: &[InputVersion], overlaps: &[Option<Range<i64>>]) -> Late {
+    let mut first: Option<(Version<'_>, &InputVersion, Option<&Range<i64>>)> = None;
     if overlaps.iter().any(Option::is_some) {
-        for (copy, overlap) in copies.iter().zip(overlaps) {
-            let version = version(copy);
-            // What is in a table as well was there before.
+        for (candidate, overlap) in versions.iter().zip(overlaps) {
+            let version = candidate.version();
+            // A version that is also in a table is not new.
             if first.as_ref().is_none_or(|(known, _, of_known)| {
                 (version.commit(), overlap.is_some()) < (known.commit(), of_known.is_some())
             }) {
-                first = Some((version, copy, overlap.as_ref()));
+                first = Some((version, candidate, overlap.as_ref()));
             }
         }
     }
-    let Some((_, copy, Some(overlap))) = first.filter(|(version, ..)| !version.is_ahead()) else {
+    let Some((_, first, Some(overlap))) = first.filter(|(version, ..)| !version.is_ahead()) else {
         return Late::default();
     };
-    match time(&copy.block.batch, column::UPDATED_AT, copy.row).filter(|updated_at| overlap.contains(updated_at)) {
+    match time(&first.block.batch, column::UPDATED_AT, first.row).filter(|updated_at| overlap.contains(updated_at)) {
         Some(updated_at) => Late { arrivals: 1, longest_micros: overlap.end.saturating_sub(updated_at) },
         None => Late::default(),
     }
 }
 
-fn version(copy: &InputRow) -> Version<'_> {
-    let InputRow { block, row, rows } = copy;
-    let children = [Table::Messages, Table::AuditLogs].into_iter().flat_map(|table| rows.get(table));
-    let children = children.map(|rows| (rows.batch.as_ref(), rows.range.clone()));
-    Version {
-        changed_at: changed_at(&block.batch, *row, children),
-        exported_at: time(&block.batch, column::EXPORTED_AT, *row),
-        run_id: block.runs.value(*row),
-        seq: block.seqs.value(*row),
-    }
-}
-
-/// One input and where the merge stands in each of its tables.
-struct Input<C> {
-    copies: C,
+/// An input, and the merge's position in each of its tables.
+struct OpenInput<I> {
+    input: I,
     streams: PerTable<Stream>,
 }
 
-impl<C: Copies> Input<C> {
-    fn open(copies: C) -> Result<Self> {
-        let mut input = Input { copies, streams: PerTable::from_fn(|_| Stream::default()) };
-        input.streams.get_mut(Table::Conversations).fill(Table::Conversations, &mut input.copies)?;
-        Ok(input)
+impl<I: MergeInput> OpenInput<I> {
+    fn open(input: I) -> Result<Self> {
+        let mut open = OpenInput { input, streams: PerTable::from_fn(|_| Stream::default()) };
+        open.streams.get_mut(Table::Conversations).fill(Table::Conversations, &mut open.input)?;
+        Ok(open)
     }
 
-    /// The id of the next copy.
+    /// The id of the next version.
     fn head(&self) -> Option<&str> {
         self.streams.get(Table::Conversations).block.as_ref().map(|block| block.ids.value(self.row()))
     }
@@ -197,32 +198,32 @@ impl<C: Copies> Input<C> {
         self.streams.get(Table::Conversations).row
     }
 
-    /// Takes the next copy, which is one of the conversation `id`.
-    fn take_copy(&mut self, id: &str) -> Result<InputRow> {
+    /// Takes the next version, which is one of the conversation `id`.
+    fn take_version(&mut self, id: &str) -> Result<InputVersion> {
         let stream = self.streams.get_mut(Table::Conversations);
         let Some(block) = stream.block.clone() else { return Err(Error::bug("an input ended within a conversation")) };
         let row = stream.row;
         stream.row += 1;
-        stream.fill(Table::Conversations, &mut self.copies)?;
+        stream.fill(Table::Conversations, &mut self.input)?;
 
         let owner = Owner { id, seq: block.seqs.value(row), run: block.runs.value(row) };
         let mut rows = PerTable::default();
         for table in Table::CHILDREN {
-            *rows.get_mut(table) = self.streams.get_mut(table).take_children(table, &mut self.copies, &owner)?;
+            *rows.get_mut(table) = self.streams.get_mut(table).take_children(table, &mut self.input, &owner)?;
         }
         *rows.get_mut(Table::Conversations) = vec![Rows { batch: Arc::clone(&block.batch), range: row..row + 1 }];
-        Ok(InputRow { block, row, rows })
+        Ok(InputVersion { block, row, rows })
     }
 }
 
-/// What a child row must say to belong to a copy.
+/// The values that a child row must have to belong to a version.
 struct Owner<'a> {
     id: &'a str,
     seq: i64,
     run: &'a str,
 }
 
-/// One table of one input.
+/// A table of an input.
 #[derive(Default)]
 struct Stream {
     block: Option<Arc<InputBlock>>,
@@ -230,7 +231,7 @@ struct Stream {
     ended: bool,
 }
 
-/// A batch with the columns that the merge looks at.
+/// A batch with the columns that the merge reads.
 struct InputBlock {
     batch: Arc<RecordBatch>,
     ids: StringArray,
@@ -239,28 +240,28 @@ struct InputBlock {
 }
 
 impl Stream {
-    /// Makes sure that `row` is a row of `block`, or that `block` is none at the end.
-    fn fill(&mut self, table: Table, copies: &mut impl Copies) -> Result<()> {
+    /// Reads on until `row` is a row of `block`, or `block` is none at the end.
+    fn fill(&mut self, table: Table, input: &mut impl MergeInput) -> Result<()> {
         while !self.ended && self.block.as_ref().is_none_or(|block| self.row >= block.ids.len()) {
             self.row = 0;
-            self.block = copies.next(table)?.map(|batch| InputBlock::new(table, batch).map(Arc::new)).transpose()?;
+            self.block = input.next(table)?.map(|batch| InputBlock::new(table, batch).map(Arc::new)).transpose()?;
             self.ended = self.block.is_none();
         }
         Ok(())
     }
 
-    /// Takes the rows of `owner`, and passes over rows that belong to no copy before it.
-    fn take_children(&mut self, table: Table, copies: &mut impl Copies, owner: &Owner<'_>) -> Result<Vec<Rows>> {
+    /// Takes the rows of `owner`, and skips earlier rows that belong to no version.
+    fn take_children(&mut self, table: Table, input: &mut impl MergeInput, owner: &Owner<'_>) -> Result<Vec<Rows>> {
         let mut taken: Vec<Rows> = Vec::new();
         loop {
-            self.fill(table, copies)?;
+            self.fill(table, input)?;
             let Some(block) = &self.block else { return Ok(taken) };
-            let place = |row: usize| (block.ids.value(row), block.seqs.value(row)).cmp(&(owner.id, owner.seq));
-            while self.row < block.ids.len() && place(self.row).is_lt() {
+            let order = |row: usize| (block.ids.value(row), block.seqs.value(row)).cmp(&(owner.id, owner.seq));
+            while self.row < block.ids.len() && order(self.row).is_lt() {
                 self.row += 1;
             }
             let start = self.row;
-            while self.row < block.ids.len() && place(self.row).is_eq() {
+            while self.row < block.ids.len() && order(self.row).is_eq() {
                 self.row += 1;
             }
             if start < self.row && block.runs.value(start) == owner.run {
@@ -275,7 +276,7 @@ impl Stream {
 
 impl InputBlock {
     fn new(table: Table, batch: RecordBatch) -> Result<Self> {
-        let missing = |name: &str| Error::integrity(format!("a file of {} has no usable column {name}", table.name()));
+        let missing = |name: &str| Error::integrity(format!("a file of {} lacks a usable column {name}", table.name()));
         let text = |name: &str| texts(&batch, name).cloned().ok_or_else(|| missing(name));
         Ok(InputBlock {
             ids: text(column::CONVERSATION_ID)?,

@@ -1,12 +1,12 @@
-//! Resolves the copies of each conversation to the newest one, its latest version. Pure: no I/O, no clock.
+//! Keeps the latest version of each conversation.
 //!
-//! The tables are merged together, so that a conversation and its messages, tags and audit logs always come from the
-//! same copy. Must not know: where rows come from and go to.
+//! Guarantees: a conversation and its messages, tags and audit logs come from the same version, because the four tables
+//! are merged together. Must not depend on: I/O, the current time.
 
 mod gather;
 mod kway;
 mod version;
 
 pub use gather::{Gather, Rows};
-pub use kway::{Copies, Late, Merged, merge};
+pub use kway::{Late, MergeInput, Merged, merge};
 pub use version::{Version, changed_at, latest, other_time, time};

@@ -1,7 +1,7 @@
-//! Which of the versions of a conversation is the latest.
+//! The one rule for which version of a conversation is the latest.
 //!
-//! The one rule for it. The SQL of `views` and `examples/spark_compact.py` say the same in their
-//! languages; `tests/data/latest_versions.json` has the cases that all of them are tested on.
+//! The SQL of `views` and `examples/spark_compact.py` implement the same rule; `tests/data/latest_versions.json` has
+//! the cases that all of them are tested on.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use arrow_array::{Array, RecordBatch};
 
 use crate::model::{big_ints, column, texts, times};
 
-/// What tells how late one version of a conversation is.
+/// The parts of a version that decide whether it is the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version<'a> {
     /// See [`changed_at`].
@@ -23,8 +23,8 @@ pub struct Version<'a> {
 }
 
 impl<'a> Version<'a> {
-    /// The version whose conversation is in `row` of `conversations`, and its messages and audit logs in `children`; `None`
-    /// if the rows are not of the tables.
+    /// Reads the version in `row` of `conversations`, with its messages and audit logs in `children`; `None` if the
+    /// rows lack columns of the tables.
     pub fn of<'c>(
         conversations: &'a RecordBatch,
         row: usize,
@@ -38,36 +38,36 @@ impl<'a> Version<'a> {
         })
     }
 
-    /// Its place in the order of commits, which is also what it is known by: the ids of runs grow from run to run, whatever
-    /// the machines' clocks say, and the places in a run from page to page.
+    /// Returns the version's position in the order of commits, which also identifies it. Run ids grow from run to run,
+    /// whatever the machines' clocks say, and positions in a run from page to page.
     pub fn commit(&self) -> (&'a str, i64) {
         (self.run_id, self.seq)
     }
 
-    /// Whether it says that it changed after the server had sent it. Such a time is not to be believed.
+    /// Whether its change time is later than the response that it came in, and so cannot be true.
     pub fn is_ahead(&self) -> bool {
         self.changed_at.zip(self.exported_at).is_some_and(|(changed, exported)| changed > exported)
     }
 }
 
-/// The place of the latest of `versions`, which are of one conversation; of the same version met twice, the last place.
+/// Returns the position of the latest of `versions` of one conversation; if it occurs twice, the last position.
 ///
-/// It is the version that changed last and, of several that changed at once, the one that was committed last: whether a late
-/// rating or tag moves `updated_at` is not documented. A version that says nothing of when it changed comes before all
-/// that do. If one is [ahead](Version::is_ahead), neither its own time nor those of the versions committed before it count:
-/// it replaces them all, and whatever is committed after it replaces it.
+/// The latest is the version that changed last; of several that changed at the same time, the one committed last,
+/// because whether a late rating or tag moves `updated_at` is not documented. A version without any time is older than
+/// all others. If a version is [ahead](Version::is_ahead), its time and those of the versions committed before it do
+/// not count: it replaces them, and every version committed after it replaces it.
 pub fn latest(versions: &[Version<'_>]) -> Option<usize> {
     let ahead = versions.iter().filter(|version| version.is_ahead()).map(Version::commit).max();
     let order = |version: &Version<'_>| {
         let counts = ahead.is_none_or(|ahead| version.commit() > ahead);
         version.changed_at.filter(|_| counts)
     };
-    let ordered = versions.iter().enumerate().map(|(place, version)| (order(version), version.commit(), place));
-    ordered.max().map(|(.., place)| place)
+    let ordered = versions.iter().enumerate().map(|(at, version)| (order(version), version.commit(), at));
+    ordered.max().map(|(.., at)| at)
 }
 
-/// When the version in `row` of `conversations` last changed, in microseconds: its `updated_at` or, if it has none, its
-/// newest other time, those of its messages and audit logs (`children`) included.
+/// Returns when the version in `row` of `conversations` last changed, in microseconds: its `updated_at`, or if it has
+/// none its newest other time, including those of its messages and audit logs (`children`).
 pub fn changed_at<'a>(
     conversations: &RecordBatch,
     row: usize,
@@ -81,13 +81,13 @@ pub fn changed_at<'a>(
     other_time(conversations, row).into_iter().chain(of_children).max()
 }
 
-/// The newest time but `updated_at` that the conversation in `row` has itself.
+/// Returns the newest time in `row` of `conversations`, except `updated_at`.
 pub fn other_time(conversations: &RecordBatch, row: usize) -> Option<i64> {
     let names = [column::CREATED_AT, column::LAST_MESSAGE_AT, column::LAST_USER_MESSAGE_AT];
     names.into_iter().filter_map(|name| time(conversations, name, row)).max()
 }
 
-/// The time in the column `name`, in microseconds; `None` where it is null or there is no such column.
+/// Returns the time in the column `name`, in microseconds; `None` if it is null or there is no such column.
 pub fn time(batch: &RecordBatch, name: &str, row: usize) -> Option<i64> {
     let times = times(batch, name)?;
     (row < times.len() && times.is_valid(row)).then(|| times.value(row))
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::model::parse_api_time;
 
-    /// See the file itself.
+    /// The cases of `latest_versions.json`, which explains them.
     #[derive(Deserialize)]
     struct Cases {
         dates: Vec<String>,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_is_the_same_for_all_that_know_the_rule() {
+    fn the_shared_cases_hold_in_any_order() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/latest_versions.json");
         let Cases { dates, cases } = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
         let micros = |text: &str| parse_api_time(text).unwrap().micros;
@@ -133,12 +133,12 @@ mod tests {
             assert_eq!(latest(&versions).map(|place| pages[place]), Some(expected), "{name}");
             let reversed: Vec<_> = versions.iter().rev().copied().collect();
             let place = latest(&reversed).map(|place| versions.len() - 1 - place);
-            assert_eq!(place.map(|place| pages[place]), Some(expected), "{name}, met in another order");
+            assert_eq!(place.map(|place| pages[place]), Some(expected), "{name}, in reverse order");
         }
     }
 
     #[test]
-    fn of_the_same_version_met_twice_it_is_the_last() {
+    fn of_a_version_that_occurs_twice_the_last_position_counts() {
         let version = Version { changed_at: Some(1), exported_at: Some(2), run_id: "a", seq: 3 };
         assert_eq!(latest(&[version, version]), Some(1));
         let ahead = Version { changed_at: Some(3), ..version };

@@ -1,32 +1,32 @@
-//! Times as the API writes them, or may come to write them.
+//! Reads times in every form that the API uses or may come to use.
 //!
-//! The API's page shows `2024-01-01 21:42:10.309970` (no zone, read as UTC) and `2024-05-06T14:11:26.799976`; live accounts
-//! send ISO 8601 with `Z` or an offset too. Exporters like this one have met epoch numbers, other names of UTC, commas,
-//! times without seconds and the dates of mail and HTTP in the place of those. All are read.
+//! The API's page shows `2024-01-01 21:42:10.309970` (no zone, read as UTC) and `2024-05-06T14:11:26.799976`; live
+//! accounts also send ISO 8601 with `Z` or an offset. Similar exporters have met epoch numbers, other names of UTC,
+//! commas, times without seconds, and the dates of mail and HTTP. All are read.
 //!
-//! Promises: what is read is the one instant that a text or number can mean. Where the lake's microseconds, or the instant
-//! alone, do not say all that was written, the reading is not exact. Must not depend on: the current time.
+//! Guarantees: a text or number that can mean two instants is not read. `exact` is false if an instant in microseconds
+//! does not say all that was written. Must not depend on: the current time.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
-/// A time stamp as the lake stores it, and whether that is all the API said.
+/// A timestamp as the lake stores it, and whether it says all that the API wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApiTime {
     /// Microseconds since 1970-01-01 UTC.
     pub micros: i64,
-    /// False if more was written than an instant in microseconds: further digits, a leap second, the name of a zone; and
-    /// if it was not written as a whole time: epoch numbers, a date alone.
+    /// False if the API wrote more than an instant in microseconds (further digits, a leap second, the name of a zone),
+    /// or not a whole time (epoch numbers, a date without a time of day).
     pub exact: bool,
 }
 
 /// The first second of year 1 in UTC, which Go and .NET write for "none".
 const ZERO_SECS: i64 = -62_135_596_800;
-/// The last second of year 9999: partitions, DuckDB and Spark can write no later one.
+/// The last second of year 9999, which is the last one that partitions, DuckDB and Spark can write.
 const LAST_SECS: i64 = 253_402_300_799;
 const DAY_SECS: i64 = 86_400;
 
-/// The sizes of numbers that are read as an epoch, and how many microseconds their unit has, times 1,000. Between them are
-/// gaps, because there a number may be something else: 20240301 a date, 20240301100000 a date and a time.
+/// The ranges of numbers that are read as an epoch, each with the nanoseconds of its unit. A number in a gap between
+/// them may be something else: 20240301 a date, 20240301100000 a date and a time.
 static EPOCHS: [(std::ops::Range<i128>, i128); 4] = [
     (100_000_000..100_000_000_000, 1_000_000_000),
     (1_000_000_000_000..10_000_000_000_000, 1_000_000),
@@ -34,26 +34,26 @@ static EPOCHS: [(std::ops::Range<i128>, i128); 4] = [
     (1_000_000_000_000_000_000..10_000_000_000_000_000_000, 1),
 ];
 
-/// Reads a time that is a text in any of its forms; `None` if it is no time, or lies outside the years 1 to 9999.
+/// Reads a text in any of the forms; `None` if it is no time, or lies outside the years 1 to 9999.
 pub fn parse_api_time(text: &str) -> Option<ApiTime> {
     let text = text.trim();
     calendar(text).or_else(|| epoch_time(text)).or_else(|| mail_or_http(text))
 }
 
-/// Reads epoch seconds, milliseconds, microseconds or nanoseconds, which their size tells apart, written as a JSON number.
-/// Never exact, because a time is a text to the API.
+/// Reads a JSON number as epoch seconds, milliseconds, microseconds or nanoseconds, by its size. Never exact, because
+/// the API writes times as text.
 pub fn epoch_time(number: &str) -> Option<ApiTime> {
     let Decimal { digits, scale } = Decimal::parse(number)?;
     let power = 10_i128.checked_pow(scale.unsigned_abs())?;
     let whole = if scale > 0 { digits.checked_div(power)? } else { digits.checked_mul(power)? };
-    let (_, unit) = EPOCHS.iter().find(|(sizes, _)| sizes.contains(&whole))?;
-    let thousandths = digits.checked_mul(*unit)?;
-    let thousandths = if scale > 0 { thousandths.checked_div(power)? } else { thousandths.checked_mul(power)? };
-    Some(ApiTime { micros: i64::try_from(thousandths.checked_div(1_000)?).ok()?, exact: false })
+    let (_, unit) = EPOCHS.iter().find(|(range, _)| range.contains(&whole))?;
+    let nanos = digits.checked_mul(*unit)?;
+    let nanos = if scale > 0 { nanos.checked_div(power)? } else { nanos.checked_mul(power)? };
+    Some(ApiTime { micros: i64::try_from(nanos.checked_div(1_000)?).ok()?, exact: false })
 }
 
-/// Whether a text or number is what programs write for a time that there is not: nothing, zero, or the zero time of Go and
-/// .NET (in any zone), of Unix or of MySQL.
+/// Whether programs write this text or number for "no time": nothing, zero, or the zero time of Go and .NET (in any
+/// zone), of Unix or of MySQL.
 pub fn means_no_time(text: &str) -> bool {
     let text = text.trim();
     if text.is_empty() || text.starts_with("0000-00-00") {
@@ -81,28 +81,28 @@ fn mail_or_http(text: &str) -> Option<ApiTime> {
     (ZERO_SECS + DAY_SECS..=LAST_SECS).contains(&secs).then_some(ApiTime { micros: secs * 1_000_000, exact: false })
 }
 
-/// A number as JSON writes it: its digits, and how many of them stand behind the point.
+/// A number as JSON writes it: its digits, and how many of them follow the point.
 struct Decimal {
     digits: i128,
     scale: i32,
 }
 
 impl Decimal {
-    /// More digits than any time has, and few enough to count with.
-    const MOST: usize = 30;
+    /// More digits than any time has, and few enough for an `i128`.
+    const MAX_DIGITS: usize = 30;
 
     fn parse(text: &str) -> Option<Self> {
         let mut rest = Rest(text.as_bytes());
         let sign = if rest.take(b'-') { -1 } else { 1 };
         let (mut digits, mut scale) = (0_i128, 0_i32);
-        let mut read = |rest: &mut Rest<'_>, behind: i32| {
+        let mut read = |rest: &mut Rest<'_>, fraction: i32| {
             let mut count = 0;
             while let Some(digit) = rest.digit() {
                 digits = digits.checked_mul(10)?.checked_add(digit.into())?;
-                scale = scale.checked_add(behind)?;
+                scale = scale.checked_add(fraction)?;
                 count += 1;
             }
-            (1..=Self::MOST).contains(&count).then_some(())
+            (1..=Self::MAX_DIGITS).contains(&count).then_some(())
         };
         read(&mut rest, 0)?;
         if rest.take(b'.') {
@@ -117,7 +117,7 @@ impl Decimal {
     }
 }
 
-/// A date with or without a time of day, as it was written.
+/// A date with or without a time of day, read but not judged.
 struct Calendar {
     /// Whole seconds since 1970-01-01 UTC.
     secs: i64,
@@ -127,8 +127,8 @@ struct Calendar {
 }
 
 impl Calendar {
-    /// Reads `2024-01-01T21:42:10.309970`, with a `T` or a blank, with or without the seconds and a fraction, and with `Z`, an
-    /// offset or no zone, which means UTC.
+    /// Reads `2024-01-01T21:42:10.309970`: with a `T` or a blank, with or without seconds and a fraction, and with `Z`,
+    /// an offset or no zone, which means UTC.
     fn parse(text: &str) -> Option<Self> {
         let mut rest = Rest(text.as_bytes());
         let date = rest.date()?;
@@ -155,7 +155,7 @@ impl Calendar {
     }
 }
 
-/// What is left of a text.
+/// The part of a text that is not read yet.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
@@ -181,7 +181,7 @@ impl Rest<'_> {
         }
     }
 
-    /// Passes over blanks; returns whether there are any.
+    /// Skips blanks; returns whether there were any.
     fn blanks(&mut self) -> bool {
         let before = self.0.len();
         self.0 = self.0.trim_ascii_start();
@@ -198,7 +198,7 @@ impl Rest<'_> {
         }
     }
 
-    /// A number of so many digits.
+    /// Reads a number of `least` to `most` digits.
     fn number(&mut self, least: usize, most: usize) -> Option<u32> {
         let (mut number, mut count) = (0_u32, 0);
         while count < most
@@ -210,7 +210,7 @@ impl Rest<'_> {
         (count >= least).then_some(number)
     }
 
-    /// `2024-01-31`, `2024/01/31`, or `20240131` if more comes behind it.
+    /// Reads `2024-01-31`, `2024/01/31`, or `20240131` if more follows.
     fn date(&mut self) -> Option<NaiveDate> {
         let year = self.number(4, 4)?;
         let (month, day) = match self.0.first()? {
@@ -227,7 +227,7 @@ impl Rest<'_> {
         NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)
     }
 
-    /// The fraction of a second in microseconds, and whether that is all of it.
+    /// Reads the fraction of a second, in microseconds, and whether that is all of it.
     fn fraction(&mut self) -> Option<(i64, bool)> {
         let (mut micros, mut unit, mut exact) = (i64::from(self.digit()?) * 100_000, 10_000, true);
         while let Some(digit) = self.digit() {
@@ -238,7 +238,7 @@ impl Rest<'_> {
         Some((micros, exact))
     }
 
-    /// What is left as a zone: its offset in seconds, and whether it is nothing but that.
+    /// Reads the rest as a zone: its offset in seconds, and whether nothing else was written.
     fn zone(&mut self) -> Option<(i64, bool)> {
         self.blanks();
         let sign = match self.0.first() {
@@ -261,8 +261,8 @@ impl Rest<'_> {
         (hours < 24 && minutes < 60 && (plain || self.is_name())).then_some((offset, plain))
     }
 
-    /// Whether what is left is the name of a zone, which says no more of the instant than the offset before it:
-    /// `[Europe/Paris]` or `CEST`.
+    /// Whether the rest is the name of a zone, such as `[Europe/Paris]` or `CEST`. The offset before it gives the
+    /// instant.
     fn is_name(&self) -> bool {
         match self.0 {
             [b'[', name @ .., b']'] => !name.is_empty() && name.iter().all(u8::is_ascii_graphic),

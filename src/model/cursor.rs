@@ -1,24 +1,24 @@
-//! The export's cursor: where the next page begins, in the server's own opaque words.
+//! The export's cursor: where the next page begins, as an opaque text of the server.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A cursor as it is sent back to the API. Never empty and never `0`, which both mean "from the oldest on".
+/// A cursor to send back to the API. Never empty and never `0`, because both mean "from the oldest on".
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(String);
 
-/// A cursor that cannot be sent back. It is no end: there is more, out of reach.
+/// A cursor that cannot be sent back. It is not the end: more pages exist, but out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StrangeCursor;
 
 impl Cursor {
-    /// Reads a cursor from a response: a string or a number; `None` where it is null, false, empty or 0.
+    /// Reads a string or a number; `None` if it is null, false, empty or 0.
     ///
-    /// A number keeps its digits as they came, so that none is lost to a floating-point detour.
+    /// A number keeps its digits as they came, because a floating-point detour would lose some.
     ///
     /// # Errors
-    /// Where it is something that cannot be sent back: an object, an array, true, or text that is not Unicode.
+    /// If it cannot be sent back: an object, an array, true, or text that is not Unicode.
     pub fn from_json(raw: &RawValue) -> Result<Option<Self>, StrangeCursor> {
         let json = raw.get();
         let (text, is_none) = match json.as_bytes().first() {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_back_is_not_taken_for_none() {
+    fn a_cursor_that_cannot_be_sent_back_is_not_the_end() {
         for json in ["{}", "[1]", "true", r#""a\ud800b""#, r#""\udc00""#] {
             assert_eq!(cursor(json), Err(StrangeCursor), "{json}");
         }

@@ -1,4 +1,4 @@
-//! Names that must not be mixed up: a run's id and the date that a conversation is filed under.
+//! The id of a run, and the partition of a conversation.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,22 +6,22 @@ use std::str::FromStr;
 use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// One invocation that writes: `20240501T093000Z-5f3a9c`. Those of one lake sort in the order in which they wrote to it.
+/// The id of one run of a writing command: `20240501T093000Z-5f3a9c`. The ids of a lake sort in the order of its runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(String);
 
-/// How the time is written in the id of a run.
+/// The format of the time in a run's id.
 const TIME: &str = "%Y%m%dT%H%M%SZ";
 
 impl RunId {
-    /// The id of a run that starts at `now`; `salt` tells runs of the same second apart.
+    /// Makes the id of a run that starts at `now`; `salt` distinguishes runs of the same second.
     pub fn new(now: DateTime<Utc>, salt: u32) -> Self {
         RunId(format!("{}-{:06x}", now.format(TIME), salt & 0x00ff_ffff))
     }
 
-    /// The same id or, if it does not sort after that of the run `before`, one that does: a second after that one. So the
-    /// order does not depend on the clocks of the machines that the runs were on.
+    /// Returns this id, or if it does not sort after `before`, one that does: a second later than `before`. So the
+    /// order does not depend on the clocks of different machines.
     #[must_use]
     pub fn after(self, before: &RunId) -> Self {
         let Some((own, salt)) = self.0.split_once('-') else { return self };
@@ -33,20 +33,20 @@ impl RunId {
         }
     }
 
-    /// Whether `text` is the id of a run: a time, and six digits.
-    pub fn is_one(text: &str) -> bool {
-        Self::start_in(text).is_some()
+    /// Whether `text` is a run's id: a time, and six hexadecimal digits.
+    pub fn is_valid(text: &str) -> bool {
+        Self::start_of(text).is_some()
     }
 
-    /// When the run started of which `text` is the id; `None` if it is none.
-    pub fn start_in(text: &str) -> Option<DateTime<Utc>> {
+    /// Returns when the run whose id is `text` started; `None` if `text` is no run's id.
+    pub fn start_of(text: &str) -> Option<DateTime<Utc>> {
         let (time, salt) = text.split_once('-')?;
         let is_salt = salt.len() == 6 && salt.bytes().all(|digit| digit.is_ascii_hexdigit());
         let start = NaiveDateTime::parse_from_str(time, TIME).ok()?;
         is_salt.then(|| start.and_utc())
     }
 
-    /// The id as it stands in keys and in `_run_id`.
+    /// The text that keys and `_run_id` hold.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -58,9 +58,9 @@ impl fmt::Display for RunId {
     }
 }
 
-/// The partition of a conversation: the UTC date of its `created_at`, or none where that cannot be read.
+/// The partition of a conversation: the UTC date of its `created_at`, or none if that cannot be read.
 ///
-/// Orders by date, the unknown date first. Its text is the partition's value in keys.
+/// Orders by date, the unknown date first. Its text is the partition value in keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CreatedDate(Option<NaiveDate>);
 
@@ -71,12 +71,12 @@ impl CreatedDate {
     /// The partition of conversations without a readable `created_at`.
     pub const UNKNOWN: CreatedDate = CreatedDate(None);
 
-    /// The partition of a conversation created at `created_at`.
+    /// Returns the partition of a conversation created at `created_at`.
     pub fn of(created_at: Option<DateTime<Utc>>) -> Self {
         CreatedDate(created_at.map(|time| time.date_naive()))
     }
 
-    /// The date, where it is known.
+    /// Returns the date; `None` if it is unknown.
     pub fn date(self) -> Option<NaiveDate> {
         self.0
     }
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_reads_back_from_its_text() {
+    fn a_partition_reads_back_from_its_text() {
         for text in ["2024-01-01", "0001-12-31", UNKNOWN] {
             assert_eq!(text.parse::<CreatedDate>().unwrap().to_string(), text);
         }
@@ -133,15 +133,15 @@ mod tests {
         let late = RunId::new(DateTime::from_timestamp(1_700_000_001, 0).unwrap(), 0);
         assert!(early < late);
         assert_eq!(early.as_str(), "20231114T221320Z-ffffff");
-        assert_eq!(RunId::start_in(early.as_str()), DateTime::from_timestamp(1_700_000_000, 0));
+        assert_eq!(RunId::start_of(early.as_str()), DateTime::from_timestamp(1_700_000_000, 0));
         for other in ["", "20231114T221320Z", "20231114T221320Z-", "20231114T221320Z-fffff", "20231314T221320Z-ffffff"]
         {
-            assert_eq!(RunId::start_in(other), None, "{other}");
+            assert_eq!(RunId::start_of(other), None, "{other}");
         }
     }
 
     #[test]
-    fn a_run_sorts_after_the_one_before_it_whatever_its_clock_says() {
+    fn a_run_sorts_after_the_previous_one_whatever_its_clock_says() {
         let at = |secs, salt| RunId::new(DateTime::from_timestamp(secs, 0).unwrap(), salt);
         let before = at(1_700_000_000, 0xff);
         for (own, expected) in [
@@ -151,7 +151,7 @@ mod tests {
             (at(0, 1), "20231114T221321Z-000001"),
         ] {
             let after = own.after(&before);
-            assert!(after > before && RunId::is_one(after.as_str()));
+            assert!(after > before && RunId::is_valid(after.as_str()));
             assert_eq!(after.as_str(), expected);
         }
     }

@@ -1,4 +1,4 @@
-//! The nouns every other module speaks in: ids, times, cursors, windows and the four tables. No I/O.
+//! The types that every other module shares: ids, times, cursors, windows and the four tables. Must not depend on: I/O.
 
 mod api_time;
 mod cursor;

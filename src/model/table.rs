@@ -1,7 +1,7 @@
-//! The four tables: their names, and each column's type and where in the API's objects its value comes from.
+//! The four tables and their columns: name, type, and the field of the API's objects that fills each.
 //!
-//! This is the one place that knows the columns. The Arrow schemas, the flattening and the reverse of it are all read
-//! off [`Table::columns`]. Column names, types and order are what other people's queries depend on: they only grow.
+//! This is the only place that lists the columns: schemas, flattening and rebuilding all follow [`Table::columns`].
+//! People's queries depend on names, types and order, so columns are only added.
 
 use std::sync::{Arc, LazyLock};
 
@@ -25,7 +25,7 @@ pub enum Table {
     AuditLogs,
 }
 
-/// The type of a column's values.
+/// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnKind {
     /// UTF-8 text.
@@ -42,24 +42,24 @@ pub enum ColumnKind {
     Time,
 }
 
-/// Where the value of a column comes from.
+/// The source of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnSource {
-    /// The `conversation_id` of the conversation that the row is or belongs to.
+    /// The `conversation_id` of the row's conversation.
     ConversationId,
     /// The position in the API's array, from 0.
     Index,
     /// The field of this name in the API's object.
     Field(&'static str),
-    /// How many messages the conversation has.
+    /// The number of the conversation's messages.
     MessageCount,
-    /// A JSON object with every field that has no column or does not fit it; or the whole value, where it is no object.
+    /// A JSON object with every field that has no column or does not fit it; or the whole value, if that is no object.
     Extra,
-    /// When the response that the copy came with was made, by the server's clock: the end of the second of its `Date`.
+    /// When the server made the response, by its clock: the end of the second in the `Date` header.
     ExportedAt,
-    /// The run that fetched the copy.
+    /// The run that fetched the version.
     RunId,
-    /// The copy's place in its run, from 0.
+    /// The version's position in its run, from 0.
     Seq,
 }
 
@@ -74,7 +74,7 @@ pub struct Column {
     pub source: ColumnSource,
 }
 
-/// The names of columns that code refers to.
+/// The names of the columns that code refers to.
 pub mod column {
     #![allow(missing_docs, reason = "each is the name it holds")]
     pub const CONVERSATION_ID: &str = "conversation_id";
@@ -141,8 +141,7 @@ static MESSAGES: &[Column] = &[
     SEQ,
 ];
 
-/// Tags come as `{"name", "level"}` in the vendor's page and as bare ids in its OpenAPI file; `/tag/all` calls the id
-/// `id`.
+/// The vendor's page shows tags as `{"name", "level"}`, its OpenAPI file as bare ids; `/tag/all` calls the id `id`.
 static TAGS: &[Column] = &[
     ID,
     index("tag_index"),
@@ -166,13 +165,13 @@ static AUDIT_LOGS: &[Column] = &[
 ];
 
 impl Table {
-    /// All four, the conversations first.
+    /// All four tables, `conversations` first.
     pub const ALL: [Table; 4] = [Table::Conversations, Table::Messages, Table::Tags, Table::AuditLogs];
 
-    /// The three whose rows belong to a conversation.
+    /// The three tables whose rows belong to a row of `conversations`.
     pub const CHILDREN: [Table; 3] = [Table::Messages, Table::Tags, Table::AuditLogs];
 
-    /// The table's folder in the lake; for a child table also the API's name of the array.
+    /// The table's folder in the lake, which for a child table is also the API's name of the array.
     pub fn name(self) -> &'static str {
         match self {
             Table::Conversations => "conversations",
@@ -192,12 +191,12 @@ impl Table {
         }
     }
 
-    /// The column that counts the rows of a conversation; `None` where a conversation is one row.
+    /// The column that numbers the rows of a conversation; `None` for `conversations`.
     pub fn index_column(self) -> Option<&'static str> {
         self.columns().iter().find(|column| column.source == ColumnSource::Index).map(|column| column.name)
     }
 
-    /// The schema of every file of this table, in the tables and in landing alike.
+    /// The schema of every table file and staged file of this table.
     pub fn schema(self) -> SchemaRef {
         static SCHEMAS: LazyLock<PerTable<SchemaRef>> = LazyLock::new(|| PerTable::from_fn(|t| schema(t.columns())));
         Arc::clone(SCHEMAS.get(self))
@@ -228,7 +227,7 @@ impl ColumnKind {
     }
 }
 
-/// One `T` for each of the four tables.
+/// A `T` for each of the four tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PerTable<T> {
     conversations: T,
@@ -238,7 +237,7 @@ pub struct PerTable<T> {
 }
 
 impl<T> PerTable<T> {
-    /// Makes one for each table.
+    /// Makes a value for each table.
     pub fn from_fn(mut make: impl FnMut(Table) -> T) -> Self {
         PerTable {
             conversations: make(Table::Conversations),
@@ -248,7 +247,7 @@ impl<T> PerTable<T> {
         }
     }
 
-    /// Makes one for each table, or stops at the first failure.
+    /// Makes a value for each table, or stops at the first failure.
     ///
     /// # Errors
     /// What `make` failed with.
@@ -261,7 +260,7 @@ impl<T> PerTable<T> {
         })
     }
 
-    /// Makes another one of each, or stops at the first failure.
+    /// Converts each value, or stops at the first failure.
     ///
     /// # Errors
     /// What `make` failed with.
@@ -274,7 +273,7 @@ impl<T> PerTable<T> {
         })
     }
 
-    /// The one of `table`.
+    /// The value of `table`.
     pub fn get(&self, table: Table) -> &T {
         match table {
             Table::Conversations => &self.conversations,
@@ -284,7 +283,7 @@ impl<T> PerTable<T> {
         }
     }
 
-    /// The one of `table`, to change.
+    /// The value of `table`, mutable.
     pub fn get_mut(&mut self, table: Table) -> &mut T {
         match table {
             Table::Conversations => &mut self.conversations,
@@ -296,7 +295,7 @@ impl<T> PerTable<T> {
 }
 
 impl PerTable<u64> {
-    /// The sum over the tables.
+    /// Sums over the tables.
     pub fn total(&self) -> u64 {
         Table::ALL.iter().fold(0, |sum, table| sum.saturating_add(*self.get(*table)))
     }
@@ -310,22 +309,22 @@ impl PerTable<u64> {
     }
 }
 
-/// A column of text or JSON of a record batch; `None` if it has no such column, or not of that type. So are the next three.
+/// Returns a text or JSON column of `batch`; like the next three, `None` if there is no such column of that type.
 pub fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a StringArray> {
     batch.column_by_name(name)?.as_string_opt()
 }
 
-/// A column of whole numbers of 32 bits.
+/// Returns a column of 32-bit whole numbers.
 pub fn ints<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a Int32Array> {
     batch.column_by_name(name)?.as_primitive_opt::<Int32Type>()
 }
 
-/// A column of whole numbers of 64 bits.
+/// Returns a column of 64-bit whole numbers.
 pub fn big_ints<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a Int64Array> {
     batch.column_by_name(name)?.as_primitive_opt::<Int64Type>()
 }
 
-/// A column of instants, in microseconds.
+/// Returns a column of instants, in microseconds.
 pub fn times<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a TimestampMicrosecondArray> {
     batch.column_by_name(name)?.as_primitive_opt::<TimestampMicrosecondType>()
 }
@@ -334,9 +333,9 @@ pub fn times<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a TimestampMicr
 mod tests {
     use super::*;
 
-    /// The columns as the design fixes them: a change here breaks other people's queries.
+    /// The columns as the design fixes them: a change here breaks people's queries.
     #[test]
-    fn columns_are_the_promised_ones() {
+    fn columns_have_the_promised_names_and_order() {
         let names = |table: Table| table.columns().iter().map(|c| c.name).collect::<Vec<_>>().join(", ");
         assert_eq!(
             names(Table::Conversations),

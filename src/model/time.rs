@@ -1,4 +1,6 @@
-//! Time as the lake stores it and as the user writes it; [`super::api_time`] has the API's. Must not know: the current time.
+//! Times as the lake stores them and as users write them; [`super::api_time`] reads the API's.
+//!
+//! Must not depend on: the current time.
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -11,12 +13,12 @@ use super::parse_api_time;
 pub struct EpochSecs(pub i64);
 
 impl EpochSecs {
-    /// The second that `time` lies in, rounded towards the past.
+    /// Rounds `time` down to a whole second.
     pub fn floor(time: DateTime<Utc>) -> Self {
         EpochSecs(time.timestamp())
     }
 
-    /// The first whole second that is not before `time`.
+    /// Rounds `time` up to a whole second.
     pub fn ceil(time: DateTime<Utc>) -> Self {
         EpochSecs(time.timestamp().saturating_add(i64::from(time.timestamp_subsec_nanos() > 0)))
     }
@@ -25,7 +27,7 @@ impl EpochSecs {
 /// The years that partitions, DuckDB and Spark can all write.
 const YEARS: std::ops::RangeInclusive<i32> = 1..=9999;
 
-/// The instant of a stored time stamp; `None` outside of what chrono can hold.
+/// Converts a stored timestamp; `None` if chrono cannot hold it.
 pub fn from_micros(micros: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(micros)
 }
@@ -33,17 +35,17 @@ pub fn from_micros(micros: i64) -> Option<DateTime<Utc>> {
 /// Reads a time from the command line: RFC 3339, `YYYY-MM-DD` (UTC midnight) or epoch seconds.
 ///
 /// # Errors
-/// A sentence that names the text and the three forms.
+/// A text that names the three forms.
 pub fn parse_user_time(text: &str) -> Result<DateTime<Utc>, String> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let time = if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-        // 20240201 is meant as a date: epoch seconds have nine digits since 1973.
+        // 20240201 means a date: epoch seconds have had nine digits since 1973.
         let secs = text.parse().ok().filter(|secs: &i64| *secs == 0 || secs.unsigned_abs() >= 100_000_000);
         secs.and_then(|secs| DateTime::from_timestamp(secs, 0))
     } else if text.len() == 10 {
         NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|date| date.and_time(NaiveTime::MIN).and_utc())
     } else {
-        // A time of day is what tells it from a date in another form.
+        // Without a time of day, it would be a date in another form.
         parse_api_time(text).filter(|_| text.contains(':')).and_then(|time| from_micros(time.micros))
     };
     time.filter(|time| YEARS.contains(&time.year())).ok_or_else(|| {
@@ -56,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_user_has_three_forms() {
+    fn users_may_write_three_forms() {
         let noon = parse_user_time("2024-01-31T12:00:00+02:00").unwrap();
         assert_eq!(noon.timestamp(), 1_706_695_200);
         assert_eq!(parse_user_time("2024-01-31").unwrap().timestamp(), 1_706_659_200);

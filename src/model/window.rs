@@ -1,4 +1,6 @@
-//! What a walk asks the API for. Frozen when the walk starts, so that a resumed walk sends exactly the same.
+//! The request of a walk: its window and other parameters.
+//!
+//! Guarantees: a resumed walk asks for the same, because the request is stored with its cursor.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,16 +8,16 @@ use serde_json::Value;
 
 use super::EpochSecs;
 
-/// Which time of a conversation the API's bounds mean.
+/// The time of a conversation that the API's bounds apply to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum TimestampFilter {
-    /// When the conversation began; it never changes.
+    /// When the conversation began; never changes
     CreatedAt,
-    /// When it last changed; what an incremental pull needs.
+    /// When it last changed; incremental exports need this
     UpdatedAt,
-    /// When its last message came.
+    /// When its last message came
     LastMessageTime,
 }
 
@@ -33,42 +35,42 @@ impl TimestampFilter {
 /// A half-open range of time, `[from, to)`; an open end is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// Which time the bounds mean.
+    /// The time that the bounds apply to.
     pub filter: TimestampFilter,
-    /// The first instant inside.
+    /// The first instant inside the window.
     pub from: Option<DateTime<Utc>>,
-    /// The first instant after it.
+    /// The first instant after the window.
     pub to: Option<DateTime<Utc>>,
 }
 
 impl Window {
-    /// Everything there is.
+    /// The whole history.
     pub const EVERYTHING: Window = Window { filter: TimestampFilter::UpdatedAt, from: None, to: None };
 
-    /// The `min_timestamp` to send. Nobody says whether the API's bounds are inclusive, so this is one second early; and
-    /// nothing is older than the epoch.
+    /// The `min_timestamp` to send: one second early, because whether the API's bounds are inclusive is not documented;
+    /// never before the epoch.
     pub fn min_timestamp(&self) -> Option<EpochSecs> {
         self.from.map(|from| EpochSecs(EpochSecs::floor(from).0.saturating_sub(1).max(0)))
     }
 
-    /// The `max_timestamp` to send: the first whole second that may be excluded.
+    /// The `max_timestamp` to send: the first whole second outside the window.
     pub fn max_timestamp(&self) -> Option<EpochSecs> {
         self.to.map(|to| EpochSecs::ceil(to).max(EpochSecs(0)))
     }
 
-    /// Whether `time` lies inside.
+    /// Whether `time` lies inside the window.
     pub fn contains(&self, time: DateTime<Utc>) -> bool {
         self.from.is_none_or(|from| from <= time) && self.to.is_none_or(|to| time < to)
     }
 
-    /// Whether a server that knows the bounds may send what has this `time`: they are sent in whole seconds.
+    /// Whether a server that obeys the bounds may send a conversation of this `time`: bounds are sent in whole seconds.
     pub fn asks_for(&self, time: DateTime<Utc>) -> bool {
         let second = EpochSecs::floor(time);
         self.min_timestamp().is_none_or(|min| min <= second) && self.max_timestamp().is_none_or(|max| second <= max)
     }
 
-    /// The range in words, with the time that it means; `None` where it is everything there is.
-    pub fn told(&self) -> Option<String> {
+    /// Describes the range and the time that it applies to; `None` for the whole history.
+    pub fn describe(&self) -> Option<String> {
         let text = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
         let range = match (self.from, self.to) {
             (None, None) => return None,
@@ -79,21 +81,21 @@ impl Window {
         Some(format!("{} {range}", self.filter.as_str()))
     }
 
-    /// Whether it can only be had of a server that honours `timestamp_filter`: the API's default is `created_at`.
+    /// Whether only a server that honors `timestamp_filter` can answer it: the API's default is `created_at`.
     pub fn depends_on_filter(&self) -> bool {
         self.filter != TimestampFilter::CreatedAt && (self.from.is_some() || self.to.is_some())
     }
 }
 
-/// Every parameter of a walk but its cursor.
+/// Every parameter of a walk except its cursor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The range of time.
     pub window: Window,
-    /// `page_size`, where the user set one.
+    /// `page_size`, if the user set one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page_size: Option<u32>,
-    /// `user_filters`, a JSON object, where the user set one.
+    /// `user_filters`, a JSON object, if the user set one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_filters: Option<Value>,
 }

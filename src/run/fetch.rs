@@ -199,7 +199,7 @@ fn log_plan(planned: &Planned) {
     let Window { from, to, .. } = planned.walk.request.window;
     let what = match (from, to) {
         (Some(from), None) => format!("what changed since {}", from.format("%Y-%m-%d %H:%M:%S")),
-        _ => planned.walk.request.window.told().unwrap_or_else(|| "the whole history".to_owned()),
+        _ => planned.walk.request.window.describe().unwrap_or_else(|| "the whole history".to_owned()),
     };
     match planned.resumed {
         true => tracing::info!("going on with {what}, after {} pages", planned.walk.pages),

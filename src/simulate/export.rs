@@ -1,4 +1,4 @@
-//! `GET /conversation/export` as the vendor's page describes it: parameters in, a page out. No I/O.
+//! Answers `GET /conversation/export` as the vendor's page describes it. Must not depend on: I/O.
 
 use std::collections::HashMap;
 
@@ -8,37 +8,37 @@ use super::render;
 use super::world::World;
 use crate::model::TimestampFilter;
 
-/// The most conversations of a page (*doc*: "up to 100 at a time").
+/// The size of a page by default (*doc*: "up to 100 at a time").
 const PAGE: usize = 100;
-/// The most that live clients ask for.
+/// The largest `page_size` of live clients.
 const LARGEST_PAGE: usize = 1_000;
 
 /// The name of the next page's cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum CursorName {
-    /// As in the vendor's example program and on live accounts.
+    /// As in the vendor's example program and on live accounts
     NextCursor,
-    /// As in the vendor's text.
+    /// As in the vendor's text
     NextPageCursor,
-    /// As in the vendor's example response: an integer, the second that the next page begins with.
+    /// As in the vendor's example response: an integer, the second in which the next page begins
     NextPageUpdatedAfter,
 }
 
-/// What the sources do not agree on.
+/// The points on which sources disagree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disputed {
-    /// What the next page's cursor is called.
+    /// The name of the next page's cursor.
     pub cursor_name: CursorName,
-    /// What the bounds mean where `timestamp_filter` is not sent.
+    /// The time that the bounds apply to if no `timestamp_filter` is sent.
     pub default_filter: TimestampFilter,
-    /// Whether conversations carry `updated_at`.
+    /// Whether conversations have `updated_at`.
     pub updated_at: bool,
-    /// Whether `timestamp_filter` makes no difference.
+    /// Whether the API ignores `timestamp_filter`.
     pub ignores_filter: bool,
 }
 
-/// The query parameters, understood.
+/// The parsed query parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Query {
     cursor: Option<PagePosition>,
@@ -50,14 +50,14 @@ pub(super) struct Query {
     user_filters: Option<Value>,
 }
 
-/// A conversation's place in the order of the export: its time, then its number.
+/// A conversation's position in the order of the export: its time, then its number.
 pub(super) type PagePosition = (i64, u64);
 
-/// A parameter that the API would refuse, and its words.
+/// A parameter that the API refuses, and its error message.
 pub(super) type Refused = (&'static str, &'static str);
 
 impl Query {
-    /// Understands the parameters, as strictly as the API does.
+    /// Parses the parameters, as strictly as the API does.
     pub(super) fn parse(parameters: &HashMap<String, String>, disputed: &Disputed) -> Result<Self, Refused> {
         let get = |name: &str| parameters.get(name).map(String::as_str).filter(|text| !text.is_empty());
         let seconds = |name: &'static str| {
@@ -93,12 +93,12 @@ impl Query {
         })
     }
 
-    /// What the order of the export depends on, but for the moment.
+    /// The time that orders the export.
     pub(super) fn filter(&self) -> TimestampFilter {
         self.filter
     }
 
-    /// The page at the cursor: the body of the response.
+    /// Renders the page at the cursor, the body of the response.
     pub(super) fn page(&self, world: &World, index: &[PagePosition], now: i64, disputed: &Disputed) -> String {
         let first = index.partition_point(|(time, _)| *time < self.min_micros);
         let last = index.partition_point(|(time, _)| *time <= self.max_micros);
@@ -107,33 +107,33 @@ impl Query {
         let rest = match self.cursor {
             None => window,
             Some((time, _)) if integer => {
-                window.get(window.partition_point(|place| place.0 < time)..).unwrap_or_default()
+                window.get(window.partition_point(|position| position.0 < time)..).unwrap_or_default()
             }
             Some(cursor) if self.descending => {
-                window.get(..window.partition_point(|place| *place < cursor)).unwrap_or_default()
+                window.get(..window.partition_point(|position| *position < cursor)).unwrap_or_default()
             }
-            Some(cursor) => window.get(window.partition_point(|place| *place <= cursor)..).unwrap_or_default(),
+            Some(cursor) => window.get(window.partition_point(|position| *position <= cursor)..).unwrap_or_default(),
         };
         let mut conversations = Vec::with_capacity(self.page_size);
-        let mut last_place = None;
-        let mut places: Box<dyn Iterator<Item = &PagePosition>> =
+        let mut last_position = None;
+        let mut positions: Box<dyn Iterator<Item = &PagePosition>> =
             if self.descending { Box::new(rest.iter().rev()) } else { Box::new(rest.iter()) };
-        for place in places.by_ref() {
-            let Some(json) = render::conversation(world, place.1, now, disputed.updated_at) else { continue };
+        for position in positions.by_ref() {
+            let Some(json) = render::conversation(world, position.1, now, disputed.updated_at) else { continue };
             if self.user_filters.as_ref().is_none_or(|filters| passes(&json, filters)) {
                 conversations.push(json);
-                last_place = Some(*place);
+                last_position = Some(*position);
             }
             if conversations.len() == self.page_size {
                 break;
             }
         }
-        let next = last_place.filter(|_| places.next().is_some());
+        let next = last_position.filter(|_| positions.next().is_some());
         body(&conversations, next, disputed.cursor_name)
     }
 }
 
-/// The order of the export at `now`.
+/// Returns the order of the export at `now`.
 pub(super) fn index(world: &World, filter: TimestampFilter, now: i64) -> Vec<PagePosition> {
     let mut index: Vec<PagePosition> = (0..world.begun(now))
         .filter_map(|number| {
@@ -156,7 +156,7 @@ fn body(conversations: &[String], next: Option<PagePosition>, name: CursorName) 
         _ => json!(format!("{time}_{number}")),
     });
     let cursor = cursor.unwrap_or(Value::Null);
-    // Live responses have more than one of the names, null where they are not used.
+    // Live responses have several of the names; those not used are null.
     let names = match name {
         CursorName::NextCursor => json!({"next_cursor": cursor, "next_page_cursor": null}),
         CursorName::NextPageCursor => json!({"next_page_cursor": cursor}),
@@ -166,7 +166,7 @@ fn body(conversations: &[String], next: Option<PagePosition>, name: CursorName) 
     format!("{{\"conversations\": [{}], {}", conversations.join(","), names.trim_start_matches('{'))
 }
 
-/// Reads a cursor of the simulator's own. One that ends in `_again` came with an empty page.
+/// Reads a cursor of the simulator. One that ends in `_again` came with an empty page.
 fn read_cursor(text: &str) -> Result<Option<PagePosition>, Refused> {
     let text = text.trim_end_matches("_again");
     if text.is_empty() {

@@ -1,7 +1,7 @@
-//! The export API on loopback, for trying things out and for tests.
+//! Simulates the export API on loopback, for tests and for trying the program out.
 //!
-//! A [`World`] decides, from a seed alone, which conversations there are at any moment and what they hold; the server
-//! answers as the vendor's page says, with switches for what is disputed. Must not know: anything of the lake.
+//! A [`World`] derives all conversations and their contents at any moment from a seed. The server follows the vendor's
+//! page, with a setting for each point on which sources disagree. Must not depend on: the lake.
 
 mod export;
 mod render;

@@ -1,7 +1,7 @@
-//! A conversation as the API would send it at a moment.
+//! Renders a conversation as the API would send it at a moment.
 //!
-//! The forms that the vendor's page and live accounts show all occur: times with and without a zone, tags with and
-//! without ids, fields that are null or missing, fields that have no column in the lake.
+//! All forms that the vendor's page and live accounts show occur: times with and without a zone, tags with and without
+//! ids, fields that are null or missing, fields without a column in the lake.
 
 use std::borrow::Cow;
 
@@ -116,13 +116,13 @@ const WORDS: [&str; 48] = [
     "👋🏽",
 ];
 
-/// The JSON of one conversation at `now`; `None` where it has not begun.
+/// Renders conversation `number` at `now`; `None` if it has not begun.
 pub(super) fn conversation(world: &World, number: u64, now: i64, with_updated_at: bool) -> Option<String> {
     let timeline = world.timeline(number);
     let times = timeline.times(now)?;
     let mut rng = world.rng(number, 3);
     let style = number;
-    let time = |micros| written(style, micros);
+    let time = |micros| format_time(style, micros);
     let is_over = timeline.visible(now) == timeline.messages.len();
     let handed_over = rng.u8(0..4) == 0;
     let destination = if handed_over { "AGENT" } else { "AI" };
@@ -158,15 +158,15 @@ pub(super) fn conversation(world: &World, number: u64, now: i64, with_updated_at
         tags: tags(&mut rng, number),
         flow_type: if number.is_multiple_of(5) { None } else { rng.choice(FLOWS) },
         notes: number.is_multiple_of(13).then_some("This is an internal note.\nIt has two lines.".into()),
-        audit_logs: rated_at.into_iter().map(|at| rated(rating, at)).collect(),
+        audit_logs: rated_at.into_iter().map(|at| rating_log(rating, at)).collect(),
         all_tags: number.is_multiple_of(9).then(|| json!({"Topics": {"Billing": ["Refund"]}, "version": 2.50})),
     };
     serde_json::to_string(&conversation).ok()
 }
 
-fn rated(rating: u8, at: i64) -> AuditLog {
+fn rating_log(rating: u8, at: i64) -> AuditLog {
     let payload = if rating > 3 { json!({}) } else { json!({"from": null, "to": rating}) };
-    AuditLog { text: format!("CSAT set to {rating}"), payload, created_at: written(3, at) }
+    AuditLog { text: format!("CSAT set to {rating}"), payload, created_at: format_time(3, at) }
 }
 
 fn tags(rng: &mut Rng, number: u64) -> Vec<Tag> {
@@ -209,8 +209,8 @@ fn text(rng: &mut Rng) -> String {
     text
 }
 
-/// A time in one of the forms that the API is known to use.
-fn written(style: u64, micros: i64) -> String {
+/// Formats a time in one of the forms that the API is known to use.
+fn format_time(style: u64, micros: i64) -> String {
     let time = from_micros(micros).unwrap_or(DateTime::UNIX_EPOCH);
     match style % 4 {
         0 => time.format("%Y-%m-%d %H:%M:%S%.6f").to_string(),

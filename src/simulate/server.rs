@@ -1,10 +1,11 @@
-//! The simulator's HTTP side: authorization, the rate limit, time that goes on, and what tests need to know.
+//! Serves the simulated API over HTTP: authorization, rate limit, and time, which is also the `Date` of its responses.
 //!
-//! Its answers have the simulation's time as their `Date`. Besides the API's endpoint there are five of its own: `POST
-//! /_simulate/advance?seconds=N` lets time pass, `GET /_simulate/conversations` tells the truth of this moment (a
-//! conversation a line), `GET /_simulate/requests` tells how far apart the requests to the API were, `POST
-//! /_simulate/hold?after=N` answers the next N requests to the API and lets those after them wait, and `POST
-//! /_simulate/release` answers these and all later ones.
+//! It has five endpoints of its own:
+//! - `POST /_simulate/advance?seconds=N` lets time pass.
+//! - `GET /_simulate/conversations` returns all conversations of this moment, one per line.
+//! - `GET /_simulate/requests` returns the number of requests to the API, and the time between them.
+//! - `POST /_simulate/hold?after=N` answers the next N requests to the API and holds later ones.
+//! - `POST /_simulate/release` answers the held requests and all later ones.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,32 +31,32 @@ use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
 use crate::model::{TimestampFilter, from_micros};
 
-/// How much of the interval between requests has to have passed: limiters count in windows, and are not exact.
+/// The part of the interval between requests that must have passed: real limiters count in windows and are not exact.
 const TOLERANCE: f64 = 0.95;
 
-/// What the API says to those who ask too often.
+/// The API's message about too many requests.
 const LIMITED: &str = "Rate limit exceeded: 1 request per second.";
 
-/// How a simulator behaves.
+/// The settings of a simulator.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where it listens; only on this machine.
+    /// The port on loopback.
     pub port: u16,
     /// The key that it accepts.
     pub key: String,
-    /// How many requests a second it allows; 0 means any number.
+    /// The requests that it allows per second; 0 means any number.
     pub requests_per_second: f64,
-    /// How many seconds pass in the simulation for one of the real ones; 0 stops time.
+    /// The seconds that pass in the simulation per real second; 0 stops time.
     pub speed: f64,
-    /// Every how many requests one fails, in one of the ways that the API has; 0 means never.
+    /// Every request of this number fails, as the API is known to fail; 0 means none.
     pub fault_every: u32,
     /// Whether the account lacks the entitlement to export.
     pub not_entitled: bool,
-    /// What the sources do not agree on.
+    /// The points on which sources disagree.
     pub disputed: Disputed,
 }
 
-/// A simulated API, listening.
+/// A simulated API that listens.
 #[derive(Debug)]
 pub struct Simulator {
     listener: TcpListener,
@@ -68,55 +69,55 @@ struct Shared {
     settings: Settings,
     clock: Clock,
     started: Instant,
-    state: Mutex<Moving>,
-    /// The number of the last request that is answered, while later ones are held.
+    state: Mutex<ServerState>,
+    /// The number of the last request to answer, while later ones are held.
     last_answered: watch::Sender<Option<u32>>,
 }
 
 /// The export's order at a moment.
 type Index = Arc<Vec<PagePosition>>;
 
-/// What changes while it runs.
+/// The state of a running simulator.
 #[derive(Debug, Default)]
-struct Moving {
+struct ServerState {
     advanced: Duration,
-    /// When the last request was let through.
+    /// When the last request was admitted.
     last_request: Option<Instant>,
-    /// How many requests were let through.
+    /// The number of admitted requests.
     admitted: u32,
     /// The time between each request and the one before it.
     gaps: Vec<Duration>,
-    /// The export's order at a moment, which is expensive to find.
+    /// The export's order at a moment, kept because it is expensive to compute.
     index: Option<(i64, TimestampFilter, Index)>,
 }
 
 impl Simulator {
-    /// Starts to listen; requests are answered once it [serves](Simulator::serve).
+    /// Starts to listen; [`serve`](Simulator::serve) answers requests.
     ///
     /// # Errors
-    /// Where the port is taken.
+    /// If the port is taken.
     pub async fn bind(world: World, settings: Settings, clock: Clock) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", settings.port)).await.map_err(|error| {
             Error::usage(format!("cannot listen on --port {}", settings.port))
                 .caused_by(error)
-                .with_hint("give another --port; 0 takes a free one")
+                .with_hint("pass another --port; 0 takes a free one")
         })?;
         let (started, state, last_answered) = (clock.instant(), Mutex::default(), watch::Sender::new(None));
         let shared = Shared { world, settings, clock, started, state, last_answered };
         Ok(Simulator { listener, shared: Arc::new(shared) })
     }
 
-    /// Where it listens: the base URL of the simulated API.
+    /// Returns the base URL of the simulated API.
     ///
     /// # Errors
-    /// Where the system cannot tell.
+    /// Only on a bug: if the listener has no local address.
     pub fn url(&self) -> Result<String> {
         let address: SocketAddr =
             self.listener.local_addr().map_err(|error| Error::bug("no local address").caused_by(error))?;
         Ok(format!("http://{address}"))
     }
 
-    /// What lets time pass in the simulation.
+    /// Returns a handle on the simulation's time.
     pub fn time(&self) -> SimulatedTime {
         SimulatedTime(Arc::clone(&self.shared))
     }
@@ -124,7 +125,7 @@ impl Simulator {
     /// Answers requests until `shutdown`.
     ///
     /// # Errors
-    /// Where the system stops accepting connections.
+    /// If the system stops accepting connections.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<()> {
         let held = Arc::clone(&self.shared);
         let routes = Router::new()
@@ -146,7 +147,7 @@ impl Simulator {
     }
 }
 
-/// Lets time pass in a simulation.
+/// A handle on the time of a simulation.
 #[derive(Debug, Clone)]
 pub struct SimulatedTime(Arc<Shared>);
 
@@ -157,12 +158,12 @@ impl SimulatedTime {
         state.advanced = state.advanced.saturating_add(duration);
     }
 
-    /// Sets how much time has passed since the start, apart from what passes by itself.
+    /// Sets how much time has passed since the start, in addition to real time.
     pub fn set(&self, passed: Duration) {
         self.0.state().advanced = passed;
     }
 
-    /// The conversations of this moment as the API has them, a line of JSON each.
+    /// Returns the conversations of this moment as the API has them, one line of JSON each.
     pub fn conversations(&self) -> impl Iterator<Item = String> + use<> {
         let (shared, now) = (Arc::clone(&self.0), self.0.now());
         let numbers = 0..shared.world.begun(now);
@@ -174,11 +175,11 @@ impl SimulatedTime {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, Moving> {
+    fn state(&self) -> MutexGuard<'_, ServerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The simulation's time, in microseconds, whole seconds.
+    /// Returns the simulation's time in microseconds, rounded down to a second.
     fn now(&self) -> i64 {
         let elapsed = (self.clock.instant() - self.started).mul_f64(self.settings.speed.max(0.0));
         let passed = elapsed.saturating_add(self.state().advanced);
@@ -197,7 +198,7 @@ impl Shared {
         fresh
     }
 
-    /// Takes note of a request to the API and numbers it; fails where it comes too soon after the last.
+    /// Records a request to the API and returns its number; fails if it comes too soon after the last one.
     fn admit(&self) -> Result<u32, Duration> {
         let now = self.clock.instant();
         let mut state = self.state();
@@ -219,10 +220,10 @@ impl Shared {
         }
     }
 
-    /// Waits for as long as the request of this number is held.
+    /// Waits while request `number` is held.
     async fn until_released(&self, number: u32) {
         let mut last_answered = self.last_answered.subscribe();
-        // It fails only once nobody can hold anything any more.
+        // It fails only after the simulator has ended, so nothing is held any more.
         let _ = last_answered.wait_for(|last| last.is_none_or(|last| number <= last)).await;
     }
 }
@@ -231,7 +232,7 @@ fn detail(status: StatusCode, detail: &Value) -> Response {
     (status, axum::Json(json!({ "detail": detail }))).into_response()
 }
 
-/// One of the failures that the API is known for, in turn.
+/// Returns the known failures of the API in turn.
 fn fault(number: u32, cursor: Option<&String>) -> Response {
     let gateway = |status: StatusCode| {
         let page = format!("<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>");
@@ -243,8 +244,8 @@ fn fault(number: u32, cursor: Option<&String>) -> Response {
         3 => ([(header::CONTENT_TYPE, "application/json")], r#"{"conversations": [{"conversation_id": "cut"#)
             .into_response(),
         4 => gateway(StatusCode::INTERNAL_SERVER_ERROR),
-        // Nothing on this page, and the next begins where this one was to: under a cursor of another name, as the same
-        // one would mean the end.
+        // An empty page whose next page begins at the same position. The cursor gets another text, because the same one
+        // would mean the end.
         _ => axum::Json(
             json!({"conversations": [], "next_cursor": format!("{}_again", cursor.map_or("", String::as_str))}),
         )
@@ -281,8 +282,8 @@ async fn export(
     }
     let query = match Query::parse(&parameters, &shared.settings.disputed) {
         Ok(query) => query,
-        Err((parameter, words)) => {
-            let fault = json!([{"loc": ["query", parameter], "msg": words, "type": "value_error"}]);
+        Err((parameter, message)) => {
+            let fault = json!([{"loc": ["query", parameter], "msg": message, "type": "value_error"}]);
             return detail(StatusCode::UNPROCESSABLE_ENTITY, &fault);
         }
     };
@@ -299,7 +300,7 @@ async fn export(
     }
 }
 
-/// The simulation's time as a server tells it.
+/// Formats the simulation's time for the `Date` header.
 fn date(now: i64) -> String {
     let now = from_micros(now).unwrap_or_default();
     httpdate::fmt_http_date(now.into())
@@ -310,7 +311,7 @@ async fn advance(
     Parameters(parameters): Parameters<HashMap<String, String>>,
 ) -> Response {
     let Some(secs) = parameters.get("seconds").and_then(|text| text.parse().ok()) else {
-        return detail(StatusCode::UNPROCESSABLE_ENTITY, &json!("give seconds=N"));
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, &json!("pass seconds=N"));
     };
     SimulatedTime(shared).advance(Duration::from_secs(secs));
     StatusCode::NO_CONTENT.into_response()
@@ -321,7 +322,7 @@ async fn hold(
     Parameters(parameters): Parameters<HashMap<String, String>>,
 ) -> Response {
     let Some(after) = parameters.get("after").and_then(|text| text.parse().ok()) else {
-        return detail(StatusCode::UNPROCESSABLE_ENTITY, &json!("give after=N"));
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, &json!("pass after=N"));
     };
     let last = shared.state().admitted.saturating_add(after);
     shared.last_answered.send_replace(Some(last));

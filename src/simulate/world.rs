@@ -1,8 +1,8 @@
-//! Which conversations there are at a moment, decided by a seed alone.
+//! The conversations of a simulation at any moment, derived from a seed.
 //!
-//! Conversations begin one after the other at an even rate, for ever: the history that is there at the start, and new
-//! ones as time goes on. Each has a timeline of messages, some of them hours or days late, and perhaps a late rating;
-//! what has not happened yet cannot be seen. The same seed gives the same world, whenever it is asked.
+//! Conversations begin at an even rate: a history before the start, and new ones as time passes. Each has a timeline of
+//! messages, some of them hours or days late, and sometimes a late rating. Guarantees: the same seed gives the same
+//! world, because every random number derives from the seed, the conversation's number and the purpose.
 
 use chrono::{DateTime, Utc};
 use fastrand::Rng;
@@ -10,16 +10,16 @@ use fastrand::Rng;
 /// Microseconds in a second.
 const SECOND: i64 = 1_000_000;
 
-/// What a world is made of.
+/// The settings of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorldSettings {
-    /// Everything is decided by it.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// How many conversations the history has at the start.
+    /// The number of conversations in the history at the start.
     pub conversations: u32,
-    /// How many days the history spans at the start.
+    /// The number of days that the history spans at the start.
     pub days: u32,
-    /// How many messages a conversation has in the end, on average.
+    /// The average number of messages of a finished conversation.
     pub messages: u32,
     /// When the history ends and the simulation starts.
     pub now: DateTime<Utc>,
@@ -30,20 +30,20 @@ pub struct WorldSettings {
 pub struct World {
     settings: WorldSettings,
     start: i64,
-    /// The time from one conversation's beginning to the next.
+    /// The time from the beginning of one conversation to the next.
     step: i64,
 }
 
-/// What happens in one conversation, and when (microseconds since 1970).
+/// The events of one conversation (times in microseconds since 1970).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Timeline {
-    /// The messages' times, rising; the first is when the conversation begins.
+    /// The times of the messages, ascending; the conversation begins with the first.
     pub(super) messages: Vec<i64>,
-    /// When it is rated.
+    /// When the customer rates it.
     pub(super) rated_at: Option<i64>,
 }
 
-/// The three times of a conversation that the API's bounds can mean, at some moment.
+/// The three times of a conversation that the API's bounds can apply to, at some moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Times {
     pub(super) created_at: i64,
@@ -52,7 +52,7 @@ pub(super) struct Times {
 }
 
 impl World {
-    /// The world of `settings`.
+    /// Makes the world of `settings`.
     pub fn new(settings: WorldSettings) -> Self {
         let span = i64::from(settings.days.max(1)) * 86_400 * SECOND;
         let start = settings.now.timestamp_micros().saturating_sub(span);
@@ -65,7 +65,7 @@ impl World {
         self.settings.now
     }
 
-    /// How many conversations have begun at `now` (microseconds).
+    /// Counts the conversations that have begun at `now` (microseconds).
     pub(super) fn begun(&self, now: i64) -> u64 {
         if self.settings.conversations == 0 || now < self.start {
             return 0;
@@ -77,25 +77,25 @@ impl World {
         count
     }
 
-    /// When the conversation of this number begins.
+    /// Returns when conversation `number` begins.
     fn begins(&self, number: u64) -> i64 {
         let slot = i64::try_from(number).unwrap_or(i64::MAX).saturating_mul(self.step);
         let jitter = self.rng(number, 1).i64(0..self.step);
         self.start.saturating_add(slot).saturating_add(jitter)
     }
 
-    /// A source of chance that belongs to one conversation and one purpose.
+    /// Returns the random numbers of one conversation and one purpose.
     pub(super) fn rng(&self, number: u64, purpose: u64) -> Rng {
         let mut mix = Rng::with_seed(self.settings.seed ^ number.rotate_left(20) ^ purpose.rotate_left(56));
         Rng::with_seed(mix.u64(..))
     }
 
-    /// What happens in the conversation of this number.
+    /// Returns the events of conversation `number`.
     pub(super) fn timeline(&self, number: u64) -> Timeline {
         let mut rng = self.rng(number, 2);
         let most = usize::try_from(self.settings.messages.max(1)).unwrap_or(1) * 2 - 1;
         let count = rng.usize(1..=most);
-        // One in four goes quiet and is taken up again an hour to three days later.
+        // One in four pauses for an hour to three days.
         let pause_before = if rng.u8(0..4) == 0 { rng.usize(1..=most) } else { 0 };
         let mut at = self.begins(number);
         let mut messages = Vec::with_capacity(count);
@@ -114,12 +114,12 @@ impl World {
 }
 
 impl Timeline {
-    /// How many messages there are at `now`.
+    /// Counts the messages at `now`.
     pub(super) fn visible(&self, now: i64) -> usize {
         self.messages.partition_point(|at| *at <= now)
     }
 
-    /// The times that can be asked for at `now`; `None` where the conversation has not begun.
+    /// Returns the three times at `now`; `None` if the conversation has not begun.
     pub(super) fn times(&self, now: i64) -> Option<Times> {
         let created_at = *self.messages.first().filter(|at| **at <= now)?;
         let last_message_at = *self.messages.get(..self.visible(now))?.last()?;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_history_has_what_was_asked_for_and_goes_on() {
+    fn the_history_has_the_requested_size_and_grows() {
         let world = world();
         let now = world.now().timestamp_micros();
         assert_eq!(world.begun(now), 200);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_stays_and_only_more_comes() {
+    fn conversations_only_grow() {
         let world = world();
         let now = world.now().timestamp_micros();
         let mut changed = 0;

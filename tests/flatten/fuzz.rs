@@ -1,4 +1,4 @@
-//! Pages as no library would write them: cut, spliced and garbled.
+//! Garbled pages, which no library would write.
 
 use decagon_lake::api::Page;
 use decagon_lake::model::Table;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::rebuild::{any_conversation, any_json, flatten_all, normal, rebuild};
 
-/// What most likely means something else in the place of something.
+/// Pieces that are likely to change the meaning of a page.
 const PIECES: &[&[u8]] = &[
     b"\"",
     b"\\",
@@ -46,21 +46,21 @@ const PIECES: &[&[u8]] = &[
     b"\"9999-12-31T23:59:59.9999999-12:00\"",
 ];
 
-/// Edits of a text: at a place (of 65,536 parts of it), so many bytes are replaced by a piece.
+/// Edits of a text: the position (in 65,536ths of its length), the number of bytes to replace, and the piece.
 fn edits() -> impl Strategy<Value = Vec<(u16, u8, usize)>> {
     prop::collection::vec((any::<u16>(), 0u8..6, 0..PIECES.len()), 0..6)
 }
 
 fn garbled(mut text: Vec<u8>, edits: &[(u16, u8, usize)]) -> Vec<u8> {
-    for (place, removed, piece) in edits {
-        let at = text.len() * usize::from(*place) / 65_536;
+    for (position, removed, piece) in edits {
+        let at = text.len() * usize::from(*position) / 65_536;
         let end = (at + usize::from(*removed)).min(text.len());
         text.splice(at..end, PIECES[*piece].iter().copied());
     }
     text
 }
 
-/// A page: conversations, most with an id, and whatever else.
+/// A page of conversations, most with an id, and any other values.
 fn any_page() -> impl Strategy<Value = Value> {
     let entry = (any_conversation(), prop::option::weighted(0.9, any_json())).prop_map(|(mut fields, id)| {
         if let Some(id) = id {
@@ -76,8 +76,8 @@ fn any_page() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Every entry of a page is in its rows, whole, or handed back as it came.
-fn nothing_is_lost(page: &Page) {
+/// Asserts that every entry of a page is whole in its rows, or rejected as it came.
+fn assert_nothing_is_lost(page: &Page) {
     let entries: Vec<String> = page.conversations().map(str::to_owned).collect();
     assert_eq!(entries.len(), page.len());
     let batch = flatten_all(&entries);
@@ -88,7 +88,7 @@ fn nothing_is_lost(page: &Page) {
             assert_eq!(&reject.raw, entry);
             continue;
         }
-        // What is no JSON to a library, half a surrogate say, is compared by the tests of the columns.
+        // The tests of the columns compare text that serde_json refuses, such as half a surrogate pair.
         if let Ok(object) = serde_json::from_str::<Value>(entry) {
             let mut rebuilt = rebuild(&one);
             let (_, rebuilt) = rebuilt.pop_first().unwrap();
@@ -104,27 +104,27 @@ proptest! {
     fn garbled_pages_are_refused_or_kept_whole(page in any_page(), pretty: bool, edits in edits()) {
         let text = if pretty { serde_json::to_vec_pretty(&page) } else { serde_json::to_vec(&page) }.unwrap();
         if let Ok(page) = Page::parse(garbled(text, &edits)) {
-            nothing_is_lost(&page);
+            assert_nothing_is_lost(&page);
         }
     }
 
     #[test]
-    fn a_page_that_is_not_garbled_is_never_refused(page in any_page()) {
+    fn a_sound_page_is_never_refused(page in any_page()) {
         let entries = page["conversations"].as_array().unwrap().len();
         let text = serde_json::to_vec(&page).unwrap();
         if matches!(page["next_cursor"], Value::Array(_) | Value::Object(_) | Value::Bool(true)) {
-            prop_assert!(Page::parse(text).is_err(), "where it goes on cannot be told");
+            prop_assert!(Page::parse(text).is_err(), "the next cursor cannot be read");
             return Ok(());
         }
         let page = Page::parse(text).unwrap();
         prop_assert_eq!(page.len(), entries);
-        nothing_is_lost(&page);
+        assert_nothing_is_lost(&page);
     }
 
     #[test]
-    fn bytes_are_no_danger(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_refused_or_kept_whole(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(page) = Page::parse(bytes) {
-            nothing_is_lost(&page);
+            assert_nothing_is_lost(&page);
         }
     }
 }

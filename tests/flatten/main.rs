@@ -1,6 +1,6 @@
-//! Pages and their flattening, against anything that may come: nothing panics, nothing is lost.
+//! Parsing and flattening of any input: nothing panics, nothing is lost.
 //!
-//! `PROPTEST_CASES=1000000 cargo test --release --test flatten` looks for longer.
+//! `PROPTEST_CASES=1000000 cargo test --release --test flatten` tries more cases.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

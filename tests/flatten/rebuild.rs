@@ -1,7 +1,7 @@
-//! The reverse of flattening, which shows that nothing is lost: API objects from rows, for any JSON at all.
+//! Rebuilds API objects from rows, for any JSON, to show that flattening loses nothing.
 //!
-//! Two things count as the same, because the API does not tell them apart: a field that is null and one that is
-//! missing, where it has a column; and an array that is empty, null or missing.
+//! A null field with a column equals a missing one, and an empty or null array equals a missing one, because the API
+//! does not distinguish them.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ fn cell(batch: &RecordBatch, column: usize, kind: ColumnKind, row: usize) -> Val
     }
 }
 
-/// One API object from one row, and the id it belongs to.
+/// Rebuilds an API object from a row; returns it with its conversation's id.
 fn object(table: Table, batch: &RecordBatch, row: usize) -> (String, Value) {
     let (mut fields, mut id, mut extra) = (Map::new(), String::new(), Value::Null);
     for (position, column) in table.columns().iter().enumerate() {
@@ -58,7 +58,7 @@ fn object(table: Table, batch: &RecordBatch, row: usize) -> (String, Value) {
     (id, value)
 }
 
-/// Every conversation of a batch, by id.
+/// Rebuilds every conversation of a batch, by id.
 pub(crate) fn rebuild(batch: &Batch) -> BTreeMap<String, Value> {
     let conversations = batch.tables.get(Table::Conversations);
     let mut objects: BTreeMap<String, Value> =
@@ -75,7 +75,7 @@ pub(crate) fn rebuild(batch: &Batch) -> BTreeMap<String, Value> {
     objects
 }
 
-/// The object as the tables can tell it: times as instants, whole numbers as such, nothing where there is nothing.
+/// Normalizes an object as the tables can hold it: times as instants, whole numbers as integers, no nulls.
 pub(crate) fn normal(table: Table, value: &Value) -> Value {
     let Value::Object(fields) = value else { return value.clone() };
     let mut fields = fields.clone();
@@ -124,7 +124,7 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
         any::<String>().prop_map(Value::from),
         Just(json!("2024-01-01 21:42:10.309970")),
         Just(json!("2024-01-01T21:42:10.309970123+02:00")),
-        any_in_other_words(),
+        any_lenient(),
     ];
     leaf.prop_recursive(3, 24, 5, |inner| {
         prop_oneof![
@@ -135,8 +135,8 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Times, numbers and booleans as they are written now and then.
-fn any_in_other_words() -> impl Strategy<Value = Value> {
+/// Times, numbers and booleans in forms that some servers use.
+fn any_lenient() -> impl Strategy<Value = Value> {
     prop::sample::select(vec![
         json!(1_704_145_330),
         json!(1_704_145_330_309_i64),
@@ -164,7 +164,7 @@ fn any_name() -> impl Strategy<Value = String> {
     prop_oneof![4 => prop::sample::select(known), 1 => any::<String>()]
 }
 
-/// A conversation: any object with an id of its own.
+/// The fields of a conversation; the caller sets the id.
 pub(crate) fn any_conversation() -> impl Strategy<Value = Map<String, Value>> {
     let elements = || prop::collection::vec(any_json(), 0..4).prop_map(Value::from);
     (prop::collection::btree_map(any_name(), any_json(), 0..12), prop::option::of((elements(), elements(), elements())))
@@ -200,7 +200,7 @@ proptest! {
         let texts: Vec<String> = objects.values().map(Value::to_string).collect();
         let batch = flatten_all(&texts);
         prop_assert!(batch.rejects.is_empty());
-        // Both sides have been through the JSON parser, whose doubles may differ in the last digit from what it read.
+        // Both sides went through the JSON parser, because its doubles may differ in the last digit from the text.
         let sent = texts.iter().map(|text| serde_json::from_str(text).unwrap());
         let expected: BTreeMap<_, _> =
             objects.keys().cloned().zip(sent.map(|object: Value| normal(Table::Conversations, &object))).collect();
@@ -208,7 +208,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_comes_is_kept_or_handed_back(values in prop::collection::vec(any_json(), 1..6)) {
+    fn any_entry_is_kept_or_rejected_as_it_came(values in prop::collection::vec(any_json(), 1..6)) {
         let texts: Vec<String> = values.iter().map(Value::to_string).collect();
         let batch = flatten_all(&texts);
         let kept = batch.tables.get(Table::Conversations).num_rows();
@@ -219,9 +219,9 @@ proptest! {
     }
 }
 
-/// What no JSON library writes but a server may send. Of a name that comes twice the last counts.
+/// JSON that no library writes but a server may send. If a name occurs twice, the last one counts.
 #[test]
-fn what_only_a_server_writes_is_kept_as_it_came() {
+fn unusual_json_is_kept_as_it_came() {
     let sent = [
         r#"{"conversation_id": "c1", "messages": [{"text": "half \ud83d emoji", "role": "U\u0053ER"}], "huge": 1e400}"#,
         r#"{"conversation_id": "x", "conversation_id": "c2", "user_id": "a", "user_id": "b", "na\u006de": 1.50}"#,

@@ -1,4 +1,4 @@
-//! Times as they come, and what each is read as.
+//! Times in all their forms, and the instant that each is read as.
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn reads_every_documented_form_as_the_same_instant() {
 }
 
 #[test]
-fn tells_when_more_was_written_than_the_instant() {
+fn a_time_that_says_more_than_its_instant_is_not_exact() {
     for (text, micros) in [
         ("2024-01-01T21:42:10.309970123Z", MICROS),
         ("2024-01-01T21:42:10.3099700000001Z", MICROS),
@@ -64,7 +64,7 @@ fn tells_when_more_was_written_than_the_instant() {
 }
 
 #[test]
-fn an_epoch_is_known_by_its_size() {
+fn the_size_of_an_epoch_gives_its_unit() {
     for (text, micros) in [
         ("1704145330", 1_704_145_330_000_000),
         ("1704145330.0", 1_704_145_330_000_000),
@@ -101,7 +101,7 @@ fn an_epoch_is_known_by_its_size() {
 }
 
 #[test]
-fn the_zero_times_are_none() {
+fn zero_times_are_no_times() {
     for text in [
         "",
         "  ",
@@ -126,7 +126,7 @@ fn the_zero_times_are_none() {
 }
 
 #[test]
-fn refuses_what_is_no_time() {
+fn refuses_texts_that_are_no_times() {
     for text in [
         "soon",
         "2024-02-30T00:00:00Z",
