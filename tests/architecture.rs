@@ -1,13 +1,14 @@
-//! The house: imports point one way, and files stay small enough to be one thing.
+//! The house: imports point one way, from floor to floor and from file to file within one; files stay small enough to be one
+//! thing; a name means one type; and clap stays at the door.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules in the order in which data flows; each may use those in the rows before its own.
-const ORDER: [&[&str]; 11] = [
+/// The modules from the ground up; each may use those in the rows before its own.
+const FLOORS: [&[&str]; 13] = [
     &["error", "clock", "stray"],
     &["json", "model", "net"],
     &["api", "flatten", "layout", "merge"],
@@ -17,11 +18,70 @@ const ORDER: [&[&str]; 11] = [
     &["tables"],
     &["check", "compact", "export", "simulate", "status", "views"],
     &["verify"],
+    &["run"],
     &["cli"],
+    &["lib"],
     &["main"],
 ];
 
-fn sources() -> Vec<PathBuf> {
+/// The files of each folder; each may use those before it. What stands beside a folder, or is its `mod.rs`, may use them all.
+const FILES: &[(&str, &[&str])] = &[
+    ("json", &["objects", "lenient"]),
+    ("model", &["ids", "time", "api_time", "cursor", "window", "table"]),
+    ("net", &["hosts", "proxies", "trust", "cause"]),
+    ("api", &["address", "key", "http", "retry", "pacer", "salvage", "page", "attempt", "client"]),
+    ("flatten", &["column", "row", "conversation"]),
+    ("merge", &["version", "gather", "kway"]),
+    (
+        "store",
+        &[
+            "answers",
+            "disk",
+            "diagnose",
+            "environment",
+            "google",
+            "http",
+            "cloud",
+            "calls",
+            "limits",
+            "parted",
+            "conditional",
+            "store",
+            "address",
+            "lock",
+            "recorded",
+            "upload",
+            "probe",
+        ],
+    ),
+    ("files", &["writer", "promote", "conform", "reader", "sorted"]),
+    ("lake", &["write_intent", "state", "identity", "lake", "series", "ledger", "lease", "sweep", "history", "report"]),
+    ("lake/lease", &["record"]),
+    ("tables", &["change", "delta", "no_delta", "tables"]),
+    ("tables/delta", &["log", "create", "commit", "vacuum"]),
+    (
+        "export",
+        &["plan", "progress", "fetch", "filter_support", "inspect", "last_page", "collect", "encode", "stage", "walks"],
+    ),
+    ("compact", &["inputs", "late", "date", "publish", "remove"]),
+    ("views", &["place", "latest", "text", "duckdb", "spark", "athena", "bigquery", "snowflake"]),
+    ("simulate", &["world", "render", "export", "server"]),
+    ("verify", &["findings", "beside", "rows", "ids", "date", "landing"]),
+    ("run", &["settings", "session", "prune", "fetch"]),
+    (
+        "cli",
+        &[
+            "args", "shutdown", "progress", "logging", "generate", "output", "examples", "metrics", "settings", "runs",
+            "commands", "demo", "entry",
+        ],
+    ),
+    ("cli/args", &["place", "history", "metrics", "store", "views", "compact", "simulate"]),
+];
+
+/// A module's path from the crate's root: `["lake", "lease", "record"]`; empty for the root itself.
+type Module = Vec<String>;
+
+fn sources() -> BTreeMap<Module, (PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -32,47 +92,214 @@ fn sources() -> Vec<PathBuf> {
             }
         }
     }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    walk(&root, &mut found);
+    let module = |path: &PathBuf| {
+        let inside = path.strip_prefix(&root).unwrap().with_extension("");
+        let mut parts: Module = inside.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        parts.pop_if(|last| last == "mod");
+        parts
+    };
+    found.into_iter().map(|path| (module(&path), (path.clone(), fs::read_to_string(&path).unwrap()))).collect()
+}
+
+/// Tests may make what they need with whatever makes it.
+fn is_of_tests(module: &Module) -> bool {
+    module.iter().any(|part| part == "tests" || part == "shelf" || part == "samples")
+}
+
+/// The code of a file, without its tests and comments.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Every path that begins with `crate::`, `super::` or `self::`, `use` trees taken apart.
+fn paths(code: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for start in ["crate::", "super::"] {
+        for (at, _) in code.match_indices(start) {
+            let before = code[..at].chars().next_back();
+            if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':') {
+                expand(&code[at..], &mut Vec::new(), &mut found);
+            }
+        }
+    }
     found
 }
 
-/// The top-level module that a file belongs to.
-fn module(path: &Path) -> String {
-    let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-    let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
-    first.trim_end_matches(".rs").to_owned()
+/// Reads one `use` tree, or one path, at the start of `text`; returns how much of it that was.
+fn expand(text: &str, before: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> usize {
+    let depth = before.len();
+    let mut at = 0;
+    loop {
+        at += text[at..].len() - text[at..].trim_start().len();
+        if text[at..].starts_with('{') {
+            at += 1;
+            loop {
+                at += expand(&text[at..], before, found);
+                at += text[at..].len() - text[at..].trim_start().len();
+                if text[at..].starts_with(',') {
+                    at += 1;
+                    at += text[at..].len() - text[at..].trim_start().len();
+                }
+                if text[at..].starts_with('}') {
+                    at += 1;
+                    break;
+                }
+                if at >= text.len() || !text[at..].starts_with(|c: char| c.is_alphanumeric() || "_*{".contains(c)) {
+                    break;
+                }
+            }
+            break;
+        }
+        let name: String = text[at..].chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == '*').collect();
+        at += name.len();
+        before.push(name);
+        if text[at..].starts_with("::") {
+            at += 2;
+            if text[at..].starts_with('<') {
+                found.push(before.clone());
+                break;
+            }
+        } else {
+            if let Some(rest) = text[at..].strip_prefix(" as ") {
+                at += 4 + rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').count();
+            }
+            found.push(before.clone());
+            break;
+        }
+    }
+    before.truncate(depth);
+    at
+}
+
+/// The module that a path in `own` leads to, as far as there are files.
+fn target(own: &Module, path: &[String], modules: &BTreeSet<&Module>) -> Option<Module> {
+    let mut full = if path.first()? == "crate" { Module::new() } else { own.clone() };
+    for part in path {
+        match part.as_str() {
+            "crate" | "self" => {}
+            "super" => drop(full.pop()),
+            part => full.push(part.to_owned()),
+        }
+    }
+    while !full.is_empty() && !modules.contains(&full) {
+        full.pop();
+    }
+    Some(full)
+}
+
+fn position(list: &[&str], name: &str, of: &str) -> usize {
+    list.iter().position(|known| *known == name).unwrap_or_else(|| panic!("{of}/{name} has no place in the order"))
+}
+
+/// What is wrong with an import; `None` if it points down.
+fn fault(own: &Module, other: &Module) -> Option<String> {
+    let shared = own.iter().zip(other).take_while(|(one, two)| one == two).count();
+    if shared == own.len() {
+        // A module may use what is inside it.
+        return None;
+    }
+    if shared == other.len() {
+        // The root has nothing but modules.
+        return (!other.is_empty()).then(|| format!("{} uses its parent", own.join("/")));
+    }
+    let (one, two) = (&own[shared], &other[shared]);
+    let is_up = if shared == 0 {
+        let floor = |name: &str| {
+            let found = FLOORS.iter().position(|floor| floor.contains(&name));
+            found.unwrap_or_else(|| panic!("{name} is on no floor"))
+        };
+        floor(one) <= floor(two)
+    } else {
+        let folder = own[..shared].join("/");
+        let (_, files) =
+            FILES.iter().find(|(name, _)| *name == folder).unwrap_or_else(|| panic!("no order of {folder}"));
+        position(files, one, &folder) <= position(files, two, &folder)
+    };
+    is_up.then(|| format!("{} uses {}", own.join("/"), other.join("/")))
 }
 
 #[test]
 fn imports_point_one_way() {
-    let rank: BTreeMap<&str, usize> =
-        ORDER.iter().enumerate().flat_map(|(rank, names)| names.iter().map(move |name| (*name, rank))).collect();
-    let mut seen = 0;
-    for path in sources() {
-        let own = module(&path);
-        // Tests may make their rows with whatever makes rows.
-        if own == "lib" || path.ends_with("tests.rs") {
-            continue;
-        }
-        let own_rank = rank.get(own.as_str()).unwrap_or_else(|| panic!("{own} has no place in the order"));
-        let text = fs::read_to_string(&path).unwrap();
-        for reference in text.split("crate::").skip(1) {
-            let name: String = reference.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            let Some(other_rank) = rank.get(name.as_str()) else { continue };
+    let sources = sources();
+    let modules: BTreeSet<&Module> = sources.keys().collect();
+    let (mut seen, mut faults) = (0, BTreeSet::new());
+    for (own, (_, text)) in sources.iter().filter(|(own, _)| !is_of_tests(own)) {
+        for path in paths(&code(text)) {
+            let Some(other) = target(own, &path, &modules).filter(|other| !is_of_tests(other)) else { continue };
             seen += 1;
-            assert!(name == own || other_rank < own_rank, "{}: {own} uses {name}", path.display());
+            faults.extend(fault(own, &other));
         }
     }
-    assert!(seen > 50, "the imports were found");
+    assert!(seen > 500, "{seen} imports were found");
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_file_has_its_place() {
+    for (module, _) in sources().iter().filter(|(module, _)| module.len() > 1 && !is_of_tests(module)) {
+        let (name, folder) = module.split_last().unwrap();
+        let folder = folder.join("/");
+        let (_, files) =
+            FILES.iter().find(|(known, _)| *known == folder).unwrap_or_else(|| panic!("no order of {folder}"));
+        position(files, name, &folder);
+    }
+    for (folder, files) in FILES {
+        for file in *files {
+            let module = folder.split('/').chain([*file]).map(str::to_owned).collect::<Module>();
+            assert!(sources().contains_key(&module), "{folder}/{file} is gone");
+        }
+    }
 }
 
 #[test]
 fn every_file_says_what_it_is_and_is_one_thing() {
-    for path in sources() {
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("//!"), "{} does not open with what it does", path.display());
+    for (path, text) in sources().into_values() {
+        let header = text.lines().take_while(|line| line.starts_with("//!")).count();
+        assert!((1..=HEADER_LINES).contains(&header), "{} opens with {header} lines of what it does", path.display());
         let lines = text.lines().count();
         assert!(lines <= 400, "{} has {lines} lines", path.display());
     }
+}
+
+/// The most lines in which a file may say what it does.
+const HEADER_LINES: usize = 24;
+
+#[test]
+fn clap_stays_in_cli() {
+    for (module, (path, text)) in sources() {
+        assert!(
+            module[..].first().is_some_and(|top| top == "cli") || !code(&text).contains("clap"),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn a_name_means_one_type() {
+    let mut known: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for (path, text) in sources().into_values() {
+        for declared in types(&text) {
+            if let Some(other) = known.insert(declared.clone(), path.clone()) {
+                panic!("{declared} is declared in {} and in {}", other.display(), path.display());
+            }
+        }
+    }
+    assert!(known.len() > 150, "{} types were found", known.len());
+}
+
+/// The structs, enums and traits that a file declares.
+fn types(text: &str) -> Vec<String> {
+    let declared = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().skip_while(|word| word.starts_with("pub")).collect();
+        let (kind, name) = (words.first()?, words.get(1)?);
+        let name: String = name.chars().take_while(|c| c.is_alphanumeric()).collect();
+        (["struct", "enum", "trait"].contains(kind) && !name.is_empty()).then_some(name)
+    };
+    let outside = |line: &&str| !line.trim_start().starts_with("//");
+    text.lines().filter(outside).filter_map(declared).collect()
 }
