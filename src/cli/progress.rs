@@ -1,21 +1,22 @@
-//! Shows how far a walk has come: one line on a terminal, elsewhere a log line now and then.
+//! Shows the progress of a walk: one line on a terminal, otherwise a log line every half minute.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
+use super::output::duration;
 use crate::clock::Clock;
 use crate::export::Progress;
 
-/// How often a log line tells of the progress.
+/// The time between two log lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
-/// How often the terminal's line is drawn again.
+/// The time between two drawings of the terminal's line.
 const DRAW_INTERVAL: Duration = Duration::from_millis(120);
 
-/// Shows what comes down `progress` until its sender is gone.
+/// Shows every state that `progress` receives until its sender is dropped.
 pub(super) async fn show(mut progress: watch::Receiver<Progress>, bars: MultiProgress, quiet: bool, clock: Clock) {
     if std::io::stderr().is_terminal() && !quiet {
         let bar = bars.add(ProgressBar::new_spinner());
@@ -41,7 +42,7 @@ pub(super) async fn show(mut progress: watch::Receiver<Progress>, bars: MultiPro
     }
 }
 
-/// Pages, conversations, the time reached, the rate and what is left, as far as it is known.
+/// Pages, conversations, the time reached, the rate and the time left, as far as they are known.
 fn line(progress: &Progress, now: DateTime<Utc>) -> String {
     let mut parts = vec![
         format!("{} pages", HumanCount(progress.pages)),
@@ -57,7 +58,7 @@ fn line(progress: &Progress, now: DateTime<Utc>) -> String {
     if let Some(fraction) = progress.fraction().filter(|fraction| *fraction > 0.0) {
         let left = Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 / fraction - 1.0)).unwrap_or(Duration::MAX);
         if left > Duration::from_secs(1) {
-            parts.push(format!("about {} left", HumanDuration(left)));
+            parts.push(format!("about {} left", duration(left)));
         }
     }
     parts.join(" · ")
@@ -69,7 +70,7 @@ mod tests {
     use crate::model::Window;
 
     #[test]
-    fn tells_what_is_known() {
+    fn the_line_shows_everything_that_is_known() {
         let at = |secs| DateTime::from_timestamp(secs, 0).unwrap();
         let mut progress = Progress::new(Window::EVERYTHING, at(1_709_251_200));
         assert_eq!(line(&progress, at(1_709_251_200)), "0 pages · 0 conversations");
@@ -79,7 +80,7 @@ mod tests {
         progress.reached = Some(at(1_709_251_200 - 30 * 86_400));
         assert_eq!(
             line(&progress, at(1_709_251_220)),
-            "20 pages · 2,000 conversations · at 2024-01-31 00:00 · 100/s · about 60 seconds left"
+            "20 pages · 2,000 conversations · at 2024-01-31 00:00 · 100/s · about 1m left"
         );
     }
 }

@@ -30,12 +30,12 @@ pub struct FlushPolicy {
     pub max_age: Duration,
 }
 
-/// What becomes of an entry of the export that is no conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// What happens to a malformed entry of the export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnBadRecord {
-    /// It is set aside, and the run ends with exit code 6 when it has done all it was asked to
+    /// Goes to quarantine; the run ends with exit code 6 after it has done everything else.
     Quarantine,
-    /// The run stops at once
+    /// Stops the run at once.
     Fail,
 }
 

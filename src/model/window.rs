@@ -6,16 +6,15 @@ use serde_json::Value;
 
 use super::EpochSecs;
 
-/// Which time of a conversation the API's bounds mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+/// The time of a conversation that the API's bounds apply to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
 pub enum TimestampFilter {
     /// When the conversation began; it never changes.
     CreatedAt,
-    /// When it last changed; what an incremental pull needs.
+    /// When it last changed, which increments need.
     UpdatedAt,
-    /// When its last message came.
+    /// When its last message arrived.
     LastMessageTime,
 }
 
