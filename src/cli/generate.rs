@@ -16,7 +16,8 @@ pub(super) fn completions(shell: Shell) -> String {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    // For bash, clap_complete 4.6.11 spells a name with a hyphen in two ways and so completes no flags (clap-rs/clap#6421).
+    // For bash, clap_complete 4.6.11 spells a name with a hyphen in two ways, and so completes no flags:
+    // clap-rs/clap#6421.
     String::from_utf8_lossy(&script).replace("decagon__subcmd__lake", "decagon__lake")
 }
 

@@ -1,9 +1,9 @@
 //! Writes the metrics of a run for the text-file collector of Prometheus (`--metrics-file`).
 //!
-//! Guarantees: the file is replaced as a whole, by a rename. A failed run keeps the time of the last success, and a run that
-//! never held the lake keeps the watermark: both come from the file, because the lake may be out of reach. Metrics of other
-//! commands and lakes stay, so that one DECAGON_METRICS_FILE serves all jobs; other content of the file goes. A file that
-//! cannot be written fails no run. A killed process writes nothing, so alert on the age of the last success.
+//! Guarantees: the file is replaced as a whole, by a rename. A failed run keeps the time of the last success, and a run
+//! that never held the lake keeps the watermark; both come from the file, because the lake may be out of reach. Metrics of
+//! other commands and lakes stay, so that one DECAGON_METRICS_FILE serves all jobs; other content of the file goes. A file
+//! that cannot be written fails no run. A killed process writes nothing, so alert on the age of the last success.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -61,7 +61,8 @@ const METRICS: [Metric; 19] = [
 const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
 const WATERMARK: &str = "watermark_timestamp_seconds";
 
-/// Writes the metrics of a run to the file of its command, if there is one. Without a `report` the run never held the lake.
+/// Writes the metrics of a run to the file of its command, if it has one. Without a `report` the run never held the
+/// lake.
 pub(super) fn leave(command: &Command, time: [DateTime<Utc>; 2], exit_code: u8, report: Option<&RunReport>) {
     let (name, metrics, of) = match command {
         Command::Sync(args) => ("sync", &args.export.fetch.metrics, &args.export.fetch.to),

@@ -230,8 +230,8 @@ pub(super) fn remedy(found: &Verification) -> String {
     }
     if of(Check::State) {
         steps.push(
-            "restore the tables from the same backup as _state, or run `verify --repair`, which numbers the next commits \
-             after those of the tables, and then `sync`",
+            "restore the tables from the same backup as _state, or run `verify --repair`, which numbers the next \
+             commits after those of the tables, and then `sync`",
         );
     }
     steps.push(

@@ -1,4 +1,4 @@
-//! Turns the first Ctrl-C or SIGTERM into a request to stop. A second signal or too long a wait ends the process at once.
+//! Turns the first Ctrl-C or SIGTERM into a request to stop. A second signal, or too long a wait, ends the process.
 //!
 //! Guarantees: both are as safe as a kill, because a run can be killed anywhere.
 
@@ -24,7 +24,9 @@ pub(super) fn watch(clock: Clock) -> CancellationToken {
         first.cancel();
         tokio::select! {
             _ = signal() => {}
-            () = clock.sleep(GRACE) => tracing::warn!("stopping without waiting any longer; the next run repeats the unfinished step"),
+            () = clock.sleep(GRACE) => {
+                tracing::warn!("stopping without waiting any longer; the next run repeats the unfinished step")
+            }
         }
         std::process::exit(i32::from(Kind::Interrupted.exit_code()));
     });

@@ -32,7 +32,8 @@ pub(in crate::cli) struct ApiArgs {
     #[arg(long, help_heading = API, env = "DECAGON_USER_FILTERS", value_name = "JSON", value_parser = json_object)]
     pub(in crate::cli) user_filters: Option<Value>,
     /// Request this many conversations per page; by default the API decides
-    #[arg(long, help_heading = API, env = "DECAGON_PAGE_SIZE", value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, help_heading = API, env = "DECAGON_PAGE_SIZE", value_name = "N",
+        value_parser = value_parser!(u32).range(1..))]
     pub(in crate::cli) page_size: Option<u32>,
     /// Start at most this many requests per second, retries included; 0 removes the limit
     ///

@@ -39,8 +39,8 @@ Exit codes:
 
 /// Export the conversations of a Decagon account into a data lake of Parquet tables.
 ///
-/// Fetches `GET /conversation/export` page by page and keeps four tables: conversations, messages, tags and audit_logs. They
-/// are partitioned by the date on which a conversation was created, and hold its latest version.
+/// Fetches `GET /conversation/export` page by page and keeps four tables: conversations, messages, tags and audit_logs.
+/// They are partitioned by the date on which a conversation was created, and hold its latest version.
 ///
 /// Every flag has an environment variable; an empty variable counts as unset.
 #[derive(Debug, Parser)]
@@ -51,8 +51,8 @@ pub(in crate::cli) struct Cli {
     #[command(subcommand)]
     pub(in crate::cli) command: Command,
     /// Choose the form of log lines on stderr
-    #[arg(long, global = true, help_heading = OUTPUT, display_order = 900, env = "DECAGON_LOG_FORMAT", value_name = "FORMAT",
-        default_value = "text", value_parser = choice([
+    #[arg(long, global = true, help_heading = OUTPUT, display_order = 900, env = "DECAGON_LOG_FORMAT",
+        value_name = "FORMAT", default_value = "text", value_parser = choice([
             (LogFormat::Text, "text", "Lines for people"),
             (LogFormat::Json, "json", "One JSON object per line"),
         ]))]
@@ -95,7 +95,7 @@ pub(in crate::cli) enum LogFormat {
 pub(in crate::cli) enum Command {
     /// Export what changed, then compact; run this on a schedule
     ///
-    /// The first run fetches the whole history. An interrupted run is continued by running the command again.
+    /// The first run fetches the whole history. To continue an interrupted run, run the command again.
     Sync(SyncArgs),
     /// Fetch what changed since the last export (at first: everything) into staging
     ///

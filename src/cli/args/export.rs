@@ -44,7 +44,7 @@ pub(in crate::cli) struct FetchArgs {
     /// Choose the format of the tables when the lake is made; it never changes [default: parquet]
     #[arg(long, env = "DECAGON_FORMAT", value_parser = choice([
         (Format::Parquet, Format::Parquet.name(), "One Parquet file per partition, replaced by a single write"),
-        (Format::Delta, Format::Delta.name(), "Delta Lake tables: snapshots, time travel, files that stay while they are read"),
+        (Format::Delta, Format::Delta.name(), "Delta Lake: snapshots, time travel, files that stay while they are read"),
     ]))]
     pub(in crate::cli) format: Option<Format>,
     /// Discard the interrupted walk and start over
@@ -77,10 +77,11 @@ pub(in crate::cli) struct ExportArgs {
         value_parser = humantime::parse_duration)]
     pub(in crate::cli) overlap: Duration,
     /// Choose what to do if the API ignores timestamp_filter and so cannot return changes only
-    #[arg(long, env = "DECAGON_ON_IGNORED_FILTER", value_name = "ACTION", default_value = "fail", value_parser = choice([
-        (OnIgnoredFilter::Fail, "fail", "Exit with 3"),
-        (OnIgnoredFilter::Full, "full", "Walk the whole history"),
-    ]))]
+    #[arg(long, env = "DECAGON_ON_IGNORED_FILTER", value_name = "ACTION", default_value = "fail",
+        value_parser = choice([
+            (OnIgnoredFilter::Fail, "fail", "Exit with 3"),
+            (OnIgnoredFilter::Full, "full", "Walk the whole history"),
+        ]))]
     pub(in crate::cli) on_ignored_filter: OnIgnoredFilter,
 }
 

@@ -1,4 +1,4 @@
-//! Flags of the commands that look at a lake: `verify`, `views` and `check`. `status` has those of the lake alone.
+//! Flags of the commands that look at a lake: `verify`, `views` and `check`. `status` has only those of the lake.
 
 use clap::Args;
 use clap::builder::{BoolishValueParser, StringValueParser};

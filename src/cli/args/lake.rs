@@ -41,7 +41,7 @@ impl LakeArgs {
 pub(in crate::cli) struct MetricsArgs {
     /// Write the run's metrics to this file, whatever the outcome
     ///
-    /// The text-file collector of Prometheus reads files named *.prom. Runs of other commands and lakes may share the file.
+    /// The text-file collector of Prometheus reads files named *.prom. Other commands and lakes may share the file.
     #[arg(long, help_heading = OUTPUT, env = "DECAGON_METRICS_FILE", value_name = "FILE",
         value_parser = place(PathBufValueParser::new()))]
     pub(in crate::cli) metrics_file: Option<PathBuf>,

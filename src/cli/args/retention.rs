@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clap::{Args, value_parser};
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
 
 use super::heading::RETENTION;
 use crate::lake::History;
@@ -12,17 +13,17 @@ use crate::lake::History;
 pub(in crate::cli) struct HistoryArgs {
     /// Keep this many run reports in _state/runs
     #[arg(long, help_heading = RETENTION, env = "DECAGON_KEEP_REPORTS", value_name = "N", default_value_t = 1_000,
-        hide_short_help = true, value_parser = value_parser!(u32).range(1..))]
-    pub(in crate::cli) keep_reports: u32,
+        hide_short_help = true, value_parser = RangedU64ValueParser::<usize>::new().range(1..=u32::MAX.into()))]
+    keep_reports: usize,
     /// Keep files in _state/quarantine for this long after a run has ended with exit code 6 because of them
-    #[arg(long, help_heading = RETENTION, env = "DECAGON_KEEP_QUARANTINE", value_name = "DURATION", default_value = "90d",
-        hide_short_help = true, value_parser = humantime::parse_duration)]
-    pub(in crate::cli) keep_quarantine: Duration,
+    #[arg(long, help_heading = RETENTION, env = "DECAGON_KEEP_QUARANTINE", value_name = "DURATION",
+        default_value = "90d", hide_short_help = true, value_parser = humantime::parse_duration)]
+    keep_quarantine: Duration,
 }
 
 impl HistoryArgs {
     /// The same as settings.
     pub(in crate::cli) fn history(&self) -> History {
-        History { reports: usize::try_from(self.keep_reports).unwrap_or(usize::MAX), quarantine: self.keep_quarantine }
+        History { reports: self.keep_reports, quarantine: self.keep_quarantine }
     }
 }

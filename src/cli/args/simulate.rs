@@ -23,10 +23,12 @@ pub(in crate::cli) struct WorldArgs {
     #[arg(long, env = "DECAGON_CONVERSATIONS", value_name = "N", default_value_t = 5_040)]
     pub(in crate::cli) conversations: u32,
     /// Spread the history over this many days
-    #[arg(long, env = "DECAGON_DAYS", value_name = "N", default_value_t = 30, value_parser = value_parser!(u32).range(1..=36_500))]
+    #[arg(long, env = "DECAGON_DAYS", value_name = "N", default_value_t = 30,
+        value_parser = value_parser!(u32).range(1..=36_500))]
     pub(in crate::cli) days: u32,
     /// Give a conversation this many messages on average
-    #[arg(long, env = "DECAGON_MESSAGES", value_name = "N", default_value_t = 10, value_parser = value_parser!(u32).range(1..=1000))]
+    #[arg(long, env = "DECAGON_MESSAGES", value_name = "N", default_value_t = 10,
+        value_parser = value_parser!(u32).range(1..=1000))]
     pub(in crate::cli) messages: u32,
 }
 
@@ -45,7 +47,8 @@ pub(in crate::cli) struct SimulateArgs {
     #[arg(long, env = "DECAGON_PORT", value_name = "PORT", default_value_t = 8787)]
     pub(in crate::cli) port: u16,
     /// Accept this API key
-    #[arg(long, env = "DECAGON_SIMULATED_KEY", value_name = "TEXT", default_value = "simulated-key", value_parser = api_key)]
+    #[arg(long, env = "DECAGON_SIMULATED_KEY", value_name = "TEXT", default_value = "simulated-key",
+        value_parser = api_key)]
     pub(in crate::cli) accept_key: String,
     /// Allow this many requests per second; 0 removes the limit
     #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate,
@@ -69,8 +72,8 @@ pub(in crate::cli) struct SimulateArgs {
     ]))]
     pub(in crate::cli) cursor_name: CursorName,
     /// Apply the bounds to this time if a request has no timestamp_filter
-    #[arg(long, env = "DECAGON_DEFAULT_FILTER", value_name = "FIELD", default_value = TimestampFilter::CreatedAt.as_str(),
-        value_parser = timestamp_filter())]
+    #[arg(long, env = "DECAGON_DEFAULT_FILTER", value_name = "FIELD",
+        default_value = TimestampFilter::CreatedAt.as_str(), value_parser = timestamp_filter())]
     pub(in crate::cli) default_filter: TimestampFilter,
     /// Fail every Nth response as the API does; 0 fails none
     ///

@@ -19,7 +19,8 @@ pub(in crate::cli) struct StoreArgs {
     /// Use this address of the store instead of the cloud's own: MinIO, R2, SeaweedFS, Ceph, an emulator
     ///
     /// Without it, AWS_ENDPOINT_URL, GOOGLE_BASE_URL or AZURE_STORAGE_ENDPOINT applies.
-    #[arg(long, help_heading = STORE, env = "DECAGON_STORE_ENDPOINT", value_name = "URL", value_parser = place(Url::parse))]
+    #[arg(long, help_heading = STORE, env = "DECAGON_STORE_ENDPOINT", value_name = "URL",
+        value_parser = place(Url::parse))]
     store_endpoint: Option<Url>,
     /// Choose where requests to S3 name the bucket [default: path]
     #[arg(long, help_heading = STORE, env = "DECAGON_S3_ADDRESSING", value_name = "STYLE", hide_short_help = true,

@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 use serde_json::Value;
 
-/// A number per second; 0 stands for no limit.
+/// A number per second; 0 means no limit.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate == 0.0 || (0.000_1..=1e9).contains(&rate) => Ok(rate),
@@ -11,7 +11,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The size of a response. Memory holds several copies of a page, and one of its columns must not reach 2 GiB.
+/// The size of a response. A page is in memory several times over, and one of its columns must not reach 2 GiB.
 pub(super) fn response_bytes(text: &str) -> Result<ByteSize, String> {
     match text.parse::<ByteSize>()? {
         size if size <= ByteSize::gib(1) => Ok(size),
