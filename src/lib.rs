@@ -16,6 +16,7 @@ pub mod merge;
 pub mod model;
 pub mod net;
 pub mod run;
+#[cfg(feature = "simulate")]
 pub mod simulate;
 pub mod status;
 pub mod store;

@@ -27,7 +27,7 @@ const FLOORS: [&[&str]; 13] = [
 /// The files of each folder; each may use those before it. What stands beside a folder, or is its `mod.rs`, may use them all.
 const FILES: &[(&str, &[&str])] = &[
     ("json", &["objects", "lenient"]),
-    ("model", &["ids", "time", "api_time", "cursor", "window", "table"]),
+    ("model", &["ids", "api_time", "time", "cursor", "window", "table"]),
     ("net", &["hosts", "proxies", "trust", "cause"]),
     ("api", &["address", "key", "http", "retry", "pacer", "salvage", "page", "attempt", "client"]),
     ("flatten", &["column", "row", "conversation"]),
@@ -71,11 +71,28 @@ const FILES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "args", "shutdown", "progress", "logging", "generate", "output", "examples", "metrics", "settings", "runs",
+            "args", "shutdown", "logging", "output", "progress", "generate", "examples", "metrics", "settings", "runs",
             "commands", "demo", "entry",
         ],
     ),
-    ("cli/args", &["place", "history", "metrics", "store", "views", "compact", "simulate"]),
+    (
+        "cli/args",
+        &[
+            "heading",
+            "choice",
+            "value",
+            "place",
+            "store",
+            "lake",
+            "api",
+            "retention",
+            "compact",
+            "export",
+            "inspect",
+            "simulate",
+            "cli",
+        ],
+    ),
 ];
 
 /// A module's path from the crate's root: `["lake", "lease", "record"]`; empty for the root itself.
@@ -121,7 +138,9 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     for start in ["crate::", "super::"] {
         for (at, _) in code.match_indices(start) {
             let before = code[..at].chars().next_back();
-            if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':') {
+            // A visibility is no import.
+            let visibility = code[..at].ends_with("(in ");
+            if !visibility && before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':') {
                 expand(&code[at..], &mut Vec::new(), &mut found);
             }
         }

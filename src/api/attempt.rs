@@ -12,8 +12,8 @@ use reqwest::header::{DATE, HeaderMap, LOCATION};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::ApiKey;
 use super::http::{Http, is_unprocessed};
+use super::key::ApiKey;
 use super::page::{Fetched, Page, PageError, beginning, excerpt};
 use super::retry::retry_after;
 use crate::clock::Clock;

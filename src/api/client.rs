@@ -12,12 +12,16 @@ use url::Url;
 use super::address::endpoint;
 use super::attempt::{Endpoint, Failure, Flaws, NextTry};
 use super::http::Http;
+use super::key::ApiKey;
+use super::pacer::Pacer;
 use super::page::Fetched;
 use super::retry::RetryPolicy;
-use super::{ApiKey, DEFAULT_BASE_URL, Pacer};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::model::{Cursor, Request};
+
+/// The API's address outside the EU.
+pub const DEFAULT_BASE_URL: &str = "https://api.decagon.ai";
 
 /// How long a request that is under way when the run is asked to stop may take to end.
 const GRACE: Duration = Duration::from_secs(5);

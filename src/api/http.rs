@@ -14,7 +14,7 @@ use reqwest::{Client, RequestBuilder};
 use tower::util::MapRequestLayer;
 use url::Url;
 
-use super::ApiKey;
+use super::key::ApiKey;
 use crate::error::{Error, Result};
 use crate::net;
 

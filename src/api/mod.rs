@@ -14,12 +14,9 @@ mod page;
 mod retry;
 mod salvage;
 
-pub use client::{Client, Options, Tally};
+pub use client::{Client, DEFAULT_BASE_URL, Options, Tally};
 pub use key::ApiKey;
 pub use pacer::Pacer;
 pub use page::{Fetched, Page, Sign, excerpt};
 pub use retry::RetryPolicy;
 pub use salvage::Broken;
-
-/// The API's address outside the EU.
-pub const DEFAULT_BASE_URL: &str = "https://api.decagon.ai";

@@ -1,6 +1,6 @@
-//! The commands that read, check or simulate: each does its work through the library, and prints the result.
+//! The commands that read, or check: each does its work through the library, and prints the result.
 
-use super::args::{CheckArgs, LakeArgs, SimulateArgs, VerifyArgs, ViewsArgs};
+use super::args::{CheckArgs, LakeArgs, VerifyArgs, ViewsArgs};
 use super::runs::Context;
 use super::{logging, output};
 use crate::api::Client;
@@ -9,16 +9,12 @@ use crate::error::{Error, Kind, Result};
 use crate::lake::Lake;
 use crate::model::{RunId, Table};
 use crate::run;
-use crate::simulate::{Disputed, Settings, Simulator, World};
 use crate::tables::Tables;
 
 /// How often a check tries again what fails.
 const CHECK_RETRIES: usize = 2;
 /// The same of the store. The pauses add up to more than a second, which some stores want between two writes of an object.
 const CHECK_STORE_RETRIES: usize = 6;
-
-/// The fastest a simulation goes: a year in half a minute.
-const FASTEST: f64 = 1e6;
 
 pub(super) async fn status(args: &LakeArgs, context: &Context) -> Result<()> {
     let lake = args.open(context.clock)?;
@@ -94,31 +90,4 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> Result<()> {
         None => Ok(()),
         Some(kind) => Err(Error::new(kind, format!("{} of {} checks failed", failed().count(), checked.len()))),
     }
-}
-
-pub(super) async fn simulate(args: &SimulateArgs, context: &Context) -> Result<()> {
-    let now = args.now.unwrap_or_else(|| context.clock.now());
-    let settings = Settings {
-        port: args.port,
-        key: args.accept_key.clone(),
-        requests_per_second: args.requests_per_second,
-        speed: args.speed.min(FASTEST),
-        fault_every: args.fault_every,
-        not_entitled: args.not_entitled,
-        disputed: Disputed {
-            cursor_name: args.cursor_name,
-            default_filter: args.default_filter,
-            updated_at: !args.no_updated_at,
-            ignores_filter: args.ignore_filter,
-        },
-    };
-    let world = World::new(args.world.settings(now));
-    let simulator = Simulator::bind(world, settings, context.clock).await?;
-    let url = simulator.url()?;
-    output::line(&url);
-    tracing::info!(
-        "simulating the export API; try DECAGON_API_KEY={} decagon-lake sync --base-url {url} --lake ./lake",
-        args.accept_key
-    );
-    simulator.serve(context.shutdown.clone()).await
 }

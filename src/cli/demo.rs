@@ -1,4 +1,4 @@
-//! Shows all of it on simulated conversations: a first sync, a day that passes, a second sync, and what to ask.
+//! The simulated API, and the demo on it: a first sync, a day that passes, a second sync, and what to ask.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use indicatif::{DecimalBytes, HumanCount};
 use tokio_util::sync::CancellationToken;
 
-use super::args::DemoArgs;
+use super::args::{DemoArgs, SimulateArgs};
 use super::runs::{Context, follow};
 use super::{examples, output};
 use crate::api::{ApiKey, Client, Options};
@@ -24,6 +24,9 @@ use crate::store::StoreOptions;
 const DAY: Duration = Duration::from_secs(86_400);
 /// What the simulator of the demo and its client agree on.
 const KEY: &str = "demo-key";
+
+/// The fastest a simulation goes: a year in half a minute.
+const FASTEST: f64 = 1e6;
 
 /// Runs the demo.
 pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
@@ -107,4 +110,32 @@ async fn sync(lake: &Lake, client: &mut Client, context: &Context) -> Result<Run
 
 fn no_address(error: url::ParseError) -> Error {
     Error::bug("the simulator's own address is none").caused_by(error)
+}
+
+/// Serves the simulated API until the process is asked to stop.
+pub(super) async fn simulate(args: &SimulateArgs, context: &Context) -> Result<()> {
+    let now = args.now.unwrap_or_else(|| context.clock.now());
+    let settings = Settings {
+        port: args.port,
+        key: args.accept_key.clone(),
+        requests_per_second: args.requests_per_second,
+        speed: args.speed.min(FASTEST),
+        fault_every: args.fault_every,
+        not_entitled: args.not_entitled,
+        disputed: Disputed {
+            cursor_name: args.cursor_name,
+            default_filter: args.default_filter,
+            updated_at: !args.no_updated_at,
+            ignores_filter: args.ignore_filter,
+        },
+    };
+    let world = World::new(args.world.settings(now));
+    let simulator = Simulator::bind(world, settings, context.clock).await?;
+    let url = simulator.url()?;
+    output::line(&url);
+    tracing::info!(
+        "simulating the export API; try DECAGON_API_KEY={} decagon-lake sync --base-url {url} --lake ./lake",
+        args.accept_key
+    );
+    simulator.serve(context.shutdown.clone()).await
 }

@@ -9,8 +9,10 @@ use indicatif::MultiProgress;
 use tracing::Level;
 
 use super::args::{Cli, Command};
+#[cfg(feature = "simulate")]
+use super::demo;
 use super::runs::{self, Context};
-use super::{commands, demo, generate, logging, metrics, output, shutdown};
+use super::{commands, generate, logging, metrics, output, shutdown};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::lake::RunReport;
@@ -67,7 +69,9 @@ fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunRe
             Command::Verify(args) => commands::verify(args, &context).await,
             Command::Views(args) => commands::views(args, &context).await,
             Command::Check(args) => commands::check(args, &context).await,
-            Command::Simulate(args) => commands::simulate(args, &context).await,
+            #[cfg(feature = "simulate")]
+            Command::Simulate(args) => demo::simulate(args, &context).await,
+            #[cfg(feature = "simulate")]
             Command::Demo(args) => demo::demo(args, &context).await,
             Command::Completions { shell } => {
                 output::line(generate::completions(*shell).trim_end());

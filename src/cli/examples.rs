@@ -1,4 +1,4 @@
-//! Queries to paste into DuckDB and Spark for a lake at hand.
+//! Queries for a given lake, to paste into DuckDB and Spark.
 
 /// Statements for DuckDB.
 pub(super) fn duckdb(lake: &str) -> String {

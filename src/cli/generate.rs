@@ -1,10 +1,11 @@
-//! What others make of the definition of the command line: completions for shells, and the manual page.
+//! Generates completions for shells and the manual page from the definition of the command line.
 
 use std::io;
 
-use clap::{Command, CommandFactory};
+use clap::CommandFactory;
 use clap_complete::Shell;
-use clap_mangen::{Man, roff};
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
 
 use super::args::Cli;
 use crate::error::{Error, Result};
@@ -15,11 +16,12 @@ pub(super) fn completions(shell: Shell) -> String {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    // clap_complete 4.6.11 spells a name with a hyphen in two ways for bash, and completes no flags (clap-rs/clap#6421).
+    // For bash, clap_complete 4.6.11 spells a name with a hyphen in two ways, and so completes no flags:
+    // clap-rs/clap#6421.
     String::from_utf8_lossy(&script).replace("decagon__subcmd__lake", "decagon__lake")
 }
 
-/// The manual page: all commands are on it, each with its flags.
+/// The manual page: every command with its flags on one page.
 ///
 /// # Errors
 /// Never, short of a bug.
@@ -38,32 +40,26 @@ fn render(page: &mut Vec<u8>) -> io::Result<()> {
     top.render_synopsis_section(page)?;
     top.render_description_section(page)?;
     top.render_options_section(page)?;
-    for of in command.get_subcommands() {
-        let name = of.get_bin_name().unwrap_or_else(|| of.get_name());
-        page.extend(roff::Roff::new().control("SH", [name]).render().into_bytes());
-        page.extend(section_of(of)?.into_bytes());
+    for subcommand in command.get_subcommands() {
+        let name = subcommand.get_bin_name().unwrap_or_else(|| subcommand.get_name());
+        let about = subcommand.get_long_about().or_else(|| subcommand.get_about()).map(ToString::to_string);
+        Roff::new().control("SH", [name]).text([roman(about.unwrap_or_default())]).to_writer(page)?;
+        // The page lists the flags of all commands once. It includes those that `-h` leaves out.
+        let flags = Man::new(subcommand.clone().mut_args(|flag| {
+            let listed = flag.is_global_set() || flag.get_id() == "help";
+            flag.hide(listed).hide_short_help(false)
+        }));
+        let mut options = Vec::new();
+        flags.render_options_section(&mut options)?;
+        // A command has one section, with its options one level below.
+        page.extend(String::from_utf8_lossy(&options).replace("\n.SH ", "\n.SS ").into_bytes());
     }
-    let mut examples = Vec::new();
-    top.render_extra_section(&mut examples)?;
-    // Its lines are as they are to be read.
-    let examples = String::from_utf8_lossy(&examples).replacen(".SH EXTRA", ".SH EXAMPLES\n.nf", 1);
-    page.extend(examples.into_bytes());
-    page.extend(b".fi\n");
+    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    // Keep the lines as they are.
+    let mut section = Roff::new();
+    section.control("SH", ["EXAMPLES"]).control("nf", []).text([roman(examples)]).control("fi", []);
+    section.to_writer(page)?;
     top.render_version_section(page)
-}
-
-/// A command's own section, with those that it would have on a page of its own below it.
-fn section_of(command: &Command) -> io::Result<String> {
-    // The flags of all commands are told once. What the short help leaves out belongs here.
-    let man = Man::new(command.clone().mut_args(|flag| {
-        let told = flag.is_global_set() || flag.get_id() == "help";
-        flag.hide(told).hide_short_help(false)
-    }));
-    let mut text = Vec::new();
-    man.render_description_section(&mut text)?;
-    man.render_options_section(&mut text)?;
-    let text = String::from_utf8_lossy(&text).replace("\n.SH ", "\n.SS ");
-    Ok(text.replacen(".SH DESCRIPTION\n", "", 1))
 }
 
 #[cfg(test)]
@@ -73,13 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manual_has_every_command_and_flag() {
+    fn the_manual_lists_every_command_and_flag() {
         let page = man().unwrap().replace("\\-", "-");
         let command = Cli::command();
         let mut flags = 0;
         for of in command.get_subcommands() {
             let heading = format!(".SH \"decagon-lake {}\"", of.get_name());
-            let (_, section) = page.split_once(&heading).unwrap_or_else(|| panic!("{heading} is not there"));
+            let (_, section) = page.split_once(&heading).unwrap_or_else(|| panic!("{heading} is missing"));
             let section = section.split(".SH ").next().unwrap();
             for flag in of.get_arguments().filter_map(|flag| flag.get_long()) {
                 flags += 1;

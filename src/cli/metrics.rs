@@ -1,9 +1,9 @@
-//! The figures of a run, for the text-file collector of Prometheus (`--metrics-file`).
+//! Writes the metrics of a run for the text-file collector of Prometheus (`--metrics-file`).
 //!
-//! Promises: the file is replaced whole. A run that fails keeps when one last succeeded, and one that never got to hold the
-//! lake how far it had come: both are taken over from the file, since it may be the lake that such a run cannot reach. The
-//! figures of other commands and lakes stay as well; whatever else was in the file goes. A file that cannot be written fails
-//! no run. A process that is killed, or stops in the middle of a call, leaves nothing: watch the age of the last success.
+//! Guarantees: the file is replaced as a whole, by a rename. A failed run keeps the time of the last success, and a run
+//! that never held the lake keeps the watermark; both come from the file, because the lake may be out of reach. Metrics of
+//! other commands and lakes stay, so that one DECAGON_METRICS_FILE serves all jobs; other content of the file goes. A file
+//! that cannot be written fails no run. A killed process writes nothing, so alert on the age of the last success.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -18,54 +18,51 @@ use crate::lake::{RunOutcome, RunReport};
 use crate::model::{PerTable, Table};
 use crate::store::StoreCalls;
 
-/// A metric: its name after `decagon_lake_`, what it means, and what it is, each value with the labels it has besides.
+/// A metric: its name after `decagon_lake_`, its meaning, and its values with their additional labels.
 type Metric = (&'static str, &'static str, fn(&LastRun<'_>) -> Vec<(String, f64)>);
 
 /// Every metric, in the order of the file.
 const METRICS: [Metric; 19] = [
-    ("last_run_timestamp_seconds", "When the last run ended, however it did.", |run| one(seconds(run.ended_at))),
-    ("last_run_duration_seconds", "How long the last run took.", |run| {
-        one(seconds(run.ended_at) - seconds(run.began_at))
-    }),
-    ("last_run_exit_code", "The exit code of the last run.", |run| one(run.exit_code.into())),
-    (LAST_SUCCESS, "When a run last did what it was asked to, whether or not it set something aside.", |run| {
+    ("last_run_timestamp_seconds", "When the last run ended, whatever its outcome.", |run| one(seconds(run.ended_at))),
+    (
+        "last_run_duration_seconds",
+        "Duration of the last run.",
+        |run| one(seconds(run.ended_at) - seconds(run.began_at)),
+    ),
+    ("last_run_exit_code", "Exit code of the last run.", |run| one(run.exit_code.into())),
+    (LAST_SUCCESS, "When a run last succeeded, with or without quarantined entries.", |run| {
         if run.succeeded() { one(seconds(run.ended_at)) } else { some(run.last_success) }
     }),
-    (WATERMARK, "The newest change that is known to be in the lake.", |run| some(run.watermark())),
-    ("lag_seconds", "How long before the end of the last run that change was.", |run| {
+    (WATERMARK, "Time of the newest change known to be in the lake.", |run| some(run.watermark())),
+    ("lag_seconds", "Time from the watermark to the end of the last run.", |run| {
         some(run.watermark().map(|watermark| seconds(run.ended_at) - watermark))
     }),
     ("last_run_requests", "Requests to the API, retries included.", |run| run.count(|report| report.requests)),
-    ("last_run_retries", "Requests that were sent again.", |run| run.count(|report| report.retries)),
+    ("last_run_retries", "Retried requests to the API.", |run| run.count(|report| report.retries)),
     ("last_run_pages", "Pages fetched.", |run| run.count(|report| report.pages)),
-    ("last_run_page_bytes", "Bytes of the pages.", |run| run.count(|report| report.page_bytes)),
-    ("last_run_landed_rows", "Rows landed.", |run| run.by_table(|report| &report.landed_rows)),
-    ("last_run_landed_bytes", "Bytes landed.", |run| run.by_table(|report| &report.landed_bytes)),
-    ("last_run_quarantined", "Entries that are no conversations and were set aside.", |run| {
-        run.count(|report| report.quarantined)
-    }),
-    ("last_run_compacted_dates", "Dates whose tables were written anew.", |run| {
+    ("last_run_page_bytes", "Bytes of the fetched pages.", |run| run.count(|report| report.page_bytes)),
+    ("last_run_landed_rows", "Rows written to staging.", |run| run.by_table(|report| &report.landed_rows)),
+    ("last_run_landed_bytes", "Bytes written to staging.", |run| run.by_table(|report| &report.landed_bytes)),
+    ("last_run_quarantined", "Malformed entries that were quarantined.", |run| run.count(|report| report.quarantined)),
+    ("last_run_compacted_dates", "Compacted partitions.", |run| {
         run.count(|report| report.compacted_dates.len() as u64)
     }),
-    ("last_run_compacted_copies", "Copies of conversations that the compaction read.", |run| {
+    ("last_run_compacted_copies", "Versions of conversations that the compaction read.", |run| {
         run.count(|report| report.compacted_copies)
     }),
-    ("last_run_duplicates_resolved", "Copies that a newer copy of the same conversation replaced.", |run| {
+    ("last_run_duplicates_resolved", "Versions that a later version of the same conversation replaced.", |run| {
         run.count(|report| report.duplicates_resolved)
     }),
-    ("last_run_table_rows", "Rows of the tables that were written anew.", |run| {
-        run.by_table(|report| &report.table_rows)
-    }),
-    ("last_run_table_bytes", "Bytes of the tables that were written anew.", |run| {
-        run.by_table(|report| &report.table_bytes)
-    }),
+    ("last_run_table_rows", "Rows of the rewritten table files.", |run| run.by_table(|report| &report.table_rows)),
+    ("last_run_table_bytes", "Bytes of the rewritten table files.", |run| run.by_table(|report| &report.table_bytes)),
     ("last_run_store_calls", "Calls to the store, by kind.", |run| run.store_calls()),
 ];
 
 const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
 const WATERMARK: &str = "watermark_timestamp_seconds";
 
-/// Leaves the figures of a run where its command was told to; `report` is none where the run never held the lake.
+/// Writes the metrics of a run to the file of its command, if it has one. Without a `report` the run never held the
+/// lake.
 pub(super) fn leave(command: &Command, time: [DateTime<Utc>; 2], exit_code: u8, report: Option<&RunReport>) {
     let (name, metrics, of) = match command {
         Command::Sync(args) => ("sync", &args.export.fetch.metrics, &args.export.fetch.to),
@@ -83,12 +80,12 @@ pub(super) fn leave(command: &Command, time: [DateTime<Utc>; 2], exit_code: u8, 
 }
 
 fn update(file: &Path, own: &str, ended: LastRun<'_>) -> io::Result<()> {
-    // To read a pipe is to wait for its other end, and a device must not be replaced.
+    // Reading a pipe would wait for its other end, and a device must not be replaced.
     if fs::metadata(file).is_ok_and(|found| !found.is_file()) {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     let before = fs::read_to_string(file).unwrap_or_default();
-    // The collector reads what ends in .prom.
+    // The collector ignores this name, because it reads files that end in .prom.
     let mut beside = file.as_os_str().to_owned();
     beside.push(format!(".{}.tmp", std::process::id()));
     let written = fs::write(&beside, render(own, ended, &before)).and_then(|()| fs::rename(&beside, file));
@@ -98,10 +95,10 @@ fn update(file: &Path, own: &str, ended: LastRun<'_>) -> io::Result<()> {
     written
 }
 
-/// The labels that all figures of a command and a lake have.
+/// The labels that all metrics of a command and a lake share.
 fn own_labels(command: &str, of: &LakeArgs) -> String {
     let mut lake = of.lake.clone();
-    // An address with a secret in it is refused, but that is told here as well.
+    // An address with a secret is refused, but this run has metrics too.
     if let Ok(mut url) = Url::parse(&lake)
         && (url.password().is_some() || url.query().is_some() || url.fragment().is_some())
     {
@@ -114,7 +111,7 @@ fn own_labels(command: &str, of: &LakeArgs) -> String {
     format!("command=\"{command}\",lake=\"{lake}\"")
 }
 
-/// What the file holds after a run, where it held `before`.
+/// The content of the file after a run, given its content `before`.
 fn render(own: &str, mut ended: LastRun<'_>, before: &str) -> String {
     let kept = |metric| {
         let start = format!("decagon_lake_{metric}{{{own}}} ");
@@ -125,11 +122,11 @@ fn render(own: &str, mut ended: LastRun<'_>, before: &str) -> String {
     let mut text = String::new();
     for (metric, help, values) in METRICS {
         let name = format!("decagon_lake_{metric}");
-        let of_others = before.lines().filter(|line| {
+        let others = before.lines().filter(|line| {
             let labels = line.strip_prefix(&name).and_then(|rest| rest.strip_prefix('{'));
             labels.is_some_and(|labels| is_sample(labels) && !labels.starts_with(own))
         });
-        let mut lines: Vec<_> = of_others.map(str::to_owned).collect();
+        let mut lines: Vec<_> = others.map(str::to_owned).collect();
         let in_millis = |value: f64| (value * 1e3).round() / 1e3;
         lines.extend(values(&ended).iter().map(|(more, value)| format!("{name}{{{own}{more}}} {}", in_millis(*value))));
         if !lines.is_empty() {
@@ -150,8 +147,9 @@ struct LastRun<'a> {
     ended_at: DateTime<Utc>,
     exit_code: u8,
     report: Option<&'a RunReport>,
-    /// What the file told of runs before.
+    /// From the file, as earlier runs left it.
     last_success: Option<f64>,
+    /// From the file as well.
     last_watermark: Option<f64>,
 }
 
@@ -167,7 +165,7 @@ impl LastRun<'_> {
         }
     }
 
-    /// A run that never held the lake has done nothing there.
+    /// A count of the report, or 0 for a run that never held the lake.
     fn count(&self, of: fn(&RunReport) -> u64) -> Vec<(String, f64)> {
         one(self.report.map_or(0, of) as f64)
     }
@@ -229,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_failed_keeps_the_last_success_and_how_far_the_lake_had_come() {
+    fn a_failed_run_keeps_the_last_success_and_the_watermark() {
         let done = render(SYNC, ended(1_000, 0, Some(&report(940))), "");
         assert_eq!(value(&done, "lag_seconds", SYNC), Some(60.0));
         let held = render(SYNC, ended(2_000, 7, None), &done);
@@ -243,23 +241,23 @@ mod tests {
     }
 
     #[test]
-    fn a_first_run_that_fails_has_had_no_success() {
+    fn a_first_run_that_fails_has_no_last_success() {
         let failed = render(SYNC, ended(1_000, 4, None), "");
         assert_eq!(value(&failed, "last_run_exit_code", SYNC), Some(4.0));
         assert!(!failed.contains(LAST_SUCCESS) && !failed.contains(WATERMARK));
     }
 
     #[test]
-    fn a_run_that_set_something_aside_has_done_what_it_was_asked_to() {
-        let mut with_more = report(940);
-        with_more.outcome = RunOutcome::Quarantined;
-        assert_eq!(value(&render(SYNC, ended(1_000, 6, Some(&with_more)), ""), LAST_SUCCESS, SYNC), Some(1_000.0));
-        with_more.outcome = RunOutcome::Failed;
-        assert_eq!(value(&render(SYNC, ended(1_000, 6, Some(&with_more)), ""), LAST_SUCCESS, SYNC), None);
+    fn a_run_that_quarantined_entries_succeeded() {
+        let mut quarantined = report(940);
+        quarantined.outcome = RunOutcome::Quarantined;
+        assert_eq!(value(&render(SYNC, ended(1_000, 6, Some(&quarantined)), ""), LAST_SUCCESS, SYNC), Some(1_000.0));
+        quarantined.outcome = RunOutcome::Failed;
+        assert_eq!(value(&render(SYNC, ended(1_000, 6, Some(&quarantined)), ""), LAST_SUCCESS, SYNC), None);
     }
 
     #[test]
-    fn other_commands_and_lakes_stay_and_nothing_else_does() {
+    fn metrics_of_other_commands_and_lakes_stay_and_nothing_else_does() {
         let others = [r#"command="backfill",lake="s3://a/b""#, r#"command="sync",lake="s3://a/b2""#];
         let mut text =
             "of another shape\ndecagon_lake_lag_seconds 5\ndecagon_lake_lag_seconds{command=\"x\"} y\n".to_owned();
@@ -269,7 +267,7 @@ mod tests {
         for labels in [others[0], others[1], SYNC] {
             assert_eq!(value(&text, "lag_seconds", labels), Some(60.0));
         }
-        let figures = METRICS.len() - 5 + 4 * 4 + 8;
-        assert_eq!(text.lines().count(), 2 * METRICS.len() + 3 * figures);
+        let samples = METRICS.len() - 5 + 4 * 4 + 8;
+        assert_eq!(text.lines().count(), 2 * METRICS.len() + 3 * samples);
     }
 }

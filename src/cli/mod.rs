@@ -1,10 +1,13 @@
-//! The command line: what was typed becomes settings, the work is done by the other modules, and what came of it is
-//! told. The only module that prints, knows exit codes and handles signals.
+//! The command line: arguments become settings, other modules do the work, and its result becomes text.
+//!
+//! The only module with clap, and the only one that prints, knows exit codes and handles signals.
 
 mod args;
 mod commands;
+#[cfg(feature = "simulate")]
 mod demo;
 mod entry;
+#[cfg(feature = "simulate")]
 mod examples;
 mod generate;
 mod logging;

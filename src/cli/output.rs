@@ -1,9 +1,10 @@
-//! What is told at the end: summaries on stderr, data on stdout.
+//! Prints results: summaries and errors on stderr, data on stdout.
 
 use std::io::Write;
+use std::time::Duration;
 
 use chrono::SecondsFormat;
-use indicatif::{DecimalBytes, HumanCount, HumanDuration};
+use indicatif::{DecimalBytes, HumanCount};
 use url::Url;
 
 use super::args::LogFormat;
@@ -15,29 +16,37 @@ use crate::model::{Table, Window};
 use crate::status::Status;
 use crate::verify::{Check, Problem, Verification};
 
-/// Writes a line of data to stdout. Whoever closed the pipe has seen enough.
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Writes a line of data to stdout. A closed pipe is no failure, because its reader has seen enough.
 pub(super) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Tells of a failure: the chain of causes, then what to do.
+/// A duration as flags accept it: without seconds from an hour on, which would only distract.
+pub(super) fn duration(of: Duration) -> humantime::FormattedDuration {
+    let unit = if of < HOUR { 1 } else { 60 };
+    humantime::format_duration(Duration::from_secs(of.as_secs() / unit * unit))
+}
+
+/// Logs a failure: the chain of causes, then the hint.
 pub(super) fn failure(error: &Error, format: LogFormat) {
-    let told = error.chain().join(": ");
+    let message = error.chain().join(": ");
     match (error.hint(), format) {
-        (Some(hint), LogFormat::Json) => tracing::error!(hint, "{told}"),
+        (Some(hint), LogFormat::Json) => tracing::error!(hint, "{message}"),
         (Some(hint), LogFormat::Text) => {
-            tracing::error!("{told}");
+            tracing::error!("{message}");
             tracing::error!("hint: {hint}");
         }
-        (None, _) => tracing::error!("{told}"),
+        (None, _) => tracing::error!("{message}"),
     }
 }
 
-/// Tells what a run did.
+/// Logs a summary of a run.
 pub(super) fn summary(report: &RunReport) {
     let outcome = match report.outcome {
         RunOutcome::Done => "done",
-        RunOutcome::Quarantined => "done, with something set aside",
+        RunOutcome::Quarantined => "done, with entries quarantined",
         RunOutcome::Interrupted => "interrupted",
         RunOutcome::Failed => "failed",
     };
@@ -45,7 +54,7 @@ pub(super) fn summary(report: &RunReport) {
     let mut parts = Vec::new();
     if report.request.is_some() {
         parts.push(format!(
-            "{} pages in {} requests, {} conversations landed ({})",
+            "{} pages in {} requests, {} conversations staged ({})",
             HumanCount(report.pages),
             HumanCount(report.requests),
             HumanCount(*report.landed_rows.get(Table::Conversations)),
@@ -53,18 +62,18 @@ pub(super) fn summary(report: &RunReport) {
         ));
     }
     if report.outside_window > 0 {
-        let backfill = report.request.as_ref().is_some_and(|request| request.window.to.is_some());
-        let fate = if backfill { "left out" } else { "kept" };
-        parts.push(format!("{} outside the range {fate}", HumanCount(report.outside_window)));
+        let is_backfill = report.request.as_ref().is_some_and(|request| request.window.to.is_some());
+        let treatment = if is_backfill { "left out" } else { "kept" };
+        parts.push(format!("{} outside the range {treatment}", HumanCount(report.outside_window)));
     }
     if report.quarantined > 0 {
-        parts.push(format!("{} set aside", HumanCount(report.quarantined)));
+        parts.push(format!("{} quarantined", HumanCount(report.quarantined)));
     }
     match report.compacted_dates.len() {
         0 if report.request.is_some() || report.outcome != RunOutcome::Done => {}
         0 => parts.push("nothing to compact".to_owned()),
         dates => parts.push(format!(
-            "{dates} dates compacted, {} duplicates resolved, {} written",
+            "{dates} partitions compacted, {} duplicates resolved, {} written",
             HumanCount(report.duplicates_resolved),
             DecimalBytes(report.table_bytes.total()),
         )),
@@ -79,23 +88,21 @@ pub(super) fn summary(report: &RunReport) {
     );
 }
 
-/// Tells what a lake holds, for people.
+/// Prints the status of a lake for people.
 pub(super) fn status(status: &Status) {
     line(&format!("lake       {}", status.lake));
     line(&format!("api        {}", status.base_url));
     line(&format!("format     {}", status.format.name()));
     match (status.watermark, status.lag_secs) {
         (Some(watermark), Some(lag)) => {
-            let lag = std::time::Duration::from_secs(u64::try_from(lag).unwrap_or(0));
-            line(&format!("watermark  {} ({} ago)", watermark.format("%Y-%m-%d %H:%M:%S UTC"), HumanDuration(lag)));
+            let lag = duration(Duration::from_secs(u64::try_from(lag).unwrap_or(0)));
+            line(&format!("watermark  {} ({lag} ago)", watermark.format("%Y-%m-%d %H:%M:%S UTC")));
         }
-        _ if status.exported_at.is_some() => {
-            line("watermark  none: no conversation with a time that can be read has been seen yet")
-        }
-        _ => line("watermark  none: no export has ended yet"),
+        _ if status.exported_at.is_some() => line("watermark  none: no exported conversation has a readable time"),
+        _ => line("watermark  none: no export is complete yet"),
     }
     if let Some(at) = status.exported_at {
-        line(&format!("exported   {} (when the last complete export began)", at.format("%Y-%m-%d %H:%M:%S UTC")));
+        line(&format!("exported   {} (start of the last complete export)", at.format("%Y-%m-%d %H:%M:%S UTC")));
     }
     if status.timestamp_filter == Some(Support::Ignored) {
         line("filter     the API ignores timestamp_filter: increments need --on-ignored-filter full");
@@ -121,15 +128,15 @@ pub(super) fn status(status: &Status) {
             HumanCount(walk.conversations),
         ));
     }
-    let landing = &status.landing;
-    line(&match landing.objects {
-        0 => "landing    empty".to_owned(),
-        objects => format!(
-            "landing    {} copies of conversations at {} dates in {} objects ({}), waiting for `compact`",
-            HumanCount(*landing.extent.rows.get(Table::Conversations)),
-            HumanCount(landing.dates),
-            HumanCount(objects),
-            DecimalBytes(landing.extent.bytes.total()),
+    let staging = &status.landing;
+    line(&match staging.objects {
+        0 => "staging    empty".to_owned(),
+        files => format!(
+            "staging    {} versions of conversations in {} partitions and {} files ({}), not compacted yet",
+            HumanCount(*staging.extent.rows.get(Table::Conversations)),
+            HumanCount(staging.dates),
+            HumanCount(files),
+            DecimalBytes(staging.extent.bytes.total()),
         ),
     });
     line("");
@@ -146,17 +153,17 @@ pub(super) fn status(status: &Status) {
     }
 }
 
-/// Tells what was checked, for people: a line each, and what to do where it fails.
+/// Prints the results of `check` for people: a line each, and a hint below a failure.
 pub(super) fn checked(lake: &Lake, api: &Url, all: &[CheckResult]) {
     line(&format!("lake     {}", lake.url()));
     line(&format!("api      {}", api.as_str().trim_end_matches('/')));
     for CheckResult { item, outcome } in all {
-        let told = item.told();
+        let described = item.told();
         match outcome {
-            check::CheckOutcome::Ok => line(&format!("ok       {told}")),
-            check::CheckOutcome::Skipped { why } => line(&format!("skipped  {told}: {why}")),
+            check::CheckOutcome::Ok => line(&format!("ok       {described}")),
+            check::CheckOutcome::Skipped { why } => line(&format!("skipped  {described}: {why}")),
             check::CheckOutcome::Failed { error, hint, .. } => {
-                line(&without_secrets(&format!("FAILED   {told}: {}", error.join(": "))));
+                line(&without_secrets(&format!("FAILED   {described}: {}", error.join(": "))));
                 if let Some(hint) = hint {
                     line(&without_secrets(&format!("         {hint}")));
                 }
@@ -165,37 +172,37 @@ pub(super) fn checked(lake: &Lake, api: &Url, all: &[CheckResult]) {
     }
 }
 
-/// Tells what was verified, for people.
+/// Prints the result of `verify` for people.
 pub(super) fn verification(found: &Verification) {
     line(&format!("lake       {}", found.lake));
     let rows: Vec<_> =
         Table::ALL.iter().map(|table| format!("{} {}", HumanCount(*found.rows.get(*table)), table.name())).collect();
     line(&format!(
-        "read       {} dates, {} files ({}): {}",
+        "read       {} partitions, {} files ({}): {}",
         HumanCount(found.dates),
         HumanCount(found.files),
         DecimalBytes(found.bytes),
         rows.join(", ")
     ));
     line(&format!(
-        "landing    {} objects, {} rows; {} objects that no checkpoint names",
+        "staging    {} files, {} rows; {} files that no checkpoint names",
         HumanCount(found.landed_files),
         HumanCount(found.landed_rows),
         HumanCount(found.unnamed_files)
     ));
     if found.removed_copies > 0 {
-        line(&format!("removed    {} older copies of conversations under another date", found.removed_copies));
+        line(&format!("removed    {} older versions of conversations from other dates", found.removed_copies));
     }
     if found.given_up_landings > 0 {
-        line(&format!("given up   what was landed for {} dates, and is missing or damaged", found.given_up_landings));
+        line(&format!("discarded  missing or damaged staged files of {} dates", found.given_up_landings));
     }
     line("");
     for checked in &found.checks {
         let promise = checked.check.promise();
         match checked.findings {
             0 => line(&format!("ok         {promise}")),
-            1 => line(&format!("BROKEN     {promise}: once")),
-            findings => line(&format!("BROKEN     {promise}: {} times", HumanCount(findings))),
+            1 => line(&format!("BROKEN     {promise}: 1 problem")),
+            findings => line(&format!("BROKEN     {promise}: {} problems", HumanCount(findings))),
         }
         for Problem { key, detail, .. } in &checked.evidence {
             let place = key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
@@ -208,25 +215,23 @@ pub(super) fn verification(found: &Verification) {
     }
 }
 
-/// What to do about what does not hold.
+/// The steps that repair the problems found.
 pub(super) fn remedy(found: &Verification) -> String {
     let mut steps = Vec::new();
     let of = |check| found.findings_of(check) > 0;
     if found.landed_files > 0 && (of(Check::Owned) || of(Check::MessageCount) || of(Check::Indexes)) {
-        steps.push("run `compact`, which finishes what a killed run has left half done");
+        steps.push("run `compact`, which finishes the work of a killed run");
     }
     if of(Check::UniqueAcrossDates) {
-        steps.push("run `verify --repair`, which keeps the newest of the copies under several dates");
+        steps.push("run `verify --repair`, which keeps the latest version of conversations under several dates");
     }
     if of(Check::StagedFlush) {
-        steps.push(
-            "run `verify --repair`, which gives up what is landed and damaged, and names the dates to fetch again",
-        );
+        steps.push("run `verify --repair`, which discards damaged staged files and names the dates to fetch again");
     }
     if of(Check::State) {
         steps.push(
-            "restore the tables from the same backup as _state, or run `verify --repair`, which numbers the next commits \
-             after those of the tables, and then `sync`",
+            "restore the tables from the same backup as _state, or run `verify --repair`, which numbers the next \
+             commits after those of the tables, and then `sync`",
         );
     }
     steps.push(

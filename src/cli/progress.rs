@@ -1,19 +1,20 @@
-//! Shows how far a walk has come: one line on a terminal, elsewhere a log line now and then.
+//! Shows the progress of a walk: one line on a terminal, otherwise a log line every half minute.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::output::duration;
 use crate::clock::Clock;
 use crate::export::Progress;
 
-/// How often a log line tells of the progress.
+/// The time between two log lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
-/// How often the terminal's line is drawn again.
+/// The time between two drawings of the terminal's line.
 const DRAW_INTERVAL: Duration = Duration::from_millis(120);
 
 /// Shows what comes down `progress` until the run has `ended`.
@@ -76,7 +77,7 @@ async fn log(mut progress: watch::Receiver<Option<Progress>>, clock: Clock) {
     }
 }
 
-/// Pages, conversations, the time reached, the rate and what is left, as far as it is known.
+/// Pages, conversations, the time reached, the rate and the time left, as far as they are known.
 fn line(progress: &Progress, now: DateTime<Utc>) -> String {
     let mut parts = vec![
         format!("{} pages", HumanCount(progress.pages)),
@@ -92,7 +93,7 @@ fn line(progress: &Progress, now: DateTime<Utc>) -> String {
     if let Some(fraction) = progress.fraction().filter(|fraction| *fraction > 0.0) {
         let left = Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 / fraction - 1.0)).unwrap_or(Duration::MAX);
         if left > Duration::from_secs(1) {
-            parts.push(format!("about {} left", HumanDuration(left)));
+            parts.push(format!("about {} left", duration(left)));
         }
     }
     parts.join(" · ")
@@ -104,7 +105,7 @@ mod tests {
     use crate::model::Window;
 
     #[test]
-    fn tells_what_is_known() {
+    fn the_line_shows_everything_that_is_known() {
         let at = |secs| DateTime::from_timestamp(secs, 0).unwrap();
         let mut progress = Progress::new(Window::EVERYTHING, at(1_709_251_200));
         assert_eq!(line(&progress, at(1_709_251_200)), "0 pages · 0 conversations");
@@ -114,7 +115,7 @@ mod tests {
         progress.reached = Some(at(1_709_251_200 - 30 * 86_400));
         assert_eq!(
             line(&progress, at(1_709_251_220)),
-            "20 pages · 2,000 conversations · at 2024-01-31 00:00 · 100/s · about 60 seconds left"
+            "20 pages · 2,000 conversations · at 2024-01-31 00:00 · 100/s · about 1m left"
         );
     }
 }

@@ -1,5 +1,6 @@
-//! Turns Ctrl-C and SIGTERM into a request to stop; a second one, or too long a wait, stops at once, which is as safe as
-//! any other way to die.
+//! Turns the first Ctrl-C or SIGTERM into a request to stop. A second signal, or too long a wait, ends the process.
+//!
+//! Guarantees: both are as safe as a kill, because a run can be killed anywhere.
 
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::error::Kind;
 
-/// How long a run may take to land what it has: schedulers kill after ten seconds.
-const LONGEST: Duration = Duration::from_secs(9);
+/// The time for a run to write its rows to staging: schedulers kill after ten seconds.
+const GRACE: Duration = Duration::from_secs(9);
 
-/// Watches for signals; the token is cancelled by the first.
+/// Watches for signals. The first one cancels the token.
 pub(super) fn watch(clock: Clock) -> CancellationToken {
     let token = CancellationToken::new();
     let first = token.clone();
@@ -19,11 +20,13 @@ pub(super) fn watch(clock: Clock) -> CancellationToken {
         if signal().await.is_err() {
             return;
         }
-        tracing::warn!("stopping when what is under way is safe; once more stops at once");
+        tracing::warn!("stopping when fetched rows are safe; another signal stops at once");
         first.cancel();
         tokio::select! {
             _ = signal() => {}
-            () = clock.sleep(LONGEST) => tracing::warn!("stopping all the same; the next run does again what was under way"),
+            () = clock.sleep(GRACE) => {
+                tracing::warn!("stopping without waiting any longer; the next run repeats the unfinished step")
+            }
         }
         std::process::exit(i32::from(Kind::Interrupted.exit_code()));
     });

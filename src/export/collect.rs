@@ -9,11 +9,11 @@ use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use super::Progress;
 use super::fetch::Step;
 use super::filter_support;
 use super::inspect::{AnswerTimes, inspect};
 use super::last_page::{LastPage, NewestSeen};
+use super::progress::Progress;
 use crate::api::{Fetched, Page, excerpt};
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
@@ -39,13 +39,13 @@ impl Default for FlushPolicy {
     }
 }
 
-/// What to do with a malformed entry of the export.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+/// What happens to a malformed entry of the export.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnBadRecord {
-    /// Quarantine the entry and go on; the run ends with exit code 6
+    /// Goes to quarantine; the run ends with exit code 6 after it has done everything else.
     #[default]
     Quarantine,
-    /// Stop at once
+    /// Stops the run at once.
     Fail,
 }
 

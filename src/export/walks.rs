@@ -23,12 +23,12 @@ const PAGES_WAITING: usize = 8;
 /// How many flushes wait to be staged.
 const FLUSHES_WAITING: usize = 1;
 
-/// What an incremental export does if the API ignores `timestamp_filter`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// What an incremental export does if the API is known to ignore `timestamp_filter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnIgnoredFilter {
-    /// Stop with exit code 3
+    /// Stops with exit code 3.
     Fail,
-    /// Fetch the whole history
+    /// Walks the whole history.
     Full,
 }
 

@@ -4,7 +4,6 @@
 //! written. Must not know: what was exported.
 
 use chrono::{DateTime, Utc};
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,14 +12,14 @@ use crate::error::Error;
 /// The newest version of the layout that this program reads.
 pub(super) const NEWEST_VERSION: u32 = 2;
 
-/// How the tables of a lake are kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+/// The format of a lake's tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// One Parquet file for each date, replaced by one put
+    /// One Parquet file per partition, replaced by a single write.
     #[default]
     Parquet,
-    /// Delta Lake tables: snapshots, time travel, and files that a reader has for as long as it reads
+    /// Delta Lake tables: snapshots, time travel, and files that stay while they are read.
     Delta,
 }
 
@@ -33,7 +32,7 @@ impl Format {
         }
     }
 
-    /// As it is typed.
+    /// The name in flags, reports and `lake.json`.
     pub fn name(self) -> &'static str {
         match self {
             Format::Parquet => "parquet",

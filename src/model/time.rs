@@ -5,7 +5,7 @@
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::parse_api_time;
+use super::api_time::parse_api_time;
 
 /// Whole seconds since 1970-01-01 UTC: the unit of the API's bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

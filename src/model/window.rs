@@ -6,18 +6,17 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::EpochSecs;
+use super::time::EpochSecs;
 
 /// The time of a conversation that the API's bounds apply to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
 pub enum TimestampFilter {
     /// When the conversation began; never changes
     CreatedAt,
-    /// When it last changed; incremental exports need this
+    /// When it last changed, which increments need.
     UpdatedAt,
-    /// When its last message came
+    /// When its last message arrived.
     LastMessageTime,
 }
 

@@ -21,7 +21,7 @@ mod fetch;
 mod prune;
 mod session;
 mod settings;
-#[cfg(test)]
+#[cfg(all(test, feature = "simulate", feature = "delta"))]
 mod tests;
 
 pub(crate) use fetch::check_range;

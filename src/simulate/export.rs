@@ -14,14 +14,13 @@ const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1_000;
 
 /// The name of the next page's cursor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorName {
     /// As in the vendor's example program and on live accounts
     NextCursor,
     /// As in the vendor's text
     NextPageCursor,
-    /// As in the vendor's example response: an integer, the second in which the next page begins
+    /// As in the vendor's example response: an integer, the second in which the next page begins.
     NextPageUpdatedAfter,
 }
 

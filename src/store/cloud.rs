@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -34,12 +33,12 @@ pub struct StoreOptions {
     pub needs_lock: bool,
 }
 
-/// How a bucket stands in the address of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// Where a request to S3 names the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum S3Addressing {
-    /// As the first part of the path, which every store knows
+    /// First in the path, which every store understands.
     Path,
-    /// As the first part of the host
+    /// First in the host name.
     Virtual,
 }
 

@@ -18,14 +18,12 @@ mod spark;
 mod tests;
 mod text;
 
-use clap::ValueEnum;
-
 use crate::error::{Error, Result};
 use crate::lake::Format;
 use place::LakeAddress;
 
 /// A query engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     /// DuckDB.
     Duckdb,

@@ -92,8 +92,8 @@ fn delta_tables_are_read_as_such_and_landing_as_parquet() {
 
 #[test]
 fn every_engine_gets_every_table_with_every_column_and_no_line_that_is_not_sql() {
-    for engine in Engine::value_variants() {
-        let text = parquet(home(*engine), *engine);
+    for engine in [Engine::Duckdb, Engine::Spark, Engine::Athena, Engine::Bigquery, Engine::Snowflake] {
+        let text = parquet(home(engine), engine);
         for table in crate::model::Table::ALL {
             for name in [table.name().to_owned(), format!("{}_latest", table.name())] {
                 let made = [" ", " `", " decagon.", " IF NOT EXISTS `"].iter().any(|before| {

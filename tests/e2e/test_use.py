@@ -216,7 +216,7 @@ def test_an_account_without_conversations(simulate, command):
     done = json.loads(command("sync", api, "--json").stdout)
     assert done["outcome"] == "done" and done["landed_objects"] == 0
     command("sync", api)
-    assert "landing    empty" in command("status").stdout
+    assert "staging    empty" in command("status").stdout
 
 
 def test_the_newest_copy_wins_whatever_the_order(serve, command, lake):

@@ -1,4 +1,4 @@
-//! What can be typed of the simulated API, and of the demo that shows the others work on it.
+//! Flags of the simulated API, and of the demo on it.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use clap::builder::{BoolishValueParser, PathBufValueParser};
 use clap::{Args, value_parser};
 
+use super::choice::{choice, timestamp_filter};
 use super::place::place;
-use super::rate;
+use super::value::rate;
 use crate::api::ApiKey;
 use crate::model::{TimestampFilter, parse_user_time};
 use crate::simulate::{CursorName, WorldSettings};
@@ -15,22 +16,24 @@ use crate::simulate::{CursorName, WorldSettings};
 /// The simulated conversations.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct WorldArgs {
-    /// Decides everything about the conversations, but for when the history ends
+    /// Draw the conversations from this seed
     #[arg(long, env = "DECAGON_SEED", value_name = "N", default_value_t = 1)]
     pub(in crate::cli) seed: u64,
-    /// How many conversations the history has
+    /// Simulate a history of this many conversations
     #[arg(long, env = "DECAGON_CONVERSATIONS", value_name = "N", default_value_t = 5_040)]
     pub(in crate::cli) conversations: u32,
-    /// How many days the history spans
-    #[arg(long, env = "DECAGON_DAYS", value_name = "N", default_value_t = 30, value_parser = value_parser!(u32).range(1..=36_500))]
+    /// Spread the history over this many days
+    #[arg(long, env = "DECAGON_DAYS", value_name = "N", default_value_t = 30,
+        value_parser = value_parser!(u32).range(1..=36_500))]
     pub(in crate::cli) days: u32,
-    /// How many messages a conversation has, on average
-    #[arg(long, env = "DECAGON_MESSAGES", value_name = "N", default_value_t = 10, value_parser = value_parser!(u32).range(1..=1000))]
+    /// Give a conversation this many messages on average
+    #[arg(long, env = "DECAGON_MESSAGES", value_name = "N", default_value_t = 10,
+        value_parser = value_parser!(u32).range(1..=1000))]
     pub(in crate::cli) messages: u32,
 }
 
 impl WorldArgs {
-    /// The world that was asked for, its history ending at `now`.
+    /// The same as settings, for a history that ends at `now`.
     pub(in crate::cli) fn settings(&self, now: DateTime<Utc>) -> WorldSettings {
         let WorldArgs { seed, conversations, days, messages } = *self;
         WorldSettings { seed, conversations, days, messages, now }
@@ -40,42 +43,50 @@ impl WorldArgs {
 /// `simulate`.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct SimulateArgs {
-    #[command(flatten)]
-    pub(in crate::cli) world: WorldArgs,
-    /// The port on 127.0.0.1; 0 takes a free one
+    /// Listen on this port of 127.0.0.1; 0 takes a free one
     #[arg(long, env = "DECAGON_PORT", value_name = "PORT", default_value_t = 8787)]
     pub(in crate::cli) port: u16,
-    /// The API key that it accepts
-    #[arg(long, env = "DECAGON_SIMULATED_KEY", value_name = "TEXT", default_value = "simulated-key", value_parser = api_key)]
+    /// Accept this API key
+    #[arg(long, env = "DECAGON_SIMULATED_KEY", value_name = "TEXT", default_value = "simulated-key",
+        value_parser = api_key)]
     pub(in crate::cli) accept_key: String,
-    /// How many requests it allows in a second; 0 is unlimited
+    /// Allow this many requests per second; 0 removes the limit
     #[arg(long, env = "DECAGON_REQUESTS_PER_SECOND", value_name = "N", default_value_t = 1.0, value_parser = rate,
         allow_negative_numbers = true)]
     pub(in crate::cli) requests_per_second: f64,
-    /// When the history ends and the simulation starts [default: now]
+    #[command(flatten)]
+    pub(in crate::cli) world: WorldArgs,
+    /// End the history and start the simulation at this time [default: now]
     #[arg(long, env = "DECAGON_NOW", value_name = "TIME", value_parser = parse_user_time)]
     pub(in crate::cli) now: Option<DateTime<Utc>>,
-    /// How many seconds pass in the simulation for each real one; 0 stops time
+    /// Let this many simulated seconds pass in a real one; 0 stops time
     #[arg(long, env = "DECAGON_SPEED", value_name = "N", default_value_t = 1.0, value_parser = rate,
         allow_negative_numbers = true)]
     pub(in crate::cli) speed: f64,
-    /// What the next page's cursor is called; the API's own page has all three
-    #[arg(long, env = "DECAGON_CURSOR_NAME", value_enum, default_value_t = CursorName::NextCursor)]
+    /// Choose the name of the next page's cursor; the API's own documentation uses all three
+    #[arg(long, env = "DECAGON_CURSOR_NAME", value_name = "NAME", default_value = "next_cursor", value_parser = choice([
+        (CursorName::NextCursor, "next_cursor", "As in the vendor's example program and on live accounts"),
+        (CursorName::NextPageCursor, "next_page_cursor", "As in the vendor's text"),
+        (CursorName::NextPageUpdatedAfter, "next_page_updated_after",
+            "As in the vendor's example response: an integer, the second in which the next page begins"),
+    ]))]
     pub(in crate::cli) cursor_name: CursorName,
-    /// What the bounds mean where no timestamp_filter is sent
-    #[arg(long, env = "DECAGON_DEFAULT_FILTER", value_enum, default_value_t = TimestampFilter::CreatedAt)]
+    /// Apply the bounds to this time if a request has no timestamp_filter
+    #[arg(long, env = "DECAGON_DEFAULT_FILTER", value_name = "FIELD",
+        default_value = TimestampFilter::CreatedAt.as_str(), value_parser = timestamp_filter())]
     pub(in crate::cli) default_filter: TimestampFilter,
-    /// Let every Nth response be one of the failures that the API has: 500 and 503 with HTML, 429 without Retry-After,
-    /// a body cut short, an empty page with a cursor
+    /// Fail every Nth response as the API does; 0 fails none
+    ///
+    /// 500 and 503 with HTML, 429 without Retry-After, a body cut short, and an empty page with a cursor take turns.
     #[arg(long, env = "DECAGON_FAULT_EVERY", value_name = "N", default_value_t = 0)]
     pub(in crate::cli) fault_every: u32,
-    /// Answer 403, as to an account without the entitlement
+    /// Answer 403, as the API does to an account without the entitlement
     #[arg(long, env = "DECAGON_NOT_ENTITLED", value_parser = BoolishValueParser::new())]
     pub(in crate::cli) not_entitled: bool,
     /// Leave out updated_at and last_message_at, as the API's own example does
     #[arg(long, env = "DECAGON_NO_UPDATED_AT", value_parser = BoolishValueParser::new())]
     pub(in crate::cli) no_updated_at: bool,
-    /// Ignore timestamp_filter: the bounds always mean what they mean without it
+    /// Ignore timestamp_filter: treat every request as one without it
     #[arg(long, env = "DECAGON_IGNORE_FILTER", value_parser = BoolishValueParser::new())]
     pub(in crate::cli) ignore_filter: bool,
 }
@@ -83,7 +94,7 @@ pub(in crate::cli) struct SimulateArgs {
 /// `demo`.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct DemoArgs {
-    /// Where the lake is made; what an earlier demo left there is replaced
+    /// Make the lake in this folder, in place of an earlier demo's lake
     #[arg(long, env = "DECAGON_DEMO_LAKE", value_name = "DIR", default_value = "demo-lake",
         value_parser = place(PathBufValueParser::new()))]
     pub(in crate::cli) lake: PathBuf,
@@ -91,7 +102,7 @@ pub(in crate::cli) struct DemoArgs {
     pub(in crate::cli) world: WorldArgs,
 }
 
-/// A key that a client would refuse is of no use to the server.
+/// A key that the client accepts, because the server could not be asked with any other.
 fn api_key(text: &str) -> Result<String, String> {
     match ApiKey::new(text, "--accept-key") {
         Ok(_) => Ok(text.trim().to_owned()),

@@ -1,0 +1,32 @@
+//! Parses a flag that has a fixed set of values. The enums belong to modules that must not depend on clap, so their
+//! names on the command line and their help texts are given here or where the flag is.
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use crate::model::TimestampFilter;
+
+/// A value of a flag: the value, its name, its help text.
+pub(super) type Choice<T> = (T, &'static str, &'static str);
+
+/// Parses one of `choices`. Help texts, completions and the manual page list all of them.
+pub(super) fn choice<T, const N: usize>(choices: [Choice<T>; N]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(choices.map(|(_, name, help)| PossibleValue::new(name).help(help))).try_map(
+        move |typed| {
+            let found = choices.iter().find(|(_, name, _)| *name == typed);
+            found.map(|(value, ..)| *value).ok_or("it is none of the possible values")
+        },
+    )
+}
+
+/// Parses the time of a conversation that the bounds of a range apply to.
+pub(super) fn timestamp_filter() -> impl TypedValueParser<Value = TimestampFilter> {
+    let choice_of = |filter: TimestampFilter, help| (filter, filter.as_str(), help);
+    choice([
+        choice_of(TimestampFilter::CreatedAt, "When the conversation began, which never changes"),
+        choice_of(TimestampFilter::UpdatedAt, "When it last changed"),
+        choice_of(TimestampFilter::LastMessageTime, "When its last message arrived"),
+    ])
+}

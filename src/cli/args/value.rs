@@ -1,0 +1,29 @@
+//! Parsers of numbers, sizes and JSON that check what the work below relies on.
+
+use bytesize::ByteSize;
+use serde_json::Value;
+
+/// A number per second; 0 means no limit.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate == 0.0 || (0.000_1..=1e9).contains(&rate) => Ok(rate),
+        _ => Err("expected 0, or a number from 0.0001 to a billion".to_owned()),
+    }
+}
+
+/// The size of a response. A page is in memory several times over, and one of its columns must not reach 2 GiB.
+pub(super) fn response_bytes(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>()? {
+        size if size <= ByteSize::gib(1) => Ok(size),
+        _ => Err("expected 1GiB at most".to_owned()),
+    }
+}
+
+/// A JSON object.
+pub(super) fn json_object(text: &str) -> Result<Value, String> {
+    match serde_json::from_str(text) {
+        Ok(object @ Value::Object(_)) => Ok(object),
+        Ok(_) => Err("expected a JSON object, as in {\"deflected_filter\": true}".to_owned()),
+        Err(error) => Err(format!("expected a JSON object: {error}")),
+    }
+}
