@@ -1,10 +1,10 @@
-"""Compacts the landing zone of a lake with Spark, for more than one machine can: what `decagon-lake compact` does.
+"""Compacts a lake with Spark, as `decagon-lake compact` does, for lakes that are too large for one machine.
 
     spark-submit spark_compact.py LAKE OUT
 
-Reads the plain tables of LAKE (a path or URL that Spark can read: s3a://, gs://, abfss://) and everything that is landed for them,
-and writes the tables as they are after a compaction to OUT, another place. LAKE stays as it is: run it between two runs of
-decagon-lake, and query OUT. A table, or the date of one, that has no rows gets no file there.
+Reads the plain tables and the staged files of LAKE (a path or URL that Spark can read: s3a://, gs://, abfss://). Writes the
+tables as they are after a compaction to OUT, a different path. LAKE stays as it is: run this between two runs of
+decagon-lake, and query OUT. A partition without rows gets no file there.
 """
 
 import json
@@ -17,80 +17,80 @@ INDEXES = {"conversations": None, "messages": "message_index", "tags": "tag_inde
 
 
 def hadoop_files(spark, folder):
-    """The files of a folder, wherever Hadoop finds it; none where there is no such folder."""
+    """The files of a folder in any file system of Hadoop; none if the folder does not exist."""
     path = spark.sparkContext._jvm.org.apache.hadoop.fs.Path(folder)
     files = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
     return [status.getPath().toString() for status in files.listStatus(path)] if files.exists(path) else []
 
 
 def state(spark, file):
-    """One of the lake's own objects."""
+    """The JSON of one of the lake's state objects."""
     [(_, text)] = spark.sparkContext.wholeTextFiles(file).collect()
     return json.loads(text)
 
 
-def landed(spark, lake):
-    """The landing objects by table, as the newest checkpoint names them: whatever else lies there is half of something."""
+def staged_files(spark, lake):
+    """The staged files by table, as the latest checkpoint names them. Other files there are incomplete flushes."""
     commits = [file for file in hadoop_files(spark, f"{lake}/_state/checkpoints") if file.endswith(".json")]
     if not commits:
-        sys.exit(f"{lake} is no lake")
+        sys.exit(f"{lake} is not a lake")
     if state(spark, f"{lake}/_state/lake.json").get("format") == "delta":
-        sys.exit(f"{lake} has Delta tables, whose files are not all theirs: `decagon-lake compact` it")
-    newest = max(commits, key=lambda file: file.rsplit("/", 1)[1])
-    objects = {table: [] for table in INDEXES}
-    for flush in state(spark, newest)["landed"]:
+        sys.exit(f"{lake} has Delta tables, whose folders also hold replaced files: run `decagon-lake compact` instead")
+    latest = max(commits, key=lambda file: file.rsplit("/", 1)[1])
+    files = {table: [] for table in INDEXES}
+    for flush in state(spark, latest)["landed"]:
         name = f"{flush['flush']['run']}-{flush['flush']['number']:04}.parquet"
         for date in flush["dates"]:
-            for table, found in objects.items():
+            for table, found in files.items():
                 found.append(f"{lake}/_landing/{table}/created_date={date}/{name}")
-    return objects
+    return files
 
 
-def copies(spark, lake, table, objects):
-    """Every copy there is of a table's rows, those in the table and those that are landed."""
+def versions(spark, lake, table, staged):
+    """The rows of all versions: those in a table and those that are staged for it."""
     in_table = [f"{lake}/{table}"] if hadoop_files(spark, f"{lake}/{table}") else []
     read = [spark.read.option("basePath", base).parquet(*paths)
-            for base, paths in ((f"{lake}/{table}", in_table), (f"{lake}/_landing/{table}", objects)) if paths]
+            for base, paths in ((f"{lake}/{table}", in_table), (f"{lake}/_landing/{table}", staged)) if paths]
     both = read[0] if len(read) == 1 else read[0].unionByName(read[1])
     return both.withColumn("created_date", F.col("created_date").cast("date"))
 
 
-def newest(conversations, messages, audit_logs):
-    """The newest copy of each conversation: what changed last, then what was committed last.
+def latest_versions(conversations, messages, audit_logs):
+    """The latest version of each conversation: the one that changed last; of equal ones, the one committed last.
 
-    A copy that does not tell when it changed did so at its newest other time, those of its messages and logs included. If a
-    copy says that it changed after it was sent, neither its time nor that of any copy committed before it counts.
+    If a version does not say when it changed, its newest other time counts, those of its messages and logs included. If a
+    version says that it changed after it was sent, neither its time nor that of any version committed before it counts.
     """
-    copy = ["conversation_id", "_run_id", "_seq"]
-    times = messages.select(*copy, "created_at").unionAll(audit_logs.select(*copy, "created_at"))
-    children = times.groupBy(*copy).agg(F.max("created_at").alias("newest_child"))
+    version = ["conversation_id", "_run_id", "_seq"]
+    times = messages.select(*version, "created_at").unionAll(audit_logs.select(*version, "created_at"))
+    children = times.groupBy(*version).agg(F.max("created_at").alias("newest_child"))
     own = [F.col(name) for name in ("created_at", "last_message_at", "last_user_message_at", "newest_child")]
     of_conversation = Window.partitionBy("conversation_id", "created_date")
     n = F.row_number().over(of_conversation.orderBy("_run_id", "_seq"))
     ahead = F.max(F.when(F.col("changed_at") > F.col("_exported_at"), F.col("n"))).over(of_conversation)
     changed_at = F.when(F.col("ahead").isNull() | (F.col("n") > F.col("ahead")), F.col("changed_at"))
     order = [F.desc_nulls_last(changed_at), F.desc("n")]
-    place = F.row_number().over(of_conversation.orderBy(*order))
+    rank = F.row_number().over(of_conversation.orderBy(*order))
     columns = conversations.columns
-    numbered = (conversations.join(children, copy, "left")
+    numbered = (conversations.join(children, version, "left")
                 .withColumn("changed_at", F.coalesce("updated_at", F.greatest(*own))).withColumn("n", n))
-    return numbered.withColumn("ahead", ahead).withColumn("place", place).where("place = 1").select(columns)
+    return numbered.withColumn("ahead", ahead).withColumn("rank", rank).where("rank = 1").select(columns)
 
 
 def main(lake, out):
     spark = SparkSession.builder.appName("decagon-lake compaction").getOrCreate()
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
-    # Instants as decagon-lake writes them, which every engine reads as such.
+    # Times as decagon-lake writes them: every engine reads them as instants.
     spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-    objects = landed(spark, lake)
-    tables = {table: copies(spark, lake, table, objects[table]) for table in INDEXES}
-    tables["conversations"] = newest(tables["conversations"], tables["messages"], tables["audit_logs"]).cache()
+    staged = staged_files(spark, lake)
+    tables = {table: versions(spark, lake, table, staged[table]) for table in INDEXES}
+    tables["conversations"] = latest_versions(tables["conversations"], tables["messages"], tables["audit_logs"]).cache()
     owners = tables["conversations"].select("conversation_id", "created_date", "_run_id", "_seq")
     for table, index in INDEXES.items():
         rows, sort = tables[table], ["conversation_id"]
         if index:
-            # Null dates are those of conversations without a readable `created_at`: equal here, unlike in a plain join.
+            # A conversation without a readable `created_at` has a null date. Null dates are equal here, unlike in a plain join.
             same = [rows[name].eqNullSafe(owners[name]) for name in owners.columns]
             rows = rows.join(owners, same, "left_semi").dropDuplicates(["conversation_id", "created_date", index])
             sort.append(index)
@@ -101,4 +101,4 @@ def main(lake, out):
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    main(*(place.rstrip("/") for place in sys.argv[1:]))
+    main(*(url.rstrip("/") for url in sys.argv[1:]))

@@ -14,18 +14,18 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 LAKE = "s3://bucket/decagon"
 COMMAND = ["decagon-lake", "sync", "--json", "--lake", LAKE]
 
-# What trying again soon may mend: the API could not be reached, the store, and a run that was killed or stopped.
+# A retry may help: the API could not be reached, the store failed, or the run was stopped.
 AGAIN = {4, 5, 130}
-# Another run holds the lake: the next one of the schedule is soon enough.
+# Another run holds the lake; the next scheduled run continues.
 HELD = 7
-# A run that is asked to stop has landed what it has within 9 seconds.
+# A run that is asked to stop stages what it has within 9 seconds.
 STOPS_WITHIN = 15
 
 
-# Runs that were missed are not made up for: one run fetches all that has changed.
+# No catch-up: one run fetches everything that changed.
 @dag(schedule="5 * * * *", start_date=datetime(2024, 1, 1), catchup=False, max_active_runs=1, tags=["decagon"])
 def decagon_lake():
-    # The first run takes hours. What it has landed by the time-out is kept, and the next one goes on from there.
+    # The first run takes hours. The lake keeps what it has staged by the time-out, and the next run continues there.
     @task(retries=2, retry_delay=timedelta(minutes=1), execution_timeout=timedelta(hours=12))
     def sync():
         env = {**os.environ, "DECAGON_API_KEY": Connection.get("decagon").password}
@@ -44,7 +44,7 @@ def decagon_lake():
         if run.returncode in AGAIN or run.returncode < 0:
             raise RuntimeError(f"decagon-lake ended with {run.returncode}: {report}")
         if run.returncode != 0:
-            # Somebody has to look at it.
+            # Somebody has to look at this.
             raise AirflowFailException(f"decagon-lake ended with {run.returncode}: {report}")
         return report
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,9 +17,11 @@ import requests
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = ROOT / "target" / "release" / "decagon-lake"
 KEY = "simulated-key"
+# The pages that people read, in that order.
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 # On a busy machine a request arrives later than it was sent; of two, the first more so than the second.
 JITTER = 0.2
-# What bounds how long something is waited for that comes in moments unless it never does.
+# The longest wait for something that takes moments unless it never comes.
 PATIENCE_SECS = 120
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -40,13 +43,18 @@ def run(*arguments, code=0, key=KEY, cwd=None, **env):
     return done
 
 
+def blocks(language):
+    """The blocks of a language in all of them, in order."""
+    return [block for path in DOCS for block in re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.DOTALL | re.M)]
+
+
 def page(*conversations, cursor=None, name="next_cursor"):
     """A response of the export."""
     return json.dumps({"conversations": conversations, name: cursor})
 
 
 class Simulator:
-    """A running `decagon-lake simulate`, whose time stands still until it is told to pass."""
+    """A running `decagon-lake simulate`, whose time stands still until a test advances it."""
 
     def __init__(self, *arguments):
         self.process = subprocess.Popen(
@@ -74,14 +82,14 @@ class Simulator:
         return told["requests"], told["gaps_secs"]
 
     def hold(self, after=0):
-        """Answers the next requests to the API, so many of them; those after them wait until they are released."""
+        """Answers the next `after` requests to the API; those after them wait until they are released."""
         requests.post(f"{self.url}/_simulate/hold", params={"after": after}).raise_for_status()
 
     def release(self):
         requests.post(f"{self.url}/_simulate/release").raise_for_status()
 
     def wait_for(self, count, process):
-        """Waits until the API was asked so many times, for as long as the process runs that is to ask."""
+        """Waits until the API has had `count` requests, as long as the process that sends them runs."""
         deadline = time.monotonic() + PATIENCE_SECS
         while self.gaps()[0] < count:
             assert process.poll() is None, f"it has ended with {process.returncode}"
@@ -204,33 +212,33 @@ def conversation(own_id, **fields):
 
 
 def dated(own_id, at, **fields):
-    """A conversation that tells nothing of when it changed but by its message."""
+    """A conversation that shows only by its message when it changed."""
     messages = [{"text": at, "created_at": at}]
     return {"conversation_id": own_id, "messages": messages, "tags": ["t", {"name": at}],
             "audit_logs": [{"text": at, "payload": {"at": at}}], **fields}
 
 
 def talkative(*days):
-    """A conversation that tells only when it began, and of several messages when they came."""
+    """A conversation with only the times when it began and when its messages came."""
     messages = [{"text": day, "created_at": f"2024-01-{day}T10:00:00Z"} for day in days]
     return {"conversation_id": "talkative", "created_at": "2024-01-01T10:00:00Z", "messages": messages}
 
 
 def ahead(date, texts):
-    """A conversation that changed before its messages came, if one believes them."""
+    """A conversation that claims to have changed before its messages came."""
     messages = [{"text": str(number), "created_at": f"2024-02-0{number}T10:00:00Z"} for number in range(1, texts + 1)]
     return {"conversation_id": "ahead", "created_at": "2024-01-01T10:00:00Z", "updated_at": f"{date}T10:00:00Z",
             "messages": messages}
 
 
-# Conversations of which it is not plain which copy is the newest.
+# Conversations whose latest version is not obvious.
 PAGES = [
-    # Equally new, so that the place in the run decides; and in one flush, an older copy after a newer one.
+    # Equally new, so that the place in the run decides; and in one flush, an older version after a newer one.
     [conversation("equal", texts="abc"), conversation("equal", texts="d"),
      conversation("late", texts="new", updated_at="2024-01-05 10:00:00"), conversation("late", texts="older"),
-     # Changed when its newest message came, not when it began; and with messages newer than when it changed.
+     # Changed when its newest message came, not when it began; and with messages that are newer than its change.
      talkative("05", "02"), talkative("03", "04"), ahead("2024-01-03", texts=3)],
-    # Of no known date, and newer by a message's time alone.
+    # Without a date, and newer only by a message's time.
     [dated("undated", "2024-01-01T10:00:00Z"), dated("undated", "2024-01-03T10:00:00Z"),
      dated("undated", "2024-01-02T10:00:00Z"), dated("by-message", "2024-01-04T10:00:00Z", created_at="2024-01-02")],
     # Older than what the tables hold by then; and a newer one, whose message is said to be newer still than its change.
@@ -238,13 +246,13 @@ PAGES = [
 ]
 
 
-# The cases of the rule for the latest version, for all that know the rule; the file says what is in it. Each conversation
-# comes on the same pages as those above, and says as its rating which page that is.
+# The cases of the rule for the latest version, shared by all implementations; the file explains them. Each conversation
+# comes on the same pages as those above, and its rating is the number of the page.
 RULE = json.loads((ROOT / "tests" / "data" / "latest_versions.json").read_text())
 
 
 def version(case, number):
-    """The version of a case on a page. It has no date where one version is to say nothing of when it changed."""
+    """The version of a case on a page. It has no date if one of the versions must not show when it changed."""
     told = {} if "" in case["changed"] else {"created_at": "2024-01-01T10:00:00Z"}
     return {"conversation_id": case["name"], **told, "updated_at": case["changed"][number] or None, "csat_rating": number,
             "messages": [{"text": f"of page {number}"}]}
@@ -261,7 +269,7 @@ def served_pages():
 
 
 def assert_latest(rows):
-    """That of the conversations on these pages each is there once, as its latest version."""
+    """Each conversation of these pages is there once, in its latest version."""
     assert len(rows) == 6 + len(RULE["cases"])
     found = {row["conversation_id"]: row["csat_rating"] for row in rows}
     assert {case["name"]: found[case["name"]] for case in RULE["cases"]} == {

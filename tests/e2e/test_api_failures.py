@@ -24,7 +24,7 @@ from truth import assert_exact
 MB = 1_000_000
 # Clocks are read one after the other.
 TOLERANCE = 0.01
-# How much later than it could a busy machine does something, at the most.
+# The longest delay that a busy machine adds.
 BUSY_SECS = 10
 WITHOUT_PROXY = {name: "" for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")}
 
@@ -33,7 +33,7 @@ WITHOUT_PROXY = {name: "" for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", 
 
 
 class Misbehaving:
-    """Meets each request on a raw socket with the next of its behaviours, with the last one for ever.
+    """Answers each request on a raw socket with the next of its behaviours, then always with the last one.
 
     A behaviour is called with the server and the connection, which stays open for the next request unless it closes it.
     """
@@ -148,7 +148,7 @@ def hold(behave):
 
 
 def retry_after(secs, as_date=False, cut_short=False, status="429 Too Many Requests"):
-    """The wish to be left alone for a while, of which the server keeps account."""
+    """Asks the client to wait for a while; the server records for how long."""
 
     def behave(server, connection):
         # A date has whole seconds.
@@ -203,7 +203,7 @@ HTML = "<html>\r\n<body><h1>It is not you, it is us</h1></body></html>"
 WHOLE = page("c").encode()
 FIRST_CHUNK = b"%x\r\n%s\r\n" % (len(WHOLE) // 2, WHOLE[: len(WHOLE) // 2])
 
-# What passes, and which words have to tell of it.
+# Failures that pass, and the words that must describe them.
 FAILURES = {
     "429 with seconds": (retry_after(2), ["429 Too Many Requests", "slow down please"]),
     "429 with a date": (retry_after(2, as_date=True), ["429 Too Many Requests", "slow down please"]),
@@ -225,7 +225,7 @@ FAILURES = {
     "200 cut": (answer("200 OK", WHOLE[:40]), ["200 OK", "not a JSON object", "EOF"]),
     "200 empty": (answer("200 OK", ""), ["200 OK", "not a JSON object", "empty"]),
 }
-# Much like others of them: left out where each takes its time.
+# Similar to others, so tests in which each takes long leave them out.
 ALIKE = {"503 with seconds", "body stopped", "chunk cut", "gzip cut", "200 empty"}
 
 
@@ -276,7 +276,7 @@ SCENARIOS = {
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """Runs of `SCENARIOS` by name: all are begun at once, and waited for where a test looks at them."""
+    """Runs of `SCENARIOS` by name: all start at once, and each test waits for its own."""
     servers, folder = [], tmp_path_factory.mktemp("lakes")
 
     def go(name):
@@ -318,7 +318,7 @@ def test_all_failures_in_a_row_cost_nothing_and_never_quicken_the_pace(misbehave
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_failure_that_passes_is_told_and_tried_again(ran, name):
+def test_a_passing_failure_is_logged_and_tried_again(ran, name):
     it = ran(f"then good: {name}")
     assert_exact(it.lake, map(conversation, "abc"))
     told = json.loads(it.done.stdout)
@@ -411,7 +411,7 @@ def test_a_wish_to_wait_longer_than_is_allowed_ends_the_run_at_once(misbehave, l
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_a_refusal_is_asked_for_once_and_told_in_short(misbehave, lake, status):
+def test_a_refusal_is_not_retried_and_is_reported_briefly(misbehave, lake, status):
     api = misbehave([answer(status, '{"detail": "these are the words of the server", "trace": "' + "x" * 100_000)])
     done = run("sync", "--lake", lake, "--base-url", api.url, code=3)
     assert len(api.times) == 1 and "trying again" not in done.stderr and "gave up" not in done.stderr
@@ -424,7 +424,7 @@ def test_a_refusal_is_asked_for_once_and_told_in_short(misbehave, lake, status):
 
 @pytest.mark.parametrize("status", ["200 OK", "503 Service Unavailable"])
 @pytest.mark.parametrize("body", ["<html>the words of the server", '{"data": "the words of the server", "more": "'])
-def test_no_long_body_is_told_in_full(misbehave, lake, status, body):
+def test_no_long_body_is_printed_in_full(misbehave, lake, status, body):
     api = misbehave([answer(status, f'{body}{"x" * 100_000}"}}')])
     done = run("sync", "--lake", lake, "--base-url", api.url, "--max-tries", 1, code=3 if status == "200 OK" else 4)
     assert "the words of the server" in done.stderr and len(done.stderr) < 2_000
@@ -559,23 +559,23 @@ def test_a_redirect_to_another_path_is_not_followed(misbehave, lake, status, loc
     assert len(api.times) == 1 and "redirects" in done.stderr and "--base-url" in done.stderr
 
 
-def test_the_key_goes_unencrypted_to_another_machine_only_where_that_is_allowed(tmp_path):
+def test_the_key_goes_unencrypted_to_another_machine_only_if_that_is_allowed(tmp_path):
     asked = ["sync", "--lake", "lake", "--base-url", "http://192.0.2.1", "--max-tries", 1, "--timeout", "1s"]
     done = run(*asked, code=2, cwd=tmp_path, **WITHOUT_PROXY)
     assert "--allow-http" in done.stderr and "http://192.0.2.1" in done.stderr and "unencrypted" in done.stderr
     assert not list(tmp_path.iterdir())
-    # An address that is nobody's: it is tried, and that is all.
+    # Nobody has this address: the run tries it and fails.
     done = run(*asked, "--allow-http", code=4, cwd=tmp_path, **WITHOUT_PROXY)
     assert "192.0.2.1" in done.stderr and "gave up after 1 tr" in done.stderr and "--allow-http" not in done.stderr
 
 
 SECRET = "very-secret-key-4711"
 ECHO = json.dumps({"detail": f"no such key: {SECRET}", "headers": {"authorization": f"Bearer {SECRET}"}})
-# So often, and beginning at such places, that wherever one is shortened a key is cut after eight letters or more.
+# The key occurs so often, and at such places, that any shortening cuts one after eight letters or more.
 ECHOES = {f"long, {shift}": "x" * shift + f"{SECRET} " * 999 for shift in (0, 7, 14)}
 ECHOED = [f"X-Key: {SECRET}", f"WWW-Authenticate: Bearer {SECRET}", f"Set-Cookie: key={SECRET}"]
 
-# What is served, what is asked for, and the exit code.
+# The responses, the arguments, and the exit code.
 INDISCREET = {
     "success": (good("a"), [], 0),
     "success, verbose": (good("a"), ["-v"], 0),
@@ -639,12 +639,12 @@ def test_the_key_is_shown_nowhere(misbehave, lake, name):
     [
         (60, [], ["_state/"]),
         (20_000, [], ["_landing/"]),
-        # Room for the small files that are landed, not for those of the tables.
+        # Room for the small staged files, not for the table files.
         (90_000, ["--flush-conversations", 100], ["messages/created_date=2024-02-", "/part-0.parquet"]),
     ],
     ids=["state", "landing", "tables"],
 )
-def test_a_full_disk_is_told_and_costs_nothing(simulate, command, lake, most, arguments, named):
+def test_a_full_disk_is_reported_and_costs_nothing(simulate, command, lake, most, arguments, named):
     def fill_the_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that a write fails and does not kill
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))

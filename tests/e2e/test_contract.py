@@ -1,4 +1,4 @@
-"""The API breaks its contract, or sends odd records: what it sent is kept, and what it did not send is told."""
+"""The API breaks its contract, or sends odd records: what it sent is kept, and what is missing is reported."""
 
 import json
 import subprocess
@@ -30,12 +30,12 @@ def raw_page(*conversations, cursor=None):
 
 
 class Account:
-    """An account's export API, sound but for what a test changes about it, also while it serves."""
+    """An account's export API. A test can change how it behaves, also while it serves."""
 
     def __init__(self):
         self.conversations, self.page_size = [], 100
         self.cursor_is_a_second = self.ignores_filter = False
-        # What is done with a request instead, if that is anything: a status and a body, from its parameters.
+        # A function that may answer a request instead: from its parameters to a status and a body.
         self.instead = lambda query: None
         self.asked = []
         account = self
@@ -56,7 +56,7 @@ class Account:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        # Its end is looked for so often that no test waits for it.
+        # Polls so often that no test waits for the server's end.
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def page(self, query):
@@ -113,7 +113,7 @@ def in_turn(open_account):
     return start
 
 
-# -- what is looked at ------------------------------------------------------------------------------------------------
+# -- what the tests read ----------------------------------------------------------------------------------------------
 
 
 def status(command):
@@ -162,7 +162,7 @@ def test_cursors_that_come_back_end_the_run_and_cost_nothing(in_turn, command, l
 
 
 @pytest.mark.parametrize("loop", [["x"], ["x", "y", "z"]], ids=["at once", "of three"])
-def test_a_walk_goes_on_where_its_cursor_came_back_once_that_is_mended(in_turn, command, lake, loop):
+def test_a_walk_continues_where_its_cursor_came_back_once_that_is_fixed(in_turn, command, lake, loop):
     pages = [page(conversation(f"c{n}"), cursor=loop[n % len(loop)]) for n in range(len(loop) + 1)]
     api = in_turn(*pages, page(conversation("the last")))
     command("sync", api, code=3)
@@ -172,7 +172,7 @@ def test_a_walk_goes_on_where_its_cursor_came_back_once_that_is_mended(in_turn, 
 
 
 @pytest.mark.parametrize("before", [0, 60, 99])
-def test_more_in_a_second_than_a_page_holds_is_told_as_that(account, command, lake, before):
+def test_more_in_a_second_than_a_page_holds_is_reported_as_that(account, command, lake, before):
     account.cursor_is_a_second = True
     account.conversations = [
         *(conversation(f"before {n}", updated_at="2024-01-02 09:59:59") for n in range(before)),
@@ -229,7 +229,7 @@ def full_page(rows, **others):
     [(100, []), (7, ["--page-size", 7]), (1_000, ["--page-size", 1_000]), (100, ["--page-size", 500])],
     ids=["as usual", "as asked for", "as much as there is", "as usual, whatever was asked for"],
 )
-def test_a_full_page_without_a_cursor_is_asked_about_and_told_with_what_else_there_was(
+def test_a_full_page_without_a_cursor_is_asked_about_and_reported_with_what_else_there_was(
     in_turn, command, lake, rows, arguments
 ):
     """There is more behind it."""
@@ -243,7 +243,7 @@ def test_a_full_page_without_a_cursor_is_asked_about_and_told_with_what_else_the
 
 
 @pytest.mark.parametrize("others", [{}, {"nextPage": "abc"}], ids=["nothing else", "another field"])
-def test_a_full_page_that_was_the_last_is_nothing_to_tell(in_turn, command, others):
+def test_a_full_page_that_was_the_last_needs_no_warning(in_turn, command, others):
     done = command("sync", in_turn(full_page(100, **others)), "--json")
     assert not warnings(done) and json.loads(done.stdout)["full_pages_without_cursor"] == 1
 
@@ -267,7 +267,7 @@ SMALLER = [[0], [1], [99], [100, 1], [100, 99], [40, 40, 39], [100, 0], [100, 0,
 
 
 @pytest.mark.parametrize("sizes", SMALLER, ids=str)
-def test_a_last_page_that_is_not_full_is_nothing_to_tell(in_turn, command, sizes):
+def test_a_last_page_that_is_not_full_needs_no_warning(in_turn, command, sizes):
     rows = [[conversation(f"{n}, {row}") for row in range(size)] for n, size in enumerate(sizes)]
     pages = [page(*of_page, cursor=str(n)) for n, of_page in enumerate(rows, start=1)]
     last = json.dumps({"conversations": rows[-1], "nextPage": None, "total": sum(sizes)})
@@ -294,7 +294,7 @@ BESIDE = [
 ]
 
 
-def test_a_backfill_leaves_out_what_it_did_not_ask_for_and_tells_of_it(in_turn, command, lake):
+def test_a_backfill_leaves_out_what_it_did_not_ask_for_and_reports_it(in_turn, command, lake):
     api = in_turn(page(INSIDE[0], *BESIDE, *STRAYS[:2], cursor="1"), page(STRAYS[2], INSIDE[1]))
     done = command("backfill", api, "--from", "2024-02-01", "--to", "2024-02-15", "--json")
     [warning] = warnings(done)
@@ -327,7 +327,7 @@ def increment_with_strays(in_turn, command):
     return command("sync", api, "--json"), [again, *STRAYS[:2]]
 
 
-def test_an_increment_keeps_what_it_did_not_ask_for_and_tells_of_it(in_turn, command, lake):
+def test_an_increment_keeps_what_it_did_not_ask_for_and_reports_it(in_turn, command, lake):
     done, there = increment_with_strays(in_turn, command)
     [warning] = warnings(done)
     assert "long before" in warning and "2023-11-05 06:07:08" in warning and "2024-02-10T09:50:00Z" in warning
@@ -335,12 +335,12 @@ def test_an_increment_keeps_what_it_did_not_ask_for_and_tells_of_it(in_turn, com
     assert_exact(lake, there)
 
 
-def test_what_an_increment_keeps_is_not_told_to_be_left_out(in_turn, command):
+def test_rows_that_an_increment_keeps_are_not_reported_as_left_out(in_turn, command):
     done, _ = increment_with_strays(in_turn, command)
     assert "2 outside the range kept" in done.stderr
 
 
-def test_an_older_copy_that_was_not_asked_for_replaces_nothing(in_turn, command, lake):
+def test_an_older_version_that_was_not_asked_for_replaces_nothing(in_turn, command, lake):
     newest = conversation("a", updated_at="2024-02-10T10:00:00Z", csat_rating=5)
     older = conversation("a", updated_at="2024-01-10T10:00:00Z", notes="old")
     command("sync", api := in_turn(page(newest), page(older)))
@@ -349,7 +349,7 @@ def test_an_older_copy_that_was_not_asked_for_replaces_nothing(in_turn, command,
     assert_exact(lake, [newest])
 
 
-# -- is timestamp_filter honoured? ------------------------------------------------------------------------------------
+# -- is timestamp_filter honored? -------------------------------------------------------------------------------------
 
 
 def test_an_api_that_ignores_the_filter_is_found_out_and_can_be_lived_with(simulate, command, lake):
@@ -392,7 +392,7 @@ def test_an_api_that_ignores_the_filter_is_found_out_and_can_be_lived_with(simul
     assert all(changed[one["conversation_id"]] == instant(one["updated_at"]) for one in inside)
 
 
-def test_a_vendor_that_mends_the_filter_is_noticed_at_once(simulate, command, lake):
+def test_a_vendor_that_fixes_the_filter_is_noticed_at_once(simulate, command, lake):
     api = simulate(*SMALL, "--ignore-filter")
     command("sync", api)
     api.advance(hours=30)
@@ -426,7 +426,7 @@ def test_a_row_from_before_the_window_proves_the_filter_without_asking(simulate,
     ]
     assert before, "or this shows nothing"
     assert evidence(lake)["verdict"] == "honoured"
-    # The first sync ends with a full page, which is asked about.
+    # The first sync ends with a full page, so the run sends one more request.
     assert told["requests"] == told["pages"] and api.gaps()[0] == 4 + told["pages"]
     assert_exact(lake, api.conversations())
 
@@ -435,8 +435,8 @@ def hour(text):
     return f"2024-02-01 {text}"
 
 
-# Six that changed long after they were created, of which the last five are asked for, and one that did not.
-WITNESSES = [
+# Six that changed long after they were created, and one that did not. A run asks for the last five of the six.
+CANARIES = [
     conversation(f"w{n}", hour(f"0{n}:00:00"), updated_at=hour(f"1{n}:30:15.7{n}")) for n in range(6)
 ]
 QUICK = conversation("quick", hour("19:55:00"), updated_at=hour("19:59:59"))
@@ -451,16 +451,16 @@ def is_probe(query):
     return "max_timestamp" in query
 
 
-def probe(witness, field="updated_at"):
-    """The request for the second in which a witness changed, or that in which it was created."""
-    second = at(witness[field])
+def probe(canary, field="updated_at"):
+    """The request for the second in which a canary changed, or in which it was created."""
+    second = at(canary[field])
     return {"timestamp_filter": "updated_at", "min_timestamp": str(second - 1), "max_timestamp": str(second + 1)}
 
 
 @pytest.fixture
 def quiet(account, command, lake):
     """An account that was synced and then got one conversation more, which any server would send."""
-    account.conversations = [*WITNESSES, QUICK]
+    account.conversations = [*CANARIES, QUICK]
     command("sync", account)
     assert len(evidence(lake)["witnesses"]) == 5 and len(account.asked) == 1
     account.conversations.append(LATER)
@@ -468,11 +468,11 @@ def quiet(account, command, lake):
     return account
 
 
-def test_where_no_row_proves_the_filter_a_witness_is_asked_for(quiet, command, lake):
+def test_if_no_row_proves_the_filter_a_canary_is_asked_for(quiet, command, lake):
     done = command("sync", quiet)
     increment, *probes = quiet.asked
     assert increment == {"timestamp_filter": "updated_at", "min_timestamp": str(at(QUICK["updated_at"]) - 601)}
-    assert probes == [probe(WITNESSES[5])], "the second in which the last one changed"
+    assert probes == [probe(CANARIES[5])], "the second in which the last one changed"
     assert not warnings(done) and evidence(lake)["verdict"] == "honoured"
     assert_exact(lake, quiet.conversations)
     assert instant(status(command)["watermark"]) == instant(LATER["updated_at"])
@@ -484,35 +484,35 @@ def test_where_no_row_proves_the_filter_a_witness_is_asked_for(quiet, command, l
     assert_exact(lake, quiet.conversations)
 
 
-def test_a_witness_that_is_gone_is_no_proof_as_long_as_another_is_there(quiet, command, lake):
+def test_a_canary_that_is_gone_is_no_proof_as_long_as_another_is_there(quiet, command, lake):
     quiet.conversations = [one for one in quiet.conversations if one["conversation_id"] not in ("w5", "w4")]
     command("sync", quiet)
-    assert quiet.asked[1:] == [probe(WITNESSES[n]) for n in (5, 4, 3)]
+    assert quiet.asked[1:] == [probe(CANARIES[n]) for n in (5, 4, 3)]
     assert evidence(lake)["verdict"] == "honoured"
-    assert_exact(lake, [*WITNESSES, QUICK, LATER])
+    assert_exact(lake, [*CANARIES, QUICK, LATER])
 
 
-def test_a_witness_that_comes_for_its_creation_shows_that_the_filter_is_ignored(quiet, command, lake):
+def test_a_canary_that_comes_for_its_creation_shows_that_the_filter_is_ignored(quiet, command, lake):
     quiet.ignores_filter = True
     done = command("sync", quiet, code=3)
     assert "ignores timestamp_filter" in done.stderr
-    probes = [probe(WITNESSES[n]) for n in (5, 4, 3, 2, 1)]
-    assert quiet.asked[1:] == [*probes, probe(WITNESSES[5], "created_at")]
+    probes = [probe(CANARIES[n]) for n in (5, 4, 3, 2, 1)]
+    assert quiet.asked[1:] == [*probes, probe(CANARIES[5], "created_at")]
     assert evidence(lake)["verdict"] == "ignored"
     assert instant(status(command)["watermark"]) == instant(QUICK["updated_at"])
     command("compact")
-    assert_exact(lake, [*WITNESSES, QUICK, LATER])
+    assert_exact(lake, [*CANARIES, QUICK, LATER])
 
     quiet.asked.clear()
     command("sync", quiet, "--on-ignored-filter", "full")
-    assert quiet.asked[:2] == [probe(WITNESSES[5]), probe(WITNESSES[5], "created_at")], "is it mended?"
+    assert quiet.asked[:2] == [probe(CANARIES[5]), probe(CANARIES[5], "created_at")], "is it mended?"
     assert quiet.asked[2:] == [{"timestamp_filter": "updated_at"}]
     assert_exact(lake, quiet.conversations)
 
 
 def test_it_can_be_found_out_and_lived_with_in_one_run(quiet, command, lake):
     quiet.ignores_filter = True
-    quiet.conversations[0] = {**WITNESSES[0], "updated_at": hour("20:30:00"), "csat_rating": 5}
+    quiet.conversations[0] = {**CANARIES[0], "updated_at": hour("20:30:00"), "csat_rating": 5}
     done = command("sync", quiet, "--on-ignored-filter", "full")
     assert len(warnings(done)) == 1 and "ignores timestamp_filter" in warnings(done)[0]
     assert [is_probe(query) for query in quiet.asked] == [False] + [True] * 6 + [False]
@@ -522,7 +522,7 @@ def test_it_can_be_found_out_and_lived_with_in_one_run(quiet, command, lake):
 
 def test_a_whole_history_fetched_instead_is_continued_where_it_was_left(quiet, command, lake):
     quiet.ignores_filter, quiet.page_size = True, 3
-    quiet.conversations[0] = {**WITNESSES[0], "updated_at": hour("20:30:00"), "csat_rating": 5}
+    quiet.conversations[0] = {**CANARIES[0], "updated_at": hour("20:30:00"), "csat_rating": 5}
     quiet.instead = lambda query: (401, "{}") if query.get("cursor") == "6" else None
     command("sync", quiet, "--on-ignored-filter", "full", code=3)
     [walk] = status(command)["unfinished"]
@@ -538,19 +538,19 @@ def test_a_whole_history_fetched_instead_is_continued_where_it_was_left(quiet, c
 
 
 def test_a_probe_asks_as_the_walk_does(account, command):
-    account.conversations = [*WITNESSES, QUICK]
+    account.conversations = [*CANARIES, QUICK]
     asked = ["--page-size", 50, "--user-filters", '{"flow_filter": ["chat"]}']
     command("sync", account, *asked)
     account.conversations.append(LATER)
     command("sync", account, *asked)
     more = {"page_size": "50", "user_filters": '{"flow_filter":["chat"]}'}
-    assert account.asked[-1] == {**probe(WITNESSES[5]), **more}
+    assert account.asked[-1] == {**probe(CANARIES[5]), **more}
 
 
-def test_a_witness_on_a_later_page_of_its_second_is_found(quiet, command, lake):
+def test_a_canary_on_a_later_page_of_its_second_is_found(quiet, command, lake):
     quiet.page_size = 2
     quiet.conversations[:0] = [
-        conversation(f"also {n}", hour("20:00:00"), updated_at=WITNESSES[5]["updated_at"]) for n in range(5)
+        conversation(f"also {n}", hour("20:00:00"), updated_at=CANARIES[5]["updated_at"]) for n in range(5)
     ]
     command("sync", quiet)
     probes = [query for query in quiet.asked if is_probe(query)]
@@ -558,7 +558,7 @@ def test_a_witness_on_a_later_page_of_its_second_is_found(quiet, command, lake):
 
 
 def erased(account, *numbers):
-    """Erases witnesses at the source."""
+    """Erases canaries at the source."""
     gone = {f"w{number}" for number in numbers}
     account.conversations = [one for one in account.conversations if one["conversation_id"] not in gone]
 
@@ -576,7 +576,7 @@ def days_ago(days):
 
 
 @pytest.mark.parametrize("known", [1, 2])
-def test_one_or_two_witnesses_that_were_erased_say_nothing(quiet, command, lake, known):
+def test_one_or_two_canaries_that_were_erased_say_nothing(quiet, command, lake, known):
     change_evidence(lake, witnesses=evidence(lake)["witnesses"][:known])
     erased(quiet, 5, 4)
     done = command("sync", quiet)
@@ -586,10 +586,10 @@ def test_one_or_two_witnesses_that_were_erased_say_nothing(quiet, command, lake,
     quiet.asked.clear()
     command("sync", quiet)
     assert len(quiet.asked) == 1
-    assert_exact(lake, [*WITNESSES, QUICK, LATER])
+    assert_exact(lake, [*CANARIES, QUICK, LATER])
 
 
-def test_where_three_are_absent_the_filter_counts_as_ignored_until_others_are_known(quiet, command, lake):
+def test_if_three_are_absent_the_filter_counts_as_ignored_until_others_are_known(quiet, command, lake):
     change_evidence(lake, witnesses=evidence(lake)["witnesses"][:3])
     erased(quiet, 5, 4, 3)
     for _ in range(2):
@@ -598,16 +598,16 @@ def test_where_three_are_absent_the_filter_counts_as_ignored_until_others_are_kn
     command("backfill", quiet, "--from", "2024-02-01", "--to", "2024-02-02", "--timestamp-filter", "created_at")
     command("sync", quiet)
     assert evidence(lake)["verdict"] == "honoured"
-    assert_exact(lake, [*WITNESSES, QUICK, LATER])
+    assert_exact(lake, [*CANARIES, QUICK, LATER])
 
 
-def test_a_lake_that_was_told_so_by_a_witness_that_was_erased_goes_on(quiet, command, lake):
-    """As versions did that took one absence for enough."""
+def test_a_lake_that_relied_on_a_canary_that_was_erased_goes_on(quiet, command, lake):
+    """Earlier releases took one absence for enough."""
     change_evidence(lake, verdict="ignored", witnesses=evidence(lake)["witnesses"][:1])
     erased(quiet, 5)
     command("sync", quiet)
     assert evidence(lake)["verdict"] is None and instant(status(command)["watermark"]) == instant(LATER["updated_at"])
-    assert_exact(lake, [*WITNESSES, QUICK, LATER])
+    assert_exact(lake, [*CANARIES, QUICK, LATER])
 
 
 def later(n):
@@ -616,7 +616,7 @@ def later(n):
 
 
 @pytest.mark.parametrize("proven_at", [days_ago(8), None], ids=["a week ago", "by an older version"])
-def test_a_filter_that_was_honoured_is_asked_about_again_after_a_week(quiet, command, lake, proven_at):
+def test_a_filter_that_was_honored_is_asked_about_again_after_a_week(quiet, command, lake, proven_at):
     command("sync", quiet)
     proven = instant(evidence(lake)["proven_at"])
     assert evidence(lake)["verdict"] == "honoured" and abs(time.time() - proven.timestamp()) < 300
@@ -624,7 +624,7 @@ def test_a_filter_that_was_honoured_is_asked_about_again_after_a_week(quiet, com
     quiet.conversations.append(later(1))
     quiet.asked.clear()
     command("sync", quiet)
-    assert quiet.asked[1:] == [probe(WITNESSES[5])] and instant(evidence(lake)["proven_at"]) >= proven
+    assert quiet.asked[1:] == [probe(CANARIES[5])] and instant(evidence(lake)["proven_at"]) >= proven
     quiet.conversations.append(later(2))
     quiet.asked.clear()
     command("sync", quiet)
@@ -640,7 +640,7 @@ def test_a_filter_that_was_honoured_is_asked_about_again_after_a_week(quiet, com
 def test_each_row_that_proves_it_renews_the_proof(quiet, command, lake):
     command("sync", quiet)
     change_evidence(lake, proven_at=days_ago(8))
-    quiet.conversations[0] = {**WITNESSES[0], "updated_at": hour("20:30:00"), "csat_rating": 5}
+    quiet.conversations[0] = {**CANARIES[0], "updated_at": hour("20:30:00"), "csat_rating": 5}
     quiet.asked.clear()
     command("sync", quiet)
     assert len(quiet.asked) == 1, "that is proof enough"
@@ -659,8 +659,8 @@ def test_a_proof_that_cannot_be_had_again_leaves_it_as_it_was(quiet, command, la
 
 @pytest.mark.parametrize("gone", [0, 1, 4])
 def test_seconds_with_too_much_in_them_prove_nothing(quiet, command, lake, gone):
-    """More than is looked at: it is no answer, whatever came of the others, nor is it asked for without an end."""
-    empty = [probe(witness) for witness in WITNESSES[:gone + 1]]
+    """A second with more pages than a run looks at gives no answer, and the run does not ask for all of them."""
+    empty = [probe(canary) for canary in CANARIES[:gone + 1]]
     crowd = ((200, page(conversation("one of many"), cursor=str(n))) for n in range(1, 1_000))
     quiet.instead = lambda query: ((200, page()) if query in empty else next(crowd)) if is_probe(query) else None
     command("sync", quiet)
@@ -691,7 +691,7 @@ def test_a_probe_that_is_refused_is_asked_again_by_the_next_run(quiet, command, 
     assert_exact(lake, quiet.conversations)
 
 
-def test_a_run_killed_while_it_asks_for_a_witness_is_continued(quiet, command, lake):
+def test_a_run_killed_while_it_asks_for_a_canary_is_continued(quiet, command, lake):
     asked, released = threading.Event(), threading.Event()
 
     def hold(query):
@@ -716,7 +716,7 @@ def test_a_run_killed_while_it_asks_for_a_witness_is_continued(quiet, command, l
     assert_exact(lake, quiet.conversations)
 
 
-def test_a_walk_stands_before_its_last_page_until_the_filter_is_known_to_be_honoured(quiet, command, lake):
+def test_a_walk_stays_before_its_last_page_until_the_filter_is_known_to_be_honored(quiet, command, lake):
     quiet.page_size = 2
     more = [conversation(f"more {n}", hour("20:20:00"), updated_at=hour(f"20:2{n}:00")) for n in range(6)]
     quiet.conversations += more
@@ -729,26 +729,26 @@ def test_a_walk_stands_before_its_last_page_until_the_filter_is_known_to_be_hono
     assert_exact(lake, quiet.conversations)
 
 
-@pytest.mark.parametrize("updated_at, is_witness", [("18:00:00", False), ("18:59:59.9", False), ("19:00:00", True)])
-def test_only_what_changed_an_hour_after_it_was_created_is_a_witness(account, command, lake, updated_at, is_witness):
+@pytest.mark.parametrize("updated_at, is_canary", [("18:00:00", False), ("18:59:59.9", False), ("19:00:00", True)])
+def test_a_canary_changed_an_hour_or_more_after_its_creation(account, command, lake, updated_at, is_canary):
     account.conversations = [conversation("a", hour("18:00:00"), updated_at=hour(updated_at))]
     command("sync", account)
     account.conversations.append(LATER)
     # With such an overlap it comes again, and from any server.
     command("sync", account, "--overlap", "1h")
-    assert account.asked[2:] == [probe(account.conversations[0])] * is_witness
-    assert evidence(lake)["verdict"] == ("honoured" if is_witness else None)
-    assert len(evidence(lake)["witnesses"]) == is_witness
+    assert account.asked[2:] == [probe(account.conversations[0])] * is_canary
+    assert evidence(lake)["verdict"] == ("honoured" if is_canary else None)
+    assert len(evidence(lake)["witnesses"]) == is_canary
     assert instant(status(command)["watermark"]) == instant(LATER["updated_at"])
     assert_exact(lake, account.conversations)
 
 
-def test_what_was_set_aside_is_told_although_the_filter_has_to_be_asked_about(quiet, command, lake):
+def test_quarantined_entries_are_reported_although_the_filter_has_to_be_asked_about(quiet, command, lake):
     odd = {"created_at": hour("20:30:00"), "updated_at": hour("20:30:00"), "notes": "whose?"}
     quiet.conversations.append(odd)
     done = command("sync", quiet, "--json", code=6)
     assert json.loads(done.stdout)["quarantined"] == 1 and evidence(lake)["verdict"] == "honoured"
-    assert_exact(lake, [*WITNESSES, QUICK, LATER])
+    assert_exact(lake, [*CANARIES, QUICK, LATER])
 
 
 # -- odd records ------------------------------------------------------------------------------------------------------
@@ -781,7 +781,7 @@ ODD = {
 }
 
 
-# What is read from another type, and is kept as it came too.
+# Values that are read from another type; the original is kept too.
 READ = {("number", '"4"'): 4, ("boolean", '"true"'): True, ("boolean", "0"): False,
         ("time", "2147483648"): 2_147_483_648_000_000}
 
@@ -892,7 +892,7 @@ def test_any_value_in_place_of_a_list_or_an_element_is_kept(in_turn, command, la
 
 
 def test_fields_nobody_knows_are_kept_as_they_came(in_turn, command, lake):
-    """Also those that are called as columns of the lake's own are."""
+    """Also fields that have the name of one of the lake's own columns."""
     names = ["extra", "_run_id", "_seq", "_exported_at", "created_date", "message_count", "tag_id", "message_index", "",
              "Notes", r"\ud83d", r"with \"quotes\"", "mit Umlaut: ä", "a.b", "conversation_id "]
     values = list(ODD.values())
@@ -917,7 +917,7 @@ IDS = {
 
 
 def test_odd_ids_are_ids(in_turn, command, lake):
-    """Each is the same one when it comes again, and its messages belong to it."""
+    """Each is recognized when it comes again, and keeps its messages."""
 
     def records(text):
         return [
@@ -1031,7 +1031,7 @@ def test_of_a_name_that_comes_twice_the_last_counts_and_unknown_ones_are_all_kep
     assert conversations["b"][0]["notes"] is None
 
 
-# -- what is no conversation ------------------------------------------------------------------------------------------
+# -- malformed entries ------------------------------------------------------------------------------------------------
 
 
 NO_ID, ODD_ID, NO_OBJECT = "no conversation_id", "conversation_id is not a usable id", "not a JSON object"
@@ -1048,14 +1048,14 @@ def good(*own_ids):
     return [json.dumps(conversation(own_id)) for own_id in own_ids]
 
 
-def set_aside(lake):
-    """What was set aside, oldest first."""
+def quarantined_entries(lake):
+    """The quarantined entries, oldest first."""
     files = sorted(Path(lake, "_state", "quarantine").glob("*"), key=lambda path: path.stat().st_mtime_ns)
     assert all(path.suffix == ".jsonl" for path in files)
     return [json.loads(line) for path in files for line in path.read_text().splitlines()]
 
 
-def test_whatever_is_no_conversation_is_set_aside_with_its_place(in_turn, command, lake):
+def test_every_malformed_entry_is_quarantined_with_its_place(in_turn, command, lake):
     half = len(BAD) // 2
     first, second = list(BAD)[:half], list(BAD)[half:]
     api = in_turn(
@@ -1067,7 +1067,7 @@ def test_whatever_is_no_conversation_is_set_aside_with_its_place(in_turn, comman
     assert told["outcome"] == "set_aside" and told["quarantined"] == len(BAD)
     assert f"{len(BAD)} entries" in done.stderr and f"{lake}/_state/quarantine" in done.stderr
     assert_exact(lake, [conversation(own_id) for own_id in "abcd"])
-    lines = set_aside(lake)
+    lines = quarantined_entries(lake)
     assert [(line["raw"], line["reason"]) for line in lines] == list(BAD.items())
     assert [line["page"] for line in lines] == [1] * half + [3] * (len(BAD) - half)
     assert {line["run_id"] for line in lines} == {told["run_id"]}
@@ -1075,24 +1075,24 @@ def test_whatever_is_no_conversation_is_set_aside_with_its_place(in_turn, comman
     assert status(command)["unfinished"] == []
 
     told = json.loads(command("sync", api, "--json").stdout)
-    assert told["quarantined"] == 0 and len(set_aside(lake)) == len(BAD), "the next run has its own"
+    assert told["quarantined"] == 0 and len(quarantined_entries(lake)) == len(BAD), "the next run has its own"
 
 
 @pytest.mark.parametrize("name", ["sync", "export"])
-def test_what_an_interrupted_run_set_aside_is_told_by_the_one_that_completes_it(in_turn, command, lake, name):
+def test_the_quarantine_of_an_interrupted_run_is_reported_by_the_one_that_completes_it(in_turn, command, lake, name):
     api = in_turn(
         raw_page(*good("a"), "{}", cursor="1"), (401, "{}"), raw_page(*good("b"), cursor="2"), (401, "{}"),
         raw_page(*good("c"), "[]"), raw_page(),
     )
     first = command(name, api, code=3)
-    assert "401" in first.stderr and report(lake)["outcome"] == "failed" and len(set_aside(lake)) == 1
+    assert "401" in first.stderr and report(lake)["outcome"] == "failed" and len(quarantined_entries(lake)) == 1
     begun = report(lake)["run_id"]
     command(name, api, code=3)
     done = command(name, api, "--json", code=6)
     told = json.loads(done.stdout)
     assert told["resumed"] and told["outcome"] == "set_aside" and told["quarantined"] == 2
     assert "2 entries" in done.stderr, "its own, and what nobody could tell of yet"
-    lines = [(line["raw"], line["page"], line["run_id"]) for line in set_aside(lake)]
+    lines = [(line["raw"], line["page"], line["run_id"]) for line in quarantined_entries(lake)]
     assert lines == [("{}", 1, begun), ("[]", 3, told["run_id"])]
     if name == "export":
         command("compact")
@@ -1117,7 +1117,7 @@ def test_a_run_may_end_at_what_is_no_conversation(account, command, lake):
     told = json.loads(command("sync", account, "--json", code=6).stdout)
     assert told["resumed"] and told["pages"] == 2 and told["outcome"] == "set_aside"
     assert account.asked[-2]["cursor"] == "2"
-    assert [(line["raw"], line["page"]) for line in set_aside(lake)] == [(odd, 3)]
+    assert [(line["raw"], line["page"]) for line in quarantined_entries(lake)] == [(odd, 3)]
     assert_exact(lake, [conversation(own_id) for own_id in "abcde"])
 
 
@@ -1138,20 +1138,20 @@ def test_an_entry_is_quoted_in_short_and_without_what_does_something_to_a_termin
     assert "\u202e" not in done.stderr and "\x7f" not in done.stderr
 
 
-def test_a_run_that_ends_at_one_is_failed_whatever_was_set_aside_before(in_turn, command, lake):
-    """An earlier run of the same walk has set something aside, this one must not."""
+def test_a_run_that_ends_at_one_is_failed_whatever_was_quarantined_before(in_turn, command, lake):
+    """An earlier run of the same walk has quarantined an entry; this one is set to fail instead."""
     api = in_turn(
         raw_page(*good("a"), "{}", cursor="1"), (401, "{}"), raw_page(*good("b"), cursor="2"), raw_page("[]"),
     )
     command("sync", api, code=3)
     done = command("sync", api, "--on-bad-record", "fail", "--json", code=6)
-    assert "page 3" in done.stderr and len(set_aside(lake)) == 1
+    assert "page 3" in done.stderr and len(quarantined_entries(lake)) == 1
     assert json.loads(done.stdout)["outcome"] == "failed", "it has not done what it was asked to"
     assert "sync done" not in done.stderr
     assert len(status(command)["unfinished"]) == 1
 
 
-# -- what must not be taken for the end ---------------------------------------------------------------------------------
+# -- pages that must not end the walk ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name, more", [
@@ -1184,11 +1184,11 @@ def test_without_updated_at_it_is_found_out_as_well(simulate, command, lake):
     assert_exact(lake, api.conversations())
 
 
-def test_what_a_killed_run_set_aside_is_told_by_the_next(in_turn, command, lake):
+def test_the_quarantine_of_a_killed_run_is_reported_by_the_next(in_turn, command, lake):
     """The run dies between the end of its export and its own end."""
     api = in_turn(raw_page(*good("a"), "{}"), raw_page())
     command("export", api, code=6)
-    # As the checkpoint was before it was told.
+    # The checkpoint as it was before a run reported the entries.
     newest = max(Path(lake, "_state", "checkpoints").iterdir())
     newest.unlink()
     command("compact")

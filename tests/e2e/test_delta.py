@@ -1,4 +1,4 @@
-"""Lakes whose tables are Delta tables: what other programs read of them, what they may write, and what is kept.
+"""Lakes with Delta tables: what other programs read and may write, and what stays.
 
 That the promises of a lake hold for them as well is in test_stores.py, with every other store, and in the crash tests.
 """
@@ -93,7 +93,7 @@ def data_files(lake, table):
 
 
 def sync_often(command, api, times):
-    """Makes so many commits to each table."""
+    """Makes `times` commits to each table."""
     for _ in range(times):
         api.advance(hours=3)
         command("sync", api, *DELTA)
@@ -175,8 +175,8 @@ def test_many_dates_take_several_commits(simulate, command, lake):
     assert_exact(lake, api.conversations(), with_delta_rs())
 
 
-def test_snapshots_stay_for_whoever_reads_them(simulate, command, lake):
-    """A reader in the middle of a compaction has what it began with; so has who travels back in time."""
+def test_snapshots_stay_for_their_readers(simulate, command, lake):
+    """A reader keeps its snapshot during a compaction; so does one that travels back in time."""
     api = simulate(*SMALL)
     command("sync", api, *DELTA)
     before = api.conversations()
@@ -197,7 +197,7 @@ def test_what_was_replaced_is_kept_for_a_time_and_then_removed(simulate, command
     command("sync", api)
     kept = {table: data_files(lake, table) - named(lake, table) for table in TABLES}
     assert all(kept.values())
-    # What no commit names: a run was killed before it.
+    # A file that no commit names: a run was killed before its commit.
     stray = lake / "tags" / "created_date=2024-02-28" / "part-20240301T000000Z-00000a-0000.parquet"
     stray.write_bytes(b"half of a file")
     assert json.loads(command("compact", None, "--json").stdout)["vacuumed_objects"] == 0
@@ -215,7 +215,7 @@ def test_what_was_replaced_is_kept_for_a_time_and_then_removed(simulate, command
     command("verify")
 
 
-def test_the_log_is_summed_up(simulate, command, lake):
+def test_a_checkpoint_of_the_log_is_written(simulate, command, lake):
     api = simulate(*SMALL)
     sync_often(command, api, 12)
     for table in TABLES:
@@ -223,7 +223,7 @@ def test_the_log_is_summed_up(simulate, command, lake):
         [last] = log.glob("_last_checkpoint")
         version = json.loads(last.read_text())["version"]
         for commit in log.glob("*.json"):
-            # As those do who clean up logs.
+            # As log clean-ups of other programs do.
             if commit.stem.isdigit() and int(commit.stem) < version:
                 commit.unlink()
     for reader in READERS:
@@ -253,7 +253,7 @@ def test_an_old_log_is_cut_at_a_checkpoint(simulate, command, lake):
 
 
 def test_what_others_deleted_stays_deleted(simulate, command, lake):
-    """Rows that another program takes out are merged without; what changes comes back, as the API sends it."""
+    """Rows that another program deleted stay deleted; conversations that change come back as the API sends them."""
     api = simulate(*SMALL)
     command("sync", api, *DELTA)
     user = api.conversations()[0]["user_id"]
@@ -272,7 +272,7 @@ def test_what_others_deleted_stays_deleted(simulate, command, lake):
 
 
 def append(table, rows):
-    """Gives a date a second file."""
+    """Gives a partition a second file."""
     row = {**rows.slice(0, 1).to_pylist()[0], "conversation_id": "an appended one"}
     write_deltalake(table, pa.Table.from_pylist([row], schema=rows.schema), mode="append")
 
@@ -285,7 +285,7 @@ def widen(table, _):
     (append, "has 2 files", 1), (widen, "has other columns", None),
 ])
 def test_what_cannot_be_merged_with_is_refused_until_it_is_undone(simulate, command, lake, write, told, dates_left):
-    """Where it is about one date, that one waits and the others go on."""
+    """If only one partition is concerned, it waits and the others are compacted."""
     api = simulate(*SMALL)
     command("sync", api, *DELTA)
     table = DeltaTable(lake / "conversations")
@@ -357,12 +357,12 @@ def test_tables_ask_for_no_more_than_the_oldest_protocol_and_those_that_are_ther
 
 @pytest.mark.parametrize("died", [False, True])
 def test_a_state_that_is_older_than_the_tables_is_refused_and_can_be_gone_on_with(simulate, command, lake, tmp_path, died):
-    """`_state` comes from a backup, the tables do not: new commits would be taken for those that the tables have."""
+    """`_state` comes from a backup, the tables do not: the tables would take new commits for ones that they have."""
     api, backup = simulate(*SMALL), tmp_path / "backup"
     command("sync", api, *DELTA)
     shutil.copytree(lake / "_state", backup)
     if died:
-        # It was made while a run was under way.
+        # The backup was made during a run.
         record = max((backup / "leases").glob("*.json"))
         record.write_text(json.dumps({**json.loads(record.read_text()), "ended": None}))
     for _ in range(4):
@@ -393,7 +393,7 @@ def test_a_state_that_is_older_than_the_tables_is_refused_and_can_be_gone_on_wit
 
 
 def data_and_state(lake):
-    """Every file but those that say who holds the lake."""
+    """Every file except those that name the holder."""
     return {path: path.read_bytes() for path in Path(lake).rglob("*")
             if path.is_file() and path.parent.name != "leases" and path.name != "lock"}
 
@@ -413,7 +413,7 @@ def behind_proxy(seaweed):
 
 
 def write_between(proxy, table, write):
-    """Lets another program write right before the next commit of a table gets through."""
+    """Lets another program write right before the next commit of a table succeeds."""
     written = []
 
     def before(kind, path, _):
@@ -465,7 +465,7 @@ def test_a_commit_of_another_program_to_the_same_rows_is_refused_and_then_merged
     run("compact", "--lake", url, **reached)
     found = {row["conversation_id"] for row in with_delta_rs(seaweed)(url, "conversations")}
     by_id = {c["conversation_id"]: c for c in api.conversations()}
-    assert left <= found, "what was landed is merged with what it left"
+    assert left <= found, "the staged files are merged with what it left"
     assert_exact(url, [by_id[own_id] for own_id in found], with_delta_rs(seaweed))
 
 

@@ -1,5 +1,5 @@
-"""What `deploy/` says is what happens: its files are valid, name what the binary has, and a lake that its schedules keep is
-exact. No scheduler runs here: each is stood in for by what it is documented to do with these files."""
+"""`deploy/` says what happens: its files are valid and name what the binary has, and a lake that its schedules keep is
+exact. No scheduler runs here: stand-ins do what each scheduler is documented to do with these files."""
 
 import importlib.util
 import json
@@ -17,14 +17,14 @@ from pathlib import Path
 import hcl2
 import pytest
 import yaml
-from conftest import BINARY, KEY, ROOT, environment
+from conftest import BINARY, DOCS, KEY, ROOT, environment
 from truth import assert_exact
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 DEPLOY = ROOT / "deploy"
 GUIDE = (DEPLOY / "README.md").read_text()
-TEXTS = [ROOT / "README.md", *sorted(p for d in (DEPLOY, ROOT / "examples") for p in d.rglob("*") if p.is_file())]
+TEXTS = [*DOCS, *sorted(p for d in (DEPLOY, ROOT / "examples") for p in d.rglob("*") if p.is_file())]
 INSTALLED = "/usr/local/bin/decagon-lake"
 VENV = Path(sys.executable).parent
 
@@ -53,7 +53,7 @@ def definition():
 
 
 def typed(path):
-    """Each command of this program that a text has a caller type: its name and flags."""
+    """Each command of this program in a text: its name and flags."""
     text = path.read_text().replace("\\\n", " ")
     if path.name == "cronjob.yaml":
         [container] = pod(documents()[1])["containers"]
@@ -77,14 +77,15 @@ def test_every_command_and_flag_is_one_of_the_binary(definition):
                 seen.append(flag)
                 files.add(path.name)
     assert len(seen) >= 15, seen
-    assert files >= {"cronjob.yaml", "decagon-lake.service", "decagon_lake_dag.py", "export.yml", "README.md", "hourly.sh"}
+    assert files >= {"cronjob.yaml", "decagon-lake.service", "decagon_lake_dag.py", "export.yml", "README.md", "hourly.sh",
+                     "delta.md", "engines.md", "operations.md", "stores.md"}
 
 
 def test_every_flag_in_prose_is_one_of_the_binary(definition):
     known = set().union(*definition[0].values())
     others = r"aws s3api |cargo |docker |kubectl |useradd |node_exporter|gcloud |aws configure|systemctl |journalctl "
     seen = 0
-    for path in (ROOT / "README.md", DEPLOY / "README.md"):
+    for path in (*DOCS, DEPLOY / "README.md"):
         for line in path.read_text().splitlines():
             for flag in re.findall(r"(?<![\w-])--[a-z][\w-]+", line):
                 assert flag in known or re.search(others, line), f"{path}: {flag}"
@@ -100,7 +101,7 @@ def test_every_variable_is_one_of_the_binary(definition):
 
 
 def tool(*arguments):
-    """Runs a validator and returns what it has to say; nothing where all is well."""
+    """Runs a validator and returns its complaints; nothing if there are none."""
     done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True, env=environment(NO_COLOR=1))
     # A unit with a key that systemd does not know is ignored with a warning, and 0.
     return f"{done.returncode}: {done.stdout}{done.stderr}" if done.returncode or "Unknown" in done.stderr else ""
@@ -139,7 +140,7 @@ def unit(path):
     ("systemd/decagon-lake.service", unit, INSTALLED, "/usr/local/bin/decagon-pond"),
     ("systemd/decagon-lake.timer", unit, "OnCalendar=hourly", "OnCalendar=hurly"),
 ])
-def test_the_file_is_valid_and_its_validator_would_tell(file, validate, right, wrong, tmp_path):
+def test_the_file_is_valid_and_its_validator_would_notice(file, validate, right, wrong, tmp_path):
     text = (DEPLOY / file).read_text()
     copy = tmp_path / Path(file).name
     copy.write_text(text)
@@ -265,7 +266,7 @@ def kept_exact(api, lake, run):
 
 
 def own_api(api):
-    """What the settings of an account elsewhere have besides."""
+    """The additional settings that lead to the simulated account."""
     return f"DECAGON_BASE_URL={api.url}\nDECAGON_REQUESTS_PER_SECOND=0\n"
 
 
@@ -334,7 +335,7 @@ class Unit:
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_three_runs_of_systemd(simulate, tmp_path, elsewhere):
     api = simulate("--conversations", 310, "--days", 9)
-    # The guide's own steps, below another root, and without what changes the users and services of this machine.
+    # The guide's own steps, below another root, with stand-ins for the commands that change this machine.
     for folder in ("usr/local/bin", "etc/systemd/system", "stand-ins"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "key").write_text(KEY)
@@ -376,7 +377,7 @@ class Skip(Exception):
 
 @pytest.fixture
 def airflow(monkeypatch):
-    """The DAG, imported with a stand-in for the parts of Airflow that it uses, which keeps what it is told."""
+    """The DAG, imported with a stand-in for the parts of Airflow that it uses, which records its settings."""
     told = types.SimpleNamespace(dag=None, task=None, function=None)
 
     def dag(**settings):
@@ -442,7 +443,7 @@ def test_what_airflow_makes_of_an_exit_code(airflow, tmp_path, monkeypatch, code
 
 
 def test_airflow_s_time_out_asks_the_run_to_stop(airflow, tmp_path, monkeypatch):
-    # More than a pipe holds: once it is written, somebody reads.
+    # More than a pipe holds: once it is written, the DAG is reading.
     script = f"""trap 'echo landed >{tmp_path}/stopped; exit 130' TERM
 head -c 300000 /dev/zero
 while :; do kill -ALRM $PPID; done"""

@@ -1,4 +1,4 @@
-"""What the README, the demo and the examples say is what happens."""
+"""The README, the pages in docs/, the demo and the examples say what happens."""
 
 import os
 import re
@@ -7,14 +7,10 @@ from collections import Counter, defaultdict
 from datetime import timedelta
 
 import pytest
-from conftest import BINARY, KEY, ROOT, environment, run
+from conftest import BINARY, DOCS, KEY, ROOT, blocks, environment, run
 from truth import connect, instant, read_table
 
 README = (ROOT / "README.md").read_text()
-
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def execute(sql):
@@ -28,24 +24,52 @@ def execute(sql):
     return results
 
 
-def test_every_command_of_the_readme(simulate, tmp_path, monkeypatch):
+def test_the_readme_is_short_and_leads_to_every_page():
+    assert len(README.splitlines()) <= 200
+    for path in DOCS[1:]:
+        assert f"]({path.relative_to(ROOT)})" in README, path
+
+
+def anchors(path):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [*DOCS, ROOT / "deploy" / "README.md"], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if "://" not in target:
+            file, _, anchor = target.partition("#")
+            linked = (path.parent / file).resolve() if file else path
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked), target
+
+
+def test_every_block_is_of_a_kind_that_is_run():
+    fences = [line.strip() for path in DOCS for line in path.read_text().splitlines() if line.strip().startswith("```")]
+    assert set(fences[::2]) == {"```sh", "```sql", "```text"} and set(fences[1::2]) == {"```"}
+    assert not re.search(r"^[ $]*(decagon-lake|cargo|export) ", "\n".join(blocks("text")), re.MULTILINE)
+
+
+def test_every_command_of_the_docs(simulate, tmp_path, monkeypatch):
     api = simulate("--conversations", 400, "--days", 40)
     env = environment(
         DECAGON_BASE_URL=api.url, DECAGON_REQUESTS_PER_SECOND=0, DECAGON_DEMO_LAKE=tmp_path / "demo",
         CARGO_INSTALL_ROOT=tmp_path / "installed", PATH=f"{tmp_path}/installed/bin:{os.environ['PATH']}",
     )
     of_the_checkout = [block for block in blocks("sh") if block.startswith(("cargo ", "tests/run"))]
-    assert [block.split()[0] for block in of_the_checkout] == ["cargo", "tests/run", "cargo"]
+    assert [block.split()[0] for block in of_the_checkout] == ["cargo", "cargo", "tests/run"]
     for block in of_the_checkout:
         if block.startswith("tests/run"):
             assert os.access(ROOT / "tests" / "run", os.X_OK)  # this very run
         else:
             subprocess.run(block, shell=True, check=True, cwd=ROOT, env=env, capture_output=True, timeout=3_600)
 
-    # Those of the clouds are in test_stores.py.
+    # test_stores.py runs those of the clouds.
     at_home = [block for block in blocks("sh") if block not in of_the_checkout and "check --lake" not in block]
     script = "\n".join(["set -eu", *at_home]).replace("your key", KEY)
-    assert KEY in script
+    assert KEY in script and all(f"decagon-lake {name}" in script for name in ("sync", "backfill", "verify", "views"))
     subprocess.run(["bash", "-c", script], check=True, cwd=tmp_path, env=env, capture_output=True, timeout=300)
 
     monkeypatch.chdir(tmp_path)
@@ -64,7 +88,7 @@ def test_the_readme_names_every_column():
         assert f'"{columns}"' in promised, f"{table}: the README and the columns' own test differ"
 
 
-def test_demo_tells_what_duckdb_finds(tmp_path):
+def test_demo_prints_what_duckdb_finds(tmp_path):
     done = run("demo", "--lake", tmp_path / "demo", "--conversations", 600, "--days", 9, key=None)
     told = dict(re.findall(r"^(conversations|messages|tags|audit_logs) +([\d,]+) ", done.stdout, re.MULTILINE))
     assert len(told) == 4 and int(told["conversations"].replace(",", "")) > 600

@@ -1,5 +1,5 @@
-"""What the API of a real account, or a proxy before it, was seen to answer: nothing around it is lost, and nothing is taken for
-the end that is none."""
+"""Odd responses that real accounts, or proxies before them, have sent: nothing around them is lost, and none of them
+ends a walk too early."""
 
 import json
 import random
@@ -93,7 +93,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "between", "last"])
 @pytest.mark.parametrize("broken", BROKEN, ids=str)
-def test_wherever_a_record_breaks_its_neighbours_land(open_account, command, lake, broken, place):
+def test_wherever_a_record_breaks_its_neighbors_are_kept(open_account, command, lake, broken, place):
     around = [conversation(f"c{n}", tags=[{"name": "]}{["}]) for n in range(2)]
     entries = [json.dumps(one) for one in around]
     entries.insert(place, BROKEN[broken])
@@ -158,12 +158,12 @@ def test_a_byte_order_mark_is_skipped(followed_by, command, lake):
     assert [query.get("cursor") for query in api.asked[:2]] == [None, "2"]
 
 
-def test_a_bad_record_is_what_stops_a_run_that_was_told_so(in_turn, command, lake):
+def test_a_bad_record_stops_a_run_that_is_set_to_fail(in_turn, command, lake):
     done = command("sync", in_turn(case("half-a-record")), "--on-bad-record", "fail", code=6)
     assert "c-2" in done.stderr and "malformed JSON" in done.stderr
 
 
-# -- ends that may be none --------------------------------------------------------------------------------------------
+# -- pages that look like the end -------------------------------------------------------------------------------------
 
 
 FAILURES = [
@@ -182,7 +182,7 @@ def test_an_empty_page_with_an_error_is_no_end(in_turn, command, lake, sign):
     assert ids(lake) == ["a"] and status(command)["watermark"] is None
     [walk] = status(command)["unfinished"]
     assert walk["pages"] == 1
-    # Once it is mended, the walk goes on there.
+    # Once the API is fixed, the walk continues there.
     api.instead = lambda query: (200, page(conversation("b")))
     command("sync", api)
     assert api.asked[-1]["cursor"] == "1" and ids(lake) == ["a", "b"]
@@ -214,7 +214,7 @@ WELL = [{"status": "ok"}, {"status": "success"}, {"status": 200}, {"error": None
 
 @pytest.mark.parametrize("before", [(), (page(conversation("a"), cursor="1"),)], ids=["alone", "behind another"])
 @pytest.mark.parametrize("sign", WELL, ids=str)
-def test_what_tells_that_all_is_well_is_no_error(in_turn, command, sign, before):
+def test_a_field_that_says_that_all_is_well_is_no_error(in_turn, command, sign, before):
     api = in_turn(*before, json.dumps({"conversations": [], "next_cursor": None, **sign}))
     command("sync", api)
     assert len(api.asked) == len(before) + 1
@@ -267,14 +267,14 @@ def test_a_renamed_cursor_is_found_by_what_comes_behind_it(account, command, lak
     done = command("sync", account, code=3)
     assert '"nextPageToken"' in done.stderr and len(account.asked) == 2
     assert len(ids(lake)) == 100 and status(command)["watermark"] is None
-    # Mended, the walk goes on where it was left.
+    # Once the API is fixed, the walk continues where it stopped.
     del account.page
     command("sync", account)
     assert_exact(lake, account.conversations)
 
 
 @pytest.mark.parametrize("count, page_size, requests", [(100, 100, 2), (300, 100, 4), (7, 7, 1), (5, 1, 6), (1, 1, 1)])
-def test_a_history_that_ends_with_a_full_page_is_nothing_to_tell(account, command, lake, count, page_size, requests):
+def test_a_history_that_ends_with_a_full_page_needs_no_warning(account, command, lake, count, page_size, requests):
     account.conversations, account.page_size = minutes(count), page_size
     done = command("sync", account)
     assert not warnings(done) and len(account.asked) == requests, "one more, at most"
@@ -304,7 +304,7 @@ def test_many_of_one_second_are_all_known_again(account, command, lake):
     assert not warnings(done) and len(ids(lake)) == 300
 
 
-# -- going on with a walk ---------------------------------------------------------------------------------------------
+# -- continuing a walk ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -348,7 +348,7 @@ def test_it_begins_anew_once(interrupted, command, lake):
     command("sync", interrupted, code=3)
     assert len(interrupted.asked) == 2
     [walk] = status(command)["unfinished"]
-    assert walk["pages"] == 1, "what was there of the walk is not given up for nothing"
+    assert walk["pages"] == 1, "the walk is not discarded without need"
 
 
 @pytest.mark.parametrize("refusal", [401, 403, 500])
@@ -362,7 +362,7 @@ def test_other_refusals_are_not_the_cursors(interrupted, command, refusal):
 
 
 @pytest.mark.parametrize("ending, code", [((500, "down"), 4), ((403, "no"), 3), (page(cursor="1"), 3)], ids=str)
-def test_what_was_landed_before_a_failure_is_compacted(in_turn, command, lake, ending, code):
+def test_pages_staged_before_a_failure_are_compacted(in_turn, command, lake, ending, code):
     command("sync", in_turn(page(conversation("a"), cursor="1"), page(conversation("b"), cursor="2"), ending),
             "--max-tries", 1, code=code)
     assert ids(lake) == ["a", "b"] and status(command)["landing"]["objects"] == 0
@@ -409,7 +409,7 @@ def fat_page(number, cursor):
 
 
 def test_pages_of_20_mb_are_bounded_by_their_bytes(open_account, lake, tmp_path):
-    """However fast they come: those that wait to be flattened count by their bytes."""
+    """However fast they come: the bytes of the pages that wait to be flattened are bounded."""
     account, last = open_account(), 15
     pages = [fat_page(number, str(number + 1) if number < last else None) for number in range(last + 1)]
     account.instead = lambda query: (200, pages[int(query.get("cursor", 0))])

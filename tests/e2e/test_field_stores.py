@@ -81,13 +81,13 @@ def test_a_date_in_an_archive_does_not_hold_up_the_others(behind_proxy, simulate
     assert {key.split("/")[2] for key in place.objects("_landing/")} == {dates[-2]}
     told = place.command("verify", code=6).stdout
     assert archived in told and "InvalidObjectState" in told
-    # What is landed is read once more when the object is back.
+    # The next run reads the staged file once it is back.
     proxy.before = None
     place.command("compact")
     place.assert_exact(api.conversations())
 
 
-def test_what_is_landed_in_an_archive_is_not_given_up(behind_proxy, simulate):  # noqa: F811
+def test_staged_files_in_an_archive_are_not_discarded(behind_proxy, simulate):  # noqa: F811
     place, proxy = behind_proxy("moto")
     api = simulate(*SMALL)
     place.command("export", api)
@@ -169,7 +169,7 @@ def test_one_write_of_an_object_in_a_second_is_enough(behind_proxy, simulate, na
 
 @pytest.mark.parametrize("renewal_is_lost", [False, True])
 def test_a_holder_keeps_the_lake_while_its_uploads_hang(behind_proxy, server, simulate, tmp_path, renewal_is_lost):  # noqa: F811
-    """All the calls that a run may have under way are uploads that do not come to an end, and a renewal of its lease is
+    """All calls that a run may have under way are uploads that never end, and a renewal of its lease is
     never answered: the next one goes out in time, and another run is refused."""
     place, proxy = behind_proxy("moto")
     goes_on, held, lost = threading.Event(), [], []

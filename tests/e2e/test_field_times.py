@@ -137,7 +137,7 @@ def test_numbers_and_booleans_may_be_text(serve, command, lake):
     assert tag["level"] == 2 and tag["extra"] == {"level": "2"}
 
 
-def test_what_cannot_be_read_is_counted_and_told_once(serve, command, lake):
+def test_unreadable_times_are_counted_and_reported_once(serve, command, lake):
     bad = [conversation(f"c{number}", "so\x1b[2Jon \u202e", created_at="later") for number in range(3)]
     api = serve(page(*bad, cursor="more"), page(conversation("last", "never", created_at=17)))
     report, told = synced(command, api, "--flush-conversations", 1)
@@ -231,7 +231,7 @@ def late_account(serve, *late):
     return serve(at(page(*first), DATE), at(page(*late, *first), DATE))
 
 
-def test_what_comes_late_is_counted_and_told_with_an_overlap_that_is_enough(serve, command, lake):
+def test_late_arrivals_are_counted_and_reported_with_an_overlap_that_is_enough(serve, command, lake):
     late = [conversation("late", "2024-03-01T10:52:30Z"), conversation("a little", "2024-03-01T10:59:00Z"),
             conversation("in time", "2024-03-01T11:01:00Z")]
     api = late_account(serve, *late)
@@ -246,7 +246,7 @@ def test_what_comes_late_is_counted_and_told_with_an_overlap_that_is_enough(serv
     assert len(rows(lake)) == 5
 
 
-def test_late_arrivals_are_told_by_the_compaction_that_comes_after_several_exports(serve, command):
+def test_late_arrivals_are_reported_by_the_compaction_after_several_exports(serve, command):
     api = late_account(serve, conversation("late", "2024-03-01T10:55:01Z"))
     for _ in range(3):
         command("export", api)
@@ -258,7 +258,7 @@ def test_late_arrivals_are_told_by_the_compaction_that_comes_after_several_expor
     [],
     # Changed, but known before.
     [conversation("b", "2024-03-01T10:56:00Z")],
-    # It has an old past of its own, and does not say when it was put there.
+    # It is old, and does not say when it was published.
     [{"conversation_id": "uploaded", "created_at": "2019-01-01T00:00:00Z"}],
     # A lag that any database has between a time and its commit.
     [conversation("at once", "2024-03-01T10:59:59.7Z")],

@@ -1,4 +1,4 @@
-"""File systems that are no local disk: without hard links, with locks that keep nobody out, or shared by two machines.
+"""File systems other than a local disk: without hard links, with locks that keep nobody out, or shared by two machines.
 
 They are stood in for by tests/support/shim.c, which is preloaded into the binary and answers some calls of the C library as
 those file systems do.
@@ -66,7 +66,7 @@ def on(start):
 
 
 class StillApi:
-    """An account whose API answers one request, and the others when it is told to."""
+    """An account whose API answers one request, and holds the others until it is released."""
 
     def __init__(self, api):
         self.api, self.goes_on, self.proxy = api, threading.Event(), Proxy(api.url)
@@ -102,7 +102,7 @@ def test_without_hard_links_a_lake_is_as_any_other_and_check_says_so(simulate, l
         assert_exact(lake, api.conversations())
     on("verify", SHIM_LINK=error)
     assert not [path for path in lake.rglob("*#*")], "nothing is left"
-    # The numbers go on where links are made again.
+    # The numbers continue once links work again.
     api.advance(hours=20)
     on("sync", "--base-url", api.url, *RUNS)
     assert_exact(lake, api.conversations())
@@ -146,7 +146,7 @@ def test_what_a_file_system_refuses_is_named_by_check_as_by_a_run(simulate, on, 
     assert hint in told and api.gaps()[0] == 1, "by the check alone"
 
 
-def test_where_no_locks_are_known_a_run_works_at_one_s_own_risk(simulate, lake, on):
+def test_without_locks_a_run_works_at_one_s_own_risk(simulate, lake, on):
     api = simulate(*SMALL)
     told, _ = on("check", "--base-url", api.url, "--unsafe-no-lock", SHIM_FLOCK=errno.ENOLCK)
     assert told.count("\nok  ") == 8
@@ -178,8 +178,8 @@ def machine(tmp_path):
 
 
 @pytest.mark.parametrize("links", [{}, {"SHIM_LINK": errno.EOPNOTSUPP}], ids=["links", "no-links"])
-def test_where_locks_keep_nobody_out_the_lease_does(still, lake, on, start, machine, links):
-    """As long as the holder lives, others are told so before they ask the API; from its own machine too."""
+def test_if_locks_keep_nobody_out_the_lease_does(still, lake, on, start, machine, links):
+    """As long as the holder lives, others are refused before they ask the API; on its own machine too."""
     here, there = (machine(name, SHIM_FLOCK=0, **links) for name in ("here", "there"))
     api = still()
     first = start("sync", "--base-url", api.url, *RUNS, **here)
@@ -195,7 +195,7 @@ def test_where_locks_keep_nobody_out_the_lease_does(still, lake, on, start, mach
     assert told.count("\nok  ") == 8, "as a run works, so does the check"
 
 
-def test_a_lease_of_another_machine_counts_where_its_lock_is_not_seen(still, lake, on, start, machine):
+def test_a_lease_of_another_machine_counts_if_its_lock_is_not_seen(still, lake, on, start, machine):
     """Each machine keeps its locks to itself, as the clients of some network file systems do."""
     here, there = machine("here"), machine("there")
     api = still()

@@ -1,4 +1,4 @@
-"""How much a lake keeps of its past: run reports by number, quarantine files by age, and nothing before it was told."""
+"""Retention: run reports by number, quarantine files by age and only after a run has reported them."""
 
 import json
 from datetime import datetime, timedelta, timezone
@@ -33,7 +33,7 @@ def own_runs(done):
 def test_so_many_reports_are_kept(serve, command, lake):
     api, kept = serve(page(CONVERSATION)), []
     for _ in range(5):
-        # Of runs of one second the salt alone tells which was first.
+        # Two runs of the same second differ only in the salt, which orders them.
         before = names(lake, "runs")
         kept.append(own_runs(command("sync", api, "--keep-reports", 3, "--json")))
         assert set(names(lake, "runs")) == {*before[-2:], kept[-1]}
@@ -61,7 +61,7 @@ def test_a_thousand_reports_are_kept_whatever_the_runs_come_to(serve, command, l
     assert len(names(lake, "runs")) == 1_000
 
 
-def test_what_was_set_aside_stays_for_ninety_days(serve, command, lake):
+def test_quarantined_entries_stay_for_ninety_days(serve, command, lake):
     api = serve(page(CONVERSATION, ODD), page(CONVERSATION))
     command("sync", api, code=6)
     [own] = names(lake, "quarantine")
@@ -80,7 +80,7 @@ def test_what_was_set_aside_stays_for_ninety_days(serve, command, lake):
 
 @pytest.mark.parametrize("keep", ["0s", "90d"])
 def test_nothing_is_removed_before_a_run_has_ended_with_6_for_it(serve, command, lake, keep):
-    """A run was killed after it had set something aside, long ago."""
+    """A run that quarantined an entry was killed, long ago."""
     api = serve(page(CONVERSATION))
     command("sync", api)
     newest = max(Path(lake, "_state", "checkpoints").iterdir())
@@ -89,6 +89,6 @@ def test_nothing_is_removed_before_a_run_has_ended_with_6_for_it(serve, command,
     command("compact", None, "--keep-quarantine", keep)
     assert untold.exists()
     command("sync", api, "--keep-quarantine", keep, code=6)
-    assert untold.exists(), "who is told of it finds it"
+    assert untold.exists(), "it stays until a run has reported it"
     command("sync", api, "--keep-quarantine", keep)
     assert not untold.exists()

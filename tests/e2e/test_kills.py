@@ -1,4 +1,4 @@
-"""Runs that are killed, told to stop, held up, or not alone: nothing is lost, and nobody is disturbed."""
+"""Runs that are killed, stopped, paused, or not alone: nothing is lost, and nobody is disturbed."""
 
 import fcntl
 import json
@@ -20,21 +20,21 @@ from deltalake import DeltaTable
 from test_api_failures import Misbehaving, answer, conversation, good, hang, head, misbehave, retry_after
 from truth import FORMATS, TABLES, assert_exact
 
-# The longest that a command is killed again and again for, which ends when it was killed often enough.
+# The longest time for which a test kills a command again and again.
 KILLING_SECS = 600
 # Clocks are read one after the other.
 TOLERANCE = 0.01
 RANGE = ["--from", "2024-02-01", "--to", "2024-02-20"]
-# What writes to a lake, and what more has to be given.
+# The commands that write to a lake, and the arguments that they need.
 FETCHING = {"sync": [], "export": [], "backfill": RANGE}
 WRITING = {**FETCHING, "compact": [], "verify": ["--repair"]}
 
 
-# -- runs that go on while a test looks -------------------------------------------------------------------------------
+# -- runs beside a test -----------------------------------------------------------------------------------------------
 
 
 def start(lake, url, *arguments, name="sync", pace=0, told=None):
-    """Begins a command; what it tells goes to the file `told`, or can be read when it has ended."""
+    """Starts a command; its output goes to the file `told`, or can be read after its end."""
     api = ["--base-url", url, "--requests-per-second", pace] if name in FETCHING else []
     return subprocess.Popen(
         [BINARY, name, "--lake", lake, *map(str, [*api, *arguments])], stdout=subprocess.PIPE, text=True,
@@ -43,7 +43,7 @@ def start(lake, url, *arguments, name="sync", pace=0, told=None):
 
 
 def until(condition, process=None):
-    """Looks for something to come true, for as long as a process runs."""
+    """Waits until a condition holds, as long as a process runs."""
     deadline = time.monotonic() + PATIENCE_SECS
     while not (found := condition()):
         assert process is None or process.poll() is None, f"it has ended with {process.returncode}"
@@ -53,14 +53,14 @@ def until(condition, process=None):
 
 
 def ended(process, code=0):
-    """What a process told, once it has ended by itself."""
+    """The output of a process, once it has ended by itself."""
     stdout, stderr = process.communicate(timeout=PATIENCE_SECS)
     assert process.returncode == code, f"ended with {process.returncode}\n{stdout}\n{stderr}"
     return SimpleNamespace(stdout=stdout, stderr=stderr)
 
 
 def killed(process):
-    """Kills a process; tells whether that was in time."""
+    """Kills a process; returns whether that was in time."""
     process.kill()
     process.communicate()
     return process.returncode == -signal.SIGKILL
@@ -82,7 +82,7 @@ def begin(lake):
 
 
 def kept(lake):
-    """Every file of a lake but those that tell who has it."""
+    """Every file of a lake except those that name its holder."""
     def is_kept(path):
         return path.is_file() and path.parent.name != "leases" and path.name != "lock"
 
@@ -90,21 +90,21 @@ def kept(lake):
 
 
 def holder(lake):
-    """Who has the lake, or had it last."""
+    """The holder of the lake, or the last one."""
     newest = max(Path(lake, "_state", "leases").glob("*.json"))
     return json.loads(newest.read_text())
 
 
 def staged(lake):
-    """The files that were not in their place yet."""
+    """The temporary files, not yet renamed into place."""
     return [path for path in Path(lake).rglob("*#*") if path.is_file()]
 
 
 # -- kills ------------------------------------------------------------------------------------------------------------
 
 
-def assert_no_copy_twice(rows, seen):
-    """There is no conversation twice, and none less than `seen`; tells which there are."""
+def assert_none_twice(rows, seen):
+    """No conversation is there twice, and all of `seen` are; returns their ids."""
     now = {row["conversation_id"] for row in rows}
     assert len(now) == len(rows) and seen <= now
     return now
@@ -116,7 +116,7 @@ def test_killed_again_and_again_it_is_always_continued(simulate, command, begin,
     print(f"again: KILLS_SEED={seed}")
     chance = random.Random(seed)
     api = simulate("--conversations", 3_000, "--messages", 3)
-    # As long as a command takes in half of the cases, which is found out on the way.
+    # The median duration of a command, measured on the way.
     usual = {"sync": 0.5, "compact": 0.1}
     enough = {"sync killed": 12, "compact killed": 3, "sync ended": 4, "compact ended": 1, "left something behind": 1}
     tally, seen, deadline = Counter(), set(), time.monotonic() + KILLING_SECS
@@ -144,12 +144,12 @@ def test_killed_again_and_again_it_is_always_continued(simulate, command, begin,
             tally[f"{name} ended"] += 1
             usual[name] /= 1.1
         begun = any(Path(lake, "conversations").glob(f"{'_delta_log' if kept_as == 'delta' else '*'}/*"))
-        seen = assert_no_copy_twice(read(lake, "conversations") if begun else [], seen)
+        seen = assert_none_twice(read(lake, "conversations") if begun else [], seen)
     print(dict(tally), usual)
     command("sync", api)
     command("verify")
     assert_exact(lake, api.conversations(), read)
-    # What a killed run has not committed stays for an hour.
+    # Files that a killed run has not committed stay for an hour.
     for path in Path(lake).glob("*/created_date=*/*.parquet"):
         os.utime(path, (time.time() - 3_700,) * 2)
     command("compact", None, "--retain", "0s", "--force-short-retain")
@@ -168,11 +168,11 @@ def test_killed_again_and_again_it_is_always_continued(simulate, command, begin,
 # -- asked to stop ----------------------------------------------------------------------------------------------------
 
 
-# How long what is under way may take when a run is asked to stop.
+# How long calls under way may take after a run is asked to stop.
 GRACE_SECS = 5
 
 FIRST = good("a", "b", cursor="1")
-# What the API does, when to stop: after so many requests or at what is told, and what is given besides.
+# What the API does; when to stop the run: after a number of requests, or at a log line; further arguments.
 STUCK = {
     "no answer at all": ([hang()], 1, []),
     "no answer to the second page": ([FIRST, hang()], 2, []),
@@ -186,7 +186,7 @@ SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """Runs that are stuck and were asked to stop, by name: all at once, and waited for where a test looks at them."""
+    """Runs that are stuck and were asked to stop, by name: all start at once, and each test waits for its own."""
     servers, folder = [], tmp_path_factory.mktemp("lakes")
 
     def go(name):
@@ -216,7 +216,7 @@ def stopped(tmp_path_factory):
 
 @pytest.mark.parametrize("what", STUCK)
 @pytest.mark.parametrize("how", SIGNALS)
-def test_a_run_that_is_stuck_ends_in_time_and_lands_what_it_has(stopped, how, what):
+def test_a_run_that_is_stuck_ends_in_time_and_stages_what_it_has(stopped, how, what):
     it = stopped(f"{how}: {what}")
     assert it.code == 130, it.stderr
     assert it.took < GRACE_SECS or "wait" not in what, "nothing was under way"
@@ -254,7 +254,7 @@ def test_asked_twice_it_stops_at_once(misbehave, begin, lake, how):
 # -- two at once ------------------------------------------------------------------------------------------------------
 
 
-# How long the holder of a lake that cannot be locked is waited for before it counts as dead.
+# How long a run waits for the holder of a lake that cannot be locked, before it takes it for dead.
 EXPIRY_SECS = 20
 
 def assert_refused(command, lake, api, process, name="sync"):
@@ -433,14 +433,14 @@ def test_the_pace_is_kept_after_a_run_that_was_refused(misbehave, lake):
 
 
 class Reluctant(Misbehaving):
-    """Accepts no connection before it is told to."""
+    """Accepts no connection until it is released."""
 
     def accept(self):
         self.released.wait()
         super().accept()
 
     def connecting(self):
-        """How many connections to it have been asked for in vain."""
+        """How many connections to it have failed."""
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         return sum(state == "02" and remote.endswith(f":{self.port:04X}") for _, _, remote, state, *_ in rows)
 
@@ -552,7 +552,7 @@ def test_a_lake_of_a_newer_version_is_left_alone(simulate, command, begin, lake,
     description = json.loads(Path(lake, "_state", "lake.json").read_text())
     assert description["format_version"] < 99
     Path(lake, "_state", "lake.json").write_text(json.dumps({**description, "format_version": 99}))
-    # What a newer version may have a use for.
+    # Files that a newer version may need.
     landed = next(Path(lake, "_landing", "messages").rglob("*.parquet"))
     shutil.copy(landed, landed.with_name("20990101T000000Z-000000-0000.parquet"))
     shutil.copy(landed, landed.with_name(f"{landed.name}#1"))

@@ -91,7 +91,7 @@ def test_a_run_that_fails_says_so_and_keeps_the_last_success(simulate, command, 
         for name in ("last_success_timestamp_seconds", "watermark_timestamp_seconds"):
             assert now[name] == before[name], code
         assert now["last_run_timestamp_seconds"] > before["last_run_timestamp_seconds"]
-        # The first one that gets as far as the API compacts what `export` has landed.
+        # The first run that reaches the API compacts the files that `export` has staged.
         assert set(now) == set(before) and bool(now["last_run_table_rows"]["messages"]) == (code == 3)
     assert figures("export")["last_run_exit_code"] == 0, "that of the other command is still there"
 
@@ -115,7 +115,7 @@ def test_another_run_that_holds_the_lake_shows_in_the_metrics(simulate, command,
     first.communicate()
 
 
-def test_what_was_set_aside_is_counted(command, serve, tmp_path, figures):
+def test_quarantined_entries_are_counted(command, serve, tmp_path, figures):
     api = serve(json.dumps({"conversations": [{"no": "conversation"}], "next_cursor": None}))
     command("sync", api, "--metrics-file", tmp_path / "decagon.prom", code=6)
     told = figures()
@@ -128,7 +128,7 @@ def test_lakes_of_any_name(simulate, command, tmp_path):
     names = [tmp_path / 'a"b\\c', tmp_path / 'a"b\\c d} 1', tmp_path / "two\nlines"]
     for name in names:
         command("compact", None, "--lake", name, "--metrics-file", file, code=2)
-    # Of an address with a password in it, which is refused, the file does not tell that.
+    # An address that contains a password is refused, and the file does not show the password.
     command("compact", None, "--lake", "s3://me:sesame@bucket/x?sig=sesame", "--metrics-file", file, code=2)
     told = {dict(labels)["lake"] for name, *labels in read(file) if name == "last_run_exit_code"}
     assert told == {*map(str, names), "s3://me@bucket/x"}

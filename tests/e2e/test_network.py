@@ -1,4 +1,4 @@
-"""The network as it is: HTTP/2 servers that close connections, certificates, proxies, and machines that trust nobody."""
+"""Real networks: HTTP/2 servers that close connections, certificates, proxies, and machines without CA certificates."""
 
 import json
 import ssl
@@ -18,7 +18,7 @@ from servers import Azurite, Gcs, Moto  # noqa: E402
 
 # No certificate of a CA, whatever the machine has.
 NOBODY = {"SSL_CERT_FILE": "/nonexistent/ca.pem", "SSL_CERT_DIR": "/nonexistent"}
-# What a client of any cloud finds of its own accord on this machine is left out.
+# Without the files in a home folder from which cloud clients take credentials.
 HOMELESS = {"HOME": "/nonexistent"}
 INTERVAL_SECS = 0.2
 
@@ -28,7 +28,7 @@ def conversation(number):
             "messages": [{"text": f"message {number}", "created_at": "2024-01-01T10:00:00Z"}]}
 
 
-# The last is not full, so that it is the last beyond doubt.
+# The last page is not full, so it is the last one for certain.
 PAGES = [*([conversation(number), conversation(number + 100)] for number in range(11)), [conversation(11)]]
 ALL = [one for some in PAGES for one in some]
 
@@ -67,7 +67,7 @@ def moto(tmp_path_factory):
     server.stop()
 
 
-def told(done):
+def error_and_hint(done):
     """The error and the hint, which are a line each."""
     *_, error, hint = [line.partition(" ERROR ")[2] for line in done.stderr.splitlines() if " ERROR " in line]
     assert hint.startswith("hint: ")
@@ -113,7 +113,7 @@ def test_a_server_that_closes_or_refuses_costs_no_try_and_the_pace_is_kept(http2
     assert set(api.protocols) == {"h2"}
     assert_exact(lake, ALL)
     assert len(api.times) == len(PAGES) + unprocessed, "each page was sent once"
-    # Single gaps would tell how busy this machine is. One request that is sent again at once makes the whole too short.
+    # Single gaps depend on how busy this machine is. One request that is retried at once makes the sum too short.
     assert api.times[-1] - api.times[0] >= INTERVAL_SECS * (len(api.times) - 1.5), "all requests keep the interval"
     assert json.loads(done.stdout)["retries"] == unprocessed
     assert "trying again" not in done.stderr
@@ -159,16 +159,16 @@ def test_without_any_ca_all_that_needs_no_tls_works(simulate, tmp_path, moto):
 )
 def test_without_any_ca_https_ends_at_once_and_says_what_to_set(http2, moto, lake, lacking, named):
     api = http2()
-    error, hint = told(run("sync", "--lake", lake, "--base-url", api.url, code=4, **lacking))
+    error, hint = error_and_hint(run("sync", "--lake", lake, "--base-url", api.url, code=4, **lacking))
     assert api.url in error and "UnknownIssuer" in error
     assert named in hint and "set SSL_CERT_FILE" in hint and not api.times
     store = {**moto.environment, "AWS_ENDPOINT_URL": api.url}
-    error, hint = told(run("status", "--lake", "s3://data/x", key=None, code=5, **store, **lacking))
+    error, hint = error_and_hint(run("status", "--lake", "s3://data/x", key=None, code=5, **store, **lacking))
     assert "UnknownIssuer" in error and named in hint and "set SSL_CERT_FILE" in hint
 
 
 class TlsFront:
-    """HTTPS in front of a server that speaks HTTP; passes on what object stores send."""
+    """HTTPS in front of a server that speaks HTTP; passes on the responses of object stores."""
 
     def __init__(self, target, certificate):
         self.target, self.asked = forward.urlsplit(target), 0
@@ -229,16 +229,16 @@ def test_the_hint_says_what_is_wrong_with_a_certificate(http2, authority, moto, 
     ends = [run("sync", "--lake", lake, "--base-url", api.url, code=4, **authority.trusted),
             run("status", "--lake", "s3://data/x", key=None, code=5, **store, **authority.trusted)]
     for done in ends:
-        error, hint = told(done)
+        error, hint = error_and_hint(done)
         assert "invalid peer certificate" in error and words in hint
         assert "trying again" not in done.stderr
         others = {other for other, _ in UNTRUSTED.values()} - {words}
         assert not any(other in hint for other in others)
 
 
-def test_a_server_that_speaks_no_tls_is_told(simulate, lake):
+def test_a_server_without_tls_is_named(simulate, lake):
     api = simulate("--conversations", 10)
-    _, hint = told(run("sync", "--lake", lake, "--base-url", api.url.replace("http:", "https:"), code=4))
+    _, hint = error_and_hint(run("sync", "--lake", lake, "--base-url", api.url.replace("http:", "https:"), code=4))
     assert "does not speak TLS" in hint
 
 
@@ -363,13 +363,13 @@ def test_what_is_no_proxy_is_refused_at_once(moto, lake, value):
     asked = ["sync", "--lake", lake, "--base-url", "http://api.example.test", "--allow-http"]
     for variable in ("HTTP_PROXY", "ALL_PROXY"):
         environment = {**WITHOUT_PROXY, variable: value}
-        error, hint = told(run(*asked, code=2, **environment))
+        error, hint = error_and_hint(run(*asked, code=2, **environment))
         assert variable in error and "socks5h://" in hint and "secret-pass" not in error + hint
         store = {**moto.environment, "AWS_ENDPOINT_URL": "http://store.example.test"}
-        error, _ = told(run("status", "--lake", "s3://data/x", key=None, code=2, **store, **environment))
+        error, _ = error_and_hint(run("status", "--lake", "s3://data/x", key=None, code=2, **store, **environment))
         assert variable in error
     assert not lake.exists()
-    # What is asked directly needs no proxy, and neither does what is exempt.
+    # Hosts that are asked directly or are exempt need no proxy.
     environment = {**WITHOUT_PROXY, "ALL_PROXY": value}
     run("status", "--lake", moto.lake("nothing"), key=None, code=2, **moto.environment, **environment)
     run(*asked, "--max-tries", 1, code=4, **{**environment, "NO_PROXY": "example.test"})

@@ -1,4 +1,4 @@
-"""Who reads a lake: every engine that can be had sees the same tables, and `views` is right before a compaction too."""
+"""The readers of a lake: every engine here sees the same tables, and `views` is right before a compaction too."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from truth import (CHILD_FIELDS, CONVERSATION_FIELDS, TABLES, as_rows, assert_ro
 READS = ROOT / "tests" / "support" / "spark_reads.py"
 LATEST = [f"{table}_latest" for table in TABLES]
 
-# What the API may send and readers may stumble over.
+# Values that the API may send and readers may stumble over.
 ODD = [
     {"conversation_id": "all", "user_id": "user_12", "destination": "AI", "created_at": "2024-01-01 21:42:10.309970",
      "updated_at": "2024-01-02T03:04:05.000001+02:00", "last_message_at": "2024-01-01T21:42:12Z",
@@ -125,9 +125,9 @@ def odd_lake(serve, lake):
 
 @pytest.fixture
 def states(serve, tmp_path):
-    """A lake in every state that there is before and after a compaction, and what it must come to.
+    """A lake in every state before and after a compaction, and the rows that it must come to.
 
-    The folder's name has in it what shells, SQL and patterns take for more than a letter."""
+    The folder's name contains characters that are special to shells, SQL and patterns."""
     folder = tmp_path / "it's 100%20 [odd] {a,b} *"
     account = serve(*served_pages())
     before, never = folder / "before", folder / "never compacted"
@@ -142,7 +142,7 @@ def states(serve, tmp_path):
     shutil.copytree(before, never)
     run("compact", "--lake", before)
     export()
-    # What no checkpoint names is half of a flush: of one that would bring every row a second time.
+    # Staged files that no checkpoint names: an incomplete flush that would bring every row a second time.
     for place in (before, never):
         for table in ("conversations", "messages"):
             for stray in list((place / "_landing" / table).rglob("*-0000.parquet")):
@@ -151,7 +151,7 @@ def states(serve, tmp_path):
     first, compacted = copied(never, "first"), copied(before, "compacted")
     for place in (first, compacted):
         run("compact", "--lake", place)
-    # A compaction that was killed after it had replaced the messages; and one before it had forgotten what was landed.
+    # One compaction was killed after it had replaced the messages, another before it had committed.
     half, forgetful = copied(before, "half"), copied(before, "forgetful")
     for place, tables in ((half, ["messages"]), (forgetful, TABLES)):
         for table in tables:
@@ -162,12 +162,12 @@ def states(serve, tmp_path):
 
 
 def assert_read(engine, table, types, rows):
-    """That an engine has read the odd lake's table as it is: names and types in order, and every value."""
+    """Asserts that an engine reads the odd lake's table exactly: names and types in order, and every value."""
     assert list(types.items()) == [(name, TYPES[engine][KINDS[name]]) for name in names_of(table)], f"{engine}: {table}"
     assert_rows(as_rows(types, rows), expected_rows(ODD)[table], f"{engine}: {table}")
 
 
-# Spark is further down, where it is started once for everything.
+# Spark is further down, because it starts once for everything.
 @pytest.mark.parametrize("engine", ["duckdb", "polars", "pyarrow", "clickhouse"])
 def test_every_engine_reads_the_same(odd_lake, engine):
     reader = {"duckdb": by_duckdb, "polars": by_polars, "pyarrow": by_pyarrow, "clickhouse": by_clickhouse}[engine]
@@ -230,7 +230,7 @@ def test_a_filter_by_date_reads_that_date_alone(simulate, command, lake):
     [plan] = connection.sql("""EXPLAIN (ANALYZE, FORMAT json)
         SELECT count(text) FROM messages_latest WHERE created_date = '2024-02-25'""").fetchall()
     scans = [scan for scan in nodes(json.loads(plan[1])) if scan.get("Function") == "READ_PARQUET"]
-    # Conversations, messages and logs to find the newest, and messages for their text.
+    # Conversations, messages and logs to find the latest versions, and messages for their text.
     assert sorted(int(scan["Total Files Read"]) for scan in scans) == [0, 1, 1, 1, 1], scans
 
 
@@ -240,7 +240,7 @@ def nodes(plan):
         yield from nodes(child)
 
 
-def test_where_an_engine_cannot_read_it_says_so(command, serve, lake):
+def test_if_an_engine_cannot_read_a_lake_views_says_so(command, serve, lake):
     missing = command("views", None, "--engine", "duckdb", code=2)
     assert "there is no lake" in missing.stderr and not missing.stdout
     command("sync", serve(page(*ODD)))
@@ -264,7 +264,7 @@ def test_no_file_has_an_encoding_that_spark_3_3_cannot_read_and_each_names_its_w
             columns = [metadata.row_group(group).column(number)
                        for group in range(metadata.num_row_groups) for number in range(metadata.num_columns)]
             assert all(set(column.encodings) <= read for column in columns), path
-            # As parquet-java takes it apart.
+            # As parquet-java parses it.
             form = r"(.*?)\s+version\s*(?:([^(]*?)\s*(?:\(\s*build\s*([^)]*?)\s*\))?)?"
             application, version, build = re.fullmatch(form, metadata.created_by).groups()
             assert application == "decagon-lake" and version and build

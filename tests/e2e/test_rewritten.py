@@ -1,5 +1,5 @@
-"""Table files that other programs have written in the place of this one's: what fits is merged with, and becomes this
-program's own again; what does not is refused, and the hint says how to rewrite it."""
+"""Table files that other programs have rewritten: a compaction merges with those that fit, and they become this
+program's own again; it refuses the others, and the hint says how to rewrite them."""
 
 import json
 import re
@@ -131,8 +131,8 @@ def replaced(name, change):
 
 
 REFUSED = {
-    # The table, what another program did to its file, what is told, and how `verify` ends once that
-    # was done what the hint says (rows may be missing).
+    # The table, what another program did to its file, the error, and how `verify` ends once somebody
+    # did what the hint says (rows may be missing).
     "a type": ("conversations", replaced("csat", lambda v: pa.array([str(x) for x in v])), "csat of type Utf8", 0),
     "a time as text": ("messages", replaced("created_at", lambda v: pa.array(["x"] * len(v))), "created_at of type", 0),
     "a number too large": ("conversations", replaced("csat", lambda v: pa.array([3_000_000_000] * len(v))), "in csat", 0),

@@ -1,4 +1,4 @@
-"""The Spark job comes to what `compact` comes to, for whom one machine is not enough."""
+"""The Spark job and `compact` come to the same tables."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def test_the_spark_job_comes_to_the_same_as_compact(simulate, serve, command, la
     run("export", "--lake", odd, *asked)
     run("compact", "--lake", odd)
     run("export", "--lake", odd, *asked)
-    # What no checkpoint names is half of a flush.
+    # A staged file that no checkpoint names belongs to an incomplete flush.
     [stray] = Path(odd, "_landing/messages/created_date=2024-01-01").iterdir()
     shutil.copy(stray, stray.with_name(stray.name.replace("-0000.parquet", "-0009.parquet")))
 

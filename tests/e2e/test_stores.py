@@ -1,4 +1,4 @@
-"""The conformance suite: what a lake promises holds on every store.
+"""The conformance suite: a lake's guarantees hold on every store.
 
 Each scenario runs the real binary against a real server. Memory, which no two processes share, has the same scenarios in
 src/cli/session/tests/scenarios.rs.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from conftest import BINARY, JITTER, KEY, PATIENCE_SECS, ROOT, environment, run
+from conftest import BINARY, JITTER, KEY, PATIENCE_SECS, ROOT, blocks, environment, run
 from deltalake import DeltaTable
 from truth import TABLES, as_rows, assert_exact, assert_rows, expected_rows, files, instant
 
@@ -84,7 +84,7 @@ class Place:
         return {key: body for key, body in found.items() if key.startswith(below)}
 
     def copy(self):
-        """A copy of the tables on this machine, for those who read files."""
+        """The tables, downloaded to this machine for readers of files."""
         target = self.scratch / "copy"
         shutil.rmtree(target, ignore_errors=True)
         for table in TABLES:
@@ -105,7 +105,7 @@ class Place:
             self.server.delete(f"{self.prefix}/{key}")
 
     def assert_exact(self, conversations):
-        """The lake holds these conversations, is what it promises, and has nothing in it that was left behind."""
+        """The lake holds exactly these conversations, passes `verify`, and has no leftovers."""
         assert_exact(self.copy(), conversations)
         self.command("verify")
         assert not self.objects("_landing/") and not self.objects("_state/check/")
@@ -313,7 +313,7 @@ def test_a_store_that_goes_and_comes_back(tmp_path, simulate):
         deaths, births = [], []
 
         def die(*_):
-            # It lives each time before it dies again: what is asked of it meanwhile counts as well.
+            # The server lives for a while between its deaths; requests in these times count as well.
             if len(deaths) < 3 and proxy.total >= 25 + 65 * len(deaths) and not any(one.is_alive() for one in births):
                 deaths.append(proxy.total)
                 seaweed.kill()
@@ -321,7 +321,7 @@ def test_a_store_that_goes_and_comes_back(tmp_path, simulate):
                 births[-1].start()
 
         proxy.before = die
-        # SeaweedFS itself may take half a minute until it reads again what it had before.
+        # SeaweedFS may need half a minute until it can read its earlier objects again.
         small = ["--page-size", 50, "--flush-conversations", 150, "--store-retries", 30]
         done = json.loads(place.command("sync", api, "--json", *small).stdout)
         proxy.before = None
@@ -372,7 +372,7 @@ def test_the_policy_for_aws_is_enough_and_nothing_in_it_is_too_much(server, simu
                 less["Statement"][lacking[0]]["Action"].remove(lacking[1])
                 less["Statement"] = [statement for statement in less["Statement"] if statement["Action"]]
             moto.unrestrict()
-            # Of a request that deletes many, moto asks whether the bucket itself may be deleted from.
+            # For a request that deletes several objects, moto checks the permission on the bucket itself.
             place.environment = {**moto.restrict(less), "AWS_DISABLE_BULK_DELETE": "true"}
             if lacking is None:
                 place.command("check", api)
@@ -463,12 +463,11 @@ def test_wrong_credentials_are_named_with_what_to_set(place, simulate):
     assert done.stdout.count("FAILED") == 2 and name in done.stdout and "d3Jvbmc=" not in done.stdout + done.stderr
 
 
-def test_check_as_the_readme_has_it_for_each_cloud(server, simulate):
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    blocks = [block for block in blocks if "check --lake" in block]
-    assert len(blocks) == 4
+def test_check_as_the_docs_have_it_for_each_cloud(server, simulate):
+    checks = [block for block in blocks("sh") if "check --lake" in block]
+    assert len(checks) == 4
     api = simulate(*SMALL)
-    for name, block in zip(["moto", "seaweedfs", "gcs", "azurite"], blocks):
+    for name, block in zip(["moto", "seaweedfs", "gcs", "azurite"], checks):
         store = server(name)
         env = {**store.environment, "DECAGON_API_KEY": KEY, "DECAGON_BASE_URL": api.url,
                "PATH": f"{BINARY.parent}:{os.environ['PATH']}"}
@@ -480,7 +479,7 @@ def test_check_as_the_readme_has_it_for_each_cloud(server, simulate):
         assert done.returncode == 0 and done.stdout.count("\nok  ") == 8, (name, done.stdout, done.stderr)
 
 
-def test_what_else_check_tells(simulate, tmp_path, lake):
+def test_what_else_check_prints(simulate, tmp_path, lake):
     api = simulate(*SMALL)
     no_key = run("check", "--lake", lake, "--base-url", api.url, code=2, key=None)
     assert "FAILED   the API accepts the key: no API key" in no_key.stdout and "DECAGON_API_KEY" in no_key.stdout

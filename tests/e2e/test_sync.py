@@ -1,4 +1,4 @@
-"""The promise: every conversation once, its newest copy, every field as the API has it."""
+"""The main guarantee: every conversation once, in its latest version, every field as the API has it."""
 
 import json
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_the_same_backfill_again_is_harmless(simulate, command, lake):
     assert_exact(lake, api.conversations())
 
 
-def test_compaction_touches_only_what_landed_and_twice_changes_nothing(simulate, command, lake):
+def test_compaction_touches_only_partitions_with_staged_files_and_twice_changes_nothing(simulate, command, lake):
     api = simulate("--conversations", 900, "--days", 30, "--messages", 3)
     command("sync", api)
     before = files(lake, ".")
@@ -109,19 +109,19 @@ def test_every_date_is_in_all_tables_and_nothing_else_is_there(simulate, command
     assert not [path for path in Path(lake, "_state").rglob("*.parquet")]
 
 
-def test_landing_is_never_a_file_a_page(simulate, command, lake):
+def test_staging_is_never_a_file_a_page(simulate, command, lake):
     api = simulate("--conversations", 1200, "--days", 2, "--messages", 2)
     done = report(command("export", api, "--json"))
     assert done["pages"] == 12
     landed = files(lake, "_landing")
     dates = {key.split("created_date=")[1].split("/")[0] for key in landed}
     assert len(landed) == len(dates) * 4
-    assert not Path(lake, "conversations").exists(), "export lands; compact brings it into the tables"
+    assert not Path(lake, "conversations").exists(), "export stages; compact merges into the tables"
     command("compact")
     assert_exact(lake, api.conversations())
 
 
-def test_a_date_that_lands_more_often_than_one_merge_takes(simulate, command, lake):
+def test_a_partition_with_more_staged_files_than_one_merge_takes(simulate, command, lake):
     api = simulate("--conversations", 90, "--days", 1, "--messages", 4)
     landed = [report(command("export", api, "--json", "--page-size", 2, "--flush-conversations", 1))]
     api.advance(hours=6)
@@ -135,7 +135,7 @@ def test_a_date_that_lands_more_often_than_one_merge_takes(simulate, command, la
 
 
 @pytest.mark.parametrize("limit", [["--flush-conversations", 150], ["--flush-bytes", "200KiB"], ["--flush-interval", "0s"]])
-def test_many_small_landings_come_to_the_same(simulate, command, lake, limit):
+def test_many_small_flushes_come_to_the_same(simulate, command, lake, limit):
     api = simulate(*SMALL)
     done = report(command("export", api, "--json", *limit))
     flushes = {key.rsplit("-", 1)[1] for key in files(lake, "_landing")}

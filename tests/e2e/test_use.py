@@ -1,4 +1,4 @@
-"""What users run into: wrong input, wrong keys, interruptions, pipes, and what is told of them."""
+"""What users run into: wrong input, wrong keys, interruptions, pipes, and the messages about them."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def test_loopback_is_asked_without_a_proxy(simulate, command, serve):
 @pytest.mark.parametrize(
     "status, words", [(403, "entitlement"), (422, "refuses a parameter"), (400, "refuses a parameter"), (404, "--base-url")]
 )
-def test_refusals_are_told_apart(serve, command, status, words):
+def test_refusals_are_distinguished(serve, command, status, words):
     api = serve((status, {}, '{"detail": "the words of the server"}'))
     done = command("sync", api, code=3)
     assert words in done.stderr and "the words of the server" in done.stderr
@@ -179,7 +179,7 @@ def test_another_account_is_not_mixed_in(simulate, command):
 # -- records ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_no_conversation_is_set_aside_and_costs_none_of_the_others(serve, command, lake):
+def test_a_malformed_entry_is_quarantined_and_costs_none_of_the_others(serve, command, lake):
     odd = {"user_id": "u", "messages": [{"text": "whose?"}]}
     api = serve(page(conversation("a"), odd, "what?", conversation("b"), cursor="2"), page(conversation("c")))
     done = command("sync", api, "--json", code=6)
@@ -219,7 +219,7 @@ def test_an_account_without_conversations(simulate, command):
     assert "staging    empty" in command("status").stdout
 
 
-def test_the_newest_copy_wins_whatever_the_order(serve, command, lake):
+def test_the_latest_version_wins_whatever_the_order(serve, command, lake):
     newer = conversation("a", updated_at="2024-01-03T00:00:00Z", messages=[{"text": "only"}], tags=[{"name": "x"}])
     older = conversation("a", updated_at="2024-01-02T00:00:00Z", messages=[{"text": "one"}, {"text": "two"}])
     api = serve(page(newer, older, conversation("b"), cursor="1"), page(older))
@@ -227,7 +227,7 @@ def test_the_newest_copy_wins_whatever_the_order(serve, command, lake):
     assert_exact(lake, [newer, conversation("b")])
 
 
-def test_the_later_fetched_of_equal_copies_wins_with_fewer_messages_too(serve, command, lake):
+def test_the_later_of_equal_versions_wins_with_fewer_messages_too(serve, command, lake):
     before = conversation("a", updated_at="2024-01-02T00:00:00Z", messages=[{"text": "one"}, {"text": "two"}])
     after = {**before, "messages": [{"text": "one"}], "csat_rating": 5}
     api = serve(page(before), page(after))
@@ -240,7 +240,7 @@ def test_the_later_fetched_of_equal_copies_wins_with_fewer_messages_too(serve, c
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_lands_what_it_has_and_is_continued(simulate, command, lake, sent):
+def test_an_interrupted_run_stages_what_it_has_and_is_continued(simulate, command, lake, sent):
     api = simulate("--conversations", 1_960, "--messages", 3)
     api.hold(after=3)
     process = subprocess.Popen(
@@ -298,7 +298,7 @@ def test_logs_for_machines_and_the_report_in_the_lake(simulate, command, lake):
     assert printed["command"] == "sync" and printed["landed_rows"]["conversations"] == 120
 
 
-def test_quiet_is_quiet_and_verbose_tells_more(simulate, command):
+def test_quiet_is_quiet_and_verbose_logs_more(simulate, command):
     api = simulate("--conversations", 20)
     assert command("sync", api, "-q", DECAGON_VERBOSE=1).stderr == ""
     assert "committed" in command("sync", api, "-v", DECAGON_QUIET=0).stderr
@@ -383,7 +383,7 @@ def test_no_more_is_asked_of_the_api_once_the_store_has_failed(simulate, command
     api = simulate("--conversations", 3_000, "--messages", 2)
     lake.mkdir()
     (lake / "_landing").write_text("in the way")
-    # So slowly that the store's failure is noticed while there is much left to ask for.
+    # So slow that the run notices the store's failure while many pages are left.
     done = command("sync", api, "--requests-per-second", "1", "--flush-conversations", "100", code=5)
     assert "_landing" in done.stderr
     assert api.gaps()[0] < 30, "the pages that there are"
@@ -441,7 +441,7 @@ def test_killed_at_any_moment_it_is_continued(simulate, command, lake):
         assert not strange, "a query engine would read them too"
 
 
-def test_a_damaged_landing_object_costs_its_date_alone(serve, command, lake):
+def test_a_damaged_staged_file_costs_only_its_partition(serve, command, lake):
     api = serve(page(conversation("a"), conversation("b", created_at="2024-01-02 10:00:00"),
                      conversation("c", created_at="2024-01-03 10:00:00")))
     command("export", api)
@@ -458,7 +458,7 @@ def test_what_a_kill_left_beside_a_table_is_swept(serve, command, lake):
     api = serve(page(before), page(after))
     command("sync", api)
     folder = Path(lake, "messages", "created_date=2024-01-01")
-    # As object_store names what it had not renamed yet.
+    # As object_store names a file before it renames it into place.
     (folder / "part-0.parquet#1").write_bytes((folder / "part-0.parquet").read_bytes())
     (folder / "part-0.parquet#12").write_bytes(b"cut")
     (folder / "notes#1").write_text("somebody else's")
@@ -467,7 +467,7 @@ def test_what_a_kill_left_beside_a_table_is_swept(serve, command, lake):
     assert_exact(lake, [after])
 
 
-# -- what is somebody else's ------------------------------------------------------------------------------------------
+# -- files of other programs ------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_swept_but_what_this_program_made(simulate, command, lake):

@@ -1,4 +1,4 @@
-"""What people type, and what env files pass on: empty variables, quotes, white space, `~`, and keys that are none."""
+"""What people type and env files contain: empty variables, quotes, white space, `~`, and malformed keys."""
 
 import os
 import sys

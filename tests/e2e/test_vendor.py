@@ -37,7 +37,7 @@ def test_its_response_becomes_these_rows(serve, command, lake):
     assert "cursor=151050148" in api.asked[1], "the integer cursor was followed"
     assert_exact(lake, json.loads(response)["conversations"])
 
-    # By hand, from the page.
+    # Copied by hand from the vendor's page.
     at = lambda *time: datetime(*time, tzinfo=timezone.utc)
     own_id = "8ba9020c-0424-4bb2-ba5f-971a522c84de"
     [row] = read_table(lake, "conversations")

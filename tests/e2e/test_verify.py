@@ -1,4 +1,4 @@
-"""`verify`: a sound lake passes, beside a run too; what is broken is told; one id under two dates is mended."""
+"""`verify`: a sound lake passes, beside a run too; problems are reported; an id in two partitions is repaired."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def test_a_sound_lake_passes_and_is_counted(simulate, command, lake):
     assert text.count("\nok  ") == len(told["checks"]) and "BROKEN" not in text and "430 conversations" in text
 
 
-def test_what_is_broken_is_told_with_its_evidence(simulate, command, lake):
+def test_a_problem_is_reported_with_its_evidence(simulate, command, lake):
     command("sync", simulate("--conversations", 43, "--days", 3))
     [damaged, gone, *_] = sorted(Path(lake, "messages").rglob("*.parquet"))
     damaged.write_bytes(damaged.read_bytes()[:-7])
@@ -45,7 +45,7 @@ def test_what_is_broken_is_told_with_its_evidence(simulate, command, lake):
 
 
 @pytest.mark.parametrize("kept_as, read", FORMATS)
-def test_one_conversation_under_two_dates_is_mended(serve, command, lake, kept_as, read):
+def test_one_conversation_in_two_partitions_is_repaired(serve, command, lake, kept_as, read):
     """The API showed no date at first, and then it did."""
     early = conversation("a", created_at="unknown", updated_at="2024-01-01T11:00:00Z", tags=[{"name": "x"}])
     late = conversation("a", updated_at="2024-01-01T12:00:00Z")
@@ -104,7 +104,7 @@ def test_repair_waits_for_no_run(simulate, command, lake):
     assert running.returncode == 0
 
 
-def test_what_is_landed_and_gone_holds_up_its_date_alone_and_can_be_given_up(serve, command, lake):
+def test_a_missing_staged_file_holds_up_only_its_partition_and_can_be_discarded(serve, command, lake):
     other = conversation("b", created_at="2024-01-02 10:00:00")
     api = serve(page(conversation("a"), other), page(conversation("a")))
     command("export", api)

@@ -1,4 +1,4 @@
-"""What the tables must hold, worked out from the API's own objects, and what they do hold, read with DuckDB.
+"""The rows that the tables must hold, computed from the API's objects, and the rows that they hold, read with DuckDB.
 
 Written apart from the program under test: only the column names and the API's field names are shared.
 """
@@ -36,7 +36,7 @@ def cell(kind, value):
 
 
 def date_of(conversation):
-    """The date that a conversation is filed under."""
+    """The partition of a conversation."""
     created_at = conversation.get("created_at")
     return instant(created_at).date() if created_at else None
 
@@ -106,7 +106,7 @@ def sort_key(row):
 
 def assert_exact(lake, conversations, read=read_table):
     """The tables hold exactly these conversations, each once, every field as the API has it, and every child row comes from
-    the same copy as its conversation."""
+    the same version as its conversation."""
     expected, copies = expected_rows(conversations), set()
     for table in TABLES:
         found = read(lake, table)
@@ -135,5 +135,5 @@ def files(lake, folder):
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted((root / folder).rglob("*.parquet"))}
 
 
-# How the tables of a lake may be kept, and what reads them.
+# The formats of a lake's tables, and their readers.
 FORMATS = [("parquet", read_table), ("delta", read_delta)]

@@ -47,7 +47,7 @@ class Forward:
                 sink.sendall(block)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # the other direction tells
+            pass  # the other direction reports it
 
     def stop(self):
         self.listener.shutdown(socket.SHUT_RDWR)

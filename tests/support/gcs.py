@@ -38,12 +38,12 @@ class Store:
 
     def __init__(self, bucket):
         self.bucket, self.objects, self.uploads, self.unknown = bucket, {}, {}, []
-        # Once a second, as Google documents, is how often an object may be changed; looked at where a test wants it.
+        # Google documents that an object may be changed once a second; checked only if a test wants it.
         self.limits_changes, self.changed, self.refused_changes = False, {}, 0
         self.lock, self.numbers = threading.RLock(), itertools.count(1_700_000_000_000_000)
 
     def put(self, key, body, condition=None):
-        """Writes an object, where its generation is the one in `condition`: 0 means that there is none."""
+        """Writes an object if its generation is the one in `condition`: 0 means that it does not exist."""
         with self.lock:
             self.limit(key)
             found = self.objects.get(key)

@@ -103,7 +103,7 @@ def serve_page(server, connection, stream, path):
 
 
 def serve_and_leave(server, connection, stream, path):
-    """The page, and the word that there will be no other on this connection."""
+    """The page, and GOAWAY: there will be no other on this connection."""
     serve_page(server, connection, stream, path)
     leave(server, connection, stream, path)
 

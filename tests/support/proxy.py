@@ -32,7 +32,7 @@ def kind(method, path):
 
 
 class Proxy:
-    """Stands in front of the server at `target`. `before`, where it is set, sees each request's kind and path, and may
+    """Stands in front of the server at `target`. `before`, if set, sees each request's kind and path, and may
     answer it with a status and a body; `hold` sees the same, and may return an event that the request waits for."""
 
     def __init__(self, target):
@@ -92,11 +92,11 @@ class Proxy:
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def slow_down(self, every):
-        """Throttles one of so many requests."""
+        """Throttles one of `every` requests."""
         self.before = lambda *_: SLOW_DOWN if self.total % every == 0 else None
 
     def refuse_conditions(self):
-        """Knows no conditional puts, and says so."""
+        """Answers that it has no conditional writes."""
         self.before = lambda _kind, _path, headers: NOT_IMPLEMENTED if headers & CONDITIONS else None
 
     def stop(self):

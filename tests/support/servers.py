@@ -40,7 +40,7 @@ def free_ports(count):
 
 
 def until(condition, what):
-    """Asks again and again until `condition` holds; what it raises counts as no."""
+    """Polls until `condition` holds; an exception counts as no."""
     deadline, last = time.monotonic() + DEADLINE_SECS, None
     while time.monotonic() < deadline:
         try:
@@ -106,7 +106,7 @@ class S3(Server):
         client = self.client()
         if BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
             client.create_bucket(Bucket=BUCKET)
-        # A server may list its buckets, and take what is small, before it can write.
+        # A server may list its buckets, and accept small objects, before it can write large ones.
         body = os.urandom(100_000)
         client.put_object(Bucket=BUCKET, Key="is-it-up", Body=body)
         assert client.get_object(Bucket=BUCKET, Key="is-it-up")["Body"].read() == body
@@ -170,7 +170,7 @@ class SeaweedFs(S3):
 
 
 class Moto(S3):
-    """moto's server. It accepts any secret, unless it is told to look at policies."""
+    """moto's server. It accepts any secret, unless a test makes it enforce policies."""
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -179,7 +179,7 @@ class Moto(S3):
         self.command = [BIN / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
 
     def restrict(self, policy):
-        """Lets only users with policies do anything from now on; returns the environment of one who has this `policy`."""
+        """Enforces policies from now on; returns the environment of a user with this `policy`."""
         iam = self.client("iam")
         user = f"user-{time.monotonic_ns()}"
         iam.create_user(UserName=user)

@@ -1,4 +1,4 @@
-"""What Spark sees: runs the statements of files, then reads tables; the types and rows go to OUT as JSON.
+"""Runs the statements of files in Spark, then reads tables; writes the types and rows to OUT as JSON.
 
     spark_reads.py JOBS OUT     JOBS: [{"statements": a file, "tables": [names or paths]}, …]
 """
@@ -23,7 +23,7 @@ def statements(script):
 
 def read(spark, table):
     frame = spark.read.parquet(table) if table.startswith("/") else spark.table(table)
-    # As text, so that no zone of Python's has a say.
+    # As text, so that Python's time zone does not matter.
     shown = [f"CAST({name} AS STRING)" if kind in ("timestamp", "date") else name for name, kind in frame.dtypes]
     return {"types": frame.dtypes, "rows": [list(row) for row in frame.selectExpr(*shown).collect()]}
 

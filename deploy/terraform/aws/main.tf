@@ -1,5 +1,5 @@
-# A bucket for the lake, and a role that may do what a run needs there and no more: the actions are those of
-# ../../aws/policy.json, which the tests try one by one.
+# A bucket for the lake, and a role with the least permissions that a run needs: those of ../../aws/policy.json, which the
+# tests try one by one.
 terraform {
   required_version = ">= 1.5"
   required_providers {
@@ -23,7 +23,7 @@ variable "prefix" {
 
 variable "trust_policy" {
   type        = string
-  description = "Who may take the role, as the JSON of its trust policy: that of the cluster's or GitHub's OIDC provider, say."
+  description = "Who may assume the role, as the JSON of its trust policy: the cluster's or GitHub's OIDC provider, for example."
 }
 
 resource "aws_s3_bucket" "lake" {
@@ -38,8 +38,8 @@ resource "aws_s3_bucket_public_access_block" "lake" {
   restrict_public_buckets = true
 }
 
-# The rules of ../../aws/lifecycle.json. What a killed run has left of a large object is not listed, and paid for; where the
-# bucket keeps versions, so is every lease that was renewed (ten a minute), and every file that was replaced.
+# The rules of ../../aws/lifecycle.json. The bucket charges for the unfinished uploads of a killed run, though it does not
+# list them. If it keeps versions, it also charges for every renewed lease (ten a minute) and every replaced file.
 resource "aws_s3_bucket_lifecycle_configuration" "lake" {
   bucket = aws_s3_bucket.lake.id
 
@@ -91,7 +91,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "lake" {
   }
 }
 
-# aws, but in China aws-cn, and in GovCloud aws-us-gov.
+# aws; in China aws-cn, in GovCloud aws-us-gov.
 data "aws_partition" "current" {}
 
 locals {

@@ -1,5 +1,4 @@
-# A bucket for the lake, and a service account that may do what a run needs there and no more: the permissions are those of
-# ../../gcp/role.yaml.
+# A bucket for the lake, and a service account with the least permissions that a run needs: those of ../../gcp/role.yaml.
 terraform {
   required_version = ">= 1.5"
   required_providers {
@@ -47,8 +46,8 @@ resource "google_storage_bucket" "lake" {
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
 
-  # The rules of ../../gcp/lifecycle.json. What a killed run has left of a large object is not listed, and paid for; where the
-  # bucket keeps versions, so is every lease that was renewed (ten a minute), and every file that was replaced.
+  # The rules of ../../gcp/lifecycle.json. The bucket charges for the unfinished uploads of a killed run, though it does not
+  # list them. If it keeps versions, it also charges for every renewed lease (ten a minute) and every replaced file.
   lifecycle_rule {
     condition {
       age = 1
