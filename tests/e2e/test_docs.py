@@ -46,6 +46,23 @@ def test_every_link_leads_somewhere(path):
             assert not anchor or anchor in anchors(linked), target
 
 
+def test_the_design_names_every_source_file():
+    named = set()
+    for floor in (ROOT / "docs" / "design.md").read_text().split("\n### ")[1:]:
+        heading, *lines = floor.splitlines()
+        folders = re.findall(r"`(\w+/)`", heading)
+        for names in re.findall(r"^\| (`.*?`) \|", "\n".join(lines), re.MULTILINE):
+            for name in re.findall(r"`([\w/]+(?:/…)?)`", names):
+                named.add(folders[0] + name if len(folders) == 1 else name)
+    src = ROOT / "src"
+    files = {str(path.relative_to(src).with_suffix("")) for path in src.rglob("*.rs")}
+    files = {name for name in files if not re.search(r"(^|/)(tests|samples|shelf)(/|$)", name)} - {"lib", "main"}
+    whole = tuple(name.removesuffix("…") for name in named if name.endswith("…"))
+    assert {name for name in named if not name.endswith("…")} <= files, "each is there"
+    left_out = {name for name in files - named if not name.startswith(whole) and name.split("/")[-1] != "mod"}
+    assert not {name for name in left_out if f"{name}/" not in whole}, "each is named"
+
+
 def test_every_block_is_of_a_kind_that_is_run():
     fences = [line.strip() for path in DOCS for line in path.read_text().splitlines() if line.strip().startswith("```")]
     assert set(fences[::2]) == {"```sh", "```sql", "```text"} and set(fences[1::2]) == {"```"}
