@@ -131,7 +131,7 @@ async fn try_store(probe: &Probe<'_>, checked: &mut Vec<CheckResult>, shutdown: 
         let needs_object = !matches!(capability, Capability::List | Capability::Put);
         let outcome = match needs_object && !written {
             true => CheckOutcome::Skipped { why: "nothing could be written".to_owned() },
-            false => CheckOutcome::from(probe.of(capability).await),
+            false => CheckOutcome::from(probe.test(capability).await),
         };
         if capability == Capability::Put {
             written = matches!(outcome, CheckOutcome::Ok);

@@ -1,9 +1,9 @@
-//! The one place that reads the time or waits for it.
+//! The only module that reads the time or waits.
 //!
 //! Guarantees: waiting and monotonic time are tokio's, which tests pause and advance; wall time follows them in a clock of
 //! the tests, which can be moved besides. Must not depend on: what the time is used for.
 
-#![expect(clippy::disallowed_methods, reason = "everybody else asks the clock")]
+#![expect(clippy::disallowed_methods, reason = "all other modules use the clock")]
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 pub use tokio::time::Instant;
 
-/// Tells and waits for time.
+/// Reads the time and waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock(Option<&'static Hands>);
 
@@ -58,12 +58,12 @@ impl Clock {
         Instant::now()
     }
 
-    /// Waits until `deadline`; not at all where it has passed.
+    /// Waits until `deadline`; returns at once if it has passed.
     pub async fn sleep_until(&self, deadline: Instant) {
         tokio::time::sleep_until(deadline).await;
     }
 
-    /// Waits for `work`, but no longer than `limit`; `None` where that was not enough.
+    /// Waits for `work`, but no longer than `limit`; returns `None` if that was too short.
     pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         tokio::time::timeout(limit, work).await.ok()
     }

@@ -1,14 +1,15 @@
-//! What can go wrong, and the exit code each kind ends the process with.
+//! The crate's error, and the exit code of each kind.
 //!
-//! Promises: a message is one lower-case line that names the flag, field, URL or key at fault, the cause follows as
-//! a chain, and a hint says what to do. The API key never gets here. Must not know: how errors are printed (`cli`).
+//! A message is one lower-case line without a full stop that names the flag, field, URL or key at fault. Its causes
+//! follow as a chain, and a hint says what to do. Guarantees: the API key is in no error, because `api` redacts it
+//! first. Must not depend on: how errors are printed (`cli`).
 
 use std::error::Error as StdError;
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of failure it was. Schedulers branch on [`Kind::exit_code`], so the numbers never change.
+/// The kind of a failure. Schedulers branch on [`Kind::exit_code`], so the numbers never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Wrong flags, environment or configuration.
@@ -19,7 +20,7 @@ pub enum Kind {
     Unreachable,
     /// The store that holds the lake failed.
     Store,
-    /// Data was set aside, or an invariant of the lake does not hold.
+    /// Data was quarantined, or an invariant of the lake does not hold.
     Integrity,
     /// Another run holds the lake.
     Held,
@@ -45,7 +46,7 @@ impl Kind {
     }
 }
 
-/// A failure: what happened, why, and what to do about it.
+/// A failure: what failed, why, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -58,7 +59,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure of `kind`, told in one lower-case line without a full stop.
+    /// A failure of `kind`; the message is one lower-case line without a full stop.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Error { kind, message: message.into(), hint: None, status: None, of_one_object: false, source: None }
     }
@@ -83,7 +84,7 @@ impl Error {
         Self::new(Kind::Store, message)
     }
 
-    /// Data was set aside, or an invariant does not hold.
+    /// Data was quarantined, or an invariant does not hold.
     pub fn integrity(message: impl Into<String>) -> Self {
         Self::new(Kind::Integrity, message)
     }
@@ -102,10 +103,10 @@ impl Error {
     /// The run was asked to stop.
     pub fn interrupted() -> Self {
         Self::new(Kind::Interrupted, "interrupted")
-            .with_hint("what was landed stays; run the same command again to go on from there")
+            .with_hint("staged data is kept; run the same command again to continue")
     }
 
-    /// Adds the failure this one comes from.
+    /// Adds the cause.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
@@ -126,19 +127,19 @@ impl Error {
         self
     }
 
-    /// The HTTP status that the API refused with, where it did.
+    /// The HTTP status that the API refused with, if it did.
     pub fn status(&self) -> Option<u16> {
         self.status
     }
 
-    /// Says that it concerns one object alone: what else there is to be done may go on.
+    /// Marks the failure as one of a single object, so that work on others can continue.
     #[must_use]
     pub fn of_one_object(mut self) -> Self {
         self.of_one_object = true;
         self
     }
 
-    /// Whether others may go on: one object is damaged, or cannot be read for now.
+    /// Whether work on other objects can continue: only one is damaged, or cannot be read for now.
     pub fn is_of_one_object(&self) -> bool {
         self.of_one_object || self.kind == Kind::Integrity
     }
@@ -155,7 +156,7 @@ impl Error {
 
     /// The message and its causes, outermost first, each once.
     ///
-    /// Libraries often repeat their cause in their own message; a link that the one before it already quotes is left
+    /// Libraries often repeat their cause in their own message, so a cause that the message before it quotes is left
     /// out.
     pub fn chain(&self) -> Vec<String> {
         let mut links = vec![self.message.clone()];
@@ -173,7 +174,7 @@ impl Error {
 
 impl From<arrow_schema::ArrowError> for Error {
     fn from(error: arrow_schema::ArrowError) -> Self {
-        Error::bug("record batches do not fit together").caused_by(error)
+        Error::bug("record batches do not match").caused_by(error)
     }
 }
 
@@ -182,10 +183,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chain_leaves_out_what_was_already_quoted() {
+    fn chain_omits_causes_already_quoted() {
         let inner = Error::store("disk full");
         let middle = Error::store("cannot write: disk full").caused_by(inner);
-        let outer = Error::store("cannot land page 3").caused_by(middle);
-        assert_eq!(outer.chain(), ["cannot land page 3", "cannot write: disk full"]);
+        let outer = Error::store("cannot stage page 3").caused_by(middle);
+        assert_eq!(outer.chain(), ["cannot stage page 3", "cannot write: disk full"]);
     }
 }

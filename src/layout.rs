@@ -1,23 +1,23 @@
-//! Every key of a lake: the one place that builds and parses them.
+//! Every key of a lake. Only this module builds and parses them.
 //!
 //! ```text
-//! conversations/created_date=2024-01-01/part-0.parquet        what people query (so messages/, tags/, audit_logs/)
+//! conversations/created_date=2024-01-01/part-0.parquet                  a table file (so messages/, tags/, audit_logs/)
 //! conversations/created_date=2024-01-01/part-<run>-<nnnn>.parquet       the same in a Delta table, whose log names it
-//! conversations/_delta_log/…                                  that log
-//! _landing/conversations/created_date=2024-01-01/<run>-<nnnn>.parquet   copies as observed, until compacted
-//! _state/lake.json                                            what this lake is
-//! _state/demo.json                                            that a demo made it, and may remove it
-//! _state/checkpoints/<20 digits>.json                         commits; the highest number counts
-//! _state/leases/<20 digits>.json                              who writes to the lake; the highest number counts
-//! _state/leases/<run>.now                                     what time it is at the store, for a moment
-//! _state/leases/<run>-<key>.upload                            a large object that a run is uploading, while it is
-//! _state/check/<run>-<name>                                    what a check tries, while it does
-//! _state/lock                                                 locked by who writes, on local disks
-//! _state/runs/<run>.json                                      run reports
-//! _state/quarantine/<run>-<nnnn>.jsonl                        what could not be read
+//! conversations/_delta_log/…                                            the Delta log
+//! _landing/conversations/created_date=2024-01-01/<run>-<nnnn>.parquet   a staged file, until it is compacted
+//! _state/lake.json                                                      the lake's identity
+//! _state/demo.json                                                      marks the lake of a demo, which may remove it
+//! _state/checkpoints/<20 digits>.json                                   checkpoints; the highest number counts
+//! _state/leases/<20 digits>.json                                        leases; the highest number counts
+//! _state/leases/<run>.now                                               written to read the store's time, then deleted
+//! _state/leases/<run>-<key>.upload                                      a multipart upload under way
+//! _state/check/<run>-<name>                                             objects of a check under way
+//! _state/lock                                                           locked by the holder, on local disks
+//! _state/runs/<run>.json                                                run reports
+//! _state/quarantine/<run>-<nnnn>.jsonl                                  quarantined entries
 //! ```
 //!
-//! Must not know: what the objects hold.
+//! Must not depend on: what the objects hold.
 
 use chrono::{DateTime, Utc};
 use object_store::path::Path;
@@ -27,19 +27,19 @@ use crate::model::{CreatedDate, RunId, Table};
 
 /// The folder of the lake's own objects.
 const STATE: &str = "_state";
-/// The folder of copies that wait for compaction.
+/// The folder of staged files.
 const LANDING: &str = "_landing";
-/// How the names of records of uploads end.
+/// The suffix of upload records.
 const UPLOAD: &str = ".upload";
-/// How Hive, Spark and DuckDB find the partition in a key.
+/// The partition column, as Hive, Spark and DuckDB find it in a key.
 pub const PARTITION: &str = "created_date";
 
-/// Which landing objects of a run belong together: one flush, all its dates and tables.
+/// Identifies a flush, so also its staged files of all dates and tables.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FlushId {
     /// The run.
     pub run: RunId,
-    /// The flush's number in it, from 0.
+    /// The flush's number in the run, from 0.
     pub number: u32,
 }
 
@@ -49,12 +49,12 @@ impl std::fmt::Display for FlushId {
     }
 }
 
-/// The object of one table and date.
+/// The file of one table and date in a plain table.
 pub fn table_file(table: Table, date: CreatedDate) -> Path {
     Path::from(format!("{}/{PARTITION}={date}/part-0.parquet", table.name()))
 }
 
-/// An object of one table and date in a Delta table; a name is used once.
+/// A file of one table and date in a Delta table; a name is used once.
 pub fn delta_file(table: Table, date: CreatedDate, file: &FlushId) -> Path {
     Path::from(format!("{}/{PARTITION}={date}/part-{file}.parquet", table.name()))
 }
@@ -64,7 +64,7 @@ pub fn delta_log(table: Table) -> Path {
     Path::from(format!("{}/_delta_log", table.name()))
 }
 
-/// The date of a table's object, from its key; `None` for other keys.
+/// The date of a plain table's file, from its key; `None` for other keys.
 pub fn table_file_date(table: Table, key: &Path) -> Option<CreatedDate> {
     date_of(key).filter(|date| table_file(table, *date) == *key)
 }
@@ -74,7 +74,7 @@ pub fn table_folder(table: Table) -> Path {
     Path::from(table.name())
 }
 
-/// The landing object of one flush, table and date.
+/// The staged file of one flush, table and date.
 pub fn staged_file(table: Table, date: CreatedDate, flush: &FlushId) -> Path {
     Path::from(format!("{LANDING}/{}/{PARTITION}={date}/{flush}.parquet", table.name()))
 }
@@ -90,28 +90,28 @@ pub fn is_staged_file(key: &Path) -> bool {
     landing.as_ref() == LANDING && is_table && date_of(key).is_some() && is_flush
 }
 
-/// What this lake is.
+/// The lake's identity.
 pub fn identity() -> Path {
     Path::from(format!("{STATE}/lake.json"))
 }
 
-/// That a demo made the lake.
+/// The mark of a lake that a demo made.
 pub fn demo_mark() -> Path {
     Path::from(format!("{STATE}/demo.json"))
 }
 
-/// The folders that hold all there is of a lake.
+/// The folders that together hold the whole lake.
 pub fn folders() -> Vec<Path> {
     let own = [LANDING, STATE].map(Path::from);
     Table::ALL.map(table_folder).into_iter().chain(own).collect()
 }
 
-/// The folder of the commits.
+/// The folder of the checkpoints.
 pub fn checkpoints() -> Path {
     Path::from(format!("{STATE}/checkpoints"))
 }
 
-/// The folder of those who hold, or have held, the lake.
+/// The folder of the leases.
 pub fn leases() -> Path {
     Path::from(format!("{STATE}/leases"))
 }
@@ -126,48 +126,38 @@ pub fn number_of(key: &Path) -> Option<u64> {
     key.filename()?.strip_suffix(".json")?.parse().ok()
 }
 
-/// What a run writes to learn the store's time.
+/// An object that a run writes to read the store's time.
 pub fn store_time(run: &RunId) -> Path {
     Path::from(format!("{STATE}/leases/{run}.now"))
 }
 
-/// Whether a key is that of a [`store_time`].
+/// Whether [`store_time`] builds this key.
 pub fn is_store_time(key: &Path) -> bool {
     key.filename().and_then(|name| name.strip_suffix(".now")).is_some_and(RunId::is_valid)
 }
 
-/// The folder of what checks try.
+/// The folder of the objects that checks write.
 pub fn probes() -> Path {
     Path::from(format!("{STATE}/check"))
 }
 
-/// What one check tries.
-pub fn probe(run: &RunId, name: &str) -> Path {
-    Path::from(format!("{}/{run}-{name}", probes()))
-}
-
-/// Whether a key is that of something that the check `run` tries.
-pub fn is_probe_of(run: &RunId, key: &Path) -> bool {
-    key.prefix_matches(&probes()) && key.filename().is_some_and(|name| name.starts_with(run.as_str()))
-}
-
-/// That a run has an upload in parts to `key` under way.
+/// The record of a run's multipart upload to `key`, while it is under way.
 pub fn upload_record(run: &RunId, key: &Path) -> Path {
     let name = key.as_ref().replace('/', "-");
     Path::from(format!("{STATE}/leases/{run}-{name}{UPLOAD}"))
 }
 
-/// Whether a key is that of an [`upload_record`].
+/// Whether [`upload_record`] builds this key.
 pub fn is_upload_record(key: &Path) -> bool {
     key.as_ref().ends_with(UPLOAD)
 }
 
-/// The file that is locked, on local disks.
+/// The file that the holder locks, on local disks.
 pub fn lock() -> Path {
     Path::from(format!("{STATE}/lock"))
 }
 
-/// The folder of what is landed.
+/// The folder of the staged files.
 pub fn landing() -> Path {
     Path::from(LANDING)
 }
@@ -187,28 +177,28 @@ pub fn run_reports() -> Path {
     Path::from(format!("{STATE}/runs"))
 }
 
-/// When the run started that left the report under `key`; `None` for other keys.
+/// When the run of the report under `key` started; `None` for other keys.
 pub fn run_report_start(key: &Path) -> Option<DateTime<Utc>> {
     RunId::start_of(key.filename()?.strip_suffix(".json")?)
 }
 
-/// What one flush set aside.
+/// The quarantined entries of one flush.
 pub fn quarantine(flush: &FlushId) -> Path {
     Path::from(format!("{STATE}/quarantine/{flush}.jsonl"))
 }
 
-/// The folder of what was set aside.
+/// The folder of quarantined entries.
 pub fn quarantines() -> Path {
     Path::from(format!("{STATE}/quarantine"))
 }
 
-/// When the run started that set aside what is under `key`; `None` for other keys.
+/// When the run that quarantined the entries under `key` started; `None` for other keys.
 pub fn quarantine_start(key: &Path) -> Option<DateTime<Utc>> {
     let (run, number) = key.filename()?.strip_suffix(".jsonl")?.rsplit_once('-')?;
     RunId::start_of(run).filter(|_| number.parse::<u32>().is_ok())
 }
 
-/// The date of a table's or landing object, from its key; `None` for other keys.
+/// The date of a table file or staged file, from its key; `None` for other keys.
 pub fn date_of(key: &Path) -> Option<CreatedDate> {
     let part = key.parts().find_map(|part| {
         part.as_ref().strip_prefix(PARTITION).and_then(|rest| rest.strip_prefix('=')).map(str::to_owned)
@@ -222,17 +212,14 @@ mod tests {
     use chrono::DateTime;
 
     #[test]
-    fn keys_read_back() {
+    fn keys_round_trip() {
         let date: CreatedDate = "2024-02-29".parse().unwrap();
         let flush = FlushId { run: RunId::new(DateTime::UNIX_EPOCH, 10), number: 7 };
-        let landing = staged_file(Table::AuditLogs, date, &flush);
-        assert_eq!(
-            landing.as_ref(),
-            "_landing/audit_logs/created_date=2024-02-29/19700101T000000Z-00000a-0007.parquet"
-        );
-        assert_eq!(date_of(&landing), Some(date));
-        assert!(is_staged_file(&landing) && is_store_time(&store_time(&flush.run)));
-        assert!(is_upload_record(&upload_record(&flush.run, &landing)));
+        let staged = staged_file(Table::AuditLogs, date, &flush);
+        assert_eq!(staged.as_ref(), "_landing/audit_logs/created_date=2024-02-29/19700101T000000Z-00000a-0007.parquet");
+        assert_eq!(date_of(&staged), Some(date));
+        assert!(is_staged_file(&staged) && is_store_time(&store_time(&flush.run)));
+        assert!(is_upload_record(&upload_record(&flush.run, &staged)));
         for other in
             ["_landing/data.csv", "_landing/tags/created_date=2024-02-29/data-1.parquet", "_state/leases/x.now"]
         {

@@ -1,4 +1,14 @@
-//! Exports the conversations of a Decagon account into a data lake of Parquet tables.
+//! Exports the conversations of a Decagon account into a data lake of Parquet or Delta tables.
+//!
+//! A run fetches pages, stages their rows as Parquet and commits them in a checkpoint; a compaction merges the staged
+//! rows into table files. The modules, from the bottom up; each uses only those above it in this list:
+//!
+//! - [`error`], [`clock`], [`stray`], [`net`]: failures, time, stray characters in values, HTTP settings
+//! - [`json`], [`model`]: raw JSON, and the tables with their columns
+//! - [`api`], [`flatten`], [`layout`], [`merge`]: pages, rows, keys, and the rule for the latest version
+//! - [`store`], [`files`], [`lake`], [`tables`]: objects, Parquet, the lake's state, plain and Delta tables
+//! - [`export`], [`compact`], [`verify`], [`status`], [`check`], [`views`], [`simulate`]: one capability each
+//! - [`cli`]: the `decagon-lake` command
 
 pub mod api;
 pub mod check;

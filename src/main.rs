@@ -1,9 +1,9 @@
-//! The `decagon-lake` command. Everything is in the library; `cli` is where it begins.
+//! The `decagon-lake` command: runs [`decagon_lake::cli::main`].
 
 use std::process::ExitCode;
 
-/// Pages and their rows are made on one thread and dropped on another, which the system's allocator pays for in memory
-/// and page faults; `.cargo/config.toml` sets this one up.
+/// One thread allocates pages and their rows and another frees them, which costs the system's allocator memory and page
+/// faults. `.cargo/config.toml` configures this one.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

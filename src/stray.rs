@@ -1,28 +1,28 @@
-//! What is typed or pasted along with a value by mistake: quotes, white space, marks that nobody sees, and what only a
-//! shell expands. Pure.
+//! Finds characters that were typed or pasted into a value by mistake: quotes, white space, invisible marks, and
+//! variables that only a shell expands. Pure.
 
-/// Something in a value that is not meant to be there.
+/// A stray part of a value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stray {
-    /// What it is, as in "begins with a quote".
+    /// The fault, to be put after the value's name: "begins with a quote".
     pub what: String,
-    /// What to do about it.
+    /// How to correct it.
     pub hint: &'static str,
 }
 
-const QUOTES: &str =
-    "quotes are part of the value where no shell removes them, as in docker --env-file: leave them out";
-const BLANKS: &str = "leave it out; it may come from copying, or from the end of a line in a file made on Windows";
-const TILDE: &str = "`~` is the shell's, which expands it neither in quotes, nor after `=` in a flag, nor in env files: write the whole path";
-const VARIABLE: &str = "variables are the shell's, which expands them neither in single quotes nor in env files: write the \
-    value itself";
+const QUOTES: &str = "remove the quotes: without a shell, as in docker --env-file, they are part of the value";
+const BLANKS: &str = "remove it; it may come from copying, or from a line ending in a file made on Windows";
+const TILDE: &str =
+    "write the whole path: a shell does not expand `~` in quotes or after `=` in a flag, and env files never do";
+const VARIABLE: &str =
+    "write the value itself: a shell does not expand variables in single quotes, and env files never do";
 
 /// Whether `c` is a quote of any kind.
 pub fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\'' | '`' | '´' | '«' | '»' | '\u{2018}'..='\u{201f}' | '′' | '″' | '‹' | '›' | '＂' | '＇')
 }
 
-/// Whether `c` takes no ink: white space, a control character, or a mark such as a byte-order mark.
+/// Whether `c` is invisible: white space, a control character, or a mark such as a byte-order mark.
 fn is_blank(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()
@@ -30,12 +30,12 @@ fn is_blank(c: char) -> bool {
         || is_mark(c)
 }
 
-/// Whether `c` is a mark that belongs into no address: for the order of bytes, or the direction of writing.
+/// Whether `c` is a mark of byte order or writing direction, which no address has.
 fn is_mark(c: char) -> bool {
     matches!(c, '\u{200b}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// What is around a value: quotes, or what takes no ink.
+/// Finds a quote or invisible character at either end of a value.
 pub fn around(text: &str) -> Option<Stray> {
     [("begins", text.chars().next()), ("ends", text.chars().next_back())].into_iter().find_map(|(verb, c)| {
         let (kind, hint) = match c? {
@@ -47,27 +47,27 @@ pub fn around(text: &str) -> Option<Stray> {
     })
 }
 
-/// What does not belong into a path or an address: what is around it, what a shell should have expanded, and control
-/// characters.
+/// Finds a stray part of a path or an address: as [`around`], a variable or `~` that a shell should have expanded, or a
+/// control character.
 pub fn in_place(text: &str) -> Option<Stray> {
-    let told = |what: String, hint| Some(Stray { what, hint });
+    let stray = |what: String, hint| Some(Stray { what, hint });
     if let Some(stray) = around(text) {
         return Some(stray);
     }
     let path = text.strip_prefix("file:").map_or(text, |path| path.trim_start_matches('/'));
     if path.starts_with('~') {
-        return told("begins with `~`".to_owned(), TILDE);
+        return stray("begins with `~`".to_owned(), TILDE);
     }
     if is_variable(path) {
-        return told("holds a variable that was not expanded".to_owned(), VARIABLE);
+        return stray("contains a variable that was not expanded".to_owned(), VARIABLE);
     }
-    // A file's name may have control characters in it; an address would silently lose them.
+    // A file name may contain control characters; an address would silently lose them.
     let is_address = text.contains("://");
     let c = text.chars().find(|c| is_mark(*c) || is_address && c.is_control())?;
-    told(format!("holds a control or invisible character ({})", code(c)), BLANKS)
+    stray(format!("contains a control or invisible character ({})", code(c)), BLANKS)
 }
 
-/// Whether a variable is left in a path: of a shell (`$HOME/lake`, `s3://${BUCKET}/lake`), of systemd (`%h/lake`) or of
+/// Whether a path contains a variable: of a shell (`$HOME/lake`, `s3://${BUCKET}/lake`), of systemd (`%h/lake`) or of
 /// Windows (`%USERPROFILE%\lake`).
 fn is_variable(path: &str) -> bool {
     let named = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
@@ -80,7 +80,7 @@ fn is_variable(path: &str) -> bool {
         })
 }
 
-/// A character as its number, because it may not be visible.
+/// The code point of a character, which may be invisible.
 pub fn code(c: char) -> String {
     format!("U+{:04X}", u32::from(c))
 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_into_a_place_is_told() {
+    fn stray_characters_are_found() {
         for (text, expected) in [
             ("\"lake\"", QUOTES),
             ("'lake'", QUOTES),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_meant_is_left_alone() {
+    fn intended_characters_are_accepted() {
         for text in [
             "lake",
             "./my lake",

@@ -1,21 +1,26 @@
-//! Where the export is, and where a key may be sent at all.
+//! The URL of the export endpoint. Guarantees: the key is sent only by https or to this machine, unless `--allow-http`.
 
 use url::Url;
 
 use crate::error::{Error, Result};
 use crate::net::is_loopback;
 
-/// Where the export is, or why no key may be sent there.
+/// The endpoint below `base_url`.
+///
+/// # Errors
+/// If the key must not be sent there.
 pub(super) fn endpoint(base_url: &Url, allow_http: bool) -> Result<Url> {
     if !base_url.username().is_empty() || base_url.password().is_some() {
-        return Err(Error::usage("--base-url holds a user name or password").with_hint("set DECAGON_API_KEY instead"));
+        return Err(
+            Error::usage("--base-url contains a user name or password").with_hint("remove it, and set DECAGON_API_KEY")
+        );
     }
     let fault = |what: &str| Error::usage(format!("--base-url {base_url} {what}"));
     match base_url.scheme() {
         "https" => {}
         "http" if base_url.host().is_some_and(|host| is_loopback(&host)) || allow_http => {}
         "http" => {
-            return Err(fault("would send the API key unencrypted").with_hint("use https, or --allow-http if you must"));
+            return Err(fault("would send the API key unencrypted").with_hint("use https, or set --allow-http"));
         }
         _ => return Err(fault("is not an http(s) address")),
     }

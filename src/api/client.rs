@@ -1,7 +1,7 @@
-//! Fetches pages of the export at the account's pace, and tries again what may pass.
+//! Fetches pages of the export at the account's pace, and retries temporary failures.
 //!
-//! Promises: no two requests start within the interval, retries included; tries end, by their number and in time. Must
-//! not know: what a conversation is.
+//! Guarantees: no two requests, retries included, start within the interval; the number and time of tries are limited.
+//! Must not depend on: what a conversation is.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ use crate::model::{Cursor, Request};
 /// The API's address outside the EU.
 pub const DEFAULT_BASE_URL: &str = "https://api.decagon.ai";
 
-/// How long a request that is under way when the run is asked to stop may take to end.
+/// How long a request may still take after the run was asked to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The longest wait that a server's asking for one comes to: a year, which no limit allows.
+/// The cap on a wait that the server asks for: a year, which exceeds every limit and does not overflow a clock.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 86_400);
 
-/// How often one request is sent again without counting as a try, because the server says that it did not process it.
+/// How often an unprocessed request is sent again without counting as a try.
 const MOST_UNPROCESSED: usize = 10;
 
 /// How to reach the API.
@@ -39,13 +39,13 @@ pub struct Options {
     pub base_url: Url,
     /// The bearer key.
     pub key: ApiKey,
-    /// How many requests may start in a second; 0 means any number.
+    /// How many requests may start per second; 0 means any number.
     pub requests_per_second: f64,
-    /// How failures are tried again.
+    /// How failures are retried.
     pub retry: RetryPolicy,
     /// The longest time one try may take.
     pub timeout: Duration,
-    /// The largest response that is read, in bytes.
+    /// The largest response to read, in bytes.
     pub max_response_bytes: u64,
     /// Whether plain `http` to another machine is allowed.
     pub allow_http: bool,
@@ -71,14 +71,14 @@ impl Options {
     }
 }
 
-/// What a client has asked for so far.
+/// Counts a client's requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Requests sent, retries included.
     pub requests: u64,
-    /// Requests that were sent again.
+    /// Requests that were retries.
     pub retries: u64,
-    /// When the last request was sent, or answered where a connection had to be made for it first.
+    /// When the last request was sent; if it needed a new connection, when it was answered.
     pub last_request_at: Option<DateTime<Utc>>,
 }
 
@@ -97,7 +97,7 @@ impl Client {
     /// Makes a client; sends nothing yet.
     ///
     /// # Errors
-    /// Where the base URL is not one that a key may be sent to.
+    /// If the key must not be sent to the base URL.
     pub fn new(options: Options, clock: Clock) -> Result<Self> {
         let url = endpoint(&options.base_url, options.allow_http)?;
         let Options { base_url, key, max_response_bytes, retry, requests_per_second, timeout, .. } = options;
@@ -122,12 +122,12 @@ impl Client {
         &self.endpoint.key
     }
 
-    /// Keeps the interval from the last request of another run of the account.
+    /// Keeps the interval after the last request of another run.
     pub fn follow(&mut self, last_request_at: DateTime<Utc>) {
         self.pacer.follow((self.clock.now() - last_request_at).to_std().unwrap_or_default());
     }
 
-    /// Waits until another request may be sent, by whoever it is.
+    /// Waits until any run may send another request.
     pub async fn rest(&mut self, shutdown: &CancellationToken) {
         if self.tally.requests > 0 {
             tokio::select! {
@@ -137,15 +137,15 @@ impl Client {
         }
     }
 
-    /// What was asked for so far.
+    /// The requests so far.
     pub fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// Fetches the page of `request` at `cursor`, trying again what may pass.
+    /// Fetches the page of `request` at `cursor`, and retries temporary failures.
     ///
     /// # Errors
-    /// A refusal (kind `Api`), an API that keeps failing (`Unreachable`), or `Interrupted` when `shutdown` came.
+    /// Kind `Api` for a refusal, `Unreachable` if the API keeps failing, `Interrupted` after `shutdown`.
     pub async fn fetch(
         &mut self,
         request: &Request,
@@ -169,17 +169,17 @@ impl Client {
             self.tally.last_request_at = Some(self.clock.now());
             let tried = tokio::select! {
                 biased;
-                tried = self.endpoint.ask(&query, &flaws) => tried,
-                () = self.cut_off(shutdown) => return Err(Error::interrupted()),
+                tried = self.endpoint.send(&query, &flaws) => tried,
+                () = self.grace_ends(shutdown) => return Err(Error::interrupted()),
             };
-            // A request that had to be connected for came to the server some time after its turn.
+            // A request that needed a new connection reached the server some time after its turn.
             if self.endpoint.http.connections() > connections {
                 self.pacer.restart();
                 self.tally.last_request_at = Some(self.clock.now());
             }
-            let (error, asked) = match tried {
+            let (error, requested_wait) = match tried {
                 Ok(fetched) => return Ok(fetched),
-                Err(Failure::Lasting(error)) => return Err(error),
+                Err(Failure::Permanent(error)) => return Err(error),
                 Err(Failure::Unprocessed(error)) if unprocessed < MOST_UNPROCESSED => {
                     tracing::debug!("{}; sending it again", error.chain().join(": "));
                     unprocessed += 1;
@@ -187,12 +187,12 @@ impl Client {
                     continue;
                 }
                 Err(Failure::Unprocessed(error)) => (error, None),
-                Err(Failure::Passing { error, retry_after }) => (error, retry_after),
-                Err(Failure::Flawed { error, flaw }) => match flaws.note(flaw) {
-                    NextTry::TryAgain => (error, None),
-                    NextTry::Refuse => return Err(error),
-                    NextTry::OnceMore => {
-                        tracing::warn!("{}; asking once more", error.chain().join(": "));
+                Err(Failure::Temporary { error, retry_after }) => (error, retry_after),
+                Err(Failure::Flawed { error, flaw }) => match flaws.record(flaw) {
+                    NextTry::Later => (error, None),
+                    NextTry::Never => return Err(error),
+                    NextTry::AtOnce => {
+                        tracing::warn!("{}; sending the request once more", error.chain().join(": "));
                         self.tally.retries += 1;
                         continue;
                     }
@@ -200,28 +200,26 @@ impl Client {
             };
             let spent = self.clock.instant() - started;
             let Some(delay) = delays.next() else {
-                return Err(given_up(error, attempt, spent, "see --max-tries"));
+                return Err(exhausted(error, attempt, spent, "see --max-tries"));
             };
-            // A server may ask for longer than a clock can count.
-            self.pacer.hold_off(asked.unwrap_or_default().min(LONGEST_WAIT).max(delay));
+            self.pacer.hold_off(requested_wait.unwrap_or_default().min(LONGEST_WAIT).max(delay));
             let wait = self.pacer.wait();
             if spent.saturating_add(wait) > self.retry.max_total {
                 let limit = humantime::format_duration(self.retry.max_total);
-                let asks =
-                    asked.map_or_else(String::new, |asked| format!("the API asks to wait {} s, ", asked.as_secs()));
-                let why = format!("{asks}another try would begin after --max-retry-time, {limit}");
-                return Err(given_up(error, attempt, spent, &why));
+                let reason = requested_wait
+                    .map_or_else(String::new, |wait| format!("the API asks to wait {} s, ", wait.as_secs()));
+                let reason = format!("{reason}the next try would start after --max-retry-time, {limit}");
+                return Err(exhausted(error, attempt, spent, &reason));
             }
-            let told = error.chain().join(": ");
             let next_try_in_secs = (wait.as_secs_f64() * 10.0).floor() / 10.0;
-            tracing::warn!(attempt, next_try_in_secs, "{told}; trying again");
+            tracing::warn!(attempt, next_try_in_secs, "{}; trying again", error.chain().join(": "));
             self.tally.retries += 1;
         }
-        Err(Error::bug("ran out of numbers for tries"))
+        Err(Error::bug("the number of tries overflowed"))
     }
 
-    /// Ends a grace period after the run was asked to stop.
-    async fn cut_off(&self, shutdown: &CancellationToken) {
+    /// Returns a grace period after the run was asked to stop.
+    async fn grace_ends(&self, shutdown: &CancellationToken) {
         shutdown.cancelled().await;
         self.clock.sleep(GRACE).await;
     }
@@ -238,11 +236,11 @@ fn query(request: &Request, cursor: Option<&Cursor>) -> Vec<(&'static str, Strin
     query
 }
 
-fn given_up(last: Error, tries: usize, spent: Duration, why: &str) -> Error {
+fn exhausted(last: Error, tries: usize, spent: Duration, reason: &str) -> Error {
     let tries = if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") };
-    let message = format!("gave up after {tries} in {:.1} s ({why})", spent.as_secs_f64());
+    let message = format!("gave up after {tries} in {:.1} s ({reason})", spent.as_secs_f64());
     let hint = last.hint().map(str::to_owned).unwrap_or_else(|| {
-        "run the same command again later, it goes on after the last page that was landed; if it never worked, check \
+        "run the same command again later, it continues after the last staged page; if it never worked, check \
          --base-url, the network and HTTPS_PROXY"
             .to_owned()
     });

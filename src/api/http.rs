@@ -1,8 +1,8 @@
-//! The API's HTTP client, as the pace needs it.
+//! The HTTP client that the pace requires.
 //!
-//! Promises: a request is sent once, even if an HTTP/2 server says that it did not process it; connections are counted,
-//! because a request that has to wait for one comes later than its turn; after a failure the next request goes on a new
-//! connection. Must not know: what is asked for.
+//! Guarantees: a request is sent once, even if an HTTP/2 server says that it did not process it; connections are
+//! counted, because a request that waits for one arrives later than its turn; after a failure the next request uses a
+//! new connection. Must not depend on: what is requested.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,7 +35,7 @@ impl Http {
     /// Makes a client; connects to nothing yet.
     ///
     /// # Errors
-    /// If the environment's settings for it are wrong.
+    /// If its settings in the environment are wrong.
     pub(super) fn new(url: &Url, key: &ApiKey, timeout: Duration) -> Result<Self> {
         let headers = HeaderMap::from_iter([(AUTHORIZATION, key.header())]);
         let connections = Arc::default();
@@ -48,16 +48,16 @@ impl Http {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).get(self.url.clone())
     }
 
-    /// How many connections were begun so far.
+    /// How many connections were started so far.
     pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Leaves all connections: one that has gone silent would be used again and again, since HTTP/2 keeps it after a timeout.
+    /// Abandons all connections, because HTTP/2 keeps a silent one after a timeout and would use it again and again.
     pub(super) fn reconnect(&self) {
         match client(&self.url, &self.headers, self.timeout, &self.connections) {
             Ok(fresh) => *self.client.lock().unwrap_or_else(PoisonError::into_inner) = fresh,
-            Err(error) => tracing::debug!("the connections stay: {}", error.chain().join(": ")),
+            Err(error) => tracing::debug!("keeping the old connections: {}", error.chain().join(": ")),
         }
     }
 }
@@ -75,16 +75,16 @@ fn client(url: &Url, headers: &HeaderMap, timeout: Duration, connections: &Arc<A
         .map_err(|error| Error::usage("cannot set up the HTTP client").caused_by(error))
 }
 
-/// Counts what passes through.
+/// Returns an identity function that counts its calls.
 fn counting<T>(count: Arc<AtomicUsize>) -> impl Fn(T) -> T + Clone {
-    move |passing| {
+    move |value| {
         count.fetch_add(1, Ordering::Relaxed);
-        passing
+        value
     }
 }
 
-/// Whether the server said that it did not process a request: it closes the connection in good order (GOAWAY), or takes
-/// no more requests just now (REFUSED_STREAM).
+/// Whether the server said that it did not process a request: it closes the connection regularly (GOAWAY), or accepts
+/// no more requests for now (REFUSED_STREAM).
 pub(super) fn is_unprocessed(error: &reqwest::Error) -> bool {
     net::cause::<h2::Error>(error).is_some_and(|error| {
         error.is_remote()

@@ -1,4 +1,4 @@
-//! The bearer key, which nothing but a request header ever shows.
+//! The API key. Guarantees: only a request header shows it; `Debug` and messages do not.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use reqwest::header::HeaderValue;
 use crate::error::{Error, Result};
 use crate::stray::{code, is_quote};
 
-/// The fewest characters of a key. A shorter one would be hidden in every word of a log that happens to hold it.
-const SHORTEST: usize = 8;
+/// The fewest characters of a key, because redacting a shorter one would garble logs.
+const MIN_CHARACTERS: usize = 8;
 
-/// What is pasted along with a key.
+/// Text that is often pasted along with a key, in lower case.
 const PREFIXES: [&str; 4] = ["bearer ", "authorization:", "decagon_api_key=", "export "];
 
 /// An API key. `Debug` and logs show `***`.
@@ -20,40 +20,40 @@ pub struct ApiKey {
     header: HeaderValue,
 }
 
-/// What to do about a key that cannot be one.
-const ALONE: &str = "it should hold the key alone: one line of plain ASCII, without quotes, without `Bearer` before it";
+/// The hint for an invalid key.
+const FORMAT: &str = "give only the key: one line of plain ASCII, without quotes, without `Bearer` before it";
 
 impl ApiKey {
-    /// Takes a key as the user gave it; space around it is dropped.
+    /// Accepts a key as the user gave it; white space around it is dropped. `origin` names its source in messages.
     ///
     /// # Errors
-    /// If it cannot be a key; `origin` names where it came from, the message where in it the fault is, never the key.
+    /// If it cannot be a key. The message has the position of the fault, but never the key.
     pub fn new(text: &str, origin: &str) -> Result<Self> {
         Self::from_bytes(text.as_bytes(), origin)
     }
 
-    /// The same of bytes, as variables and files hold them.
+    /// Accepts a key as the bytes of a variable or file.
     ///
     /// # Errors
     /// As [`ApiKey::new`].
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self> {
         let refused = |what: String| Error::usage(format!("the API key in {origin} {what}"));
         if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0) {
-            return Err(refused("is in UTF-16, or no text at all".to_owned())
+            return Err(refused("is in UTF-16, or not text".to_owned())
                 .with_hint("save it as plain ASCII; in PowerShell: Set-Content -Encoding ascii"));
         }
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let position = error.valid_up_to().saturating_add(1);
-            refused(format!("is not plain ASCII: its byte {position} cannot be read")).with_hint(ALONE)
+            refused(format!("is not plain ASCII: its byte {position} cannot be read")).with_hint(FORMAT)
         })?;
         let is_space = |c: char| c.is_ascii_whitespace();
         let key = text.trim_matches(is_space);
         if key.is_empty() {
             return Err(refused("is empty".to_owned())
-                .with_hint("set DECAGON_API_KEY, or --api-key-file to a file that holds it"));
+                .with_hint("set DECAGON_API_KEY, or --api-key-file to a file with the key"));
         }
         if let Some(prefix) = PREFIXES.into_iter().find(|prefix| begins_with(key, prefix)) {
-            return Err(refused(format!("begins with `{}`", prefix.trim_end())).with_hint(ALONE));
+            return Err(refused(format!("begins with `{}`", prefix.trim_end())).with_hint(FORMAT));
         }
         let before = text.chars().take_while(|c| is_space(*c)).count();
         if let Some((position, c)) = key.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic() || is_quote(*c)) {
@@ -61,18 +61,18 @@ impl ApiKey {
                 '\u{feff}' => "a byte-order mark",
                 c if is_quote(c) => "a quote",
                 c if c.is_whitespace() => "white space",
-                _ => "a character that is not plain ASCII, or cannot be seen",
+                _ => "a character that is not plain ASCII, or is invisible",
             };
             let position = before.saturating_add(position).saturating_add(1);
-            return Err(refused(format!("has {kind} ({}) as character {position}", code(c))).with_hint(ALONE));
+            return Err(refused(format!("has {kind} ({}) as character {position}", code(c))).with_hint(FORMAT));
         }
-        if key.len() < SHORTEST {
-            return Err(refused(format!("is shorter than {SHORTEST} characters"))
-                .with_hint("was it cut? it is the whole of what the vendor gave you"));
+        if key.len() < MIN_CHARACTERS {
+            return Err(refused(format!("is shorter than {MIN_CHARACTERS} characters"))
+                .with_hint("check that it was not cut: give the whole key"));
         }
-        // Nothing of what is left can be refused.
+        // Plain ASCII is always accepted.
         let mut header = HeaderValue::from_str(&format!("Bearer {key}"))
-            .map_err(|_| refused("is none that a header can carry".to_owned()).with_hint(ALONE))?;
+            .map_err(|_| refused("cannot be sent in a header".to_owned()).with_hint(FORMAT))?;
         header.set_sensitive(true);
         Ok(ApiKey { text: key.to_owned(), header })
     }
@@ -80,12 +80,12 @@ impl ApiKey {
     /// Reads a key from a file.
     ///
     /// # Errors
-    /// If the file cannot be read or holds no key.
+    /// If the file cannot be read or contains no key.
     pub fn from_file(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|error| {
             Error::usage(format!("cannot read the API key from {}", path.display()))
                 .caused_by(error)
-                .with_hint("is --api-key-file right, and may this user read it?")
+                .with_hint("check --api-key-file, and that this user may read the file")
         })?;
         Self::from_bytes(&bytes, &path.display().to_string())
     }
@@ -95,7 +95,7 @@ impl ApiKey {
         self.header.clone()
     }
 
-    /// `text` without the key, which a server may have quoted, as it is or escaped for JSON or a URL.
+    /// Removes the key from `text`, in which a server may quote it, plain or escaped for JSON or a URL.
     pub fn redact(&self, text: &str) -> String {
         let encoded: String = url::form_urlencoded::byte_serialize(self.text.as_bytes()).collect();
         text.replace(&self.text, "***").replace(&self.text.replace('/', "\\/"), "***").replace(&encoded, "***")
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_trimmed_and_never_shown() {
+    fn a_key_is_trimmed_and_never_shown() {
         let key = ApiKey::new("  secret-key\n", "DECAGON_API_KEY").unwrap();
         assert_eq!(key.header(), "Bearer secret-key");
         assert!(!format!("{key:?} {:?}", key.header()).contains("secret"));
@@ -133,8 +133,8 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_a_key_and_says_where_without_quoting_it() {
-        for (bytes, told) in [
+    fn an_invalid_key_is_refused_with_the_position_of_the_fault() {
+        for (bytes, message) in [
             (b"".as_slice(), "is empty"),
             (b" \r\n", "is empty"),
             (b"secret-", "is shorter than 8 characters"),
@@ -161,7 +161,7 @@ mod tests {
         ] {
             let error = ApiKey::from_bytes(bytes, "its file").unwrap_err();
             let all = format!("{error:?} {error}");
-            assert!(error.to_string().contains(told) && error.to_string().contains("its file"), "{error}");
+            assert!(error.to_string().contains(message) && error.to_string().contains("its file"), "{error}");
             assert!(error.kind().exit_code() == 2 && error.hint().is_some());
             assert!(!all.contains("secret") && !all.contains("lines"), "{all}");
         }

@@ -1,7 +1,7 @@
-//! The export API: its requests, its pages, its pace and its refusals.
+//! The export API: its requests, pages, pace and refusals.
 //!
-//! Facts about the API come from the vendor's page "Exporting Conversations via API" (called *doc* here) and from what
-//! public programs send to live accounts (*live*). Where they disagree, every form is accepted. Must not know: the
+//! Facts about the API come from the vendor's page "Exporting Conversations via API" (*doc*) and from what public
+//! programs exchange with live accounts (*live*). If they disagree, every form is accepted. Must not depend on: the
 //! lake.
 
 mod address;

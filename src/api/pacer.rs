@@ -1,13 +1,14 @@
-//! Spaces the starts of requests: one a second over all endpoints of an account, and violators are banned (*live*).
+//! Spaces the starts of requests. The API permits one per second over all endpoints of an account, and bans violators
+//! (*live*).
 
 use std::time::Duration;
 
 use crate::clock::{Clock, Instant};
 
-/// The part of the interval that is added to it, because the way to the server is not equally long each time.
+/// The interval grows by one part in this many, because the latency to the server varies.
 const MARGIN: u32 = 100;
 
-/// Lets a request start no sooner than an interval after the one before it, whether that one succeeded or not.
+/// Starts each request at least one interval after the one before it, even if that one failed.
 #[derive(Debug)]
 pub struct Pacer {
     clock: Clock,
@@ -16,7 +17,7 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// A pace of `requests_per_second`; 0 or less means none at all.
+    /// A pace of `requests_per_second`; 0 or less means no limit.
     pub fn new(clock: Clock, requests_per_second: f64) -> Self {
         let interval = if requests_per_second > 0.0 {
             Duration::try_from_secs_f64(1.0 / requests_per_second)
@@ -35,26 +36,25 @@ impl Pacer {
         self.next_start = self.clock.instant().checked_add(self.interval);
     }
 
-    /// Counts the interval from now on: for a request that first had to be connected for, and so came to the server
-    /// some time after its turn.
+    /// Restarts the interval now, because a request that needed a new connection reached the server after its turn.
     pub fn restart(&mut self) {
         self.hold_off(self.interval);
     }
 
-    /// Counts the interval from a request of another run, `ago`.
+    /// Starts the interval at the request that another run sent `ago`.
     pub fn follow(&mut self, ago: Duration) {
         self.hold_off(self.interval.saturating_sub(ago));
     }
 
-    /// How long the next turn is to be waited for.
+    /// The time until the next turn.
     pub fn wait(&self) -> Duration {
         self.next_start.map_or(Duration::ZERO, |start| start.saturating_duration_since(self.clock.instant()))
     }
 
-    /// Pushes the next turn back, to `delay` from now at the earliest.
+    /// Delays the next turn to at least `delay` from now.
     pub fn hold_off(&mut self, delay: Duration) {
-        let held = self.clock.instant().checked_add(delay);
-        self.next_start = self.next_start.max(held);
+        let earliest = self.clock.instant().checked_add(delay);
+        self.next_start = self.next_start.max(earliest);
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_was_connected_for_counts_from_its_response() {
+    async fn after_a_new_connection_the_interval_starts_at_the_response() {
         let clock = Clock::system();
         let mut pacer = Pacer::new(clock, 1.0);
         pacer.turn().await;
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn holding_off_only_ever_delays() {
+    async fn holding_off_never_shortens_a_wait() {
         let clock = Clock::system();
         let mut pacer = Pacer::new(clock, 1.0);
         let begin = clock.instant();

@@ -1,4 +1,5 @@
-//! A response of `GET /conversation/export`, split into the raw conversations and the next cursor.
+//! Splits a response of `GET /conversation/export` into raw conversations and the next cursor. Must not depend on: what
+//! a conversation contains.
 
 use std::ops::Range;
 
@@ -10,35 +11,35 @@ use super::salvage::{Broken, Salvaged, salvage};
 use crate::json::{Array, Elements, Objects, elements};
 use crate::model::Cursor;
 
-/// The names that the next page's cursor has been seen under: in the doc's prose, in its example program and on live
-/// accounts, and in its example response (an integer). The first that is not null, empty or 0 counts.
+/// The known names of the next page's cursor: from the doc's text, from its example program and live accounts, and from
+/// its example response (an integer). The first that is not null, empty or 0 counts.
 const CURSOR_NAMES: [&str; 3] = ["next_page_cursor", "next_cursor", "next_page_updated_after"];
 
-/// Other names of fields that tell of a failure; a name with `error` in it does so too.
+/// Names of fields that may report a failure, besides names that contain `error`.
 const FAILURE_NAMES: [&str; 6] = ["status", "message", "msg", "detail", "details", "reason"];
-/// Their values where all is well, in lower case.
-const ALL_IS_WELL: [&str; 7] = ["ok", "okay", "success", "succeeded", "done", "complete", "none"];
+/// Values of such fields that report success, in lower case.
+const SUCCESS: [&str; 7] = ["ok", "okay", "success", "succeeded", "done", "complete", "none"];
 
-/// Why a response's body is no page.
+/// Why a response's body is not a page.
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
-    /// Cut short, or a gateway's own page: another try may bring the whole.
+    /// The body is cut, or is a gateway's own page; a retry may succeed.
     #[error("the response is not a JSON object ({reason})")]
     NotJson {
         /// How the body begins.
         beginning: String,
-        /// Where it stops being JSON.
+        /// The first JSON error.
         reason: serde_json::Error,
-        /// The body, where it begins as an object: it may be a page with a malformed entry.
+        /// The body, if it begins as an object, because it may be a page with a malformed entry.
         body: Option<String>,
     },
-    /// An answer, but how it goes on cannot be told.
+    /// The body has no usable cursor for the next page.
     #[error("the response's cursor cannot be sent back")]
     StrangeCursor {
         /// The cursor.
         beginning: String,
     },
-    /// An answer, but not the export's.
+    /// The body is not a response of the export.
     #[error("the response has no array `conversations`")]
     NoConversations {
         /// How the body begins.
@@ -47,7 +48,7 @@ pub enum PageError {
 }
 
 impl PageError {
-    /// How the body begins, on one line. It may quote the key.
+    /// How the body begins, on one line. It may contain the key.
     pub fn beginning(&self) -> &str {
         match self {
             PageError::NotJson { beginning, .. }
@@ -57,17 +58,17 @@ impl PageError {
     }
 }
 
-/// A field of a page that sounds like a failure, though the response's status told of none.
+/// A field of a page that seems to report a failure, although the response's status reports success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sign {
-    /// The name, as it came.
+    /// The field's name, unchanged.
     pub name: String,
-    /// The value, as it came.
+    /// The field's raw value.
     pub value: String,
 }
 
 impl Sign {
-    /// Whether its name leaves no doubt.
+    /// Whether the name contains `error`, which leaves no doubt.
     pub fn is_error(&self) -> bool {
         self.name.to_ascii_lowercase().contains("error")
     }
@@ -77,34 +78,33 @@ impl Sign {
 #[derive(Debug)]
 pub struct Page {
     text: String,
-    /// Where in `text` each conversation is.
+    /// The range of each conversation in `text`.
     conversations: Vec<Range<usize>>,
     next: Option<Cursor>,
     has_cursor_field: bool,
     sign: Option<Sign>,
     others: Vec<String>,
-    /// Of a page that was malformed, what became of it.
+    /// The result of the repair, if the page was malformed.
     salvaged: Option<Salvaged>,
 }
 
 impl Page {
-    /// Splits a response's body. Bytes that are not UTF-8 become U+FFFD, so that they cost nothing around them; a byte-order
-    /// mark before the JSON is skipped.
+    /// Splits a response's body. Bytes that are not UTF-8 become U+FFFD, so that the rest can be read; a byte-order
+    /// mark is skipped.
     ///
     /// # Errors
-    /// Where the body is no JSON object (cut short, or a gateway's page), has no array `conversations`, or a cursor that
-    /// cannot be sent back.
+    /// If the body is not a JSON object, has no array `conversations`, or has a cursor that cannot be sent back.
     pub fn parse(body: Vec<u8>) -> Result<Self, PageError> {
         let text =
             String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         Self::of(text)
     }
 
-    /// Splits a body whose JSON is malformed as far as it has one clear meaning. `None` where what is malformed is not
-    /// within the conversations, so that it is no page.
+    /// Splits a body of malformed JSON as far as it has one clear meaning. `None` if the page is malformed outside of
+    /// its conversations.
     ///
     /// # Errors
-    /// As [`Page::parse`], but for what is no JSON object.
+    /// As [`Page::parse`], except for a body that is not a JSON object.
     pub fn salvage(body: &str, may_be_cut: bool) -> Result<Option<Self>, PageError> {
         let marked = body.len().saturating_sub(without_mark(body).len());
         let Ok(mut salvaged) = salvage(without_mark(body).as_bytes(), &CURSOR_NAMES, may_be_cut) else {
@@ -156,50 +156,50 @@ impl Page {
         self.conversations.iter().filter_map(|range| self.text.get(range.clone()))
     }
 
-    /// How many there are.
+    /// The number of conversations.
     pub fn len(&self) -> usize {
         self.conversations.len()
     }
 
-    /// Whether there are none, which does not mean that the export is at its end.
+    /// Whether there are no conversations, which does not mean that the export has ended.
     pub fn is_empty(&self) -> bool {
         self.conversations.is_empty()
     }
 
-    /// Where the next page begins; `None` at the end.
+    /// The cursor of the next page; `None` at the end.
     pub fn next(&self) -> Option<&Cursor> {
         self.next.as_ref()
     }
 
-    /// Whether it has a field for a cursor, be it null.
+    /// Whether it has a cursor field, even if that is null.
     pub fn has_cursor_field(&self) -> bool {
         self.has_cursor_field
     }
 
-    /// What sounds like a failure, where anything does.
+    /// The first field that seems to report a failure.
     pub fn sign(&self) -> Option<&Sign> {
         self.sign.as_ref()
     }
 
-    /// Where the conversation in this place begins in the body, in bytes.
-    pub fn offset(&self, place: usize) -> Option<usize> {
+    /// Where the conversation at `index` begins in the body, in bytes.
+    pub fn offset(&self, index: usize) -> Option<usize> {
         match &self.salvaged {
-            None => self.conversations.get(place).map(|range| range.start),
-            Some(salvaged) => salvaged.offsets.get(place).copied(),
+            None => self.conversations.get(index).map(|range| range.start),
+            Some(salvaged) => salvaged.offsets.get(index).copied(),
         }
     }
 
-    /// Entries that are broken beyond reading, which are not among the conversations.
+    /// The entries that could not be repaired, which are not among the conversations.
     pub fn broken(&self) -> &[Broken] {
         self.salvaged.as_ref().map_or(&[], |salvaged| &salvaged.broken)
     }
 
-    /// How many of the conversations came as malformed JSON and were repaired.
+    /// How many of the conversations were repaired.
     pub fn repaired(&self) -> usize {
         self.salvaged.as_ref().map_or(0, |salvaged| salvaged.repaired)
     }
 
-    /// The names of the response's other fields, as they came: where a cursor was renamed, it is among them.
+    /// The names of the response's other fields; a renamed cursor is among them.
     pub fn other_fields(&self) -> &[String] {
         &self.others
     }
@@ -210,12 +210,12 @@ impl Page {
     }
 }
 
-/// A text without the byte-order mark before it.
+/// The text after a byte-order mark.
 fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// Whether a field of a page sounds like a failure.
+/// Whether a field of a page seems to report a failure.
 fn is_failure(name: &str, value: &RawValue) -> bool {
     let name = name.to_ascii_lowercase();
     if !name.contains("error") && !FAILURE_NAMES.contains(&name.as_str()) {
@@ -223,23 +223,23 @@ fn is_failure(name: &str, value: &RawValue) -> bool {
     }
     match serde_json::from_str(value.get()) {
         Ok(Value::Null) => false,
-        // `"status": true` is good news, and `"error": true` is not.
+        // `"status": true` reports success, `"error": true` a failure.
         Ok(Value::Bool(it)) => it == name.contains("error"),
         Ok(Value::Number(number)) => !matches!(number.as_i64(), Some(0 | 200..=299)),
         Ok(Value::String(text)) => {
             let text = text.trim().to_ascii_lowercase();
             let code = text.parse().is_ok_and(|code: i64| matches!(code, 0 | 200..=299));
-            !(text.is_empty() || code || ALL_IS_WELL.contains(&text.as_str()))
+            !(text.is_empty() || code || SUCCESS.contains(&text.as_str()))
         }
         Ok(Value::Array(list)) => !list.is_empty(),
         Ok(Value::Object(fields)) => !fields.is_empty(),
-        // Too deep, or not Unicode, but not nothing.
+        // Nested too deeply, or not Unicode, but not empty.
         Err(_) => true,
     }
 }
 
-/// The beginning of a text on one line, long enough that nothing of it that is to be taken out is cut in two where an
-/// [`excerpt`] of it ends.
+/// The beginning of a text on one line. It is longer than an [`excerpt`], so that a key at the end of that is redacted
+/// as a whole.
 pub(super) fn beginning(text: &str) -> String {
     const MOST: usize = 8 << 10;
     let mut line = String::new();
@@ -255,7 +255,7 @@ pub(super) fn beginning(text: &str) -> String {
     line
 }
 
-/// The first words of a text, on one line, for messages. Characters that would do something to a terminal are marked.
+/// The first words of a text on one line, for messages. Characters that could control a terminal become U+FFFD.
 pub fn excerpt(text: &str) -> String {
     const MOST: usize = 160;
     let mut line = beginning(text);
@@ -272,14 +272,14 @@ fn is_bidi(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A page, and its times by the server's own clock (its `Date` header), or by this machine's if there is none.
+/// A page with its times by the server's clock (the `Date` header), or by this machine's clock if there is no header.
 #[derive(Debug)]
 pub struct Fetched {
     /// The page.
     pub page: Page,
-    /// When the server answered, to the second: nothing in the page can have changed after it.
+    /// When the server answered, to the second; the page has no later changes.
     pub answered_at: DateTime<Utc>,
-    /// When it was asked, to the second: what had changed before it can be in the page.
+    /// When the request was sent, to the second; the page has all changes before it.
     pub asked_at: DateTime<Utc>,
 }
 
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_first_cursor_that_says_something() {
+    fn the_first_cursor_with_a_value_counts() {
         assert_eq!(next(r#"{"conversations": [], "next_cursor": "n", "next_page_cursor": "p"}"#).unwrap(), "p");
         assert_eq!(next(r#"{"next_cursor": "n", "next_page_cursor": null, "conversations": []}"#).unwrap(), "n");
         assert_eq!(
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn hands_out_the_conversations_as_they_came() {
+    fn conversations_are_unchanged() {
         let body = br#" {"conversations": [ {"a": 1.0} , "x", null,{}]} "#.to_vec();
         let bytes = body.len();
         let page = Page::parse(body).unwrap();
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_is_wrong() {
+    fn each_fault_has_its_message() {
         let fault = |body: &str| Page::parse(body.as_bytes().to_vec()).unwrap_err();
         assert_eq!(fault("<html>\n <b>Bad gateway</b>").beginning(), "<html> <b>Bad gateway</b>");
         assert!(fault(r#"{"conversations": [{"a": "#).to_string().contains("not a JSON object"));
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_cost_nothing_around_them() {
+    fn bytes_that_are_not_utf_8_are_replaced() {
         let page = Page::parse(b"{\"conversations\": [{\"a\": \"\xff\"}, {}]}".to_vec()).unwrap();
         assert_eq!(page.conversations().collect::<Vec<_>>(), ["{\"a\": \"\u{fffd}\"}", "{}"]);
     }

@@ -1,4 +1,4 @@
-//! Which failures are worth another try, and how long to wait for it.
+//! The number of tries and the back-off between them. Must not depend on: which failures are retried.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use chrono::{DateTime, Utc};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// How often and how long a request is tried.
+/// The limits of tries.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
     /// The most tries of one request, the first included.
@@ -15,7 +15,7 @@ pub struct RetryPolicy {
     pub max_total: Duration,
     /// The first delay; it doubles from try to try, with jitter.
     pub min_delay: Duration,
-    /// The longest delay that is not asked for by the server.
+    /// The longest delay that the server did not ask for.
     pub max_delay: Duration,
 }
 
@@ -42,7 +42,7 @@ impl RetryPolicy {
     }
 }
 
-/// How long the server asks to wait: `Retry-After` in seconds or as an HTTP date, in any of its forms.
+/// The wait that the server asks for: `Retry-After` in seconds or as an HTTP date, in any of its forms.
 pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -56,24 +56,24 @@ pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Dur
 mod tests {
     use super::*;
 
-    fn asked(value: &'static str) -> Option<Duration> {
+    fn wait(value: &'static str) -> Option<Duration> {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
         retry_after(&headers, DateTime::from_timestamp(1_700_000_000, 0).unwrap())
     }
 
     #[test]
-    fn the_server_may_ask_in_seconds_or_by_date() {
-        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
-        assert_eq!(asked("Tue, 14 Nov 2023 22:13:50 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(asked("Tue, 14 Nov 2023 22:13:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(asked("Tuesday, 14-Nov-23 22:13:50 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(asked("Tue Nov 14 22:13:50 2023"), Some(Duration::from_secs(30)));
-        assert_eq!(asked("99999999999999999999999"), Some(Duration::MAX));
-        assert_eq!(asked("soon"), None);
+    fn the_wait_is_in_seconds_or_a_date() {
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Tue, 14 Nov 2023 22:13:50 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(wait("Tue, 14 Nov 2023 22:13:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("Tuesday, 14-Nov-23 22:13:50 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(wait("Tue Nov 14 22:13:50 2023"), Some(Duration::from_secs(30)));
+        assert_eq!(wait("99999999999999999999999"), Some(Duration::MAX));
+        assert_eq!(wait("soon"), None);
     }
 
     #[test]
-    fn delays_grow_up_to_the_cap_and_end() {
+    fn delays_grow_to_the_cap_and_end() {
         let policy = RetryPolicy { max_tries: 9, ..RetryPolicy::default() };
         let delays: Vec<_> = policy.delays().collect();
         assert_eq!(delays.len(), 8);

@@ -1,49 +1,48 @@
-//! Takes a page of malformed JSON apart, so that one bad record costs none of its neighbours.
+//! Splits a page of malformed JSON, so that one bad entry does not cost the others.
 //!
-//! Entries of `conversations` that have one clear meaning are read ([`repair`]); of the others the text and its place are
-//! kept. Behind an entry that is broken beyond reading, the next one is found by what an entry looks like. Guarantees: the
-//! whole text is accounted for, up to the closing bracket of the page; else it is no page. Must not know: why the JSON is
-//! malformed.
+//! Entries of `conversations` with one clear meaning are repaired ([`repair`]); of the others, text and offset are
+//! kept. After such an entry the next one is found by its fields. Guarantees: the whole text up to the page's closing
+//! bracket is accounted for; otherwise it is not a page. Must not depend on: why the JSON is malformed.
 
 use crate::json::{Fault, Objects, Repaired, repair, skip_space};
 use crate::model::column;
 
-/// How often it is tried to find out whether an entry, or the end, is in some place.
+/// At how many positions an entry, or the end, is looked for.
 const MOST_TRIES: usize = 10_000;
-/// The field of repaired entries that tells what became null: by JSON pointer, its text.
+/// The field of a repaired entry with the original texts of values that became null, by JSON pointer.
 const NOT_JSON: &str = "_not_json";
-/// Fields that messages, tags and logs have and conversations do not: theirs may name their conversation, too.
+/// Fields of messages, tags and logs that conversations lack, because a child may have its conversation's id, too.
 const OF_CHILDREN: [&str; 4] = ["text", "role", "payload", "level"];
 
-/// A malformed page, as a page of JSON and what could not be brought into it.
+/// A repaired page.
 #[derive(Debug)]
 pub(super) struct Salvaged {
     /// The page as JSON.
     pub(super) json: String,
-    /// Where each entry in it began in the original.
+    /// Where each entry began in the original.
     pub(super) offsets: Vec<usize>,
-    /// How many of the entries had to be repaired.
+    /// How many of the entries were repaired.
     pub(super) repaired: usize,
-    /// The entries that are broken beyond reading.
+    /// The entries that could not be repaired.
     pub(super) broken: Vec<Broken>,
 }
 
-/// An entry that is broken beyond reading.
+/// An entry that could not be repaired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// Its text, as far as it reaches.
+    /// Its text, up to the next entry or the end.
     pub raw: String,
-    /// What is wrong.
+    /// What is malformed.
     pub reason: String,
     /// Where it begins in the response's body, in bytes.
     pub offset: usize,
 }
 
-/// Takes the page `text` apart. `cursors` are the names of cursors; where the text `may_be_cut`, one of them has to come
-/// behind a broken entry: what looks like the end may be that of a record.
+/// Splits the page `text`. `cursors` are the names of cursors. If the text `may_be_cut`, the end of the page after a
+/// broken entry counts only with one of them, because it may be the end of an entry.
 ///
 /// # Errors
-/// Where it is no object with an array `conversations`, or the rest of it cannot be read.
+/// If it is not an object with an array `conversations`, or is malformed outside of that.
 pub(super) fn salvage(text: &[u8], cursors: &[&str], may_be_cut: bool) -> Result<Salvaged, Fault> {
     let mut page = MalformedPage { text, cursors, may_be_cut, tries: 0, salvaged: Salvaged::new() };
     let mut fields = Vec::new();
@@ -71,11 +70,11 @@ impl Salvaged {
     }
 }
 
-/// Fields of the page: their names and values, as JSON.
+/// Names and values of fields of the page, as JSON.
 type Fields = Vec<(String, String)>;
 
-/// What comes behind a broken entry, and where.
-enum Behind {
+/// The next readable position after a broken entry.
+enum Next {
     Entry(usize),
     End(usize, Fields),
 }
@@ -93,16 +92,16 @@ impl MalformedPage<'_> {
         self.text.get(at).copied()
     }
 
-    /// Past the byte that has to come next.
+    /// The position after `byte`, which must come next.
     fn expect(&self, byte: u8, at: usize) -> Result<usize, Fault> {
         let at = skip_space(self.text, at);
         match self.byte(at) {
             Some(found) if found == byte => Ok(at.saturating_add(1)),
-            _ => Err(Fault { reason: "the page is no JSON outside of its conversations", at }),
+            _ => Err(Fault { reason: "the page is malformed outside of its conversations", at }),
         }
     }
 
-    /// A field's name, and where its value begins.
+    /// Reads a field's name, and finds where its value begins.
     fn name(&self, at: usize) -> Result<(String, usize), Fault> {
         let at = skip_space(self.text, at);
         if self.byte(at) != Some(b'"') {
@@ -112,7 +111,7 @@ impl MalformedPage<'_> {
         Ok((json, skip_space(self.text, self.expect(b':', end)?)))
     }
 
-    /// The fields from behind a value to the end of the page.
+    /// Reads the fields after a value to the end of the page.
     fn tail(&self, mut at: usize) -> Result<Fields, Fault> {
         let mut fields = Vec::new();
         loop {
@@ -134,15 +133,15 @@ impl MalformedPage<'_> {
                     let rest = self.text.get(end..).unwrap_or_default();
                     return match rest.iter().all(|byte| *byte == 0) {
                         true => Ok(fields),
-                        false => Err(Fault { reason: "something follows the page", at: end }),
+                        false => Err(Fault { reason: "text follows the page", at: end }),
                     };
                 }
-                _ => return Err(Fault { reason: "the page is no JSON behind its conversations", at }),
+                _ => return Err(Fault { reason: "the page is malformed after its conversations", at }),
             }
         }
     }
 
-    /// The entries, from the one at `at` on, and the fields behind them.
+    /// Reads the entries from `at` on, and the fields after them.
     fn entries(&mut self, mut at: usize) -> Result<(Vec<String>, Fields), Fault> {
         let mut entries = Vec::new();
         loop {
@@ -165,8 +164,8 @@ impl MalformedPage<'_> {
                 }
             };
             let (end, tail) = match self.next(at.saturating_add(1))? {
-                Behind::Entry(next) => (next, None),
-                Behind::End(end, tail) => (end, Some(tail)),
+                Next::Entry(next) => (next, None),
+                Next::End(end, tail) => (end, Some(tail)),
             };
             self.note_broken(at, end, &fault);
             match tail {
@@ -176,7 +175,7 @@ impl MalformedPage<'_> {
         }
     }
 
-    /// The entry at `at`, and where what follows it begins: another entry, or the closing bracket.
+    /// Reads the entry at `at`; returns also where the next entry or the closing bracket begins.
     fn entry(&self, at: usize) -> Result<(Repaired, usize), Fault> {
         let repaired = repair(self.text, at)?;
         let behind = skip_space(self.text, repaired.end);
@@ -198,8 +197,8 @@ impl MalformedPage<'_> {
         self.salvaged.broken.push(Broken { raw, reason, offset: begin });
     }
 
-    /// Finds what comes next behind something broken, from `from` on.
-    fn next(&mut self, from: usize) -> Result<Behind, Fault> {
+    /// Finds the next entry or the end from `from` on.
+    fn next(&mut self, from: usize) -> Result<Next, Fault> {
         for (at, byte) in self.text.iter().enumerate().skip(from) {
             if !matches!(byte, b'{' | b']') {
                 continue;
@@ -210,12 +209,12 @@ impl MalformedPage<'_> {
             }
             if *byte == b'{' {
                 if self.entry(at).is_ok_and(|(repaired, _)| is_conversation(&repaired.json)) {
-                    return Ok(Behind::Entry(at));
+                    return Ok(Next::Entry(at));
                 }
             } else if let Ok(tail) = self.tail(at.saturating_add(1)) {
                 let has_cursor = tail.iter().any(|(name, _)| self.cursors.iter().any(|cursor| is_named(name, cursor)));
                 if has_cursor || !self.may_be_cut {
-                    return Ok(Behind::End(at, tail));
+                    return Ok(Next::End(at, tail));
                 }
             }
         }
@@ -223,7 +222,7 @@ impl MalformedPage<'_> {
     }
 }
 
-/// Whether a name, as JSON, is this one.
+/// Whether a name in JSON is `name`.
 fn is_named(json: &str, name: &str) -> bool {
     serde_json::from_str::<String>(json).is_ok_and(|found| found == name)
 }
@@ -238,12 +237,13 @@ fn is_conversation(json: &str) -> bool {
     })
 }
 
-/// The entry with a field of its own for what became null, which no column has: so it goes to `extra`.
+/// Adds the field [`NOT_JSON`] to an entry with values that became null. No column has that name, so it goes to
+/// `extra`.
 fn with_nulls(Repaired { mut json, nulls, .. }: Repaired) -> String {
     if nulls.is_empty() || !json.ends_with('}') {
         return json;
     }
-    let nulls: serde_json::Map<_, _> = nulls.into_iter().map(|(place, text)| (place, text.into())).collect();
+    let nulls: serde_json::Map<_, _> = nulls.into_iter().map(|(pointer, text)| (pointer, text.into())).collect();
     json.pop();
     json.push_str(&format!(",\"{NOT_JSON}\":{}}}", serde_json::Value::Object(nulls)));
     json
@@ -274,7 +274,7 @@ mod tests {
             .collect()
     }
 
-    /// An entry that is whole.
+    /// A well-formed entry.
     fn whole(id: &str) -> String {
         format!(
             r#"{{"conversation_id": "{id}", "messages": [{{"text": "[{{]", "conversation_id": "{id}"}}], "tags": [{{"name": "t"}}]}}"#
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_entry_costs_its_neighbours_nothing_wherever_it_breaks_and_stands() {
+    fn a_broken_entry_does_not_cost_the_others() {
         let broken = [
             r#"{"conversation_id":"x","messages":[{"role":"USER","text":}]}"#,
             r#"{"conversation_id":"x","messages":[{"text":"no end}]}"#,
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_null_is_kept_in_the_entry() {
+    fn the_texts_of_values_that_became_null_are_kept() {
         let text =
             r#"{"conversations": [{"conversation_id": "a", "metadata": {"score": NaN}}, 7, {"conversation_id": "b"}]}"#;
         let (page, broken) = read(text).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn several_broken_entries_and_fields_on_both_sides() {
+    fn several_entries_may_be_broken() {
         let text = format!(
             r#"{{"next": "n", "conversations": [{{"a":}}, {}, {{"b":}}, {{"c":}}, {},], "more": [1,], }}  "#,
             whole("a"),
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_page_or_has_no_end_is_none() {
+    fn text_that_is_no_page_or_has_no_end_is_refused() {
         for text in [
             "",
             "[]",
@@ -361,7 +361,7 @@ mod tests {
         ] {
             assert!(read(text).is_err(), "{text}");
         }
-        // Cut right behind a message: that looks like the end, and is none without a cursor.
+        // Cut right after a message, which looks like the page's end but has no cursor.
         let cut = br#"{"conversations": [{"conversation_id": "a", "messages": [{"text": "x"}]}"#;
         assert!(salvage(cut, &["next"], true).is_err());
     }

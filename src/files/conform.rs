@@ -1,10 +1,8 @@
-//! What a Parquet file may look like that another program has written in the place of a table file, and how its rows become
-//! the table's.
+//! Converts the rows of a table file that another program rewrote.
 //!
-//! Columns count by name, in any order and nullability; their types have to hold the same values. What lets no doubt is
-//! converted (times of another precision, whole numbers of another width, numbers that pandas made floats, text without its
-//! annotation). What would lose something is refused, and the refusal says how to rewrite the file. Must not know: where
-//! files come from.
+//! Columns match by name, in any order and nullability. Guarantees: only lossless conversions are made (times of
+//! another precision, integers of another width, integers that pandas made floats, text without its annotation). All
+//! others are refused with a query that rewrites the file. Must not depend on: where files come from.
 
 use std::sync::Arc;
 
@@ -17,18 +15,18 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 use crate::layout::PARTITION;
 use crate::model::{ColumnKind, Table, column};
 
-/// How pandas calls the columns in which it keeps the numbers of rows.
+/// The prefix of the columns in which pandas stores row numbers.
 const PANDAS_INDEX: &str = "__index_level_";
-/// A value that does not fit is an error, not null.
+/// Makes a value that does not fit an error instead of null.
 const EXACTLY: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow_cast::display::FormatOptions::new() };
 
-/// How a file differs from what its table needs, and what can be done about it.
+/// A difference between a file and its table, and how to correct it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misfit {
-    /// What follows the file's name: "has no column notes".
+    /// The difference, to be put after the file's name: "has no column notes".
     pub(super) what: String,
-    /// What to make of the file instead: DuckDB's SQL, in which FILE stands for it.
+    /// A DuckDB query for the corrected rows, in which FILE stands for the file.
     pub(super) query: String,
 }
 
@@ -38,10 +36,10 @@ impl Misfit {
     }
 }
 
-/// Makes sure that a file with these columns can become rows of `table`.
+/// Makes sure that the columns `found` in a file can be converted to those of `table`.
 ///
 /// # Errors
-/// How it differs, if it cannot.
+/// The first difference that prevents it.
 pub(super) fn check(table: Table, found: &Schema) -> Result<(), Misfit> {
     let wanted = table.schema();
     for (position, field) in found.fields().iter().enumerate() {
@@ -68,10 +66,10 @@ pub(super) fn check(table: Table, found: &Schema) -> Result<(), Misfit> {
     Ok(())
 }
 
-/// The rows of a file that was [checked](check), with the columns that are there in the table's order and types.
+/// Converts rows of a file that was [checked](check): its columns, in the table's order and types.
 ///
 /// # Errors
-/// What value does not fit.
+/// The value that does not fit.
 pub(super) fn apply(table: Table, batch: &RecordBatch) -> Result<RecordBatch, Misfit> {
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for (field, column) in table.schema().fields().iter().zip(table.columns()) {
@@ -92,15 +90,15 @@ pub(super) fn apply(table: Table, batch: &RecordBatch) -> Result<RecordBatch, Mi
         .map_err(|error| Misfit::new(format!("cannot be used ({error})"), "*"))
 }
 
-/// Whether rows cannot be told apart, or belong nowhere, without the column.
+/// Whether the column identifies the row, so that it must not be null.
 fn is_key(field: &Field) -> bool {
     !field.is_nullable() || [column::RUN_ID, column::SEQ].contains(&field.name().as_str())
 }
 
-/// Whether a file's column can hold values of `kind`, and nothing that is known to be something else.
+/// Whether a column of this type can be converted to `kind`.
 fn can_hold(found: &DataType, kind: ColumnKind) -> bool {
     match (found, kind) {
-        // All there is of it is null: pandas knows no better.
+        // Pandas writes this type if all values are null.
         (DataType::Null, _) | (DataType::Boolean, ColumnKind::Bool) => true,
         (DataType::Utf8 | DataType::Binary, ColumnKind::Text | ColumnKind::Json) => true,
         (found, ColumnKind::Int | ColumnKind::BigInt) => {
@@ -124,7 +122,7 @@ fn fit(found: &ArrayRef, field: &Field) -> Result<ArrayRef, ArrowError> {
     }
 }
 
-/// Numbers that are whole: NaN is what pandas makes of null.
+/// Makes sure that all numbers are whole, and turns NaN, which pandas writes for null, into null.
 fn whole(numbers: &Float64Array) -> Result<ArrayRef, ArrowError> {
     let whole = numbers.iter().map(|number| match number.filter(|number| !number.is_nan()) {
         Some(number) if number.fract() != 0.0 => Err(ArrowError::CastError(format!("{number} is not whole"))),
@@ -133,7 +131,7 @@ fn whole(numbers: &Float64Array) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(whole.collect::<Result<Float64Array, _>>()?))
 }
 
-/// The type of a column as DuckDB calls it.
+/// The type of a column in DuckDB.
 fn sql_type(kind: ColumnKind) -> &'static str {
     match kind {
         ColumnKind::Text | ColumnKind::Json => "VARCHAR",
@@ -144,7 +142,7 @@ fn sql_type(kind: ColumnKind) -> &'static str {
     }
 }
 
-/// The type that a column of 96 bits is read as, which Spark writes times in: nanoseconds would overflow.
-pub(super) fn of_96_bits() -> DataType {
+/// The type to read Spark's 96-bit timestamps as, because nanoseconds would overflow.
+pub(super) fn int96_type() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, None)
 }

@@ -1,7 +1,7 @@
-//! Parquet files: written, read a row group at a time, and promoted without decoding.
+//! Writes Parquet files, reads them one row group at a time, and promotes staged files without decoding them.
 //!
-//! Guarantees: files of a table have its columns, in its order; memory is bounded by the largest row group. Must not depend
-//! on: which files a lake has.
+//! Guarantees: a file of a table has the table's columns in the table's order; the largest row group bounds memory.
+//! Must not depend on: which files a lake has.
 
 mod conform;
 mod promote;

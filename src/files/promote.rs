@@ -1,6 +1,6 @@
-//! Makes a table's object of a landing object's newest copies, their row groups byte for byte: nothing is decoded.
+//! Promotes a staged file to a table file by copying the encoded row groups of its latest versions; decodes nothing.
 //!
-//! Must not know: when that is all that a date has.
+//! Must not depend on: whether the date has other files.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
-use super::writer::{WrittenFor, is_used, newest_row_groups, properties};
+use super::writer::{WrittenFor, is_used, latest_row_groups, properties};
 use crate::error::{Error, Result};
 use crate::model::Table;
 
-/// A table's object, made of a landing object.
+/// A table file made from a staged file.
 #[derive(Debug)]
 pub struct Promoted {
     /// The Parquet file.
@@ -26,33 +26,32 @@ pub struct Promoted {
     pub rows: u64,
 }
 
-/// The newest copies of a `landed` object of `table`, as they would be in the table, whichever version wrote them. `None`
-/// where they are encoded otherwise, or have other columns: by an older version, or because they were to be merged; and
-/// where the file is damaged, which who decodes it can tell.
+/// Promotes a `staged` file of `table`. `None` if its encoding or columns differ from a table file's: an older release
+/// wrote it, it was staged for a merge, or it is damaged, which the reader that decodes it reports.
 ///
 /// # Errors
 /// Only on a bug.
-pub fn promote(table: Table, landed: &Bytes) -> Result<Option<Promoted>> {
+pub fn promote(table: Table, staged: &Bytes) -> Result<Option<Promoted>> {
     let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
-    let Ok(metadata) = reader.parse_and_finish(landed) else { return Ok(None) };
-    let Some(newest) = newest_row_groups(&metadata) else { return Ok(None) };
-    let groups = metadata.row_groups().get(..newest).ok_or_else(|| Error::bug("more row groups than a file has"))?;
-    if !has_columns_of(table, &metadata) || !groups.iter().all(is_as_in_a_table) {
+    let Ok(metadata) = reader.parse_and_finish(staged) else { return Ok(None) };
+    let Some(latest) = latest_row_groups(&metadata) else { return Ok(None) };
+    let groups = metadata.row_groups().get(..latest).ok_or_else(|| Error::bug("more row groups than a file has"))?;
+    if !has_columns_of(table, &metadata) || !groups.iter().all(has_table_encoding) {
         return Ok(None);
     }
     let rows = groups.iter().map(|group| u64::try_from(group.num_rows())).sum::<Result<_, _>>();
     let Ok(rows) = rows else { return Ok(None) };
     let properties = properties(table, WrittenFor::Table)?;
-    Ok(copy(&metadata, groups, landed, properties).ok().map(|body| Promoted { body, rows }))
+    Ok(copy(&metadata, groups, staged, properties).ok().map(|body| Promoted { body, rows }))
 }
 
-/// Whether a file's columns are those that files of `table` have today.
+/// Whether a file has the columns that this release writes for `table`.
 fn has_columns_of(table: Table, metadata: &ParquetMetaData) -> bool {
     let wanted = ArrowSchemaConverter::new().convert(&table.schema());
     wanted.is_ok_and(|wanted| wanted.root_schema() == metadata.file_metadata().schema_descr().root_schema())
 }
 
-fn is_as_in_a_table(group: &RowGroupMetaData) -> bool {
+fn has_table_encoding(group: &RowGroupMetaData) -> bool {
     group
         .columns()
         .iter()
@@ -106,23 +105,23 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_copies_are_a_table_as_if_they_had_been_written_alone() {
+    fn a_promoted_file_has_the_latest_versions_only() {
         for table in Table::ALL {
-            let (newest, older) = (rows(table, 0..900), rows(table, 300..340));
-            let alone = encode(table, WrittenFor::Table, std::slice::from_ref(&newest), &[]).unwrap();
+            let (latest, older) = (rows(table, 0..900), rows(table, 300..340));
+            let expected = encode(table, WrittenFor::Table, std::slice::from_ref(&latest), &[]).unwrap();
             for older in [vec![], vec![older]] {
-                let landed = encode(table, WrittenFor::Table, std::slice::from_ref(&newest), &older).unwrap().into();
-                let Promoted { body, rows } = promote(table, &landed).unwrap().unwrap();
-                assert_eq!(rows, newest.num_rows() as u64);
+                let staged = encode(table, WrittenFor::Table, std::slice::from_ref(&latest), &older).unwrap().into();
+                let Promoted { body, rows } = promote(table, &staged).unwrap().unwrap();
+                assert_eq!(rows, latest.num_rows() as u64);
                 let read_back = read(table, body);
-                assert_eq!(read_back, read(table, alone.clone()));
-                assert_eq!(read_back.iter().map(RecordBatch::num_rows).sum::<usize>(), newest.num_rows());
+                assert_eq!(read_back, read(table, expected.clone()));
+                assert_eq!(read_back.iter().map(RecordBatch::num_rows).sum::<usize>(), latest.num_rows());
             }
         }
     }
 
-    /// A landing object as an older version wrote it, its texts encoded so.
-    fn of_older_version(table: Table, texts: Encoding) -> Bytes {
+    /// A staged file of an older release, with this encoding of texts.
+    fn of_older_release(table: Table, texts: Encoding) -> Bytes {
         let mut properties = properties(table, WrittenFor::Table).unwrap().into_builder();
         properties = properties.set_created_by("decagon-lake 0.1.0".to_owned());
         for column in table.columns().iter().filter(|column| column.kind == ColumnKind::Text) {
@@ -131,40 +130,40 @@ mod tests {
         }
         let mut file = TableWriter::with_properties(table, properties.build(), Vec::new()).unwrap();
         file.write(&rows(table, 0..9)).unwrap();
-        file.ends_newest().unwrap();
+        file.end_latest().unwrap();
         file.into_inner().unwrap().into()
     }
 
     #[test]
-    fn what_an_older_version_has_landed_is_adopted_if_it_is_encoded_as_today_and_else_merged() {
+    fn a_staged_file_of_an_older_release_is_promoted_only_if_its_encoding_is_current() {
         for table in Table::ALL {
             let promoted =
-                |texts| promote(table, &of_older_version(table, texts)).unwrap().map(|promoted| promoted.body);
-            let file = Bytes::from(promoted(Encoding::PLAIN).expect("it is what a table has"));
+                |texts| promote(table, &of_older_release(table, texts)).unwrap().map(|promoted| promoted.body);
+            let file = Bytes::from(promoted(Encoding::PLAIN).expect("the current encoding"));
             let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
-            assert_eq!(metadata.file_metadata().created_by(), Some(CREATED_BY), "it is of the version that made it");
+            assert_eq!(metadata.file_metadata().created_by(), Some(CREATED_BY), "the release that promoted it");
             assert!(promoted(Encoding::DELTA_LENGTH_BYTE_ARRAY).is_none(), "Spark 3.3 cannot read it");
             assert!(promoted(Encoding::DELTA_BYTE_ARRAY).is_none());
         }
     }
 
     #[test]
-    fn what_has_other_columns_is_not_adopted() {
-        let landed = encode(Table::Tags, WrittenFor::Table, &[rows(Table::Tags, 0..9)], &[]).unwrap().into();
-        assert!(promote(Table::Tags, &landed).unwrap().is_some());
-        assert!(promote(Table::Messages, &landed).unwrap().is_none());
+    fn a_file_with_other_columns_is_not_promoted() {
+        let staged = encode(Table::Tags, WrittenFor::Table, &[rows(Table::Tags, 0..9)], &[]).unwrap().into();
+        assert!(promote(Table::Tags, &staged).unwrap().is_some());
+        assert!(promote(Table::Messages, &staged).unwrap().is_none());
     }
 
     #[test]
-    fn what_was_to_be_merged_or_is_damaged_is_not_adopted() {
+    fn a_file_that_is_damaged_or_staged_for_a_merge_is_not_promoted() {
         let table = Table::Messages;
         let batch = [rows(table, 0..9)];
-        let promoted = |landed: Vec<u8>| promote(table, &landed.into()).unwrap().is_some();
+        let promoted = |staged: Vec<u8>| promote(table, &staged.into()).unwrap().is_some();
         assert!(!promoted(encode(table, WrittenFor::Staging, &batch, &[]).unwrap()));
-        let mut landed = encode(table, WrittenFor::Table, &batch, &[]).unwrap();
-        assert!(promoted(landed.clone()));
-        landed.truncate(landed.len() - 1);
-        assert!(!promoted(landed));
+        let mut staged = encode(table, WrittenFor::Table, &batch, &[]).unwrap();
+        assert!(promoted(staged.clone()));
+        staged.truncate(staged.len() - 1);
+        assert!(!promoted(staged));
         assert!(!promoted(Vec::new()));
     }
 }

@@ -1,7 +1,8 @@
-//! Reads the Parquet files of a lake from a blocking thread, a row group at a time.
+//! Reads Parquet files from a blocking thread, one row group at a time.
 //!
-//! Promises: a file that cannot be read is called damaged only if it is the very one that the caller has seen. One that a
-//! run has replaced in the meantime is told apart (kind `Held`), whatever part of it was read before.
+//! Guarantees: a file is reported as damaged only if it is still the one that the caller found, which [`is_another`]
+//! checks after a failure. A file that was replaced meanwhile is an error of kind `Held`. Must not depend on: what is
+//! done with rows.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,32 +23,32 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
 use tokio::runtime::Handle;
 
 use super::conform::{self, Misfit};
-use super::writer::{is_own, newest_row_groups};
+use super::writer::{is_own, latest_row_groups};
 use crate::error::{Error, Kind, Result};
 use crate::model::Table;
 use crate::store::Store;
 
-/// Of a file up to this size everything is fetched at once; of a larger one this much of its end.
+/// How many bytes from a file's end are fetched first; a smaller file is fetched as a whole.
 const TAIL_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 256 << 10 };
-/// How much of a file's end holds its footer, most of the time; a second request gets the rest of a larger one.
+/// The size of most footers; a second request fetches the rest of a larger one.
 const FOOTER_BYTES: u64 = 16 << 10;
-/// How much of a larger file is fetched at a time, at least.
+/// The least that is fetched of a larger file at a time.
 const WINDOW_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 1 << 20 };
-/// How much a batch may hold, about.
+/// The approximate size of a batch.
 const BATCH_BYTES: u64 = 1 << 20;
-/// What can be done about a file that is damaged or missing.
-const MEND: &str = "restore it from a backup; where it lies in _landing, `verify --repair` gives it up, and \
-    `backfill --timestamp-filter created_at` fetches its date again";
-/// The most rows of a batch. A merge has batches of all its inputs in memory, and hands on what it gathered from them.
+/// The hint for a damaged or missing file.
+const RESTORE: &str = "restore it from a backup; if it is in _landing, discard it with `verify --repair`, then fetch \
+                       its date again with `backfill --timestamp-filter created_at`";
+/// The most rows of a batch, because a merge has batches of all its inputs in memory.
 const BATCH_ROWS: u64 = 1_024;
-/// How often a footer is read of a file that runs keep replacing.
+/// How often a footer is read if runs keep replacing the file.
 const TRIES: usize = 10;
 
-/// One Parquet file of a table, or a part of one, being read.
+/// Reads a Parquet file, or some row groups of one.
 pub struct FileReader {
     source: FileSource,
     decoder: ParquetPushDecoder,
-    /// Whose columns it has, if another program wrote it, so that they may have to be converted.
+    /// The table to whose columns the rows are converted, if another program wrote the file.
     converts: Option<Table>,
 }
 
@@ -57,28 +58,28 @@ pub(super) struct OpenFile {
     metadata: Arc<ParquetMetaData>,
     arrow: ArrowReaderMetadata,
     table: Table,
-    /// Whether its rows have to be made the table's first.
+    /// Whether its rows must be converted to the table's columns.
     converts: bool,
 }
 
-/// Where a file's bytes come from.
+/// Fetches a file's bytes.
 #[derive(Clone)]
 struct FileSource {
     store: Store,
-    /// The file as the caller has seen it. Without an ETag its name is used once, so nothing can have replaced it.
+    /// The file as the caller found it. If it has no ETag, its name is used once, so that nothing can replace it.
     object: ObjectMeta,
     runtime: Handle,
-    /// A part of the file that is at hand, and where it begins.
+    /// A fetched part of the file, and where it begins.
     window: Bytes,
     window_start: u64,
 }
 
 impl FileReader {
-    /// Opens the file that was found as `object`, for some of its columns.
+    /// Opens some columns of the file that was found as `object`.
     ///
     /// # Errors
-    /// Kind `Integrity` where it is not a file of `table`; kind `Held` where it was replaced meanwhile; kind `Store` where it
-    /// cannot be fetched.
+    /// Kind `Integrity` if it is damaged or not a file of `table`, `Held` if it was replaced meanwhile,
+    /// `Store` if it cannot be fetched.
     pub fn open_columns(
         store: &Store,
         table: Table,
@@ -89,7 +90,7 @@ impl FileReader {
         OpenFile::open(store, table, object, runtime)?.all(Some(columns))
     }
 
-    /// Opens the landing object at `key`, which has `size` bytes: the newest copy of each conversation and, where there are any, the older ones.
+    /// Opens the staged file of `size` bytes at `key`: the latest versions, and the older ones if it has any.
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
@@ -104,13 +105,13 @@ impl FileReader {
             ObjectMeta { location: key, last_modified: DateTime::UNIX_EPOCH, size, e_tag: None, version: None };
         let file = OpenFile::open(store, table, &object, runtime)?;
         let all = file.metadata.num_row_groups();
-        let newest = newest_row_groups(&file.metadata).unwrap_or(all);
-        let older = (newest < all).then(|| file.reader(None, newest..all)).transpose()?;
-        Ok((file.reader(None, 0..newest)?, older))
+        let latest = latest_row_groups(&file.metadata).unwrap_or(all);
+        let older = (latest < all).then(|| file.reader(None, latest..all)).transpose()?;
+        Ok((file.reader(None, 0..latest)?, older))
     }
 
-    /// How many rows and bytes the file that was found as `object` has, going by its footer alone. One that was replaced
-    /// meanwhile is looked at as it is by then.
+    /// Returns the rows and bytes of the file that was found as `object`; reads only its footer. If the file was
+    /// replaced meanwhile, the new one counts.
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
@@ -162,29 +163,29 @@ impl OpenFile {
         let mut source = FileSource::open(store, object, TAIL_BYTES, runtime)?;
         let metadata = source.metadata()?;
         let damaged = |error| source.damaged(error);
-        // What another writer says of Arrow in the footer is its own affair.
-        let plainly = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), plainly.clone()).map_err(damaged)?;
+        // The Arrow schema that another writer puts into the footer does not count.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let found = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone()).map_err(damaged)?;
         let is_same = found.schema().fields() == table.schema().fields();
         let arrow = if is_same {
-            let options = plainly.with_schema(table.schema());
+            let options = options.with_schema(table.schema());
             ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?
         } else {
             conform::check(table, found.schema()).map_err(|misfit| source.misfit(misfit))?;
-            match without_96_bits(&metadata, found.schema()) {
+            match without_int96(&metadata, found.schema()) {
                 None => found,
                 Some(schema) => {
-                    let options = plainly.with_schema(Arc::new(schema));
+                    let options = options.with_schema(Arc::new(schema));
                     ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(damaged)?
                 }
             }
         };
-        source.forget_tail();
+        source.drop_tail();
         let converts = !is_same || !is_own(&metadata);
         Ok(OpenFile { source, metadata, arrow, table, converts })
     }
 
-    /// Where it is, as people write it.
+    /// The file's address.
     pub(super) fn url(&self) -> String {
         self.source.url()
     }
@@ -194,18 +195,18 @@ impl OpenFile {
         is_own(&self.metadata)
     }
 
-    /// How many rows it has.
+    /// The number of rows.
     pub(super) fn rows(&self) -> usize {
         usize::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(usize::MAX)
     }
 
-    /// How many bytes it has before compression, about.
+    /// The approximate number of bytes before compression.
     pub(super) fn uncompressed_bytes(&self) -> u64 {
         let groups = self.metadata.row_groups().iter();
         groups.filter_map(|group| u64::try_from(group.total_byte_size()).ok()).fold(0, u64::saturating_add)
     }
 
-    /// How many rows make a batch of a bounded size.
+    /// The number of rows that keeps a batch within its size.
     pub(super) fn batch_rows(&self) -> usize {
         batch_rows(&self.metadata)
     }
@@ -220,7 +221,7 @@ impl OpenFile {
         let all: Vec<_> = self.table.columns().iter().map(|column| column.name).collect();
         let wanted = match (columns, converts) {
             (None, None) => ProjectionMask::all(),
-            // Another program's file may have others.
+            // Another program's file may have more columns.
             (columns, _) => {
                 let columns = columns.unwrap_or(&all).iter().copied();
                 ProjectionMask::columns(self.arrow.parquet_schema(), columns)
@@ -236,24 +237,24 @@ impl OpenFile {
     }
 }
 
-/// The columns of a file that has some of 96 bits, which are times in nanoseconds and would overflow as such; `None` if it
-/// has none.
-fn without_96_bits(metadata: &ParquetMetaData, found: &Schema) -> Option<Schema> {
+/// The schema `found` in a file, with its 96-bit timestamps read as microseconds, because nanoseconds would overflow;
+/// `None` if it has no such columns.
+fn without_int96(metadata: &ParquetMetaData, found: &Schema) -> Option<Schema> {
     let parquet = metadata.file_metadata().schema_descr();
-    let has_96_bits = |name: &str| {
+    let is_int96 = |name: &str| {
         parquet.columns().iter().any(|column| column.name() == name && column.physical_type() == Type::INT96)
     };
-    if !found.fields().iter().any(|field| has_96_bits(field.name())) {
+    if !found.fields().iter().any(|field| is_int96(field.name())) {
         return None;
     }
-    let fields = found.fields().iter().map(|field| match has_96_bits(field.name()) {
-        true => Field::new(field.name(), conform::of_96_bits(), field.is_nullable()),
+    let fields = found.fields().iter().map(|field| match is_int96(field.name()) {
+        true => Field::new(field.name(), conform::int96_type(), field.is_nullable()),
         false => field.as_ref().clone(),
     });
     Some(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// How many rows make a batch of a bounded size, going by the file's largest row group.
+/// The number of rows that keeps a batch within its size, by the row group with the widest rows.
 fn batch_rows(metadata: &ParquetMetaData) -> usize {
     let row_bytes = |bytes: i64, rows: i64| u64::try_from(bytes / rows.max(1)).unwrap_or(0).max(1);
     let widest = metadata.row_groups().iter().map(|group| row_bytes(group.total_byte_size(), group.num_rows())).max();
@@ -271,13 +272,13 @@ impl FileSource {
         Ok(source)
     }
 
-    /// Where it is, as people write it.
+    /// The file's address.
     fn url(&self) -> String {
         format!("{}/{}", self.store.url(), self.object.location)
     }
 
-    /// Lets go of the end of a file, which was needed for its footer; all of a small one stays.
-    fn forget_tail(&mut self) {
+    /// Drops the fetched end of a file after its footer was parsed; a small file is kept as a whole.
+    fn drop_tail(&mut self) {
         if self.window_start > 0 {
             self.window = Bytes::new();
         }
@@ -285,7 +286,7 @@ impl FileSource {
 
     fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
         let mut found = self.fetch_all(&[range])?;
-        found.pop().ok_or_else(|| self.damaged(ParquetError::EOF("nothing was read".to_owned())))
+        found.pop().ok_or_else(|| self.damaged(ParquetError::EOF("a read returned nothing".to_owned())))
     }
 
     fn fetch_all(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -293,48 +294,48 @@ impl FileSource {
         found.map_err(|error| self.unreadable(|_| self.store.failed("read", &self.object.location, error)))
     }
 
-    /// Why a part of the file cannot be used: because it is not what was seen any more, or else because of `fault`.
+    /// The error of an unreadable file: the file has changed since it was found, or else `fault`.
     fn unreadable(&self, fault: impl FnOnce(&str) -> Error) -> Error {
-        let (file, seen) = (self.url(), &self.object);
-        match self.runtime.block_on(self.store.head(&seen.location)) {
+        let (file, found) = (self.url(), &self.object);
+        match self.runtime.block_on(self.store.head(&found.location)) {
             Err(error) => error,
-            Ok(None) => Error::integrity(format!("{file} is not there any more")).with_hint(MEND),
-            Ok(Some(now)) if is_another(seen, &now) => Error::held(format!("{file} was replaced while it was read"))
-                .with_hint("nothing is wrong with it: run this again"),
-            Ok(Some(now)) if now.size != seen.size => {
-                Error::integrity(format!("{file} has {} bytes, not {}", now.size, seen.size)).with_hint(MEND)
+            Ok(None) => Error::integrity(format!("{file} no longer exists")).with_hint(RESTORE),
+            Ok(Some(now)) if is_another(found, &now) => Error::held(format!("{file} was replaced while it was read"))
+                .with_hint("the file is not damaged: run this command again"),
+            Ok(Some(now)) if now.size != found.size => {
+                Error::integrity(format!("{file} has {} bytes, not {}", now.size, found.size)).with_hint(RESTORE)
             }
             Ok(Some(_)) => fault(&file),
         }
     }
 
     fn damaged(&self, error: ParquetError) -> Error {
-        self.unreadable(|file| Error::integrity(format!("{file} is damaged")).caused_by(error).with_hint(MEND))
+        self.unreadable(|file| Error::integrity(format!("{file} is damaged")).caused_by(error).with_hint(RESTORE))
     }
 
     fn misfit(&self, Misfit { what, query }: Misfit) -> Error {
         self.unreadable(|file| {
             let query = query.replace("FILE", &format!("'{file}'"));
-            Error::integrity(format!("{file} {what}: another program has written it")).with_hint(format!(
-                "rewrite it, in DuckDB with COPY ({query}) TO '{file}' (FORMAT parquet), or restore it from a backup"
+            Error::integrity(format!("{file} {what}: another program wrote it")).with_hint(format!(
+                "rewrite it in DuckDB with COPY ({query}) TO '{file}' (FORMAT parquet), or restore it from a backup"
             ))
         })
     }
 
-    /// The bytes of each range. Where they lie together, which they do where all columns are read, they are fetched at
-    /// once, and what comes next in the file with them.
+    /// Returns the bytes of each range. Ranges close together, as when all columns are read, are fetched at once,
+    /// together with the bytes behind them.
     fn ranges(&mut self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
         let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
         if end > self.object.size {
-            return Err(self.damaged(ParquetError::EOF("a part lies past the end of the file".to_owned())));
+            return Err(self.damaged(ParquetError::EOF("a part is past the end of the file".to_owned())));
         }
         if !self.has(start..end) {
             let wanted = ranges.iter().map(|range| range.end.saturating_sub(range.start)).fold(0, u64::saturating_add);
             if wanted < end.saturating_sub(start) / 2 {
                 return self.fetch_all(ranges);
             }
-            // The one before it goes first.
+            // Frees the old window before the new one is fetched.
             self.window = Bytes::new();
             self.window = self.fetch(start..end.max(start.saturating_add(WINDOW_BYTES)).min(self.object.size))?;
             self.window_start = start;
@@ -342,17 +343,17 @@ impl FileSource {
         ranges.iter().map(|range| self.in_window(range)).collect()
     }
 
-    /// Whether this part of the file is at hand.
+    /// Whether the window has this part of the file.
     fn has(&self, part: Range<u64>) -> bool {
         let end = u64::try_from(self.window.len()).ok().and_then(|len| self.window_start.checked_add(len));
         part.start >= self.window_start && end.is_some_and(|end| part.end <= end)
     }
 
     fn in_window(&self, range: &Range<u64>) -> Result<Bytes> {
-        let place = |at: u64| at.checked_sub(self.window_start).and_then(|at| usize::try_from(at).ok());
-        match (place(range.start), place(range.end)) {
+        let offset = |at: u64| at.checked_sub(self.window_start).and_then(|at| usize::try_from(at).ok());
+        match (offset(range.start), offset(range.end)) {
             (Some(start), Some(end)) if start <= end && end <= self.window.len() => Ok(self.window.slice(start..end)),
-            _ => Err(self.damaged(ParquetError::EOF("a part is not there".to_owned()))),
+            _ => Err(self.damaged(ParquetError::EOF("a part is missing".to_owned()))),
         }
     }
 
@@ -371,10 +372,10 @@ impl FileSource {
     }
 }
 
-/// Whether an object has taken the place of the one that was seen. Listings of some stores have ETags without quotes.
-fn is_another(seen: &ObjectMeta, now: &ObjectMeta) -> bool {
+/// Whether the object was replaced since it was found. Listings of some stores have ETags without quotes.
+fn is_another(found: &ObjectMeta, now: &ObjectMeta) -> bool {
     let bare = |object: &ObjectMeta| object.e_tag.as_deref().map(|tag| tag.trim_matches('"').to_owned());
-    seen.e_tag.is_some() && bare(seen) != bare(now)
+    found.e_tag.is_some() && bare(found) != bare(now)
 }
 
 #[cfg(test)]

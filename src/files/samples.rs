@@ -1,4 +1,4 @@
-//! Rows for the tests of files.
+//! Sample rows for this module's tests.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use chrono::DateTime;
 use crate::flatten::{Origin, flatten};
 use crate::model::{RunId, Table};
 
-/// The rows of conversations with these numbers, two of each in every child table.
+/// The rows of the conversations with these numbers; every child table has two rows for each.
 pub(super) fn rows(table: Table, numbers: Range<u32>) -> RecordBatch {
     let json: Vec<_> = numbers
         .map(|number| {

@@ -1,9 +1,8 @@
-//! Reads a table file in the order of a merge, whoever wrote it.
+//! Reads a table file in the order of a merge, even if another program wrote it.
 //!
-//! This program's own files are sorted and are read as they are. One of another program is looked through first; if its
-//! rows are in another order, it is read once for each part of it that fits into memory, a range of ids at a time. Promises:
-//! memory is bounded, but for a row group's compressed bytes and the rows of a single conversation. Must not know: what
-//! rows are read for.
+//! This program's own files are sorted. Other files are scanned first; if one is not sorted, it is read once for each
+//! range of ids that fits into memory. Guarantees: memory is bounded, except for a row group's compressed bytes and the
+//! rows of a single conversation. Must not depend on: what rows are read for.
 
 use arrow_array::{BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_select::filter::filter_record_batch;
@@ -16,18 +15,18 @@ use crate::error::{Error, Result};
 use crate::model::{Table, big_ints, column, ints, texts};
 use crate::store::Store;
 
-/// How many bytes of a file, uncompressed, are sorted at a time.
+/// How many uncompressed bytes are sorted at a time.
 const PART_BYTES: u64 = if cfg!(test) { 2_000 } else { 16 << 20 };
-/// How many ids are looked at to find out where a part may end.
+/// How many ids are sampled to find the bounds of each part.
 const SAMPLES_PER_PART: usize = 64;
 
-/// One table file, its rows sorted by conversation, copy and index.
+/// Reads one table file, sorted by conversation, version and index.
 pub struct SortedReader {
     rows: SortedRows,
 }
 
 enum SortedRows {
-    AsTheyAre(Box<FileReader>),
+    InOrder(Box<FileReader>),
     InParts(Box<SortedParts>),
 }
 
@@ -35,29 +34,28 @@ enum SortedRows {
 struct SortedParts {
     file: OpenFile,
     table: Table,
-    /// The first id of each part but the first, ascending.
+    /// The first id of each part except the first, ascending.
     starts: Vec<String>,
     /// How many parts were read.
     read: usize,
-    /// The rows of the part at hand, as they were read, and their order.
+    /// The rows of the current part as they were read, and their order.
     batches: Vec<RecordBatch>,
     order: Vec<(usize, usize)>,
-    /// How many of them were handed on.
-    handed_on: usize,
+    /// How many of them were returned.
+    returned: usize,
 }
 
 impl SortedReader {
     /// Opens the file that was found as `object`.
     ///
     /// # Errors
-    /// Kind `Integrity` if it cannot be used as a file of `table`, kind `Held` if it was replaced meanwhile, kind `Store` if
-    /// it cannot be fetched.
+    /// As [`FileReader::open_columns`].
     pub fn open(store: &Store, table: Table, object: &ObjectMeta, runtime: &Handle) -> Result<Self> {
         let file = OpenFile::open(store, table, object, runtime.clone())?;
         let rows = match file.is_own() {
-            true => SortedRows::AsTheyAre(Box::new(file.all(None)?)),
-            false => match look_through(&file, table)? {
-                None => SortedRows::AsTheyAre(Box::new(file.all(None)?)),
+            true => SortedRows::InOrder(Box::new(file.all(None)?)),
+            false => match find_parts(&file, table)? {
+                None => SortedRows::InOrder(Box::new(file.all(None)?)),
                 Some(starts) => SortedRows::InParts(Box::new(SortedParts {
                     file,
                     table,
@@ -65,14 +63,14 @@ impl SortedReader {
                     read: 0,
                     batches: Vec::new(),
                     order: Vec::new(),
-                    handed_on: 0,
+                    returned: 0,
                 })),
             },
         };
         Ok(SortedReader { rows })
     }
 
-    /// Whether the file itself is in another order.
+    /// Whether the file is not sorted, so that this reader sorts it.
     pub fn sorts(&self) -> bool {
         matches!(self.rows, SortedRows::InParts(_))
     }
@@ -83,14 +81,14 @@ impl SortedReader {
     /// As [`SortedReader::open`].
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         match &mut self.rows {
-            SortedRows::AsTheyAre(reader) => reader.next_batch(),
+            SortedRows::InOrder(reader) => reader.next_batch(),
             SortedRows::InParts(parts) => parts.next_batch(),
         }
     }
 }
 
-/// Looks whether the rows of a file are sorted: `None` if so, else the ids at which parts of it begin.
-fn look_through(file: &OpenFile, table: Table) -> Result<Option<Vec<String>>> {
+/// Scans a file: returns `None` if its rows are sorted, else the first id of each part except the first.
+fn find_parts(file: &OpenFile, table: Table) -> Result<Option<Vec<String>>> {
     let parts = usize::try_from(file.uncompressed_bytes().div_ceil(PART_BYTES)).unwrap_or(usize::MAX).max(1);
     let step = file.rows().div_ceil(parts.saturating_mul(SAMPLES_PER_PART)).max(1);
     let (mut samples, mut is_sorted, mut row_number) = (Vec::new(), true, 0_usize);
@@ -125,11 +123,11 @@ fn look_through(file: &OpenFile, table: Table) -> Result<Option<Vec<String>>> {
     let mut starts: Vec<_> =
         (1..parts).filter_map(|part| samples.get(part.saturating_mul(samples.len()) / parts).cloned()).collect();
     starts.dedup();
-    tracing::debug!("{} is not sorted: its rows are read in {} parts", file.url(), starts.len() + 1);
+    tracing::debug!("{} is not sorted; reading it in {} parts", file.url(), starts.len() + 1);
     Ok(Some(starts))
 }
 
-/// Makes sure that two rows, one after the other in the order, are not the same: a table has each conversation once.
+/// Makes sure that two adjacent rows differ, because a table has each row once and each conversation once.
 fn distinct(file: &OpenFile, table: Table, one: Key<'_>, other: Key<'_>) -> Result<()> {
     let same = if table == Table::Conversations { one.0 == other.0 } else { one == other };
     if !same {
@@ -137,25 +135,25 @@ fn distinct(file: &OpenFile, table: Table, one: Key<'_>, other: Key<'_>) -> Resu
     }
     let what = match table {
         Table::Conversations => format!("has conversation {} twice", one.0),
-        _ => format!("has the row {} of conversation {} twice", one.2, one.0),
+        _ => format!("has row {} of conversation {} twice", one.2, one.0),
     };
-    Err(Error::integrity(format!("{} {what}: another program has written it", file.url()))
+    Err(Error::integrity(format!("{} {what}: another program wrote it", file.url()))
         .with_hint("rewrite it with each row once, or restore it from a backup"))
 }
 
 impl SortedParts {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        while self.handed_on >= self.order.len() {
+        while self.returned >= self.order.len() {
             if self.read > self.starts.len() {
                 return Ok(None);
             }
             self.fill()?;
         }
-        let end = self.handed_on.saturating_add(self.file.batch_rows()).min(self.order.len());
-        let next = self.order.get(self.handed_on..end).unwrap_or_default();
+        let end = self.returned.saturating_add(self.file.batch_rows()).min(self.order.len());
+        let next = self.order.get(self.returned..end).unwrap_or_default();
         let batches: Vec<_> = self.batches.iter().collect();
         let batch = interleave_record_batch(&batches, next)?;
-        self.handed_on = end;
+        self.returned = end;
         Ok(Some(batch))
     }
 
@@ -163,7 +161,7 @@ impl SortedParts {
     fn fill(&mut self) -> Result<()> {
         let from = self.read.checked_sub(1).and_then(|before| self.starts.get(before)).map(String::as_str);
         let to = self.starts.get(self.read).map(String::as_str);
-        (self.batches, self.order, self.handed_on) = (Vec::new(), Vec::new(), 0);
+        (self.batches, self.order, self.returned) = (Vec::new(), Vec::new(), 0);
         let (mut reader, mut keys) = (self.file.all(None)?, Vec::new());
         while let Some(batch) = reader.next_batch()? {
             let ids = &Keys::of(self.table, &batch)?.ids;
@@ -176,7 +174,7 @@ impl SortedParts {
                 self.batches.push(batch);
             }
         }
-        let key = |place: &(usize, usize)| keys.get(place.0).map(|keys| keys.key(place.1));
+        let key = |(batch, row): &(usize, usize)| keys.get(*batch).map(|keys| keys.key(*row));
         self.order.sort_unstable_by_key(key);
         for pair in self.order.windows(2) {
             if let [one, other] = pair
@@ -190,10 +188,10 @@ impl SortedParts {
     }
 }
 
-/// What rows are sorted by: the id, the copy and the index.
+/// The sort key of a row: the conversation's id, the version's number and the index.
 type Key<'a> = (&'a str, i64, i32);
 
-/// What the rows of a batch are sorted by.
+/// The sort keys of a batch.
 struct Keys {
     ids: StringArray,
     seqs: Int64Array,
@@ -206,7 +204,7 @@ impl Keys {
     }
 
     fn of(table: Table, batch: &RecordBatch) -> Result<Self> {
-        let missing = || Error::bug(format!("a file of {} passed without its columns", table.name()));
+        let missing = || Error::bug(format!("a file of {} was accepted without its key columns", table.name()));
         Ok(Keys {
             ids: texts(batch, column::CONVERSATION_ID).ok_or_else(missing)?.clone(),
             seqs: big_ints(batch, column::SEQ).ok_or_else(missing)?.clone(),
@@ -235,22 +233,22 @@ mod tests {
     use super::*;
     use crate::files::samples;
 
-    /// A file as another program writes it.
-    fn by_others(rows: &RecordBatch) -> Vec<u8> {
+    /// A file of another program.
+    fn of_another_program(rows: &RecordBatch) -> Vec<u8> {
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(100)).build();
         let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).unwrap();
         writer.write(rows).unwrap();
         writer.into_inner().unwrap()
     }
 
-    /// The rows, in an order that has nothing to do with theirs.
+    /// The rows in another order.
     fn shuffled(rows: &RecordBatch) -> RecordBatch {
         let count = u32::try_from(rows.num_rows()).unwrap();
         let order: UInt32Array = (0..count).map(|row| (row * 7_919) % count).collect();
         take_record_batch(rows, &order).unwrap()
     }
 
-    /// What is read of a file, whether it was sorted first, and in how many parts at most.
+    /// The rows read from a file, and whether the reader had to sort them.
     async fn read(table: Table, body: Vec<u8>) -> Result<(RecordBatch, bool)> {
         let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
         store.put(&key, body).await.unwrap();
@@ -270,28 +268,28 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn rows_in_any_order_come_in_that_of_a_merge() {
+    async fn rows_in_any_order_are_read_sorted() {
         for table in Table::ALL {
             let rows = samples::rows(table, 0..500);
-            let sorted = read(table, by_others(&rows)).await.unwrap();
+            let sorted = read(table, of_another_program(&rows)).await.unwrap();
             assert_eq!(sorted, (rows.clone(), false), "{}", table.name());
-            let sorted = read(table, by_others(&shuffled(&rows))).await.unwrap();
+            let sorted = read(table, of_another_program(&shuffled(&rows))).await.unwrap();
             assert_eq!(sorted, (rows, true), "{}", table.name());
         }
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_row_that_is_there_twice_is_refused_wherever_it_is() {
+    async fn a_duplicate_row_is_refused() {
         for table in Table::ALL {
             let rows = samples::rows(table, 0..500);
             let one = rows.slice(250, 1);
             let twice = concat_batches(&Arc::clone(rows.schema_ref()), [&rows, &one]).unwrap();
-            for body in [by_others(&twice), by_others(&shuffled(&twice))] {
+            for body in [of_another_program(&twice), of_another_program(&shuffled(&twice))] {
                 let error = read(table, body).await.unwrap_err();
                 assert!(error.to_string().contains("twice"), "{error}");
             }
             let in_order = concat_batches(rows.schema_ref(), [&rows.slice(0, 251), &rows.slice(250, 250)]).unwrap();
-            assert!(read(table, by_others(&in_order)).await.is_err());
+            assert!(read(table, of_another_program(&in_order)).await.is_err());
         }
     }
 }

@@ -1,32 +1,32 @@
-//! Reads a value of JSON that is malformed, as far as it has one clear meaning, and writes it down as JSON.
+//! Repairs malformed JSON if it has one clear meaning.
 //!
-//! Clear are: control characters in strings, numbers that JSON lacks (`NaN`, `Infinity`: null), literals of Python and
-//! JavaScript, escapes of theirs with one meaning, a comma before a closing bracket. Everything else is a fault, and
-//! guessed at by nobody. Guarantees: what is JSON already comes out as it came; depth costs no stack; every byte is read
-//! once. Must not know: what the fields mean.
+//! Clear are: control characters in strings, numbers that JSON lacks (`NaN`, `Infinity`: null), literals and
+//! unambiguous escapes of Python and JavaScript, a comma before a closing bracket. Everything else is a fault; nothing
+//! is guessed. Guarantees: valid JSON stays unchanged; nesting costs no stack; every byte is read once. Must not depend
+//! on: what the fields mean.
 
-/// A malformed value, as JSON.
+/// A repaired value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repaired {
-    /// The same as JSON. Bytes that are not UTF-8 became U+FFFD.
+    /// The value as JSON. Bytes that are not UTF-8 became U+FFFD.
     pub json: String,
-    /// Where the value ends in what was read.
+    /// Where the value ends in the input.
     pub end: usize,
-    /// What became null: a JSON pointer (RFC 6901) to it, and its text as it came.
+    /// The values that became null: a JSON pointer (RFC 6901) and the original text.
     pub nulls: Vec<(String, String)>,
 }
 
 /// Why a value cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What is wrong, in words.
+    /// The reason, in words.
     pub reason: &'static str,
-    /// The byte at which it shows, counted from the beginning of what was read.
+    /// The offset of the fault in the input, in bytes.
     pub at: usize,
 }
 
-/// Words that stand for a value outside of JSON, in lower case, and the JSON for them. Those that become null are kept as
-/// they came, but for the nulls of other languages.
+/// Literals of JSON and other languages, in lower case, and the JSON for each. The original text of a value that
+/// becomes null is kept, except for null itself and Python's None.
 const WORDS: [(&str, &str); 13] = [
     ("true", "true"),
     ("false", "false"),
@@ -43,10 +43,10 @@ const WORDS: [(&str, &str); 13] = [
     ("+infinity", "null"),
 ];
 
-/// Reads the value that begins at `start` of `text`, after white space.
+/// Repairs the value that begins at `start` of `text`, after white space.
 ///
 /// # Errors
-/// Where it has no clear meaning, or the text ends before it does.
+/// If the value has no clear meaning or is incomplete.
 pub fn repair(text: &[u8], start: usize) -> Result<Repaired, Fault> {
     let mut reader = Reader { text, at: start, out: Vec::new(), open: Vec::new(), nulls: Vec::new() };
     reader.value()?;
@@ -54,17 +54,18 @@ pub fn repair(text: &[u8], start: usize) -> Result<Repaired, Fault> {
     Ok(Repaired { json, end: reader.at, nulls: reader.nulls })
 }
 
-/// The first byte from `at` on that is no white space; the end of the text where there is none.
+/// The position of the first byte from `at` on that is no white space, or else the end of the text.
 pub fn skip_space(text: &[u8], at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     let space = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
     at.saturating_add(space).min(text.len())
 }
 
-/// An array or object that is not closed yet, and where in it the reader is.
+/// An array or object that is not closed yet, and the reader's position in it.
 enum Open {
+    /// The index of the element.
     Array(usize),
-    /// The name as it was written, between its quotes.
+    /// The name of the field, still escaped but without its quotes.
     Object(Vec<u8>),
 }
 
@@ -85,7 +86,7 @@ impl Reader<'_> {
         Err(Fault { reason, at: self.at })
     }
 
-    /// White space as it came.
+    /// Copies white space.
     fn space(&mut self) {
         let end = skip_space(self.text, self.at);
         self.out.extend_from_slice(self.text.get(self.at..end).unwrap_or_default());
@@ -97,7 +98,7 @@ impl Reader<'_> {
         self.at += 1;
     }
 
-    /// One value with all that is in it.
+    /// Reads one value with all nested ones.
     fn value(&mut self) -> Result<(), Fault> {
         self.at = skip_space(self.text, self.at);
         loop {
@@ -131,7 +132,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Goes on after a value: past closing brackets, to the beginning of the next one. Returns false where there is none.
+    /// Moves from the end of a value past closing brackets to the next value. Returns false if there is none.
     fn close(&mut self) -> Result<bool, Fault> {
         while let Some(open) = self.open.last_mut() {
             let (closing, is_object) = match open {
@@ -151,7 +152,7 @@ impl Reader<'_> {
                     }
                     return Ok(true);
                 }
-                // A comma before the bracket says nothing.
+                // The comma before a closing bracket is dropped.
                 self.out.remove(comma);
             }
             match self.peek() {
@@ -164,7 +165,7 @@ impl Reader<'_> {
         Ok(false)
     }
 
-    /// A field's name and its colon.
+    /// Reads a field's name and its colon.
     fn name(&mut self) -> Result<(), Fault> {
         if self.peek() != Some(b'"') {
             return self.fault("a field has no name in quotes");
@@ -229,7 +230,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A number or a literal.
+    /// Reads a number or a literal.
     fn word(&mut self) -> Result<(), Fault> {
         let rest = self.text.get(self.at..).unwrap_or_default();
         let length = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')).count();
@@ -239,7 +240,7 @@ impl Reader<'_> {
         let lower = word.to_ascii_lowercase();
         let known = WORDS.iter().find(|(name, _)| *name == lower).map(|(_, json)| (*json).to_owned());
         let Some(json) = known.or_else(|| number(word)) else {
-            return self.fault(if word.is_empty() { "a value is missing" } else { "a value is no JSON" });
+            return self.fault(if word.is_empty() { "a value is missing" } else { "a value is not JSON" });
         };
         if json == "null" && !matches!(lower.as_str(), "null" | "none") {
             self.nulls.push((self.pointer(), word.to_owned()));
@@ -249,7 +250,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The JSON pointer of the value at hand.
+    /// The JSON pointer of the current value.
     fn pointer(&self) -> String {
         let mut pointer = String::new();
         for open in &self.open {
@@ -267,7 +268,7 @@ impl Reader<'_> {
     }
 }
 
-/// A number as JSON writes it; those of other languages may begin with `+` or `.`, or end with `.`.
+/// Converts a number to JSON; in other languages it may begin with `+` or `.`, or end with `.`.
 fn number(word: &str) -> Option<String> {
     let (sign, digits) = match word.strip_prefix(['+', '-']) {
         Some(digits) => (if word.starts_with('-') { "-" } else { "" }, digits),
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_one_clear_meaning_is_read() {
+    fn clear_values_are_repaired() {
         for (text, json) in [
             ("{\"a\":\"two\nlines\t\u{1}\"}", r#"{"a":"two\u000alines\u0009\u0001"}"#),
             ("[NaN, -Infinity,+inf , nan]", "[null, null,null , null]"),
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_none_is_a_fault() {
+    fn unclear_values_are_faults() {
         for text in [
             r#"{"a":}"#,
             r#"{"a" 1}"#,
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_null_is_told_with_its_place() {
+    fn values_that_became_null_are_returned_with_their_pointer() {
         let text = r#" {"metadata": {"sc/or~e": NaN, "list": [1, {"é\n": Infinity}]}, "none": None}"#;
         let found = repair(text.as_bytes(), 0).unwrap();
         let expected = [("/metadata/sc~1or~0e", "NaN"), ("/metadata/list/1/é\n", "Infinity")]
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_no_danger() {
+    fn deep_nesting_is_read() {
         let text = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
         assert_eq!(repaired(&text).unwrap(), text);
     }
@@ -370,14 +371,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_comes_out_as_it_came(value in json(), pretty in any::<bool>()) {
+        fn valid_json_stays_unchanged(value in json(), pretty in any::<bool>()) {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
             prop_assert_eq!(repaired(&text).unwrap(), text);
         }
 
-        /// Nothing panics, and what is read is JSON.
         #[test]
-        fn whatever_is_read_is_json(text in r#"[\[\]{}:,"\\ntuNaI0-9.+e \n\x01é]{0,40}"#) {
+        fn repaired_values_are_valid_json(text in r#"[\[\]{}:,"\\ntuNaI0-9.+e \n\x01é]{0,40}"#) {
             if let Ok(found) = repair(text.as_bytes(), 0) {
                 prop_assert!(serde_json::from_str::<Box<serde_json::value::RawValue>>(&found.json).is_ok(), "{}", found.json);
             }

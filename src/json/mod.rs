@@ -1,4 +1,4 @@
-//! JSON taken apart and repaired without understanding it. Must not depend on: what fields mean.
+//! Splits and repairs JSON without interpreting it. Must not depend on: what fields mean.
 
 mod lenient;
 mod objects;

@@ -1,94 +1,93 @@
-//! Takes JSON objects and arrays apart into the raw text of their parts, without looking inside them.
+//! Splits JSON objects and arrays into the raw text of their parts, without parsing those.
 //!
-//! Promises: nothing is unescaped, reordered or rounded, so what is not understood can be kept as it came; depth costs
-//! no stack; the text is read once. Must not know: what the fields mean.
+//! Guarantees: nothing is unescaped, reordered or rounded, so unknown parts can be kept verbatim; nesting costs no
+//! stack; the text is read once. Must not depend on: what the fields mean.
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// One object taken apart: the fields that were asked for by name, and the others.
+/// One split object: its known fields, by position in the list of names, and the others.
 ///
-/// Of a name that comes twice the last one counts, as in the JSON libraries people use.
+/// If a name occurs twice, the last one counts, as in common JSON libraries.
 #[derive(Debug, Clone, Copy)]
 pub struct Object<'o, 'a> {
     known: &'o [Option<&'a RawValue>],
-    /// The fields nobody asked for, in order: the name as it came, between its quotes, and the value.
+    /// The other fields, in order: the name, still escaped but without its quotes, and the value.
     pub others: &'o [(&'a str, &'a RawValue)],
 }
 
 impl<'a> Object<'_, 'a> {
-    /// The value of the name at `position` in the names asked for; `None` where it is missing or null.
+    /// The value of the known name at `position`; `None` if it is missing or null.
     pub fn known(&self, position: usize) -> Option<&'a RawValue> {
         self.known.get(position).copied().flatten().filter(|raw| raw.get() != "null")
     }
 
-    /// Whether the name at `position` is there, be its value null.
+    /// Whether the known name at `position` is present, even if its value is null.
     pub fn has(&self, position: usize) -> bool {
         self.known.get(position).is_some_and(Option::is_some)
     }
 }
 
-/// Objects that were all taken apart for the same names. Memory that was used once is used again.
+/// Objects split by the same known names. Reuses its memory.
 #[derive(Debug)]
 pub struct Objects<'n, 'a> {
     names: &'n [&'n str],
-    /// As many as there are names for each object.
+    /// One slot per name for each object.
     known: Vec<Option<&'a RawValue>>,
     others: Vec<(&'a str, &'a RawValue)>,
-    /// Where the others of each object end.
+    /// Where in `others` the fields of each object end.
     ends: Vec<usize>,
 }
 
 impl<'n, 'a> Objects<'n, 'a> {
-    /// None yet; `names` are those to look for.
+    /// An empty list; `names` are the known names.
     pub fn new(names: &'n [&'n str]) -> Self {
         Objects { names, known: Vec::new(), others: Vec::new(), ends: Vec::new() }
     }
 
-    /// How many there are.
+    /// The number of objects.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The object in this place.
-    pub fn get(&self, place: usize) -> Option<Object<'_, 'a>> {
+    /// The object at `index`.
+    pub fn get(&self, index: usize) -> Option<Object<'_, 'a>> {
         let width = self.names.len();
-        let end = *self.ends.get(place)?;
-        let begin = place.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        let known = self.known.get(place.checked_mul(width)?..place.checked_add(1)?.checked_mul(width)?)?;
+        let end = *self.ends.get(index)?;
+        let begin = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let known = self.known.get(index.checked_mul(width)?..index.checked_add(1)?.checked_mul(width)?)?;
         Some(Object { known, others: self.others.get(begin..end)? })
     }
 
-    /// All of them, in order.
+    /// All objects, in order.
     pub fn iter(&self) -> impl Iterator<Item = Object<'_, 'a>> {
-        (0..self.len()).filter_map(|place| self.get(place))
+        (0..self.len()).filter_map(|index| self.get(index))
     }
 
-    /// Forgets them.
+    /// Removes all objects.
     pub fn clear(&mut self) {
         self.known.clear();
         self.others.clear();
         self.ends.clear();
     }
 
-    /// Takes the object `json` apart and adds it.
+    /// Splits the object `json` and adds it.
     ///
     /// # Errors
-    /// Where `json` is not a JSON object; nothing is added then.
+    /// If `json` is not a JSON object; nothing is added then.
     pub fn split(&mut self, json: &'a str) -> Result<(), serde_json::Error> {
-        // A name with escapes cannot be borrowed as text, only as it came.
+        // A name with escapes can be borrowed only as raw JSON.
         self.read(json, true, &mut []).or_else(|_| self.read(json, false, &mut []))
     }
 
-    /// Takes the object `json` apart and adds it; the arrays that are the values of the last names go to `arrays`, in the
-    /// names' order, each element taken apart in the same pass. Where that is not possible (a name has escapes, or one of
-    /// them is something else than an array, or holds something else than it is for), all of them are left among the known
-    /// values as they came, and none is found.
+    /// Splits the object `json` and adds it. In the same pass, the values of the last names, which are arrays, go to
+    /// `arrays` in the order of the names, each element split. If that is not possible (a name has escapes, a value is
+    /// no array, or an element is no object), all these values stay raw among the known ones, and no array is found.
     ///
     /// # Errors
     /// As [`Objects::split`].
@@ -119,28 +118,28 @@ impl<'n, 'a> Objects<'n, 'a> {
 /// The elements of an array.
 #[derive(Debug)]
 pub struct Array<'n, 'a> {
-    /// Whether there was one: neither missing nor null.
+    /// Whether it was present: neither missing nor null.
     pub found: bool,
-    /// What it holds.
+    /// The elements.
     pub elements: Elements<'n, 'a>,
 }
 
-/// What an array holds.
+/// The elements of an array, by kind.
 #[derive(Debug)]
 pub enum Elements<'n, 'a> {
-    /// Anything, as it came.
+    /// Raw values of any kind.
     Raw(Vec<&'a RawValue>),
-    /// Objects.
+    /// Split objects.
     Objects(Objects<'n, 'a>),
 }
 
 impl<'n> Array<'n, '_> {
-    /// An array of anything.
+    /// An array of any values.
     pub fn of_values() -> Self {
         Array { found: false, elements: Elements::Raw(Vec::new()) }
     }
 
-    /// An array of objects that have fields of these names.
+    /// An array of objects with these known names.
     pub fn of_objects(names: &'n [&'n str]) -> Self {
         Array { found: false, elements: Elements::Objects(Objects::new(names)) }
     }
@@ -183,7 +182,7 @@ impl<'a> Visitor<'a> for Splitter<'_, '_, 'a> {
                 others.push((name, map.next_value()?));
                 continue;
             };
-            match position.checked_sub(first_array).and_then(|place| arrays.get_mut(place)) {
+            match position.checked_sub(first_array).and_then(|index| arrays.get_mut(index)) {
                 Some(array) => map.next_value_seed(array)?,
                 None => {
                     let value = map.next_value()?;
@@ -236,7 +235,7 @@ impl<'a> Visitor<'a> for &mut Array<'_, 'a> {
     }
 }
 
-/// One more object of an array.
+/// Adds one object of an array.
 struct Element<'s, 'n, 'a>(&'s mut Objects<'n, 'a>);
 
 impl<'a> DeserializeSeed<'a> for Element<'_, '_, 'a> {
@@ -247,12 +246,12 @@ impl<'a> DeserializeSeed<'a> for Element<'_, '_, 'a> {
     }
 }
 
-/// What stands between the quotes of a JSON string.
+/// The text between the quotes of a JSON string.
 fn inside(quoted: &str) -> &str {
     quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted)
 }
 
-/// Finds a field's name, as it came, among `names`.
+/// Finds a field's name, which may have escapes, among `names`.
 fn position(name: &str, names: &[&str]) -> Option<usize> {
     if let Some(position) = names.iter().position(|known| *known == name) {
         return Some(position);
@@ -264,7 +263,7 @@ fn position(name: &str, names: &[&str]) -> Option<usize> {
     names.iter().position(|known| *known == plain)
 }
 
-/// The raw elements of the array `json`; `None` where it is no array.
+/// The raw elements of the array `json`; `None` if it is no array.
 pub fn elements(json: &RawValue) -> Option<Vec<&RawValue>> {
     if !json.get().starts_with('[') {
         return None;

@@ -100,7 +100,7 @@ impl Lease {
         shutdown: &CancellationToken,
     ) -> Result<Self> {
         // Whatever else is under way must not make it expire.
-        let store = &store.ahead();
+        let store = &store.priority();
         let series = Series::new(store, layout::leases(), KEPT);
         let locking = store.clone();
         let locked = clock.within(LOCKING, tokio::task::spawn_blocking(move || lock(&locking, &layout::lock()))).await;
@@ -108,7 +108,7 @@ impl Lease {
         let (lock, locked_at) = match locked.map_err(|error| Error::bug("the locking failed").caused_by(error))?? {
             Lock::None => (None, None),
             Lock::Taken(file, site) => (Some(file), Some(site)),
-            Lock::OfAnother => {
+            Lock::Held => {
                 // Between the lock and the record the newest is still that of the run before.
                 let record = series.newest::<Record>().await?.filter(|(_, record)| record.ended.is_none());
                 return Err(held(store, record.map(|(_, record)| record.holder).as_ref()));
@@ -243,7 +243,7 @@ impl Held {
             return Ok(());
         }
         let key = self.series.key(newest.number);
-        let proven = match self.store.prove_conditions(&key, &record).await {
+        let proven = match self.store.prove_conditional_writes(&key, &record).await {
             Ok(true) => return Ok(()),
             Ok(false) => Err(self.taken_over().await),
             Err(error) => Err(error),

@@ -1,17 +1,17 @@
-//! Which hosts are this machine's own, or so near to it that a proxy cannot know them.
+//! Recognizes this machine's own hosts and its metadata service, which no proxy can reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::Host;
 
-/// The names of the metadata services of Google and AWS. Azure's, and that of containers, have addresses alone.
+/// The names of the metadata services of Google and AWS. Those of Azure and of containers have only addresses.
 const METADATA_NAMES: [&str; 5] =
     ["metadata", "metadata.goog", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"];
 
-/// The first parts of the IPv6 addresses of metadata services: AWS and Google have private ones.
+/// The prefixes of the private IPv6 addresses of the metadata services of AWS and Google.
 const METADATA_NETWORKS: [[u16; 2]; 2] = [[0xfd00, 0x0ec2], [0xfd20, 0x00ce]];
 
-/// Whether `host` is this machine, whatever its resolver says.
+/// Whether `host` is this machine, independent of its resolver.
 pub fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
     match host {
         Host::Domain(name) => name.as_ref() == "localhost",
@@ -20,7 +20,7 @@ pub fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
     }
 }
 
-/// Whether `host` is asked without a proxy: this machine, and the metadata service that answers on it alone.
+/// Whether requests to `host` use no proxy: this machine and its metadata service.
 pub fn is_direct<S: AsRef<str>>(host: &Host<S>) -> bool {
     let address = match host {
         Host::Domain(name) => {
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_and_its_metadata_are_asked_directly() {
+    fn this_machine_and_its_metadata_service_need_no_proxy() {
         for host in [
             "localhost",
             "LOCALHOST.",

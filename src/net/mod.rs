@@ -1,7 +1,7 @@
-//! What every HTTP client has in common: whom it trusts, whom it asks without a proxy, and why a connection failed.
+//! Settings that all HTTP clients share: trusted certificates, hosts without a proxy, causes of failed connections.
 //!
-//! Promises: a machine without CA certificates can do all that needs no TLS; this machine and its metadata service are
-//! never asked through a proxy. Must not know: what is asked for.
+//! Guarantees: without CA certificates, everything that needs no TLS works; no request to this machine or its metadata
+//! service goes through a proxy. Must not depend on: what is requested.
 
 mod cause;
 mod hosts;
@@ -20,7 +20,7 @@ use crate::error::Result;
 /// Begins a client for the host of `url`.
 ///
 /// # Errors
-/// If the environment names a proxy for it that is no proxy's address.
+/// If the environment's proxy for the host is not a valid address.
 pub fn client_for(url: &Url) -> Result<reqwest::ClientBuilder> {
     let certificates = certificates().filter_map(|der| reqwest::Certificate::from_der(der).ok());
     let client = reqwest::Client::builder().tls_certs_only(certificates);

@@ -1,5 +1,5 @@
-//! The proxies that the environment names. A value that is no proxy's address is an error here, not silently ignored: the
-//! request would go out directly, or nowhere.
+//! Checks the proxies in the environment. An invalid address is an error here, because the clients would ignore it and
+//! send requests directly, or not at all.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Proxy;
@@ -7,15 +7,15 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// The value of the first of `names` that is set, empty or not: the other then counts for nothing.
+/// The first of `names` that is set, and its value, even if that is empty.
 fn first_set(names: [&'static str; 2]) -> Option<(&'static str, String)> {
     names.into_iter().find_map(|name| Some((name, std::env::var(name).ok()?)))
 }
 
-/// Checks the proxy through which `url` is to be asked, if there is one.
+/// Checks the proxy for requests to `url`, if the environment has one.
 ///
 /// # Errors
-/// If the variable that names it holds something else. The value is not shown, because it may hold a password.
+/// If its address is invalid. The value is not shown, because it may contain a password.
 pub fn check_proxy(url: &Url) -> Result<()> {
     let own = match url.scheme() {
         "http" => ["HTTP_PROXY", "http_proxy"],
@@ -28,12 +28,12 @@ pub fn check_proxy(url: &Url) -> Result<()> {
     if !intercepts(&Matcher::builder().all("http://proxy").no(exempt).build(), url) {
         return Ok(());
     }
-    // Both have to take it, because they do not refuse the same.
+    // Both must accept it, because they refuse different values.
     if intercepts(&Matcher::builder().all(value.as_str()).build(), url) && Proxy::all(&value).is_ok() {
         return Ok(());
     }
     Err(Error::usage(format!("{name} is not the address of a proxy"))
-        .with_hint("it should be like http://host:port, https://host:port or socks5h://host:port, without quotes"))
+        .with_hint("set it to http://host:port, https://host:port or socks5h://host:port, without quotes"))
 }
 
 fn intercepts(matcher: &Matcher, url: &Url) -> bool {

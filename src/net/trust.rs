@@ -1,6 +1,6 @@
-//! The CA certificates that are trusted: those of SSL_CERT_FILE and SSL_CERT_DIR, or else the system's own.
+//! The trusted CA certificates: those of SSL_CERT_FILE and SSL_CERT_DIR, or else the system's own.
 //!
-//! They are read once. None at all is no failure yet: what needs no TLS works without them.
+//! They are read once. Having none is no failure here, because requests without TLS still work.
 
 use std::sync::OnceLock;
 
@@ -8,7 +8,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls_native_certs::CertificateResult;
 
-/// The variables that replace the system's certificates, as OpenSSL knows them.
+/// OpenSSL's variables that replace the system's certificates.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 static TRUST: OnceLock<Trust> = OnceLock::new();
@@ -24,7 +24,7 @@ pub fn certificates() -> impl Iterator<Item = &'static [u8]> {
     trust().certificates.iter().map(AsRef::as_ref)
 }
 
-/// Why nothing is trusted; `None` if something is.
+/// Why there are no trusted certificates; `None` if there are some.
 pub(super) fn lack() -> Option<&'static str> {
     trust().lack.as_deref()
 }
@@ -32,14 +32,14 @@ pub(super) fn lack() -> Option<&'static str> {
 fn trust() -> &'static Trust {
     TRUST.get_or_init(|| {
         let CertificateResult { mut certs, errors, .. } = rustls_native_certs::load_native_certs();
-        // One certificate that cannot be read must not take the others with it.
+        // An unreadable certificate must not make the others useless.
         certs.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
         let lack = certs.is_empty().then(|| {
             let named = VARIABLES.into_iter().filter(|name| std::env::var_os(name).is_some()).collect::<Vec<_>>();
             let why = errors.first().map_or_else(String::new, |error| format!(" ({error})"));
             match named.is_empty() {
                 true => "this machine has no CA certificates".to_owned(),
-                false => format!("{} leads to no CA certificate{why}", named.join(" or ")),
+                false => format!("{} contains no CA certificate{why}", named.join(" or ")),
             }
         });
         Trust { certificates: certs, lack }

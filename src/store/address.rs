@@ -1,4 +1,5 @@
-//! Opens the store that an address names.
+//! Opens a store by its address: a path, or a URL of S3, Google Cloud Storage or Azure. Must not depend on: what is
+//! stored.
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -14,19 +15,19 @@ use super::answers::Backend;
 use super::cloud::StoreOptions;
 use super::disk::Disk;
 use super::environment;
-use super::google::known_credentials;
+use super::google::check_credentials;
 use super::limits::{Bounded, Limit};
 use super::parted::PartedStore;
 use super::store::Store;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
-/// What an address may look like.
+/// The accepted forms of an address.
 const FORMS: &str = "give a path, file://, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, \
     abfss://container@account.dfs.core.windows.net/prefix or https://account.blob.core.windows.net/container/prefix; \
-    for a store of your own, s3://bucket/prefix with --store-endpoint";
+    for your own S3-compatible store, s3://bucket/prefix with --store-endpoint";
 
-/// What an address names: where in which store.
+/// The store and prefix that an address names.
 struct Location<'a> {
     url: &'a str,
     backend: Backend,
@@ -34,16 +35,16 @@ struct Location<'a> {
 }
 
 impl Store {
-    /// Opens the store at a path or URL, which need not exist yet. Local folders are made when something is written.
+    /// Opens the store at a path or URL, which need not exist yet. The first write creates local folders.
     ///
     /// # Errors
-    /// Where the URL is not one of a store, or its configuration is incomplete.
+    /// If no store has such a URL, or its configuration is incomplete.
     pub fn open(address: &str, options: &StoreOptions, clock: Clock) -> Result<Self> {
         let limit = Limit::new(options.call_timeout, options.concurrency, clock);
         let local = match Url::parse(address) {
             Ok(url) if url.scheme() == "file" => Some(
                 url.to_file_path()
-                    .map_err(|()| Error::usage(format!("--lake {address} is not a path on this machine")))?,
+                    .map_err(|()| Error::usage(format!("--lake {address} is no path on this machine")))?,
             ),
             // A one-letter scheme is a drive.
             Ok(url) if url.scheme().len() > 1 => return Self::open_url(address, &url, options, limit),
@@ -56,19 +57,21 @@ impl Store {
         let path = std::path::absolute(&path).map_err(failed)?;
         let whole = Path::from_absolute_path(&path)
             .map_err(|error| Error::usage(format!("--lake {address} cannot be used as a path")).caused_by(error))?;
-        let (store, prefix) = below_what_is_there(&path, &whole).unwrap_or_else(|| (LocalFileSystem::new(), whole));
+        let (store, prefix) = in_existing_folder(&path, &whole).unwrap_or_else(|| (LocalFileSystem::new(), whole));
         // Commits promise durability, so writes are synced.
         let store = store.with_automatic_cleanup(true).with_fsync(true);
-        let (objects, ahead) = both_ways(PrefixStore::new(Disk(store), prefix), &limit);
+        let (objects, priority) = lanes(PrefixStore::new(Disk(store), prefix), &limit);
         let (url, needs_lock) = (path.display().to_string(), options.needs_lock);
-        Ok(Store { url, backend: Backend::Local, objects, ahead, parted: None, folder: Some(path), limit, needs_lock })
+        let (folder, parted) = (Some(path), None);
+        Ok(Store { url, backend: Backend::Local, objects, priority, parted, folder, limit, needs_lock })
     }
 
     fn open_url(address: &str, url: &Url, options: &StoreOptions, limit: Limit) -> Result<Self> {
         if url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-            // What follows would be shown in logs and reports.
-            return Err(Error::usage(format!("--lake {}://{}… has more in it than a place", url.scheme(), host(url)))
-                .with_hint("give credentials in the environment: AWS_…, GOOGLE_…, or AZURE_STORAGE_SAS_TOKEN"));
+            // Logs and reports show the address.
+            let start = format!("--lake {}://{}…", url.scheme(), host(url));
+            return Err(Error::usage(format!("{start} must not contain a password, query or fragment"))
+                .with_hint("set credentials in the environment: AWS_…, GOOGLE_…, or AZURE_STORAGE_SAS_TOKEN"));
         }
         let wrong = |error| Error::usage(format!("cannot use --lake {address}")).caused_by(error).with_hint(FORMS);
         let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| wrong(error.into()))?;
@@ -80,21 +83,21 @@ impl Store {
                 .s3(address, host(url))
                 .map(|store| Self::in_store(store, location(Backend::S3), limit, needs_lock)),
             ObjectStoreScheme::GoogleCloudStorage => {
-                known_credentials()?;
+                check_credentials()?;
                 options.gcs(address).map(|store| Self::in_store(store, location(Backend::Gcs), limit, needs_lock))
             }
             ObjectStoreScheme::MicrosoftAzure => {
                 options.azure(address).map(|store| Self::in_store(store, location(Backend::Azure), limit, needs_lock))
             }
             ObjectStoreScheme::Memory => {
-                return Err(Error::usage(format!("--lake {address} would be gone when the run ends")).with_hint(FORMS));
+                return Err(Error::usage(format!("--lake {address} would not outlive the run")).with_hint(FORMS));
             }
             _ => return Err(Error::usage(format!("cannot use --lake {address}")).with_hint(FORMS)),
         }
         .map_err(wrong)
     }
 
-    /// An object store, below a prefix.
+    /// A prefix of an object store.
     fn in_store<S: ObjectStore + MultipartStore>(
         store: S,
         Location { url, backend, prefix }: Location<'_>,
@@ -103,26 +106,26 @@ impl Store {
     ) -> Self {
         let store = Arc::new(store);
         let parted = PartedStore { store: Arc::clone(&store) as _, prefix: prefix.clone(), limit: limit.clone() };
-        let (objects, ahead) = both_ways(PrefixStore::new(store, prefix), &limit);
-        Store { url: url.to_owned(), backend, objects, ahead, parted: Some(parted), folder: None, limit, needs_lock }
+        let (objects, priority) = lanes(PrefixStore::new(store, prefix), &limit);
+        Store { url: url.to_owned(), backend, objects, priority, parted: Some(parted), folder: None, limit, needs_lock }
     }
 
-    /// Any store, whose calls may take `call_timeout`: for tests.
+    /// Any store, for tests.
     #[cfg(test)]
     pub(crate) fn on<S: ObjectStore + MultipartStore>(store: S, url: &str, call_timeout: std::time::Duration) -> Self {
         Self::on_narrow(store, url, call_timeout, 16)
     }
 
-    /// The same, but of so many calls at once.
+    /// Any store with a limit of concurrent calls.
     #[cfg(test)]
     pub(crate) fn on_narrow<S: ObjectStore + MultipartStore>(
         store: S,
         url: &str,
         call_timeout: std::time::Duration,
-        at_once: usize,
+        concurrency: usize,
     ) -> Self {
         let location = Location { url, backend: Backend::S3, prefix: Path::default() };
-        Self::in_store(store, location, Limit::new(call_timeout, at_once, Clock::system()), true)
+        Self::in_store(store, location, Limit::new(call_timeout, concurrency, Clock::system()), true)
     }
 
     /// The same, by another clock.
@@ -131,7 +134,7 @@ impl Store {
         Store { limit: self.limit.by(clock), ..self }
     }
 
-    /// The same, but runs are kept apart by a lock in `folder`.
+    /// Any store whose writers exclude each other by a lock in `folder`.
     #[cfg(test)]
     pub(crate) fn on_locked<S: ObjectStore + MultipartStore>(
         store: S,
@@ -143,15 +146,15 @@ impl Store {
     }
 }
 
-/// A store for most calls, and the same one for those that must not wait for them.
-fn both_ways<S: ObjectStore>(store: S, limit: &Limit) -> (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) {
+/// The store for most calls, and the same store for calls that must not wait for those.
+fn lanes<S: ObjectStore>(store: S, limit: &Limit) -> (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) {
     let store = Arc::new(store);
-    (Arc::new(Bounded::new(Arc::clone(&store), limit.clone())), Arc::new(Bounded::new(store, limit.apart())))
+    (Arc::new(Bounded::new(Arc::clone(&store), limit.clone())), Arc::new(Bounded::new(store, limit.priority())))
 }
 
-/// The disk below the innermost folder around, or of, `path` that is there already, and the prefix of `path` in it.
-/// Folders go with the last object in them, but not that one, which is the user's own.
-fn below_what_is_there(path: &FilePath, whole: &Path) -> Option<(LocalFileSystem, Path)> {
+/// The disk below the innermost existing folder of `path`, and the prefix of `path` in it. Automatic cleanup removes
+/// empty folders below it, but not that folder, which is the user's own.
+fn in_existing_folder(path: &FilePath, whole: &Path) -> Option<(LocalFileSystem, Path)> {
     let folder = path.ancestors().find(|folder| folder.is_dir())?;
     let prefix = whole.prefix_match(&Path::from_absolute_path(folder).ok()?)?.collect();
     Some((LocalFileSystem::new_with_prefix(folder).ok()?, prefix))
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_an_address_has_its_store() {
+    fn each_address_selects_its_backend() {
         for (address, backend) in [
             ("some/folder", Backend::Local),
             ("file:///some/folder", Backend::Local),
@@ -198,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_store_or_more_than_a_place_is_refused_without_showing_it() {
+    fn a_bad_address_is_refused_without_showing_its_secrets() {
         for address in ["", "memory:///x", "ftp://host/x", "https://minio.example/bucket", "s3:///x"] {
             assert_eq!(open(address).unwrap_err().kind().exit_code(), 2, "{address}");
         }
         for address in ["s3://key:secret@bucket/x", "https://a.blob.core.windows.net/c?sig=secret", "gs://b/x#secret"] {
-            let told = format!("{:?}", open(address).unwrap_err());
-            assert!(!told.contains("secret"), "{told}");
+            let error = format!("{:?}", open(address).unwrap_err());
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What the error codes of object stores mean to a user, where there is something to be done about them. Pure.
+//! Maps the error codes of object stores to hints. Pure.
 //!
-//! A code is what S3 and those that speak like it, Azure and Google Cloud Storage put into `<Code>`; what the servers of
-//! credentials say comes as text. Must not know: what was asked for.
+//! S3 and compatible stores, Azure and Google Cloud Storage send a code in `<Code>`; token servers send text. Must not
+//! depend on: what was requested.
 
 use object_store::Error;
 
-/// Where objects are kept, which decides what its user can set.
+/// The kind of store, which decides what its user can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backend {
     Local,
@@ -21,10 +21,10 @@ pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     inner.lines().next().map(str::trim).filter(|line| !line.is_empty())
 }
 
-/// Credentials that were right once. The last is a token of a kind that no store knows.
+/// Expired credentials. The last code also covers a token of an unknown kind.
 const EXPIRED: [&str; 5] =
     ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "InvalidToken"];
-/// The same from Azure, of a signature and of a token, and from Google, whose answers have no codes.
+/// The same in text: Azure's signatures and tokens, and Google, whose answers have no codes.
 const EXPIRED_TEXTS: [&str; 5] = [
     "Signature not valid in the specified time frame",
     "Signed expiry time",
@@ -32,7 +32,7 @@ const EXPIRED_TEXTS: [&str; 5] = [
     "token has expired",
     "invalid_grant",
 ];
-/// Requests, or what they are signed with, of another time than the server's: S3, its token service, Azure, Google.
+/// Requests or signatures whose time differs from the server's: S3, its token service, Azure, Google.
 const SKEWED: [&str; 6] = [
     "RequestTimeTooSkewed",
     "RequestInTheFuture",
@@ -41,14 +41,14 @@ const SKEWED: [&str; 6] = [
     "Request date header",
     "in a reasonable timeframe",
 ];
-/// Objects that lie where they cannot be read from: S3 Glacier and its like, Azure's archive.
+/// Archived objects, which cannot be read: S3 Glacier and the like, Azure's archive tier.
 const ARCHIVED: [&str; 3] = ["InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"];
-/// Objects that must stay as they are: of Azure and Google.
-const KEPT: [&str; 4] =
+/// Objects that a policy or hold protects from change: Azure and Google.
+const PROTECTED: [&str; 4] =
     ["BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold", "RetentionPolicyNotMet", "ObjectUnderActiveHold"];
-/// A checksum that a bucket with Object Lock wants of what is written.
+/// The checksums that a bucket with Object Lock requires of writes.
 const CHECKSUMS: [&str; 2] = ["Content-MD5", "x-amz-checksum"];
-/// More calls than the store takes, of all objects or of one: S3, R2, Azure, and their statuses.
+/// Too many calls, to the store or to one object: S3, R2, Azure, and their statuses.
 const THROTTLED: [&str; 8] = [
     "SlowDown",
     "TooManyRequests",
@@ -60,63 +60,65 @@ const THROTTLED: [&str; 8] = [
     "503 Service Unavailable",
 ];
 
-/// Whether it is the object that cannot be read for now, which says nothing of others.
+/// Whether one object is archived, so that others may still be readable.
 pub(super) fn is_archived(error: &Error) -> bool {
     element(&error.to_string(), "Code").is_some_and(|code| ARCHIVED.contains(&code))
 }
 
-/// What the user can do about an answer; `None` where it is none of these.
+/// What the user can do about an answer; `None` if it is unknown here.
 pub(super) fn remedy(backend: Backend, text: &str) -> Option<String> {
     let code = element(text, "Code").unwrap_or_default();
     let is = |codes: &[&str]| codes.contains(&code);
     let says = |texts: &[&str]| texts.iter().any(|words| text.contains(words));
     if is(&SKEWED) || says(&SKEWED) {
         return Some(
-            "the clock of this machine is wrong, by minutes at least: set it (`timedatectl set-ntp true`)".to_owned(),
+            "the clock of this machine is wrong by minutes or more: set it (`timedatectl set-ntp true`)".to_owned(),
         );
     }
     if is(&EXPIRED) || says(&EXPIRED_TEXTS) {
-        return Some(format!("the credentials have expired, or are not valid yet: {}", fresh(backend)));
+        return Some(format!("the credentials have expired, or are not valid yet: {}", renewal(backend)));
     }
     if is(&ARCHIVED) {
         return Some(archived(backend).to_owned());
     }
-    if is(&KEPT) {
-        let fault = "the store keeps objects from being replaced or deleted, which a lake needs";
-        return Some(format!(
-            "{fault}: take the policy or hold off the lake's prefix, or use another bucket or container"
-        ));
+    if is(&PROTECTED) {
+        return Some(
+            "a policy or hold prevents objects from being replaced or deleted, which a lake needs: remove it from the \
+             lake's prefix, or use another bucket or container"
+                .to_owned(),
+        );
     }
     if code == "MissingContentMD5" || (code == "InvalidRequest" && says(&CHECKSUMS)) {
         return Some(
-            "the bucket wants a checksum with each write (Object Lock): set AWS_CHECKSUM_ALGORITHM=sha256".to_owned(),
+            "the bucket requires a checksum with each write (Object Lock): set AWS_CHECKSUM_ALGORITHM=sha256"
+                .to_owned(),
         );
     }
     if is(&THROTTLED) || says(&THROTTLED) {
         return Some(
-            "the store takes no more calls for now; nothing that was landed is lost: run the command again later, with a \
-             smaller --store-concurrency or more --store-retries"
+            "the store throttles calls; no staged data is lost: run the command again later, with a smaller \
+             --store-concurrency or more --store-retries"
                 .to_owned(),
         );
     }
     None
 }
 
-/// How to get credentials that are valid again.
-fn fresh(backend: Backend) -> &'static str {
+/// How to renew credentials.
+fn renewal(backend: Backend) -> &'static str {
     match backend {
         Backend::Local => "none are needed",
         Backend::S3 => {
-            "AWS_SESSION_TOKEN holds for hours only; of a profile: eval \"$(aws configure export-credentials --format env)\", \
-             after `aws sso login` where it is one of SSO. A role of the machine, or AWS_WEB_IDENTITY_TOKEN_FILE with \
-             AWS_ROLE_ARN, is renewed by itself"
+            "AWS_SESSION_TOKEN is valid for hours only; to renew it from a profile: eval \"$(aws configure \
+             export-credentials --format env)\", for SSO after `aws sso login`; the machine's own role, or \
+             AWS_WEB_IDENTITY_TOKEN_FILE with AWS_ROLE_ARN, renews itself"
         }
         Backend::Gcs => {
-            "run `gcloud auth application-default login` again, or use a service account, whose credentials are renewed by \
+            "run `gcloud auth application-default login` again, or use a service account, whose credentials renew \
              themselves"
         }
         Backend::Azure => {
-            "make a new AZURE_STORAGE_SAS_TOKEN (its st and se say from when to when it is valid), or use an account key, a \
+            "create a new AZURE_STORAGE_SAS_TOKEN (its st and se limit when it is valid), or use an account key, a \
              service principal or a managed identity"
         }
     }
@@ -125,12 +127,13 @@ fn fresh(backend: Backend) -> &'static str {
 fn archived(backend: Backend) -> &'static str {
     match backend {
         Backend::Azure => {
-            "it lies in the archive tier: bring it back (`az storage blob set-tier --tier Hot`), and keep the lake's prefix out \
-             of the rule that moved it there; other dates are not held up"
+            "it is in the archive tier: move it back (`az storage blob set-tier --tier Hot`), and exclude the lake's \
+             prefix from the rule that archived it; other dates are not affected"
         }
         _ => {
-            "it lies in an archive such as Glacier: restore it (`aws s3api restore-object`) and copy it over itself in a class \
-             that reads at once, and keep the lake's prefix out of the lifecycle rule that moved it; other dates are not held up"
+            "it is in an archive such as Glacier: restore it (`aws s3api restore-object`), copy it over itself in a \
+             storage class that can be read at once, and exclude the lake's prefix from the lifecycle rule that \
+             archived it; other dates are not affected"
         }
     }
 }
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_of_these_is_left_to_others() {
+    fn an_unknown_answer_has_no_hint() {
         for (code, message) in
             [("AccessDenied", "Access Denied"), ("InvalidRequest", "The region is wrong"), ("NoSuchKey", "")]
         {
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn one_object_in_an_archive_says_nothing_of_others() {
+    fn an_archived_object_is_recognized() {
         let error = |code: &str| Error::Generic { store: "S3", source: answer(code, "x").into() };
         assert!(is_archived(&error("InvalidObjectState")) && is_archived(&error("BlobArchived")));
         assert!(!is_archived(&error("AccessDenied")));

@@ -1,10 +1,10 @@
-//! How many calls were made to a lake's store, by kind: what a store charges for, and what slows a run down.
+//! Counts the calls to a store by kind, because stores charge for them and they slow a run down.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-/// How many entries a store puts on one page of a listing (S3 and GCS; Azure has 5,000).
+/// The entries on one page of a listing (S3 and GCS; Azure has 5,000).
 const LISTED_AT_ONCE: u64 = 1_000;
 
 /// A kind of call.
@@ -20,7 +20,7 @@ pub(super) enum Call {
     Delete,
 }
 
-/// Calls made so far; shared by everything that makes them.
+/// The calls made so far; all clones of a store share it.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     list: AtomicU64,
@@ -33,25 +33,24 @@ pub(super) struct Counter {
     delete: AtomicU64,
 }
 
-/// Calls to the store. Where the store answers them all, as many requests; those it made the client send again are not
-/// counted. Fields only get added.
+/// Calls to the store: as many as requests if none was retried, because retries are not counted. Fields are only added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct StoreCalls {
     /// Pages of listings.
     pub list: u64,
-    /// Objects looked at.
+    /// Objects whose metadata was read.
     pub head: u64,
-    /// Objects read, or some ranges of one at once.
+    /// Objects read, or ranges of one in one call.
     pub get: u64,
     /// Objects written in one put.
     pub put: u64,
-    /// Parts of large objects.
+    /// Parts of multipart uploads.
     pub part: u64,
-    /// Uploads in parts begun, completed or given up.
+    /// Multipart uploads begun, completed or aborted.
     pub multipart: u64,
     /// Objects copied within the store.
     pub copy: u64,
-    /// Objects deleted; S3 takes a thousand of them in one request.
+    /// Objects deleted; S3 deletes up to a thousand in one request.
     pub delete: u64,
 }
 
@@ -70,7 +69,7 @@ impl Counter {
         kind.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the pages of a listing as its entries come: the first one with the call itself.
+    /// Counts the pages of a listing by its entries; the call itself counts the first page.
     pub(super) fn add_listed(&self, entry: u64) {
         if entry > 0 && entry.is_multiple_of(LISTED_AT_ONCE) {
             self.add(Call::List);

@@ -1,7 +1,8 @@
-//! The object stores of the clouds, and of what speaks as they do, set up from their own environment.
+//! Sets up the clients of S3, Google Cloud Storage and Azure, and of compatible stores, from their environment
+//! variables.
 //!
-//! Credentials are found as `object_store` finds them: the environment, then workload identity, then that of the machine
-//! (AWS profiles it does not read). Must not know: what is stored.
+//! `object_store` finds the credentials: in the environment, then workload identity, then the machine's identity (it
+//! does not read AWS profiles). Must not depend on: what is stored.
 
 use std::time::Duration;
 
@@ -14,22 +15,22 @@ use url::Url;
 use super::environment;
 use super::http::Connector;
 
-/// How to reach a lake's store, and how hard to try.
+/// How to reach a store, and its limits.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// Where the store is, if not where the cloud's own is.
+    /// The store's endpoint, if it is not the cloud's own.
     pub endpoint: Option<Url>,
-    /// How buckets are addressed on S3; as `object_store` does where not told.
+    /// How requests to S3 name the bucket; by default as `object_store` does.
     pub s3_addressing: Option<S3Addressing>,
     /// The longest time one call may take, its retries included.
     pub call_timeout: Duration,
     /// The longest time one request of a call may take.
     pub request_timeout: Duration,
-    /// How often a request is sent again.
+    /// How often a request is retried.
     pub retries: usize,
-    /// How many calls may be under way.
+    /// How many calls may run concurrently.
     pub concurrency: usize,
-    /// Whether a lake is refused whose store cannot keep two runs apart.
+    /// Whether the store must be able to keep two writers apart.
     pub needs_lock: bool,
 }
 
@@ -42,8 +43,8 @@ pub enum S3Addressing {
     Virtual,
 }
 
-/// A whole conversation with a store is retried for this long: signatures hold no longer.
-const LONGEST_RETRYING: Duration = Duration::from_secs(180);
+/// The longest time that one request is retried, because its signature is valid no longer.
+const MAX_RETRY_TIME: Duration = Duration::from_secs(180);
 
 impl Default for StoreOptions {
     fn default() -> Self {
@@ -61,15 +62,16 @@ impl Default for StoreOptions {
 
 impl StoreOptions {
     fn retry(&self) -> RetryConfig {
-        // The pauses are drawn between the first and `base` times the one before: with the client's own 2 they hardly grow,
-        // and ten of them are over in seconds. These take about a minute, in which a server comes back.
+        // Each pause is random between the first and `base` times the one before. With the client's default of 2 they
+        // hardly grow, and ten of them pass in seconds; with 3 they take about a minute, enough for a server to
+        // restart.
         let backoff = BackoffConfig { init_backoff: Duration::from_millis(200), base: 3.0, ..BackoffConfig::default() };
-        let retry_timeout = self.call_timeout.min(LONGEST_RETRYING);
+        let retry_timeout = self.call_timeout.min(MAX_RETRY_TIME);
         RetryConfig { backoff, max_retries: self.retries, retry_timeout }
     }
 
-    /// What every kind of client is told, `found` being the endpoint in its environment. Whoever writes down an endpoint
-    /// without TLS means it.
+    /// The settings that all clients share; `found` is the endpoint from the environment. An endpoint given as
+    /// `http://` permits requests without TLS.
     fn client(&self, found: Option<String>) -> Vec<(ClientConfigKey, String)> {
         let endpoint = self.endpoint.as_ref().map(Url::to_string).or(found);
         let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
@@ -81,13 +83,13 @@ impl StoreOptions {
         settings
     }
 
-    /// The endpoint without a slash at its end.
+    /// The endpoint without a trailing slash.
     fn endpoint(&self) -> Option<String> {
         self.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned())
     }
 
     /// # Errors
-    /// Where a setting, here or in the environment, is not one.
+    /// If a setting, here or in the environment, is invalid.
     pub(super) fn s3(&self, address: &str, bucket: &str) -> Result<AmazonS3> {
         let mut builder = environment::aws()
             .fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
@@ -101,7 +103,7 @@ impl StoreOptions {
         }
         let checksum = AmazonS3ConfigKey::Checksum;
         if is_of_aws(self.endpoint().or(found.clone()).as_deref()) && builder.get_config_value(&checksum).is_none() {
-            // Buckets with Object Lock want one. It is there already, as part of the signature.
+            // Buckets with Object Lock require one. It costs nothing, because the signature contains it already.
             builder = builder.with_config(checksum, "sha256");
         }
         let style = AmazonS3ConfigKey::VirtualHostedStyleRequest;
@@ -109,7 +111,7 @@ impl StoreOptions {
             builder = builder.with_config(style, (addressing == S3Addressing::Virtual).to_string());
         }
         let endpoint = match self.s3_addressing {
-            // The client takes the endpoint for the bucket's own.
+            // The client expects the bucket's own endpoint.
             Some(S3Addressing::Virtual) => self.endpoint().or(found).and_then(|endpoint| bucket_in(&endpoint, bucket)),
             _ => self.endpoint(),
         };
@@ -154,14 +156,14 @@ impl StoreOptions {
     }
 }
 
-/// Whether an endpoint is one of AWS itself, as it is where none is given: others that speak S3 may not know all of it.
+/// Whether an endpoint is AWS's own, as it is if none is given. Compatible stores may not support all of S3.
 fn is_of_aws(endpoint: Option<&str>) -> bool {
     let Some(endpoint) = endpoint else { return true };
     let host = Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
     host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
 }
 
-/// An endpoint with the bucket in its host.
+/// Adds the bucket to the host of an endpoint, unless it is there.
 fn bucket_in(endpoint: &str, bucket: &str) -> Option<String> {
     let (scheme, host) = endpoint.trim_end_matches('/').split_once("://")?;
     let own = host.starts_with(&format!("{bucket}."));
@@ -173,14 +175,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_stands_in_the_host_once() {
+    fn the_bucket_is_added_to_the_host_once() {
         let expected = Some("https://data.store.example:9000".to_owned());
         assert_eq!(bucket_in("https://store.example:9000/", "data"), expected);
         assert_eq!(bucket_in("https://data.store.example:9000", "data"), expected);
     }
 
     #[test]
-    fn aws_is_told_from_what_speaks_as_it_does() {
+    fn aws_is_distinguished_from_compatible_stores() {
         for endpoint in
             [None, Some("https://s3.cn-north-1.amazonaws.com.cn"), Some("https://s3.eu-west-1.amazonaws.com/")]
         {

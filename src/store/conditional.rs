@@ -1,34 +1,34 @@
-//! A put that the store makes only on a condition, which is what keeps two writers apart.
+//! Conditional puts, which keep two writers apart.
 //!
-//! Promises: an answer that is lost is asked for again; whether the first try got through then shows in the answer to the
-//! second. Must not depend on: what the puts are for.
+//! Guarantees: a put whose answer is lost is sent again, so the second answer shows whether the first try succeeded.
+//! Must not depend on: what the puts are for.
 
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, PutMode, UpdateVersion};
 
-use super::diagnose::{answer_is_lost, is_unknown_to_store};
+use super::diagnose::{answer_is_lost, is_unsupported};
 
 /// How often a conditional put is sent if its answers are lost.
 const PUT_TRIES: usize = 3;
 
-/// What became of a put on a condition.
+/// The outcome of a conditional put.
 pub(super) enum PutOutcome {
-    /// The condition holds, and the object is there now.
+    /// The condition held, and the object is written.
     Put,
-    /// The condition does not hold.
+    /// The condition did not hold.
     Refused,
-    /// The store does not know conditions.
-    Unknown(object_store::Error),
+    /// The store does not support conditions.
+    Unsupported(object_store::Error),
 }
 
-/// A version that no object has.
-pub(super) fn stale() -> PutMode {
+/// A condition that holds for no object.
+pub(super) fn if_stale() -> PutMode {
     PutMode::Update(UpdateVersion { e_tag: Some(format!("\"{:032}\"", 0)), version: Some("1".to_owned()) })
 }
 
-/// The condition that an object is what was `found`, and nothing else.
-pub(super) fn still(found: Option<&ObjectMeta>) -> PutMode {
+/// The condition that an object is still as it was `found`.
+pub(super) fn if_unchanged(found: Option<&ObjectMeta>) -> PutMode {
     match found {
         None => PutMode::Create,
         Some(ObjectMeta { e_tag, version, .. }) => {
@@ -37,10 +37,11 @@ pub(super) fn still(found: Option<&ObjectMeta>) -> PutMode {
     }
 }
 
-/// Puts an object on a condition. A put whose answer is lost is sent again, and may be refused because it got through.
+/// Puts an object on a condition. A put whose answer is lost is sent again, and may be refused because it had
+/// succeeded.
 ///
 /// # Errors
-/// If the store fails; the object may have been written all the same.
+/// If the store fails; the object may still have been written.
 pub(super) async fn put(
     store: &dyn ObjectStore,
     key: &Path,
@@ -58,8 +59,8 @@ pub(super) async fn put(
             Err(error) if answer_is_lost(&error) && !tries.is_empty() => {
                 tracing::debug!("the answer to a put of {key} was lost; putting it again");
             }
-            Err(error) if *mode != PutMode::Overwrite && is_unknown_to_store(&error) => {
-                return Ok(PutOutcome::Unknown(error));
+            Err(error) if *mode != PutMode::Overwrite && is_unsupported(&error) => {
+                return Ok(PutOutcome::Unsupported(error));
             }
             Err(error) => return Err(error),
         }

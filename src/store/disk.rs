@@ -1,9 +1,8 @@
-//! A lake's folder on a file system that may not know all that local disks know: a share of another machine (NFS, SMB), or
-//! something that looks like a disk (FUSE).
+//! A folder on a file system that may support less than a local disk: a network share (NFS, SMB) or FUSE.
 //!
-//! Promises: an object that must not be there yet is made where hard links are refused, too. There it is looked for, and
-//! then renamed into its place: the lake's lock, or the lease, keeps others out in between, but no program that knows
-//! neither. Must not know: what is stored.
+//! Guarantees: [`PutMode::Create`] works without hard links, too. It then checks that the object is missing and renames
+//! a new file into place. The lock or the lease keeps other runs out in between; a foreign program can still interfere.
+//! Must not depend on: what is stored.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,7 +19,7 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
-/// A folder that this machine sees.
+/// A local or mounted folder.
 #[derive(Debug)]
 pub(super) struct Disk(pub(super) LocalFileSystem);
 
@@ -31,7 +30,7 @@ impl fmt::Display for Disk {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods, reason = "the folder's own way may be a better one")]
+#[deny(clippy::missing_trait_methods, reason = "a default method may be slower than the file system's own")]
 impl ObjectStore for Disk {
     async fn put_opts(&self, key: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
         if options.mode != PutMode::Create {
@@ -41,8 +40,8 @@ impl ObjectStore for Disk {
             Err(error) if link_is_refused(&error) => error,
             done => return done,
         };
-        tracing::debug!("no hard links where the lake is: {error}");
-        // What was tried has written to the object's folder, so that a network file system does not answer from memory.
+        tracing::debug!("the file system has no hard links: {error}");
+        // The failed try wrote to the object's folder, so a network file system does not answer this from its cache.
         match self.0.head(key).await {
             Ok(_) => Err(Error::AlreadyExists { path: key.to_string(), source: error.into() }),
             Err(Error::NotFound { .. }) => {
@@ -89,16 +88,16 @@ impl ObjectStore for Disk {
     }
 }
 
-/// Whether an object was not made because its file system, or who guards that, allows no hard link to it. If the whole
-/// folder cannot be written, the next try says so.
+/// Whether an object was not created because the file system, or a security module, refused a hard link. If the whole
+/// folder cannot be written, the next try fails, too.
 fn link_is_refused(error: &Error) -> bool {
     use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
-    // EPERM and EACCES; ENOSYS and EOPNOTSUPP; EMLINK; EXDEV, which some unions of disks answer within one folder.
+    // EPERM and EACCES; ENOSYS and EOPNOTSUPP; EMLINK; EXDEV, which some union file systems return within one folder.
     let refusals = [PermissionDenied, Unsupported, TooManyLinks, CrossesDevices];
     io_error(error).is_some_and(|error| refusals.contains(&error.kind()))
 }
 
-/// What the file system said.
+/// The file system's own error.
 fn io_error(error: &Error) -> Option<&io::Error> {
     let mut next = error.source();
     while let Some(cause) = next {
@@ -110,39 +109,42 @@ fn io_error(error: &Error) -> Option<&io::Error> {
     None
 }
 
-/// What the user of a local lake can do about `error`.
+/// What the user can do about `error`.
 pub(super) fn remedy(error: &Error) -> Option<String> {
     io_error(error).and_then(hint).map(str::to_owned)
 }
 
-/// What the user can do about a failure of a file system; `None` where nothing is known.
+/// What the user can do about a file system's error; `None` if it is unknown here.
 pub(super) fn hint(error: &io::Error) -> Option<&'static str> {
     use io::ErrorKind as Is;
     Some(match error.kind() {
-        Is::StorageFull => "the disk is full: make room and run the command again; nothing that was landed is lost",
+        Is::StorageFull => "the disk is full: free space and run the command again; no staged data is lost",
         Is::QuotaExceeded => {
-            "the user's or the folder's quota is used up: raise it or make room, and run the command again"
+            "the quota of the user or folder is used up: raise it or free space, and run the command again"
         }
         Is::ReadOnlyFilesystem => {
-            "the file system is mounted read-only: mount it for writing (of a container: its volume), or give another --lake"
+            "the file system is mounted read-only: mount it (or the container's volume) for writing, or set another \
+             --lake"
         }
         Is::StaleNetworkFileHandle => {
-            "the network file system has lost track of this folder: mount it again and run the command again"
+            "the network file system lost this folder: mount it again and run the command again"
         }
         Is::NotConnected | Is::HostUnreachable | Is::NetworkDown | Is::NetworkUnreachable | Is::TimedOut => {
             "the server or program behind this file system is gone: mount it again and run the command again"
         }
         Is::PermissionDenied => {
-            "the user that runs this must be able to write to the lake's folder: see its owner and mode"
+            "the user that runs this must be able to write to the lake's folder: check its owner and mode"
         }
         Is::Unsupported | Is::CrossesDevices | Is::InvalidInput => {
-            "this file system refuses what a lake needs (files renamed in place, files and folders synced, locks): put the \
-             lake on a local disk, NFS 4 or SMB 3, or in an object store; `decagon-lake check` tries all of it"
+            "this file system lacks something that a lake needs (rename over a file, fsync of files and folders, \
+             locks): put the lake on a local disk, NFS 4, SMB 3 or an object store; `decagon-lake check` tests all \
+             of it"
         }
         Is::FileTooLarge => {
-            "no file that large fits: check the disk's space, and the limits of the file system and of this user (ulimit -f)"
+            "a file of this size does not fit: check the disk's space and the limits of the file system and user \
+             (ulimit -f)"
         }
-        Is::NotADirectory => "a part of --lake is a file: give the path of a folder",
+        Is::NotADirectory => "a part of --lake is a file: set the path of a folder",
         _ => return None,
     })
 }
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_of_the_disk_is_found_in_that_of_the_store() {
+    async fn the_cause_of_a_store_s_failure_selects_the_hint() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("file"), "no folder").unwrap();
         let disk = Disk(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
@@ -165,10 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn each_failure_has_its_own_hint_and_what_is_not_known_has_none() {
+    fn each_known_failure_has_its_own_hint() {
         use io::ErrorKind as Is;
         let words = [
-            (Is::StorageFull, "make room"),
+            (Is::StorageFull, "free space"),
             (Is::QuotaExceeded, "quota"),
             (Is::ReadOnlyFilesystem, "read-only"),
             (Is::StaleNetworkFileHandle, "mount it again"),
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_refused_is_told_from_a_disk_that_fails() {
+    fn a_refused_link_is_distinguished_from_a_failing_disk() {
         use io::ErrorKind as Is;
         for (kind, refused) in [
             (Is::PermissionDenied, true),

@@ -1,5 +1,5 @@
-//! The variables of a cloud, as `object_store` reads them; but those that are empty count as unset, and those that hold
-//! what is not meant to be in them are refused.
+//! The environment variables of the clouds, as `object_store` reads them, with two differences: an empty variable
+//! counts as unset, and one with stray characters is refused.
 
 use std::str::FromStr;
 
@@ -12,13 +12,13 @@ use super::answers::Backend;
 use crate::error::{Error, Result};
 use crate::{net, stray};
 
-/// How the names of variables end that hold a path.
+/// The suffixes of variables that contain a path.
 const PATHS: [&str; 4] = ["_FILE", "_PATH", "_CREDENTIALS", "SERVICE_ACCOUNT"];
 
-/// The variable in which Google's clients name a key file, without the prefix of the others.
+/// Google's variable for a key file, which lacks the usual prefix.
 const SERVICE_ACCOUNT: &str = "SERVICE_ACCOUNT";
 
-/// The variable in which Azure tells its apps where their identity is.
+/// Azure's variable for the endpoint of an app's identity.
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 
 /// The value of a variable, unless it is empty.
@@ -26,8 +26,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The variables whose names begin with `prefix`, by their names, and those of them that mean something to a client.
-fn named<K: FromStr>(prefix: &'static str) -> impl Iterator<Item = (String, K, String)> {
+/// The variables whose names begin with `prefix` and that a client knows: name, key, value.
+fn with_prefix<K: FromStr>(prefix: &'static str) -> impl Iterator<Item = (String, K, String)> {
     std::env::vars_os().filter_map(move |(name, value)| {
         let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
         let key = if name.starts_with(prefix) { name.to_ascii_lowercase().parse().ok()? } else { return None };
@@ -37,25 +37,25 @@ fn named<K: FromStr>(prefix: &'static str) -> impl Iterator<Item = (String, K, S
 
 /// The settings for S3.
 pub(super) fn aws() -> impl Iterator<Item = (AmazonS3ConfigKey, String)> {
-    named("AWS_").map(|(_, key, value)| (key, value))
+    with_prefix("AWS_").map(|(_, key, value)| (key, value))
 }
 
 /// The settings for Google Cloud.
 pub(super) fn google() -> impl Iterator<Item = (GoogleConfigKey, String)> {
     let account = variable(SERVICE_ACCOUNT).map(|path| (GoogleConfigKey::ServiceAccount, path));
-    account.into_iter().chain(named("GOOGLE_").map(|(_, key, value)| (key, value)))
+    account.into_iter().chain(with_prefix("GOOGLE_").map(|(_, key, value)| (key, value)))
 }
 
 /// The settings for Azure.
 pub(super) fn azure() -> impl Iterator<Item = (AzureConfigKey, String)> {
     let endpoint = variable(IDENTITY_ENDPOINT).map(|endpoint| (AzureConfigKey::MsiEndpoint, endpoint));
-    named("AZURE_").map(|(_, key, value)| (key, value)).chain(endpoint)
+    with_prefix("AZURE_").map(|(_, key, value)| (key, value)).chain(endpoint)
 }
 
-/// Checks what a store's client will find in the environment: its own variables, and the proxy to the store.
+/// Checks the variables that a store's client will read: its own, and those of the proxy to the store.
 ///
 /// # Errors
-/// If a variable has something in it that is not meant to be there. Values are not shown.
+/// If a variable contains stray characters. Values are not shown.
 pub(super) fn check(backend: Backend, endpoint: Option<&Url>) -> Result<()> {
     let (found, usual) = match backend {
         Backend::Local => return Ok(()),
@@ -77,13 +77,13 @@ pub(super) fn check(backend: Backend, endpoint: Option<&Url>) -> Result<()> {
     }
 }
 
-/// Checks the variables of a cloud, and picks the endpoint among them.
+/// Checks the variables of a cloud and returns the endpoint among them.
 fn checked<K: FromStr>(prefix: &'static str, is_endpoint: impl Fn(&K) -> bool) -> Result<Option<String>> {
     let mut endpoint = None;
-    for (name, key, value) in named::<K>(prefix) {
+    for (name, key, value) in with_prefix::<K>(prefix) {
         let stray = match PATHS.iter().any(|end| name.ends_with(end)) || is_endpoint(&key) {
             true => stray::in_place(&value),
-            // A key in JSON may have any space around it.
+            // A key in JSON may have white space around it.
             false if value.trim_start().starts_with('{') => None,
             false => stray::around(&value),
         };

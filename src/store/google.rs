@@ -1,7 +1,7 @@
-//! Which files of credentials for Google Cloud can be used.
+//! Checks the type of Google Cloud's credentials.
 //!
-//! The client reads service accounts' keys and what `gcloud auth application-default login` leaves. Others are refused by
-//! name, before anything else is tried: it would say no more than that a variant is unknown.
+//! The client reads keys of service accounts, and the file of `gcloud auth application-default login`. Other types are
+//! refused here with a hint, because the client would only report an unknown variant.
 
 use std::path::PathBuf;
 
@@ -10,27 +10,27 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-/// What the client reads.
-const READ: [&str; 2] = ["service_account", "authorized_user"];
-/// Where gcloud leaves its credentials, below the user's own folder.
+/// The types that the client reads.
+const SUPPORTED: [&str; 2] = ["service_account", "authorized_user"];
+/// The path of gcloud's credentials, below the user's home folder.
 const WELL_KNOWN: &str = if cfg!(windows) {
     "gcloud/application_default_credentials.json"
 } else {
     ".config/gcloud/application_default_credentials.json"
 };
 
-/// A file of credentials, as far as it has to be read.
+/// The relevant part of a credentials file.
 #[derive(Deserialize)]
 struct Credentials {
     #[serde(rename = "type")]
     kind: Option<String>,
 }
 
-/// Makes sure that the credentials in the environment, or where gcloud leaves them, are of a kind that can be used.
+/// Makes sure that the credentials in the environment, or gcloud's own, have a supported type.
 ///
 /// # Errors
-/// Kind `Usage` where they are of another one.
-pub(super) fn known_credentials() -> Result<()> {
+/// Kind `Usage` if their type is not supported.
+pub(super) fn check_credentials() -> Result<()> {
     let builder = GoogleCloudStorageBuilder::from_env();
     let given = |key| builder.get_config_value(&key).filter(|value| !value.is_empty());
     let (named, text) = if let Some(text) = given(GoogleConfigKey::ServiceAccountKey) {
@@ -46,9 +46,9 @@ pub(super) fn known_credentials() -> Result<()> {
         let Some(path) = home.map(|home| PathBuf::from(home).join(WELL_KNOWN)) else { return Ok(()) };
         (path.display().to_string(), std::fs::read_to_string(&path).ok())
     };
-    // A file that is not there, or not JSON, the client names itself.
+    // The client itself reports a file that is missing or not JSON.
     let kind = text.and_then(|text| serde_json::from_str::<Credentials>(&text).ok()).and_then(|found| found.kind);
-    match kind.filter(|kind| !READ.contains(&kind.as_str())) {
+    match kind.filter(|kind| !SUPPORTED.contains(&kind.as_str())) {
         None => Ok(()),
         Some(kind) => Err(refused(&named, &kind)),
     }
@@ -57,8 +57,8 @@ pub(super) fn known_credentials() -> Result<()> {
 fn refused(named: &str, kind: &str) -> Error {
     let instead = match kind {
         "external_account" | "external_account_authorized_user" => {
-            "workload identity federation is not supported: on GKE and Google's own machines use the service account of the \
-             pod or machine (without this file); elsewhere"
+            "workload identity federation is not supported: on GKE and Google's machines use the service account of \
+             the pod or machine (without this file); elsewhere"
         }
         "impersonated_service_account" => {
             "impersonation is not supported: run `gcloud auth application-default login` without \
@@ -67,9 +67,9 @@ fn refused(named: &str, kind: &str) -> Error {
         _ => "use a file of the type service_account or authorized_user; or",
     };
     let kind: String = kind.chars().filter(|c| c.is_ascii_graphic()).take(60).collect();
-    Error::usage(format!("{named} holds credentials of the type {kind}, which cannot be used")).with_hint(format!(
+    Error::usage(format!("{named} contains credentials of the unsupported type {kind}")).with_hint(format!(
         "{instead} use a service account's key, or set GOOGLE_BEARER_TOKEN=\"$(gcloud auth application-default \
-         print-access-token)\", which holds for an hour"
+         print-access-token)\", which is valid for an hour"
     ))
 }
 
@@ -79,7 +79,7 @@ mod tests {
     use crate::error::Kind;
 
     #[test]
-    fn a_kind_that_cannot_be_used_is_named_with_what_can() {
+    fn an_unsupported_type_has_a_hint() {
         for (kind, word) in [
             ("external_account", "federation"),
             ("external_account_authorized_user", "federation"),

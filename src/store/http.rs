@@ -1,5 +1,5 @@
-//! How the clouds' stores are reached: as `object_store` does, but with this machine's own hosts asked directly, and with
-//! the certificates that all of the program trusts.
+//! The HTTP client of the clouds' stores: that of `object_store`, but without a proxy to this machine's own hosts, and
+//! with the CA certificates that the whole program trusts.
 
 use std::error::Error as _;
 
@@ -12,16 +12,17 @@ use url::Host;
 
 use crate::net;
 
-/// A proxy, because to name one leaves out those of the environment, and all hosts, which are excluded from it.
+/// A proxy and its exclusions: naming a proxy disables those of the environment, and excluding all hosts disables it,
+/// too.
 const NO_PROXY: (&str, &str) = ("http://127.0.0.1:9", "*,0.0.0.0/0,::/0");
 
-/// Makes clients for a store and for the places that its credentials come from.
+/// Makes clients for a store and for the servers of its credentials.
 #[derive(Debug)]
 pub(super) struct Connector;
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
-        // To load the system's certificates itself, the client would have to find some.
+        // If the client loaded the system's certificates itself, it would fail if there are none.
         let mut options = options.clone().with_no_system_certificates(true);
         for certificate in net::certificates() {
             options = options.with_root_certificate(Certificate::from_der(certificate)?);
@@ -33,7 +34,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// A client that uses proxies as the environment says, and one that uses none.
+/// A client that uses the environment's proxies, and one that uses none.
 #[derive(Debug)]
 struct Clients {
     usual: HttpClient,
@@ -46,17 +47,17 @@ impl HttpService for Clients {
         let host = request.uri().host().and_then(|host| Host::parse(host).ok());
         let client = if host.is_some_and(|host| net::is_direct(&host)) { &self.direct } else { &self.usual };
         client.execute(request).await.map_err(|error| match net::tls_hint(&error) {
-            // A certificate does not get better from one try to the next.
-            Some(_) => HttpError::new(HttpErrorKind::Unknown, Lasting(error)),
+            // A bad certificate stays bad, so this kind is not retried.
+            Some(_) => HttpError::new(HttpErrorKind::Unknown, PermanentError(error)),
             None => error,
         })
     }
 }
 
-/// A failure that would come again with every try, told with its causes.
+/// A failure that every retry would repeat, with its causes.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", causes(.0).join(": "))]
-struct Lasting(#[source] HttpError);
+struct PermanentError(#[source] HttpError);
 
 fn causes(error: &HttpError) -> Vec<String> {
     std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect()

@@ -1,7 +1,7 @@
-//! A store whose every call ends in time, whatever the disk or the network does, and which gets no more than so many at
-//! a time.
+//! A decorator for stores that limits and counts their calls.
 //!
-//! Must not know: what is stored.
+//! Guarantees: every call ends within a time limit, whatever the disk or network does; no more calls than a limit are
+//! under way. Must not depend on: what is stored.
 
 use std::fmt;
 use std::ops::Range;
@@ -22,21 +22,21 @@ use tokio::sync::Semaphore;
 use super::calls::{Call, Counter};
 use crate::clock::Clock;
 
-/// How many calls that go ahead of the others may be under way.
-const APART: usize = 4;
+/// How many priority calls may be under way.
+const PRIORITY_CALLS: usize = 4;
 
-/// A store that gives up a call, or the wait for the next item of a stream, after a time.
+/// A store that ends a call, or the wait for the next item of a stream, after a time.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
     inner: S,
     limit: Limit,
 }
 
-/// How long a call may take and how many may be under way, and how many there were.
+/// How long a call may take and how many may be under way; counts them.
 #[derive(Debug, Clone)]
 pub(super) struct Limit {
-    each: Duration,
-    at_once: Arc<Semaphore>,
+    call_timeout: Duration,
+    permits: Arc<Semaphore>,
     calls: Arc<Counter>,
     clock: Clock,
 }
@@ -48,14 +48,14 @@ impl<S> Bounded<S> {
 }
 
 impl Limit {
-    pub(super) fn new(each: Duration, at_once: usize, clock: Clock) -> Self {
-        let at_once = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
-        Limit { each, at_once, calls: Arc::default(), clock }
+    pub(super) fn new(call_timeout: Duration, concurrency: usize, clock: Clock) -> Self {
+        let permits = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
+        Limit { call_timeout, permits, calls: Arc::default(), clock }
     }
 
-    /// The same limit, but its calls wait for each other alone.
-    pub(super) fn apart(&self) -> Self {
-        Limit { at_once: Arc::new(Semaphore::new(APART)), ..self.clone() }
+    /// The same limit with permits of its own, so that its calls do not wait for others.
+    pub(super) fn priority(&self) -> Self {
+        Limit { permits: Arc::new(Semaphore::new(PRIORITY_CALLS)), ..self.clone() }
     }
 
     /// The same limit by another clock.
@@ -69,49 +69,50 @@ impl Limit {
     }
 
     /// How long a call may take.
-    pub(super) fn each(&self) -> Duration {
-        self.each
+    pub(super) fn call_timeout(&self) -> Duration {
+        self.call_timeout
     }
 
     pub(super) fn calls(&self) -> &Counter {
         &self.calls
     }
 
-    /// Makes `call` when it is its turn, but waits no longer than it may take.
-    pub(super) async fn on<T>(&self, kind: Call, call: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Counts `call` and makes it within the limits.
+    pub(super) async fn run<T>(&self, kind: Call, call: impl Future<Output = Result<T>>) -> Result<T> {
         self.calls.add(kind);
-        self.in_turn(call).await
+        self.bounded(call).await
     }
 
-    async fn in_turn<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        // It is never closed; every holder lets go in time.
-        let _turn = self.at_once.acquire().await;
-        self.clock.within(self.each, call).await.unwrap_or_else(|| {
-            let source = format!("no answer within {} s (see --store-timeout)", self.each.as_secs_f32()).into();
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        // The semaphore is never closed, and every permit is released in time.
+        let _permit = self.permits.acquire().await;
+        self.clock.within(self.call_timeout, call).await.unwrap_or_else(|| {
+            let source = format!("no answer within {} s (see --store-timeout)", self.call_timeout.as_secs_f32()).into();
             Err(Error::Generic { store: "lake", source })
         })
     }
 
-    fn on_each<T: Send + 'static>(
+    /// Bounds the wait for each item of a stream, and calls `note` with each item's number.
+    fn stream<T: Send + 'static>(
         &self,
         items: BoxStream<'static, Result<T>>,
         note: impl Fn(&Self, u64) + Send + 'static,
     ) -> BoxStream<'static, Result<T>> {
         let limit = self.clone();
-        // Not asked again after the wait for an item was given up, unless the caller wants to.
+        // After a timeout the next item is requested only if the caller polls again.
         stream::unfold((limit, note, items, 0_u64), |(limit, note, mut items, number)| async move {
-            let item = limit.in_turn(async { items.next().await.transpose() }).await.transpose()?;
+            let item = limit.bounded(async { items.next().await.transpose() }).await.transpose()?;
             note(&limit, number);
             Some((item, (limit, note, items, number.saturating_add(1))))
         })
-        // There are callers that ask once more after the end.
+        // Some callers poll once more after the end.
         .fuse()
         .boxed()
     }
 
     fn listing<T: Send + 'static>(&self, entries: BoxStream<'static, Result<T>>) -> BoxStream<'static, Result<T>> {
         self.calls.add(Call::List);
-        self.on_each(entries, |limit, entry| limit.calls.add_listed(entry))
+        self.stream(entries, |limit, entry| limit.calls.add_listed(entry))
     }
 }
 
@@ -122,33 +123,33 @@ impl<S: ObjectStore> fmt::Display for Bounded<S> {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods, reason = "a call that is not bounded would be missed")]
+#[deny(clippy::missing_trait_methods, reason = "a default method would make unbounded calls")]
 impl<S: ObjectStore> ObjectStore for Bounded<S> {
     async fn put_opts(&self, key: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.limit.on(Call::Put, self.inner.put_opts(key, body, options)).await
+        self.limit.run(Call::Put, self.inner.put_opts(key, body, options)).await
     }
 
     async fn put_multipart_opts(&self, key: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let upload = self.limit.on(Call::Multipart, self.inner.put_multipart_opts(key, options)).await?;
+        let upload = self.limit.run(Call::Multipart, self.inner.put_multipart_opts(key, options)).await?;
         Ok(Box::new(BoundedUpload { inner: upload, limit: self.limit.clone() }))
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
         let kind = if options.head { Call::Head } else { Call::Get };
-        let found = self.limit.on(kind, self.inner.get_opts(key, options)).await?;
-        // A file on this machine's disks is read chunk by chunk too: whatever hangs there hangs for a time only.
+        let found = self.limit.run(kind, self.inner.get_opts(key, options)).await?;
+        // A local file is streamed, too, so that each read has the time limit.
         let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
         let extensions = found.extensions.clone();
-        let payload = GetResultPayload::Stream(self.limit.on_each(found.into_stream(), |_, _| {}));
+        let payload = GetResultPayload::Stream(self.limit.stream(found.into_stream(), |_, _| {}));
         Ok(GetResult { payload, meta, range, attributes, extensions })
     }
 
     async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.limit.on(Call::Get, self.inner.get_ranges(key, ranges)).await
+        self.limit.run(Call::Get, self.inner.get_ranges(key, ranges)).await
     }
 
     fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.limit.on_each(self.inner.delete_stream(keys), |limit, _| limit.calls.add(Call::Delete))
+        self.limit.stream(self.inner.delete_stream(keys), |limit, _| limit.calls.add(Call::Delete))
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -160,15 +161,15 @@ impl<S: ObjectStore> ObjectStore for Bounded<S> {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.limit.on(Call::List, self.inner.list_with_delimiter(prefix)).await
+        self.limit.run(Call::List, self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.limit.on(Call::Copy, self.inner.copy_opts(from, to, options)).await
+        self.limit.run(Call::Copy, self.inner.copy_opts(from, to, options)).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.limit.on(Call::Copy, self.inner.rename_opts(from, to, options)).await
+        self.limit.run(Call::Copy, self.inner.rename_opts(from, to, options)).await
     }
 }
 
@@ -182,15 +183,15 @@ struct BoundedUpload {
 impl MultipartUpload for BoundedUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let (limit, part) = (self.limit.clone(), self.inner.put_part(data));
-        Box::pin(async move { limit.on(Call::Part, part).await })
+        Box::pin(async move { limit.run(Call::Part, part).await })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        self.limit.on(Call::Multipart, self.inner.complete()).await
+        self.limit.run(Call::Multipart, self.inner.complete()).await
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.limit.on(Call::Multipart, self.inner.abort()).await
+        self.limit.run(Call::Multipart, self.inner.abort()).await
     }
 }
 
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn no_more_calls_are_under_way_than_may_be_and_each_is_counted() {
+    async fn concurrency_is_limited_and_each_call_is_counted() {
         let limit = Limit::new(Duration::from_secs(60), 3, Clock::system());
         let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let call = || async {
@@ -214,12 +215,12 @@ mod tests {
             under_way.fetch_sub(1, Ordering::SeqCst);
             Ok(())
         };
-        join_all((0..20).map(|_| limit.on(Call::Get, call()))).await.into_iter().collect::<Result<Vec<_>>>().unwrap();
+        join_all((0..20).map(|_| limit.run(Call::Get, call()))).await.into_iter().collect::<Result<Vec<_>>>().unwrap();
         assert_eq!((most.into_inner(), limit.calls().so_far().get), (3, 20));
     }
 
     #[tokio::test]
-    async fn a_listing_is_counted_by_its_pages() {
+    async fn listings_are_counted_by_page() {
         let limit = Limit::new(Duration::from_secs(60), 1, Clock::system());
         let entries = |count: u64| limit.listing(stream::iter((0..count).map(Ok)).boxed()).count();
         assert_eq!((entries(0).await, limit.calls().so_far().list), (0, 1));

@@ -1,8 +1,8 @@
-//! A locked file on a local disk, which tells whether the process that locked it is still alive.
+//! A locked file on a local disk. The lock ends with its process, so it shows whether the holder is alive.
 //!
-//! Promises: a lock counts only where it keeps out who comes by another way, which is tried: some file systems let everybody
-//! lock a file. Even so it reaches no further than one machine on many network file systems; [`Site`] tells whether another
-//! run would have seen it. Must not depend on: who locks what.
+//! Guarantees: a lock counts only if it excludes a second lock of the same file, which [`lock`] tries, because some
+//! file systems let several processes lock one file. On many network file systems a lock is visible on one machine
+//! only; a [`Site`] names where. Must not depend on: what is locked.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -15,20 +15,20 @@ use super::disk;
 use super::store::Store;
 use crate::error::{Error, Result};
 
-/// Where Linux tells one start of a machine from another: containers of one machine have it in common.
+/// Linux's id of one boot of a machine; all containers of the machine share it.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What came of trying to lock a store.
+/// The outcome of an attempt to lock a store.
 pub enum Lock {
-    /// Nothing can be locked there, or a lock there keeps nobody out.
+    /// The store cannot be locked, or its locks exclude no other process.
     None,
-    /// It is locked until the file is closed.
+    /// The store is locked until the file is closed.
     Taken(File, Site),
-    /// Another run has locked it.
-    OfAnother,
+    /// Another process holds the lock.
+    Held,
 }
 
-/// From where a lock is seen: the kernel that keeps it, as far as that can be told, and the file system that it has mounted.
+/// Where a lock is visible: the kernel that keeps it, if known, and its mount of the file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Site(String);
@@ -54,13 +54,13 @@ fn device(_: &File) -> u64 {
 /// Locks the file at `key`, if the store is a folder of a disk. Blocks.
 ///
 /// # Errors
-/// Where the disk fails, or knows no locks though two writers have to be kept apart.
+/// If the disk fails, or has no locks although the store's writers must exclude each other.
 pub fn lock(store: &Store, key: &Path) -> Result<Lock> {
     let Some(path) = store.local_path(key) else { return Ok(Lock::None) };
     let failed = |error: io::Error| {
         let hint = disk::hint(&error).filter(|_| error.kind() != io::ErrorKind::Unsupported).unwrap_or(
-            "check the disk's space and permissions; where the file system knows no locks, see to it yourself that one run \
-             writes at a time and give --unsafe-no-lock",
+            "check the disk's space and permissions; if the file system has no locks, make sure that only one run \
+             writes at a time and set --unsafe-no-lock",
         );
         Error::store(format!("cannot lock {}", path.display())).caused_by(error).with_hint(hint)
     };
@@ -68,13 +68,13 @@ pub fn lock(store: &Store, key: &Path) -> Result<Lock> {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
     match lock_file(&path) {
-        Ok(Locked::OfAnother) => Ok(Lock::OfAnother),
-        Ok(Locked::Taken(file)) => {
+        Ok(FileLock::Held) => Ok(Lock::Held),
+        Ok(FileLock::Taken(file)) => {
             let site = Site::of(&file);
             Ok(Lock::Taken(file, site))
         }
-        Ok(Locked::ByEverybody) => {
-            tracing::debug!("locks of {} keep nobody out; the lease alone does", path.display());
+        Ok(FileLock::Ineffective) => {
+            tracing::debug!("locks of {} exclude no other process; only the lease does", path.display());
             Ok(Lock::None)
         }
         Err(_) if !store.needs_lock() => Ok(Lock::None),
@@ -82,33 +82,33 @@ pub fn lock(store: &Store, key: &Path) -> Result<Lock> {
     }
 }
 
-/// What came of trying to lock a file.
-pub(super) enum Locked {
-    /// Until it is closed.
+/// The outcome of an attempt to lock a file.
+pub(super) enum FileLock {
+    /// The file is locked until it is closed.
     Taken(File),
-    /// Somebody else has locked it.
-    OfAnother,
-    /// Whoever tries can lock it, though it is locked already.
-    ByEverybody,
+    /// Another process holds the lock.
+    Held,
+    /// The locked file could be locked once more.
+    Ineffective,
 }
 
-/// Locks the file at `path`, which is made if need be. Blocks.
+/// Locks the file at `path`, and creates it if it is missing. Blocks.
 ///
 /// # Errors
-/// Where the file system fails, or knows no locks.
-pub(super) fn lock_file(path: &FilePath) -> io::Result<Locked> {
-    // NFS locks only what is open for writing.
+/// If the file system fails or has no locks.
+pub(super) fn lock_file(path: &FilePath) -> io::Result<FileLock> {
+    // NFS locks only files that are open for writing.
     let open = || File::options().create(true).append(true).open(path);
     let file = open()?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(Locked::OfAnother),
+        Err(TryLockError::WouldBlock) => return Ok(FileLock::Held),
         Err(TryLockError::Error(error)) => return Err(error),
     }
     Ok(match open()?.try_lock() {
-        Ok(()) => Locked::ByEverybody,
-        // Some file systems have other words for it.
-        Err(_) => Locked::Taken(file),
+        Ok(()) => FileLock::Ineffective,
+        // Some file systems return another error than WouldBlock.
+        Err(_) => FileLock::Taken(file),
     })
 }
 
@@ -120,10 +120,10 @@ mod tests {
     fn a_file_is_locked_until_it_is_closed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        let Locked::Taken(file) = lock_file(&path).unwrap() else { panic!("it is free") };
-        assert!(matches!(lock_file(&path).unwrap(), Locked::OfAnother));
+        let FileLock::Taken(file) = lock_file(&path).unwrap() else { panic!("the file is not locked") };
+        assert!(matches!(lock_file(&path).unwrap(), FileLock::Held));
         drop(file);
-        assert!(matches!(lock_file(&path).unwrap(), Locked::Taken(_)));
+        assert!(matches!(lock_file(&path).unwrap(), FileLock::Taken(_)));
     }
 
     #[test]

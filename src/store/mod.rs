@@ -1,14 +1,14 @@
-//! An object store or a folder, made safe to build on: addresses, credentials, limits, conditional writes, uploads, and
-//! what its failures mean. Knows nothing of lakes.
+//! An object store or a folder, made safe: addresses, credentials, limits, conditional writes, uploads, diagnosis.
 //!
-//! - A *store* is a bucket, a container or a folder, from a prefix on. A *key* names an object below that prefix.
-//! - A *call* ends in time, and only so many are under way: [`StoreOptions::call_timeout`], [`StoreOptions::concurrency`].
-//! - A *conditional write* happens only if the object is what the writer has seen: [`Store::create`], [`Store::replace`].
-//! - A *record* names an upload in parts while it is under way, so that others can end it: [`Upload`], [`end_upload`].
+//! - A *store* is a prefix of a bucket or container, or a folder. A *key* names an object below that prefix.
+//! - A *call* has a time limit, and concurrency is bounded: [`StoreOptions::call_timeout`],
+//!   [`StoreOptions::concurrency`].
+//! - A *conditional write* succeeds only if the object is unchanged: [`Store::create`], [`Store::replace`].
+//! - A *record* names a multipart upload under way, so that another run can abort it: [`Upload`], [`end_upload`].
 //!
-//! Errors: kind `Usage` if an address or a setting is wrong, `Store` if the store fails, `Held` if another writer was first,
-//! `Integrity` if an object is not what it must be. After `Store`, a write may have happened all the same. Must not depend
-//! on: what is stored.
+//! Errors have the kind `Usage` if an address or setting is wrong, `Store` if the store fails, `Held` if another writer
+//! was first, `Integrity` if an object is malformed. A write that failed with `Store` may still have happened. Must not
+//! depend on: what is stored, or that it is a lake.
 
 mod address;
 mod answers;
@@ -27,7 +27,7 @@ mod probe;
 mod recorded;
 #[cfg(test)]
 mod shelf;
-#[expect(clippy::module_inception, reason = "the type that the module is named after")]
+#[expect(clippy::module_inception, reason = "the module is named after its type")]
 mod store;
 mod upload;
 

@@ -1,6 +1,4 @@
-//! A store's own way to take an object in parts, under an id that can be written down.
-//!
-//! Must not depend on: who writes the id down.
+//! Multipart uploads by their id, which can be recorded. Must not depend on: who records the id.
 
 use std::sync::Arc;
 
@@ -11,11 +9,11 @@ use object_store::{Error, MultipartId, Result};
 use super::calls::Call;
 use super::limits::Limit;
 
-/// A store that takes objects in parts, under ids that can be written down.
+/// The part of a store that makes multipart uploads by id.
 #[derive(Clone)]
 pub(super) struct PartedStore {
     pub(super) store: Arc<dyn MultipartStore>,
-    /// Where its part of the store begins.
+    /// The prefix of all keys.
     pub(super) prefix: Path,
     pub(super) limit: Limit,
 }
@@ -27,18 +25,17 @@ impl std::fmt::Debug for PartedStore {
 }
 
 impl PartedStore {
-    /// Where the object at `key` is in the whole store.
+    /// The path of `key` in the whole store.
     pub(super) fn path(&self, key: &Path) -> Path {
         self.prefix.parts().chain(key.parts()).collect()
     }
 
-    /// Ends an upload and removes its parts; one that has ended already is no failure.
+    /// Aborts an upload, which removes its parts; succeeds if it has ended already.
     ///
     /// # Errors
     /// If the store fails.
     pub(super) async fn abort(&self, key: &Path, id: &MultipartId) -> Result<()> {
-        match self.limit.on(Call::Multipart, self.store.abort_multipart(&self.path(key), id)).await {
-            // It has ended already.
+        match self.limit.run(Call::Multipart, self.store.abort_multipart(&self.path(key), id)).await {
             Err(Error::NotFound { .. }) => Ok(()),
             aborted => aborted,
         }

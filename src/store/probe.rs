@@ -1,6 +1,7 @@
-//! Tries on a store whatever a writer needs of it, on objects of a folder that nothing else looks at.
+//! Tests a store's capabilities on objects in a folder that nothing else reads.
 //!
-//! Promises: what is tried is removed again, and nothing else is touched. Must not know: how it is told.
+//! Guarantees: the objects are deleted afterwards, and no others are touched. Must not depend on: how results are
+//! printed.
 
 use bytes::Bytes;
 use chrono::Duration;
@@ -9,39 +10,39 @@ use futures::future::join_all;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
 
-use super::lock::{Locked, lock_file};
+use super::lock::{FileLock, lock_file};
 use super::store::Store;
 use crate::error::{Error, Result};
 
-/// The smallest part that S3 takes, but for the last.
+/// The smallest part that S3 accepts, except for the last.
 const PART_BYTES: usize = 5 << 20;
 /// How many writers race for one object, and how often.
 const RACERS: usize = 8;
 const RACES: usize = 3;
-/// How old an object is that a killed check has left.
+/// The age from which an object is that of a killed check.
 const LEFT_AFTER: Duration = Duration::hours(1);
 
-/// What a run needs of a store.
+/// Something that a run needs of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capability {
-    /// Objects are listed.
+    /// Lists objects.
     List,
-    /// An object is written.
+    /// Writes an object.
     Put,
-    /// It reads back.
+    /// Reads an object.
     Read,
-    /// A range of it does.
+    /// Reads a byte range of an object.
     ReadRange,
-    /// Of two writers the second is refused.
+    /// Refuses the second of two writers.
     KeepApart,
-    /// A large object is written in parts, and not seen before the last.
+    /// Writes a large object in parts, and shows it only when it is complete.
     Parts,
-    /// Objects are deleted.
+    /// Deletes objects.
     Delete,
 }
 
 impl Capability {
-    /// All of them, in the order in which they have to be tried.
+    /// All capabilities in the order of the tests, because later ones use the objects of earlier ones.
     pub const ALL: [Capability; 7] = [
         Capability::List,
         Capability::Put,
@@ -53,26 +54,26 @@ impl Capability {
     ];
 }
 
-/// A store being tried.
+/// A test of a store.
 #[derive(Debug)]
 pub struct Probe<'a> {
     store: &'a Store,
     folder: Path,
-    /// What the names of its own objects begin with.
-    own: String,
+    /// The prefix of the names of its objects.
+    prefix: String,
 }
 
 impl<'a> Probe<'a> {
-    /// Begins a trial of the store in `folder`, with objects whose names begin with `own`.
-    pub fn new(store: &'a Store, folder: Path, own: String) -> Self {
-        Probe { store, folder, own }
+    /// Sets up a test that writes objects to `folder` whose names begin with `prefix`.
+    pub fn new(store: &'a Store, folder: Path, prefix: String) -> Self {
+        Probe { store, folder, prefix }
     }
 
-    /// Tries one capability; those before it must hold.
+    /// Tests one capability; those before it must hold.
     ///
     /// # Errors
-    /// Where the store fails, or does not do what it says.
-    pub async fn of(&self, capability: Capability) -> Result<()> {
+    /// If the store fails or lacks the capability.
+    pub async fn test(&self, capability: Capability) -> Result<()> {
         match capability {
             Capability::List => self.listed().await.map(drop),
             Capability::Put => self.store.put(&self.key("object"), body()).await,
@@ -84,14 +85,14 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Removes what the trial has left, as far as the store lets it.
+    /// Deletes the test's objects, as far as the store permits.
     pub async fn clean(self) {
-        // What fails here has been told already.
+        // A failure to delete was reported by its own test.
         let _ = self.delete().await;
     }
 
     fn key(&self, name: &str) -> Path {
-        self.folder.clone().join(format!("{}-{name}", self.own))
+        self.folder.clone().join(format!("{}-{name}", self.prefix))
     }
 
     async fn listed(&self) -> Result<Vec<ObjectMeta>> {
@@ -100,27 +101,27 @@ impl<'a> Probe<'a> {
 
     async fn read(&self) -> Result<()> {
         let there = self.store.get(&self.key("object")).await?;
-        holds(there.as_ref() == Some(&body()), "what was written does not read back")
+        ensure(there.as_ref() == Some(&body()), "a written object reads back differently")
     }
 
     async fn read_range(&self) -> Result<()> {
         let key = self.key("object");
         let range = self.store.objects().get_range(&key, 100..200).await;
         let range = range.map_err(|error| self.store.failed("read a range of", &key, error))?;
-        holds(range == body().slice(100..200), "a range of an object is not what was asked for")
+        ensure(range == body().slice(100..200), "a byte range of an object reads back differently")
     }
 
-    /// On local disks a locked file keeps runs apart, elsewhere the conditions of puts; everywhere objects are made that
-    /// must not be there yet.
+    /// On local disks a locked file keeps runs apart, elsewhere conditional writes do. Both need creates that refuse to
+    /// overwrite.
     async fn keep_apart(&self) -> Result<()> {
         let key = self.key("object");
         if let Some(path) = self.store.local_path(&self.key("lock")) {
             self.lock(path).await?;
             let key = self.key("new");
-            holds(self.store.create(&key, body()).await?, "an object that was not there cannot be made")?;
-            return holds(!self.store.create(&key, "another").await?, "an object is made twice");
+            ensure(self.store.create(&key, body()).await?, "the first create of a key was refused")?;
+            return ensure(!self.store.create(&key, "another").await?, "a second create of the same key succeeded");
         }
-        holds(self.store.prove_conditions(&key, &body()).await?, "an object that was written is gone")?;
+        ensure(self.store.prove_conditional_writes(&key, &body()).await?, "a written object is gone")?;
         let found = self.store.head(&key).await?;
         self.store.replace(&key, found.as_ref(), body()).await?;
         for race in 0..RACES {
@@ -128,29 +129,29 @@ impl<'a> Probe<'a> {
             let writers = (0..RACERS).map(|racer| self.store.create(&key, format!("writer {racer}")));
             let (won, failed): (Vec<_>, Vec<_>) = join_all(writers).await.into_iter().partition(Result::is_ok);
             let winners = won.iter().filter(|won| matches!(won, Ok(true))).count();
-            // Some stores take one write of an object at a time, and tell all others to come later.
+            // Some stores accept one write of an object at a time, and throttle the others.
             if let (0, Some(Err(error))) = (winners, failed.into_iter().next()) {
                 return Err(error);
             }
             if winners != 1 {
-                let fault = format!("lets {winners} of {RACERS} writers make the same object");
-                return Err(self.store.lacks_conditions(&fault));
+                let fault = format!("{winners} of {RACERS} concurrent creates of the same key succeeded");
+                return Err(self.store.no_conditional_writes(&fault));
             }
         }
         Ok(())
     }
 
-    /// A lock that keeps nobody out is no failure: a run does without it then.
+    /// A lock that excludes no other process is no failure, because a run then relies on the lease.
     async fn lock(&self, path: std::path::PathBuf) -> Result<()> {
         let failed = |error: std::io::Error| {
             Error::store("cannot lock a file")
                 .caused_by(error)
-                .with_hint("a lake needs a file system that knows locks, or --unsafe-no-lock")
+                .with_hint("use a file system with locks, or set --unsafe-no-lock")
         };
         let locked = tokio::task::spawn_blocking(move || lock_file(&path)).await;
-        match locked.map_err(|error| Error::bug("the locking failed").caused_by(error))? {
-            Ok(Locked::OfAnother) => Err(Error::bug("somebody else locked a file of this check")),
-            Ok(Locked::Taken(_) | Locked::ByEverybody) => Ok(()),
+        match locked.map_err(|error| Error::bug("the task that locks a file failed").caused_by(error))? {
+            Ok(FileLock::Held) => Err(Error::bug("another process locked a file of this check")),
+            Ok(FileLock::Taken(_) | FileLock::Ineffective) => Ok(()),
             Err(_) if !self.store.needs_lock() => Ok(()),
             Err(error) => Err(failed(error)),
         }
@@ -173,31 +174,31 @@ impl<'a> Probe<'a> {
             } else {
                 upload.complete().await.map_err(failed)?;
             }
-            holds(!seen, "an object is seen before its last part")?;
+            ensure(!seen, "an object in parts is visible before it is complete")?;
         }
         let border = PART_BYTES as u64 - 10..PART_BYTES as u64 + 10;
         let there = self.store.objects().get_range(&key, border).await.map_err(failed)?;
         let expected: Vec<u8> = [b'a'; 10].into_iter().chain(body().into_iter().take(10)).collect();
-        holds(there == expected, "an object in parts does not read back")
+        ensure(there == expected, "an object in parts reads back differently")
     }
 
-    /// Deletes what this check has written, and what one has left that was killed long ago.
+    /// Deletes this test's objects and those of a test that was killed long ago.
     async fn delete(&self) -> Result<()> {
         let objects = self.listed().await?;
-        let own = |object: &ObjectMeta| object.location.filename().is_some_and(|name| name.starts_with(&self.own));
+        let own = |object: &ObjectMeta| object.location.filename().is_some_and(|name| name.starts_with(&self.prefix));
         let newest = objects.iter().map(|object| object.last_modified).max();
         let old = |object: &ObjectMeta| newest.is_some_and(|now| now - object.last_modified > LEFT_AFTER);
         let keys = objects.iter().filter(|object| own(object) || old(object)).map(|object| object.location.clone());
         self.store.delete(keys.collect()).await?;
-        holds(!self.listed().await?.iter().any(own), "what was deleted is still listed")
+        ensure(!self.listed().await?.iter().any(own), "a deleted object is still listed")
     }
 }
 
 fn body() -> Bytes {
-    (0..1_000_u32).map(|place| u8::try_from(place % 251).unwrap_or_default()).collect()
+    (0..=250_u8).cycle().take(1_000).collect()
 }
 
-fn holds(condition: bool, fault: &str) -> Result<()> {
+fn ensure(condition: bool, fault: &str) -> Result<()> {
     if condition {
         Ok(())
     } else {

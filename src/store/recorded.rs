@@ -1,10 +1,10 @@
-//! Uploads in parts to object stores, each on record until it ends.
+//! Multipart uploads, each with a record in the store until it ends.
 //!
-//! The request that makes a large object visible knows no condition. A writer that slept right before it could put an old
-//! object in the place of a newer one. So whoever takes over ends the uploads that are on record first: what the sleeper
-//! has sent is gone with them. On Azure an upload cannot be ended. There its blocks are gone once anybody else writes the
-//! object, which is when they could do harm (Azure's documentation of Put Block List and Put Blob; its emulator Azurite
-//! keeps them, so no test shows it). Must not depend on: what is uploaded.
+//! The request that completes a multipart upload cannot be conditional, so a writer that paused right before it could
+//! replace a newer object by an old one. Guarantees: a run that takes over first aborts the recorded uploads, which
+//! discards their parts. Azure cannot abort an upload; there a write of the object by another writer discards the
+//! blocks, so they do no harm (Azure's documentation of Put Block List and Put Blob; the emulator Azurite keeps them,
+//! so no test covers this). Must not depend on: what is uploaded.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,14 +22,14 @@ use super::parted::PartedStore;
 use super::store::{Store, to_json};
 use crate::error::Result;
 
-/// An upload on record.
+/// The record of an upload.
 #[derive(Debug, Serialize, Deserialize)]
 struct UploadRecord {
     key: String,
     upload_id: MultipartId,
 }
 
-/// Begins an upload to `key`, and keeps it on `record` for the time it takes.
+/// Begins an upload to `key`, which has its record at `record` until it ends.
 ///
 /// # Errors
 /// If the store fails.
@@ -39,7 +39,7 @@ pub(super) async fn begin(store: &Store, key: &Path, record: &Path) -> Result<Bo
         return store.objects().put_multipart(key).await.map_err(failed);
     };
     let path = parted.path(key);
-    let begun = parted.limit.on(Call::Multipart, parted.store.create_multipart(&path)).await;
+    let begun = parted.limit.run(Call::Multipart, parted.store.create_multipart(&path)).await;
     let upload_id = begun.map_err(failed)?;
     let body = to_json(&UploadRecord { key: key.to_string(), upload_id: upload_id.clone() })?;
     if let Err(error) = store.put(record, body).await {
@@ -50,7 +50,7 @@ pub(super) async fn begin(store: &Store, key: &Path, record: &Path) -> Result<Bo
     Ok(Box::new(RecordedUpload { store, parted, key, upload_id, record, arrived: Arc::default() }))
 }
 
-/// Ends the upload that a writer has left on `record`.
+/// Aborts the upload that another writer recorded at `record`.
 ///
 /// # Errors
 /// If the store fails.
@@ -59,7 +59,7 @@ pub async fn end_upload(store: &Store, record: Path) -> Result<()> {
     let UploadRecord { key, upload_id } = store.parse(&record, &bytes)?;
     let key = Path::from(key);
     if let Some(parted) = store.parted() {
-        parted.abort(&key, &upload_id).await.map_err(|error| store.failed("end an upload to", &key, error))?;
+        parted.abort(&key, &upload_id).await.map_err(|error| store.failed("abort an upload to", &key, error))?;
     }
     store.delete(vec![record]).await
 }
@@ -71,7 +71,7 @@ struct RecordedUpload {
     key: Path,
     upload_id: MultipartId,
     record: Path,
-    /// The parts, once they have arrived.
+    /// The parts; `None` until one has arrived.
     arrived: Arc<Mutex<Vec<Option<PartId>>>>,
 }
 
@@ -86,7 +86,7 @@ impl RecordedUpload {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn off_record(&self) -> StoreResult<()> {
+    async fn delete_record(&self) -> StoreResult<()> {
         self.store.objects().delete(&self.record).await
     }
 }
@@ -99,7 +99,7 @@ impl MultipartUpload for RecordedUpload {
         let (parted, path, id) = (self.parted.clone(), self.parted.path(&self.key), self.upload_id.clone());
         let arrived = Arc::clone(&self.arrived);
         Box::pin(async move {
-            let part = parted.limit.on(Call::Part, parted.store.put_part(&path, &id, number, data)).await?;
+            let part = parted.limit.run(Call::Part, parted.store.put_part(&path, &id, number, data)).await?;
             if let Some(place) = arrived.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
                 *place = Some(part);
             }
@@ -113,13 +113,13 @@ impl MultipartUpload for RecordedUpload {
             parts.ok_or_else(|| StoreError::Generic { store: "store", source: "a part has not arrived".into() })?;
         let path = self.parted.path(&self.key);
         let completed = self.parted.store.complete_multipart(&path, &self.upload_id, parts);
-        let done = self.parted.limit.on(Call::Multipart, completed).await?;
-        self.off_record().await?;
+        let done = self.parted.limit.run(Call::Multipart, completed).await?;
+        self.delete_record().await?;
         Ok(done)
     }
 
     async fn abort(&mut self) -> StoreResult<()> {
         self.parted.abort(&self.key, &self.upload_id).await?;
-        self.off_record().await
+        self.delete_record().await
     }
 }

@@ -1,9 +1,9 @@
-//! An object that is written from a blocking thread; it may be large and may take the place of another.
+//! Writes an object, which may be large and may replace another, from a blocking thread.
 //!
-//! Promises: it becomes visible whole, when it is finished, and only in the place of what was there when it was begun. A
-//! writer that has lost its right to write replaces nothing. Small objects go up in one conditional put. Of a large one the
-//! last, short request makes it visible; it knows no condition, so the right is proven right before it, and whoever takes
-//! over ends what is on its way. Must not depend on: what it holds, and how the right is proven.
+//! Guarantees: the object becomes visible as a whole, and replaces only the one found at the start. A fenced writer
+//! replaces nothing: a small object is one conditional put. The request that completes a large one, and a local put,
+//! cannot be conditional, so `prove` runs right before it, and a run that takes over aborts recorded uploads. Must not
+//! depend on: what is written, or how `prove` works.
 
 use std::io::Write;
 
@@ -17,19 +17,19 @@ use super::recorded;
 use super::store::Store;
 use crate::error::Result;
 
-/// Objects up to this size go up in one put, larger ones in parts of it.
+/// Objects up to this size are uploaded in one put, larger ones in parts of this size.
 const PART_BYTES: usize = if cfg!(test) { 4 << 10 } else { 10 << 20 };
-/// How many parts of one object are on their way at a time.
+/// How many parts of one object are sent concurrently.
 const PARTS_IN_FLIGHT: usize = 2;
 
-/// An object being written. Dropped without being finished, it leaves the object as it was. Must not be used on an async
+/// An object being written. If it is dropped unfinished, the object stays as it was. Must not be used on an async
 /// thread.
 pub struct Upload {
     store: Store,
     key: Path,
-    /// Where it is on record while it goes up in parts.
+    /// The key of the record of a multipart upload.
     record: Path,
-    /// What it takes the place of.
+    /// The object that it replaces.
     found: Option<ObjectMeta>,
     runtime: Handle,
     waiting: Vec<u8>,
@@ -37,29 +37,29 @@ pub struct Upload {
     bytes: u64,
 }
 
-/// The parts of a large object that were sent so far.
+/// The parts of a large object sent so far.
 struct UploadParts {
     upload: Box<dyn MultipartUpload>,
     sending: JoinSet<object_store::Result<()>>,
 }
 
 impl Upload {
-    /// Begins an object in the place of what was `found` there; nothing is sent yet. If it goes up in parts, it is kept on
+    /// Begins an object that replaces what was `found`; sends nothing yet. A multipart upload has its record at
     /// `record`.
     pub fn begin(store: &Store, key: Path, record: Path, found: Option<ObjectMeta>, runtime: Handle) -> Self {
         let store = store.clone();
         Upload { store, key, record, found, runtime, waiting: Vec::new(), parts: None, bytes: 0 }
     }
 
-    /// Whether it is so large that it goes up in parts.
+    /// Whether the object is so large that it is uploaded in parts.
     pub fn is_in_parts(&self) -> bool {
         self.parts.is_some()
     }
 
-    /// Ends the object and returns its size in bytes. `prove` shows that nobody else has taken over.
+    /// Makes the object visible and returns its size in bytes. `prove` fails if another run has taken over.
     ///
     /// # Errors
-    /// Those of the store and of `prove`; the object is then as it was before.
+    /// If the store or `prove` fails; the object then stays as it was.
     pub fn finish(mut self, prove: impl AsyncFn() -> Result<()>) -> Result<u64> {
         let rest = Bytes::from(std::mem::take(&mut self.waiting));
         let (runtime, parts) = (self.runtime.clone(), self.parts.take());
@@ -67,14 +67,14 @@ impl Upload {
             match parts {
                 None => {
                     if self.store.is_local() {
-                        // There it knows no condition either.
+                        // Local puts are not conditional either.
                         prove().await?;
                     }
                     self.store.replace(&self.key, self.found.as_ref(), rest).await?;
                 }
                 Some(mut parts) => {
                     if let Err(error) = self.complete(&mut parts, rest, &prove).await {
-                        self.take_back(parts).await;
+                        self.abort(parts).await;
                         return Err(error);
                     }
                 }
@@ -108,10 +108,10 @@ impl Upload {
         })
     }
 
-    async fn take_back(&self, mut parts: UploadParts) {
+    async fn abort(&self, mut parts: UploadParts) {
         parts.sending.shutdown().await;
         if let Err(error) = parts.upload.abort().await {
-            tracing::warn!("cannot take back the upload of {}/{}: {error}", self.store.url(), self.key);
+            tracing::warn!("cannot abort the upload of {}/{}: {error}", self.store.url(), self.key);
         }
     }
 }
@@ -124,7 +124,7 @@ impl UploadParts {
         Ok(())
     }
 
-    /// Waits until no more than `left` parts are on their way.
+    /// Waits until at most `left` parts are being sent.
     async fn wait_for(&mut self, left: usize) -> object_store::Result<()> {
         while self.sending.len() > left {
             match self.sending.join_next().await {
@@ -140,7 +140,7 @@ impl UploadParts {
 impl Drop for Upload {
     fn drop(&mut self) {
         if let Some(parts) = self.parts.take() {
-            self.runtime.clone().block_on(self.take_back(parts));
+            self.runtime.clone().block_on(self.abort(parts));
         }
     }
 }

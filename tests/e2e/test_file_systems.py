@@ -135,7 +135,7 @@ def test_without_hard_links_two_at_once_are_kept_apart(still, lake, on, start):
     ({"SHIM_OPEN": errno.EACCES, "SHIM_WHERE": "/lake/"}, "owner and mode"),
     ({"SHIM_OPEN": errno.ESTALE, "SHIM_WHERE": "/lake/"}, "mount it again"),
     ({"SHIM_OPEN": errno.ENOTCONN, "SHIM_WHERE": "/lake/"}, "mount it again"),
-    ({"SHIM_WRITE": errno.ENOSPC, "SHIM_WHERE": "/lake/_state/"}, "make room"),
+    ({"SHIM_WRITE": errno.ENOSPC, "SHIM_WHERE": "/lake/_state/"}, "free space"),
     ({"SHIM_WRITE": errno.EDQUOT, "SHIM_WHERE": "/lake/_state/"}, "quota"),
 ], ids=lambda value: next((errno.errorcode[e] for e in value.values() if isinstance(e, int)), "") if isinstance(value, dict) else value)
 def test_what_a_file_system_refuses_is_named_by_check_as_by_a_run(simulate, on, file_system, hint):
@@ -157,7 +157,7 @@ def test_without_locks_a_run_works_at_one_s_own_risk(simulate, lake, on):
 def test_a_disk_that_fills_up_later_is_named_and_the_next_run_goes_on(simulate, lake, on):
     api = simulate(*SMALL)
     _, told = on("sync", "--base-url", api.url, *RUNS, code=5, SHIM_WRITE=errno.ENOSPC, SHIM_WHERE="/lake/messages/")
-    assert "make room" in told and "messages/" in told
+    assert "free space" in told and "messages/" in told
     on("sync", "--base-url", api.url, *RUNS)
     assert_exact(lake, api.conversations())
 

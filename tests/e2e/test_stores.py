@@ -344,7 +344,7 @@ def test_a_store_without_conditional_puts_is_refused(behind_proxy, simulate, lac
         proxy.refuse_conditions()
     api = simulate(*SMALL)
     refused = place.command("sync", api, "--store-retries", 1, code=5)
-    assert "conditional puts" in refused.stderr and "--unsafe-no-lock" in refused.stderr
+    assert "conditional writes" in refused.stderr and "--unsafe-no-lock" in refused.stderr
     assert api.gaps()[0] == 0 and not place.objects()
     failed = place.command("check", api, code=5)
     assert "FAILED   of two writers at once the second is refused" in failed.stdout and not place.objects()

@@ -1,4 +1,4 @@
-//! Files that are replaced while they are read, and files that are damaged.
+//! Tests of replaced and damaged files.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn put(store: &Store, key: &Path, conversations: u32) -> ObjectMeta {
     store.head(key).await.unwrap().unwrap()
 }
 
-/// Reads a file that was found as `seen`, to its end.
+/// Reads all rows of a file that was found as `seen`.
 fn read(store: &Store, seen: &ObjectMeta, runtime: &Handle, meanwhile: impl FnOnce()) -> Result<usize> {
     let mut reader = SortedReader::open(store, TABLE, seen, runtime)?;
     let mut rows = reader.next_batch()?.map_or(0, |batch| batch.num_rows());
@@ -27,16 +27,16 @@ fn read(store: &Store, seen: &ObjectMeta, runtime: &Handle, meanwhile: impl FnOn
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_was_replaced_since_it_was_seen_is_not_called_damaged() {
+async fn a_file_replaced_before_it_is_read_is_not_reported_as_damaged() {
     let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
-    // Larger and smaller ones, so that what is read is past the end, or in the middle; and some that are read in parts.
+    // Smaller and larger replacements, so that reads go past the end or hit the middle; some files are read in parts.
     for (before, after) in [(10, 900), (900, 10), (40_000, 39_000), (40_000, 39_999)] {
         let seen = put(&store, &key, before).await;
         put(&store, &key, after).await;
         let (own, runtime) = (store.clone(), Handle::current());
         let task = tokio::task::spawn_blocking(move || {
             let counted = FileReader::count_rows(&own, seen.clone(), &runtime).unwrap();
-            assert_eq!(counted.0, u64::from(after) * 2, "a footer is looked at again");
+            assert_eq!(counted.0, u64::from(after) * 2, "the new footer counts");
             read(&own, &seen, &runtime, || ()).unwrap_err()
         });
         let error = task.await.unwrap();
@@ -46,7 +46,7 @@ async fn a_file_that_was_replaced_since_it_was_seen_is_not_called_damaged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_replaced_while_it_is_read_is_not_called_damaged() {
+async fn a_file_replaced_while_it_is_read_is_not_reported_as_damaged() {
     let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
     let seen = put(&store, &key, 40_000).await;
     let (own, runtime) = (store.clone(), Handle::current());
@@ -60,7 +60,7 @@ async fn a_file_that_is_replaced_while_it_is_read_is_not_called_damaged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_very_file_that_was_seen_is_damaged_if_it_cannot_be_read() {
+async fn an_unreadable_file_that_was_not_replaced_is_damaged() {
     let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
     let whole = encode(TABLE, WrittenFor::Table, &[rows(TABLE, 0..900)], &[]).unwrap();
     let mut torn = whole.clone();
@@ -80,5 +80,5 @@ async fn the_very_file_that_was_seen_is_damaged_if_it_cannot_be_read() {
     store.delete(vec![key]).await.unwrap();
     let (own, runtime) = (store.clone(), Handle::current());
     let task = tokio::task::spawn_blocking(move || read(&own, &seen, &runtime, || ()).unwrap_err());
-    assert!(task.await.unwrap().to_string().contains("is not there any more"));
+    assert!(task.await.unwrap().to_string().contains("no longer exists"));
 }

@@ -1,10 +1,10 @@
-//! Objects are taken apart without touching their parts, in one pass as step by step.
+//! Splitting in one pass gives the same parts as splitting step by step, unchanged.
 
 use super::*;
 use proptest::prelude::*;
 
 #[test]
-fn splits_without_touching_the_parts() {
+fn parts_are_unchanged() {
     let json = r#"{"a": 1.50, "b\u0061": [1, {"x": "\ud800"}], "a": null, "é\n": "z", "ba": 2}"#;
     let mut objects = Objects::new(&["a", "ba"]);
     objects.split(json).unwrap();
@@ -15,7 +15,7 @@ fn splits_without_touching_the_parts() {
 }
 
 #[test]
-fn refuses_what_is_no_object() {
+fn other_values_are_refused() {
     let mut objects = Objects::new(&["a"]);
     objects.split(r#"{"a": 7, "b": 8}"#).unwrap();
     for json in ["", "[]", "null", "\"a\"", "{\"a\":}", "{} {}", "{\"a\":1", "{\"b\":1,\"a\""] {
@@ -23,12 +23,13 @@ fn refuses_what_is_no_object() {
     }
     assert_eq!(objects.len(), 1);
     objects.split("{}").unwrap();
-    let told: Vec<_> = objects.iter().map(|object| (object.known(0).map(RawValue::get), object.others.len())).collect();
-    assert_eq!(told, [(Some("7"), 1), (None, 0)], "what was refused has left nothing behind");
+    let parts: Vec<_> =
+        objects.iter().map(|object| (object.known(0).map(RawValue::get), object.others.len())).collect();
+    assert_eq!(parts, [(Some("7"), 1), (None, 0)], "a refused value leaves nothing behind");
 }
 
 #[test]
-fn depth_is_no_danger() {
+fn deep_nesting_is_read() {
     let json = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
     let mut objects = Objects::new(&["a"]);
     objects.split(&json).unwrap();
@@ -36,7 +37,7 @@ fn depth_is_no_danger() {
 }
 
 #[test]
-fn what_is_as_it_should_be_takes_one_pass() {
+fn well_formed_objects_take_one_pass() {
     let (names, mut arrays) = (["a", "list"], [Array::of_objects(&["x"])]);
     let mut objects = Objects::new(&names);
     for (json, found) in [
@@ -54,7 +55,7 @@ fn what_is_as_it_should_be_takes_one_pass() {
     }
 }
 
-/// JSON that looks like what an API sends, most of the time.
+/// JSON that mostly looks like an API's.
 fn json() -> impl Strategy<Value = String> {
     let name = || prop_oneof![Just(r#""a""#), Just(r#""list""#), Just(r#""x""#), Just(r#""\u0061""#), Just(r#""é""#)];
     let scalar = prop_oneof![
@@ -76,15 +77,14 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
-fn told<'a>(object: &Object<'_, 'a>) -> (Option<&'a str>, Vec<(&'a str, &'a str)>) {
+fn parts<'a>(object: &Object<'_, 'a>) -> (Option<&'a str>, Vec<(&'a str, &'a str)>) {
     let others = object.others.iter().map(|(name, value)| (*name, value.get())).collect();
     (object.known(0).map(RawValue::get), others)
 }
 
 proptest! {
-    /// Whatever is taken apart in one pass comes out as it does step by step.
     #[test]
-    fn one_pass_finds_what_one_step_after_the_other_does(json in json()) {
+    fn one_pass_finds_the_same_as_step_by_step(json in json()) {
         let names = ["a", "list"];
         let mut stepwise = Objects::new(&names);
         stepwise.split(&json).unwrap();
@@ -96,7 +96,7 @@ proptest! {
             at_once.split_with_arrays(&json, &mut arrays).unwrap();
             prop_assert_eq!(at_once.len(), 1);
             let found = at_once.get(0).unwrap();
-            prop_assert_eq!(told(&found), told(&object));
+            prop_assert_eq!(parts(&found), parts(&object));
             if !arrays[0].found {
                 prop_assert_eq!(found.known(1).map(RawValue::get), object.known(1).map(RawValue::get));
             }
@@ -117,7 +117,7 @@ proptest! {
                     for element in elements {
                         stepwise.split(element.get()).unwrap();
                     }
-                    let all = |objects: &Objects<'_, '_>| objects.iter().map(|o| format!("{:?}", told(&o))).collect::<Vec<_>>();
+                    let all = |objects: &Objects<'_, '_>| objects.iter().map(|o| format!("{:?}", parts(&o))).collect::<Vec<_>>();
                     prop_assert_eq!(all(objects), all(&stepwise));
                 }
             }
