@@ -1,6 +1,8 @@
-//! Tries whatever a run needs, before the first one: of the lake's store, and of the API. What `check` does.
+//! Checks that the store and the API do what a run needs.
 //!
-//! Promises: nothing is left behind in the lake, and the account's pace is kept. Must not know: how it is printed.
+//! Guarantees: a check leaves nothing behind in the lake, because each probe deletes its objects; it keeps the
+//! account's pace.
+//! Must not depend on: how results are printed.
 
 use serde::{Serialize, Serializer};
 use tokio_util::sync::CancellationToken;
@@ -12,27 +14,27 @@ use crate::layout;
 use crate::model::{Request, RunId, Window};
 use crate::store::{Capability, Probe};
 
-/// One thing that was checked.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub struct CheckResult {
-    /// What.
+    /// What was checked.
     #[serde(rename = "check", serialize_with = "by_name")]
     pub item: Item,
-    /// What came of it.
+    /// How it ended.
     #[serde(flatten)]
     pub outcome: CheckOutcome,
 }
 
-/// What can be checked.
+/// A subject of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item {
-    /// Something of the store.
+    /// A capability of the store.
     Store(Capability),
     /// That the API accepts the key.
     Api,
 }
 
-/// What came of a check.
+/// How a check ended.
 #[derive(Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum CheckOutcome {
@@ -40,11 +42,11 @@ pub enum CheckOutcome {
     Ok,
     /// It does not.
     Failed {
-        /// Why: the failure and its causes.
+        /// The failure and its causes.
         error: Vec<String>,
         /// What to do about it.
         hint: Option<String>,
-        /// What the process ends with.
+        /// The kind of the failure, which decides the exit code.
         #[serde(skip)]
         kind: Kind,
     },
@@ -56,7 +58,7 @@ pub enum CheckOutcome {
 }
 
 impl Item {
-    /// The name, for programs.
+    /// Its name for programs.
     pub fn name(self) -> &'static str {
         match self {
             Item::Store(Capability::List) => "list",
@@ -70,13 +72,13 @@ impl Item {
         }
     }
 
-    /// What it shows, for people.
-    pub fn told(self) -> &'static str {
+    /// Describes the capability for people.
+    pub fn describe(self) -> &'static str {
         match self {
             Item::Store(Capability::List) => "objects can be listed",
             Item::Store(Capability::Put) => "an object can be written",
-            Item::Store(Capability::Read) => "it reads back",
-            Item::Store(Capability::ReadRange) => "a range of it does",
+            Item::Store(Capability::Read) => "an object can be read",
+            Item::Store(Capability::ReadRange) => "a byte range of an object can be read",
             Item::Store(Capability::KeepApart) => "of two writers at once the second is refused",
             Item::Store(Capability::Parts) => "a large object can be written in parts",
             Item::Store(Capability::Delete) => "objects can be deleted",
@@ -100,10 +102,10 @@ impl From<Result<()>> for CheckOutcome {
     }
 }
 
-/// Checks everything. A `client` that could not be set up is told as a failure of the API.
+/// Checks everything. If `client` could not be set up, the check of the API fails with that error.
 ///
 /// # Errors
-/// Kind `Interrupted` alone; what does not work is no error here.
+/// Only kind `Interrupted`; a failed check is a result, not an error.
 pub async fn check(
     lake: &Lake,
     client: Result<Client>,
@@ -124,13 +126,13 @@ pub async fn check(
 async fn try_store(probe: &Probe<'_>, checked: &mut Vec<CheckResult>, shutdown: &CancellationToken) {
     let mut written = true;
     for capability in Capability::ALL {
-        // Not in the middle of one: an upload that is not ended would be left behind.
+        // Between probes only, because an unfinished upload would be left behind.
         if shutdown.is_cancelled() {
             return;
         }
         let needs_object = !matches!(capability, Capability::List | Capability::Put);
         let outcome = match needs_object && !written {
-            true => CheckOutcome::Skipped { why: "nothing could be written".to_owned() },
+            true => CheckOutcome::Skipped { why: "no object could be written".to_owned() },
             false => CheckOutcome::from(probe.test(capability).await),
         };
         if capability == Capability::Put {
@@ -145,17 +147,19 @@ async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationTok
         Ok(client) => client,
         Err(error) => return CheckOutcome::from(Err(error)),
     };
-    // A store that fails has been told.
-    let seen = Lease::seen(lake.store()).await.unwrap_or_default();
-    if let Some(holder) = seen.holder {
-        return CheckOutcome::Skipped { why: format!("it allows one run at a time, and {holder} may be asking it") };
+    // The failure of a store is in the results already.
+    let occupancy = Lease::occupancy(lake.store()).await.unwrap_or_default();
+    if let Some(holder) = occupancy.holder {
+        return CheckOutcome::Skipped {
+            why: format!("the API allows one client at a time, and {holder} may be using it"),
+        };
     }
-    if let Some(last_request_at) = seen.last_request_at {
+    if let Some(last_request_at) = occupancy.last_request_at {
         client.follow(last_request_at);
     }
     let request = Request { window: Window::EVERYTHING, page_size: None, user_filters: None };
     let fetched = client.fetch(&request, None, shutdown).await.map(drop);
-    // The run that may follow does not know of this request.
+    // A run that follows does not know of this request.
     client.rest(shutdown).await;
     CheckOutcome::from(fetched)
 }

@@ -1,4 +1,8 @@
-//! What a lake holds and how far it has come: what `status` tells. Reads only.
+//! The status of a lake: what it holds, and the progress of its exports.
+//!
+//! Guarantees: it only reads, and may run beside a writing run. A file that cannot be read is damage only if the table
+//! still has it.
+//! Must not depend on: how a status is printed.
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -12,86 +16,88 @@ use crate::lake::{Extent, Format, Lake, Ledger, Support, Walk};
 use crate::model::{CreatedDate, PerTable, Table, Window};
 use crate::tables::Tables;
 
-/// How many files are looked at at a time, each holding a blocking thread.
+/// How many files to read at a time, each on a blocking thread.
 const FILES_AT_ONCE: usize = 4;
-/// How often a table is looked at that changes meanwhile.
+/// How often to read a table that changes meanwhile.
 const TRIES: usize = 4;
 
-/// The state of a lake. Fields only get added.
+/// The status of a lake. Fields are only ever added.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
-    /// Where the lake is.
+    /// The lake's URL or path.
     pub lake: String,
     /// The API whose conversations it holds.
     pub base_url: String,
-    /// How its tables are kept.
+    /// The format of its tables.
     pub format: Format,
-    /// The newest change that is known to be in the lake; none before the first export has ended.
+    /// The newest change that is known to be in the lake; none before the first complete export.
     pub watermark: Option<DateTime<Utc>>,
     /// How long ago that was, in seconds.
     pub lag_secs: Option<i64>,
-    /// When the last complete export began: what had changed before is in the lake.
+    /// When the last complete export began: every change before is in the lake.
     pub exported_at: Option<DateTime<Utc>>,
-    /// Whether the API bounds the time that increments depend on, as far as the lake has seen.
+    /// Whether the API honors the filter that increments depend on, if that is known.
     pub timestamp_filter: Option<Support>,
-    /// Walks that have begun and not ended: running the same command goes on with them.
+    /// Unfinished walks, which the same command resumes.
     pub unfinished: Vec<Unfinished>,
-    /// What waits for compaction.
-    pub landing: Landing,
-    /// What can be queried.
+    /// The staged files.
+    #[serde(rename = "landing")]
+    pub staging: Staging,
+    /// The tables.
     pub tables: PerTable<TableStatus>,
 }
 
-/// A walk that has begun and not ended.
+/// An unfinished walk.
 #[derive(Debug, Clone, Serialize)]
 pub struct Unfinished {
-    /// The command that goes on with it: `export` or `backfill`.
+    /// The command that resumes it: `export` or `backfill`.
     pub command: &'static str,
     /// Its window.
     pub window: Window,
     /// When it began.
     pub started_at: DateTime<Utc>,
-    /// How far it has come.
+    /// The newest change seen.
     pub newest_change: Option<DateTime<Utc>>,
-    /// Pages landed.
+    /// Pages staged.
     pub pages: u64,
-    /// Copies of conversations landed.
+    /// Versions of conversations staged.
     pub conversations: u64,
 }
 
-/// What waits for compaction.
+/// The files that wait for compaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Landing {
-    /// Objects.
-    pub objects: u64,
-    /// Dates.
+pub struct Staging {
+    /// How many.
+    #[serde(rename = "objects")]
+    pub files: u64,
+    /// Their partitions.
     pub dates: u64,
-    /// Rows and bytes.
+    /// Their rows and bytes.
     #[serde(flatten)]
     pub extent: Extent,
 }
 
-/// What one table holds.
+/// The content of one table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct TableStatus {
     /// Rows.
     pub rows: u64,
     /// Bytes of Parquet.
     pub bytes: u64,
-    /// Dates, which is also the number of files.
+    /// Partitions, each of one file.
     pub dates: u64,
-    /// The first date; none where the only one is unknown.
+    /// The first date; none if no partition has a known one.
     pub first_date: Option<CreatedDate>,
     /// The last date.
     pub last_date: Option<CreatedDate>,
 }
 
-/// Looks at a lake.
+/// Reads the status of a lake.
 ///
 /// # Errors
-/// Where there is none, or its store fails.
+/// If there is no lake, or its store fails.
 pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
-    let file = lake.existing().await?;
+    let identity = lake.existing().await?;
     let ledger = Ledger::load(lake.store()).await?;
     let state = ledger.state();
     let incremental = state.incremental.as_ref();
@@ -101,25 +107,25 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
     unfinished.extend(state.backfills.iter().map(|walk| unfinished_walk("backfill", walk)));
 
     let by_date = state.staged_by_date();
-    let mut landing = Landing { dates: by_date.len() as u64, ..Landing::default() };
+    let mut staging = Staging { dates: by_date.len() as u64, ..Staging::default() };
     for (_, extent) in by_date.values().flatten() {
-        landing.objects += Table::ALL.len() as u64;
-        landing.extent.add(extent);
+        staging.files += Table::ALL.len() as u64;
+        staging.extent.add(extent);
     }
-    let (of, mut tables) = (Tables::of(lake.store(), &file)?, PerTable::default());
+    let (of, mut tables) = (Tables::of(lake.store(), &identity)?, PerTable::default());
     for table in Table::ALL {
         *tables.get_mut(table) = table_status(lake, &of, table).await?;
     }
     Ok(Status {
         lake: lake.url().to_owned(),
-        base_url: file.base_url,
-        format: file.format,
+        base_url: identity.base_url,
+        format: identity.format,
         watermark,
         exported_at: incremental.and_then(|incremental| incremental.exported_at),
         lag_secs: watermark.map(|watermark| (now - watermark).num_seconds()),
         timestamp_filter: state.filter_support.known,
         unfinished,
-        landing,
+        staging,
         tables,
     })
 }
@@ -135,17 +141,17 @@ fn unfinished_walk(command: &'static str, walk: &Walk) -> Unfinished {
     }
 }
 
-/// What a table holds. If a file cannot be read that the table does not have any more by then, it is looked at again.
+/// Reads the content of a table; again if a file that cannot be read was replaced meanwhile.
 async fn table_status(lake: &Lake, tables: &Tables, table: Table) -> Result<TableStatus> {
     for _ in 1..TRIES {
-        // There may be others: a desktop's own files, say.
-        let (objects, _) = tables.objects(table).await?;
-        let counted = count(lake, objects.clone()).await;
+        // Other objects, such as a desktop's own files, do not matter here.
+        let (files, _) = tables.files(table).await?;
+        let counted = count(lake, files.clone()).await;
         if counted.as_ref().err().is_none_or(|error| error.kind() != Kind::Integrity) {
             return counted;
         }
-        tables.look_again();
-        if tables.objects(table).await?.0 == objects {
+        tables.invalidate();
+        if tables.files(table).await?.0 == files {
             return counted;
         }
     }
@@ -153,12 +159,12 @@ async fn table_status(lake: &Lake, tables: &Tables, table: Table) -> Result<Tabl
         .with_hint("run this again"))
 }
 
-async fn count(lake: &Lake, objects: Vec<(CreatedDate, ObjectMeta)>) -> Result<TableStatus> {
+async fn count(lake: &Lake, files: Vec<(CreatedDate, ObjectMeta)>) -> Result<TableStatus> {
     let runtime = Handle::current();
-    let counted = objects.into_iter().map(|(date, object)| {
+    let counted = files.into_iter().map(|(date, file)| {
         let (lake, runtime) = (lake.clone(), runtime.clone());
         async move {
-            let count = move || FileReader::count_rows(lake.store(), object, &runtime);
+            let count = move || FileReader::count_rows(lake.store(), file, &runtime);
             let (rows, bytes) = tokio::task::spawn_blocking(count)
                 .await
                 .map_err(|error| Error::bug("the reader failed").caused_by(error))??;

@@ -31,7 +31,7 @@ pub(super) async fn status(args: &LakeArgs, context: &Context) -> Result<()> {
 pub(super) async fn views(args: &ViewsArgs, context: &Context) -> Result<()> {
     let lake = Lake::open(&args.lake, &args.store.options(), context.clock)?;
     let file = lake.existing().await?;
-    let (objects, _) = Tables::of(lake.store(), &file)?.objects(Table::Conversations).await?;
+    let (objects, _) = Tables::of(lake.store(), &file)?.files(Table::Conversations).await?;
     output::line(crate::views::statements(lake.url(), args.engine, file.format, !objects.is_empty())?.trim_end());
     Ok(())
 }
@@ -53,7 +53,7 @@ pub(super) async fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
     } else {
         output::verification(&found);
     }
-    match found.findings() {
+    match found.problems() {
         0 => Ok(()),
         findings => {
             Err(Error::integrity(format!("{findings} findings: the lake {} is not what it promises", found.lake))

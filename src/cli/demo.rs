@@ -69,7 +69,7 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
     serving.await.map_err(|error| Error::bug("the simulator failed").caused_by(error))??;
 
     let status = status::status(&lake, context.clock.now()).await?;
-    let fetched = first.landed_rows.get(Table::Conversations) + second.landed_rows.get(Table::Conversations);
+    let fetched = first.staged_rows.get(Table::Conversations) + second.staged_rows.get(Table::Conversations);
     output::status(&status);
     output::line("");
     output::line(&format!(

@@ -41,14 +41,14 @@ const METRICS: [Metric; 19] = [
     ("last_run_retries", "Retried requests to the API.", |run| run.count(|report| report.retries)),
     ("last_run_pages", "Pages fetched.", |run| run.count(|report| report.pages)),
     ("last_run_page_bytes", "Bytes of the fetched pages.", |run| run.count(|report| report.page_bytes)),
-    ("last_run_landed_rows", "Rows written to staging.", |run| run.by_table(|report| &report.landed_rows)),
-    ("last_run_landed_bytes", "Bytes written to staging.", |run| run.by_table(|report| &report.landed_bytes)),
+    ("last_run_landed_rows", "Rows written to staging.", |run| run.by_table(|report| &report.staged_rows)),
+    ("last_run_landed_bytes", "Bytes written to staging.", |run| run.by_table(|report| &report.staged_bytes)),
     ("last_run_quarantined", "Malformed entries that were quarantined.", |run| run.count(|report| report.quarantined)),
     ("last_run_compacted_dates", "Compacted partitions.", |run| {
         run.count(|report| report.compacted_dates.len() as u64)
     }),
     ("last_run_compacted_copies", "Versions of conversations that the compaction read.", |run| {
-        run.count(|report| report.compacted_copies)
+        run.count(|report| report.compacted_versions)
     }),
     ("last_run_duplicates_resolved", "Versions that a later version of the same conversation replaced.", |run| {
         run.count(|report| report.duplicates_resolved)
@@ -210,7 +210,7 @@ mod tests {
         let mut report = RunReport::new("sync", RunId::new(at(0), 1), at(0));
         report.watermark = Some(at(watermark));
         report.requests = 7;
-        *report.landed_rows.get_mut(Table::Tags) = 3;
+        *report.staged_rows.get_mut(Table::Tags) = 3;
         report
     }
 

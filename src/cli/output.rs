@@ -57,8 +57,8 @@ pub(super) fn summary(report: &RunReport) {
             "{} pages in {} requests, {} conversations staged ({})",
             HumanCount(report.pages),
             HumanCount(report.requests),
-            HumanCount(*report.landed_rows.get(Table::Conversations)),
-            DecimalBytes(report.landed_bytes.total()),
+            HumanCount(*report.staged_rows.get(Table::Conversations)),
+            DecimalBytes(report.staged_bytes.total()),
         ));
     }
     if report.outside_window > 0 {
@@ -128,8 +128,8 @@ pub(super) fn status(status: &Status) {
             HumanCount(walk.conversations),
         ));
     }
-    let staging = &status.landing;
-    line(&match staging.objects {
+    let staging = &status.staging;
+    line(&match staging.files {
         0 => "staging    empty".to_owned(),
         files => format!(
             "staging    {} versions of conversations in {} partitions and {} files ({}), not compacted yet",
@@ -158,7 +158,7 @@ pub(super) fn checked(lake: &Lake, api: &Url, all: &[CheckResult]) {
     line(&format!("lake     {}", lake.url()));
     line(&format!("api      {}", api.as_str().trim_end_matches('/')));
     for CheckResult { item, outcome } in all {
-        let described = item.told();
+        let described = item.describe();
         match outcome {
             check::CheckOutcome::Ok => line(&format!("ok       {described}")),
             check::CheckOutcome::Skipped { why } => line(&format!("skipped  {described}: {why}")),
@@ -186,20 +186,20 @@ pub(super) fn verification(found: &Verification) {
     ));
     line(&format!(
         "staging    {} files, {} rows; {} files that no checkpoint names",
-        HumanCount(found.landed_files),
-        HumanCount(found.landed_rows),
+        HumanCount(found.staged_files),
+        HumanCount(found.staged_rows),
         HumanCount(found.unnamed_files)
     ));
-    if found.removed_copies > 0 {
-        line(&format!("removed    {} older versions of conversations from other dates", found.removed_copies));
+    if found.removed_versions > 0 {
+        line(&format!("removed    {} older versions of conversations from other dates", found.removed_versions));
     }
-    if found.given_up_landings > 0 {
-        line(&format!("discarded  missing or damaged staged files of {} dates", found.given_up_landings));
+    if found.discarded_staged > 0 {
+        line(&format!("discarded  missing or damaged staged files of {} dates", found.discarded_staged));
     }
     line("");
     for checked in &found.checks {
         let promise = checked.check.promise();
-        match checked.findings {
+        match checked.problems {
             0 => line(&format!("ok         {promise}")),
             1 => line(&format!("BROKEN     {promise}: 1 problem")),
             findings => line(&format!("BROKEN     {promise}: {} problems", HumanCount(findings))),
@@ -208,7 +208,7 @@ pub(super) fn verification(found: &Verification) {
             let place = key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
             line(&format!("             {place}{detail}"));
         }
-        let more = checked.findings - checked.evidence.len() as u64;
+        let more = checked.problems - checked.evidence.len() as u64;
         if more > 0 {
             line(&format!("             … and {} more", HumanCount(more)));
         }
@@ -218,14 +218,14 @@ pub(super) fn verification(found: &Verification) {
 /// The steps that repair the problems found.
 pub(super) fn remedy(found: &Verification) -> String {
     let mut steps = Vec::new();
-    let of = |check| found.findings_of(check) > 0;
-    if found.landed_files > 0 && (of(Check::Owned) || of(Check::MessageCount) || of(Check::Indexes)) {
+    let of = |check| found.problems_of(check) > 0;
+    if found.staged_files > 0 && (of(Check::Owned) || of(Check::MessageCount) || of(Check::Indexes)) {
         steps.push("run `compact`, which finishes the work of a killed run");
     }
     if of(Check::UniqueAcrossDates) {
         steps.push("run `verify --repair`, which keeps the latest version of conversations under several dates");
     }
-    if of(Check::StagedFlush) {
+    if of(Check::StagedFiles) {
         steps.push("run `verify --repair`, which discards damaged staged files and names the dates to fetch again");
     }
     if of(Check::State) {

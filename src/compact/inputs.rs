@@ -1,5 +1,5 @@
-//! The inputs of one date's merge: its table objects, and the landing objects of one flush after the other, the newest
-//! copies that it brought and the older ones apart.
+//! The inputs of one partition's merge: its table files, and for each flush the latest versions that it has and, apart
+//! from them, the older ones.
 
 use std::ops::Range;
 
@@ -27,16 +27,16 @@ pub(super) struct Files {
 enum InputFile {
     Closed(ObjectMeta),
     OfTable(Box<SortedReader>),
-    StagedFlush(Box<FileReader>),
+    OfFlush(Box<FileReader>),
     Ended,
 }
 
 impl Files {
-    /// The table objects of a date, as they were found; `None` where there are none. The conversations are written last,
-    /// so where they are, the others are too, unless another program has written to Delta tables.
+    /// Opens the table files `found` in a partition; `None` if there are none. The conversations are written last, so
+    /// if they exist, the others do too, unless another program has written to Delta tables.
     ///
     /// # Errors
-    /// Kind `Integrity` where one is missing all the same.
+    /// Kind `Integrity` if one is missing nevertheless.
     pub(super) fn of_tables(
         lake: &Lake,
         are_delta: bool,
@@ -48,12 +48,12 @@ impl Files {
             return Ok(None);
         }
         let tables = PerTable::try_from_fn(|table| match found.get(table) {
-            Some(object) => Ok(InputFile::Closed(object.clone())),
+            Some(file) => Ok(InputFile::Closed(file.clone())),
             None if are_delta => Ok(InputFile::Ended),
             None => {
                 let key = layout::table_file(table, date);
                 Err(Error::integrity(format!("{}/{key} is missing", lake.url())).with_hint(
-                    "restore it from a backup, or delete its date from all four tables and fetch it again with \
+                    "restore it from a backup, or delete its partition from all four tables and fetch it again with \
                      `backfill --timestamp-filter created_at`",
                 ))
             }
@@ -61,10 +61,10 @@ impl Files {
         Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, overlap: None }))
     }
 
-    /// The landing objects of one flush and date.
+    /// Opens the staged files of one flush and partition.
     ///
     /// # Errors
-    /// Kind `Integrity` where one is missing or damaged, kind `Store` where it cannot be fetched.
+    /// Kind `Integrity` if one is missing or damaged, kind `Store` if it cannot be fetched.
     pub(super) fn of_flush(
         lake: &Lake,
         date: CreatedDate,
@@ -80,16 +80,16 @@ impl Files {
             let (key, bytes) = (layout::staged_file(table, date, flush), *extent.bytes.get(table));
             let (first, rest) = FileReader::open_staged(lake.store(), table, key, bytes, runtime.clone())?;
             if let Some(rest) = rest {
-                *older.get_mut(table) = InputFile::StagedFlush(Box::new(rest));
+                *older.get_mut(table) = InputFile::OfFlush(Box::new(rest));
             }
-            Ok::<_, Error>(InputFile::StagedFlush(Box::new(first)))
+            Ok::<_, Error>(InputFile::OfFlush(Box::new(first)))
         })?;
         let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables, overlap: None };
-        let has_older = matches!(older.get(Table::Conversations), InputFile::StagedFlush(_));
+        let has_older = matches!(older.get(Table::Conversations), InputFile::OfFlush(_));
         Ok(std::iter::once(newest).chain(has_older.then_some(older)).map(files).collect())
     }
 
-    /// The same, where what changed in the overlap came late.
+    /// The same files, whose conversations count as late if they changed in the overlap.
     pub(super) fn with_overlap(self, overlap: Option<Overlap>) -> Self {
         Files { overlap, ..self }
     }
@@ -102,12 +102,12 @@ impl MergeInput for Files {
 
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         let file = self.tables.get_mut(table);
-        if let InputFile::Closed(object) = file {
-            *file = InputFile::OfTable(Box::new(SortedReader::open(self.lake.store(), table, object, &self.runtime)?));
+        if let InputFile::Closed(meta) = file {
+            *file = InputFile::OfTable(Box::new(SortedReader::open(self.lake.store(), table, meta, &self.runtime)?));
         }
         let batch = match file {
             InputFile::OfTable(reader) => reader.next_batch()?,
-            InputFile::StagedFlush(reader) => reader.next_batch()?,
+            InputFile::OfFlush(reader) => reader.next_batch()?,
             InputFile::Closed(_) | InputFile::Ended => None,
         };
         if batch.is_none() {
@@ -117,7 +117,7 @@ impl MergeInput for Files {
     }
 }
 
-/// An input without some of its conversations; their children then belong to none, and the merge passes over them.
+/// An input without some of its conversations. The merge skips their children, which then belong to none.
 pub(super) struct Without<'a> {
     pub(super) files: Files,
     pub(super) unwanted: &'a (dyn Fn(&str) -> bool + Sync),

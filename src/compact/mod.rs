@@ -1,9 +1,11 @@
-//! Brings what is landed into the tables, date by date: what `compact` does.
+//! Compaction: merges staged rows into the tables, partition by partition.
 //!
-//! Promises: a date's table objects are replaced (plain ones by one put each, those of Delta tables by one commit of each
-//! table), the conversations last; only then does a checkpoint forget what was landed for that date, and only then are the
-//! landing objects deleted. So it can die anywhere and be repeated. A date with more landed than one merge takes is first brought together in landing, with such commits too.
-//! Dates with nothing landed are not touched. When it ends, however it ends, nothing of it is under way.
+//! Guarantees: it can be killed anywhere and repeated, because it replaces a partition's table files first, the
+//! conversations last, then commits a checkpoint that no longer names the staged files, and only then deletes these. A
+//! plain table file is replaced by one write, a Delta table changes by one commit. A partition with more staged flushes
+//! than one merge takes is folded first, with the same kind of commits. Partitions without staged files are not
+//! touched. No task outlives it.
+//! Must not depend on: the API.
 
 mod date;
 mod inputs;
@@ -31,103 +33,102 @@ pub use remove::remove_conversations;
 use date::{Compacted, DateTables};
 use publish::Publisher;
 
-/// How many dates are compacted at a time, each on a thread of its own.
+/// How many partitions are compacted at a time, each on its own thread.
 const DATES_AT_ONCE: usize = 2;
-/// After how many jobs a checkpoint is written.
+/// How many jobs one checkpoint covers.
 const JOBS_PER_COMMIT: usize = 128;
-/// The landing of how many flushes is merged at a time, which is what a merge needs memory for: some 5 MB each. Of a date
-/// that has more, so many at a time are brought together first.
+/// How many flushes one merge takes, at some 5 MB of memory each. A partition with more is folded first.
 const MAX_FAN_IN: usize = if cfg!(test) { 3 } else { 16 };
-/// How often, at most, it is looked for objects that Delta tables have no use for any more.
+/// The shortest time between two vacuums of Delta tables.
 const VACUUM_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
-/// What a compaction works with.
+/// One compaction.
 pub struct Compaction<'a> {
     /// The lake.
     pub lake: &'a Lake,
     /// Its tables.
     pub tables: &'a Tables,
-    /// The right to write to it.
+    /// The lease of the lake.
     pub lease: &'a Arc<Lease>,
-    /// Its commits.
+    /// The lake's ledger.
     pub ledger: &'a mut Ledger,
-    /// What the run leaves behind for people.
+    /// The report of the run.
     pub report: &'a mut RunReport,
-    /// The number of the next file that the run names: no name is used twice, by whatever part of the run.
+    /// The number of the run's next flush or file; no part of the run uses a number twice.
     pub next_file: &'a mut u32,
-    /// For how long Delta tables keep the objects that were replaced.
+    /// How long Delta tables keep replaced files.
     pub retain: Duration,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
-    /// When it has to stop.
+    /// Cancelled when it has to stop.
     pub shutdown: &'a CancellationToken,
 }
 
-/// What is to be done at one date.
+/// One merge of a partition.
 struct Job {
     date: CreatedDate,
-    /// What is landed for it, oldest first, or a part of that.
-    landed: Vec<(FlushId, Extent)>,
-    /// What the new objects are called by.
+    /// The flushes to merge, oldest first.
+    flushes: Vec<(FlushId, Extent)>,
+    /// The id in the names of the new files.
     file: FlushId,
-    /// Whether it is brought together in landing; else it goes into the tables.
-    together: bool,
+    /// Whether to fold the flushes into one; else they go into the tables.
+    folds: bool,
 }
 
-/// A job that was done, and what came of it.
+/// A job that was done, with its result.
 type Done = (Job, Compacted);
 
-/// How a compaction goes.
-struct Course {
-    /// Once one date has failed because of the store, no other is begun.
+/// What has failed during a compaction.
+struct Failures {
+    /// Cancelled at a failure of the store, so that no other job begins.
     stop: CancellationToken,
     /// The first failure.
-    failure: Option<Error>,
-    /// Dates that failed.
-    given_up: BTreeSet<CreatedDate>,
+    first: Option<Error>,
+    /// The partitions that failed.
+    dates: BTreeSet<CreatedDate>,
 }
 
-impl Course {
-    fn fails(&mut self, error: Error) {
-        // One date's damage must not keep the others from the tables; a store that fails will fail for all.
+impl Failures {
+    fn add(&mut self, error: Error) {
+        // Damage in one partition must not stop the others; a failing store fails for all.
         if !error.is_of_one_object() {
             self.stop.cancel();
         }
-        self.failure.get_or_insert(error);
+        self.first.get_or_insert(error);
     }
 }
 
 impl Compaction<'_> {
-    /// Compacts every date that has something landed.
+    /// Compacts every partition that has staged files.
     ///
     /// # Errors
-    /// Of the store, or `Interrupted`; dates that were done before are committed all the same.
+    /// Of the store, or `Interrupted`; partitions done before are committed nevertheless.
     pub async fn run(mut self) -> Result<()> {
-        let told = self.report.late_arrivals;
-        self.publisher().go_on().await?;
-        let mut course = Course { stop: self.shutdown.child_token(), failure: None, given_up: BTreeSet::new() };
-        while !course.stop.is_cancelled() {
-            let crowded = self.crowded(&course);
-            if crowded.is_empty() {
+        let reported = self.report.late_arrivals;
+        self.publisher().resume().await?;
+        let mut failures = Failures { stop: self.shutdown.child_token(), first: None, dates: BTreeSet::new() };
+        while !failures.stop.is_cancelled() {
+            let folds = self.folds(&failures);
+            if folds.is_empty() {
                 break;
             }
-            self.carry_out(crowded, &mut course).await;
+            self.run_jobs(folds, &mut failures).await;
         }
-        let landed = self.landed(&course).into_iter();
-        let jobs = landed.map(|(date, landed)| Job { date, landed, file: self.file(), together: false }).collect();
-        self.carry_out(jobs, &mut course).await;
+        let staged = self.staged(&failures).into_iter();
+        let jobs = staged.map(|(date, flushes)| Job { date, flushes, file: self.new_file(), folds: false }).collect();
+        self.run_jobs(jobs, &mut failures).await;
         self.report.compacted_dates.sort_unstable();
-        // A sync may compact a date several times.
+        // A sync may compact a partition several times.
         self.report.compacted_dates.dedup();
-        late::warn(self.report, told);
-        match course.failure {
+        late::warn(self.report, reported);
+        match failures.first {
             Some(error) => Err(error),
             None if self.shutdown.is_cancelled() => Err(Error::interrupted()),
             None => self.vacuum().await,
         }
     }
 
-    fn file(&mut self) -> FlushId {
+    fn new_file(&mut self) -> FlushId {
         let number = *self.next_file;
         *self.next_file = number.saturating_add(1);
         FlushId { run: self.report.run_id.clone(), number }
@@ -138,7 +139,7 @@ impl Compaction<'_> {
         Publisher { lake, tables, ledger, run: &report.run_id, clock: *clock }
     }
 
-    /// Removes the objects that Delta tables have no use for any more, once a day.
+    /// Deletes the unused files of Delta tables, once a day.
     async fn vacuum(mut self) -> Result<()> {
         let now = self.clock.now();
         let every = chrono::Duration::from_std(self.retain.min(VACUUM_EVERY)).unwrap_or_default();
@@ -146,36 +147,36 @@ impl Compaction<'_> {
         if !self.tables.are_delta() || done.is_some_and(|done| now.signed_duration_since(done) < every) {
             return Ok(());
         }
-        self.report.vacuumed_objects = self.tables.vacuum(self.retain, self.lease, now).await?;
+        self.report.vacuumed_files = self.tables.vacuum(self.retain, self.lease, now).await?;
         let mut state = self.ledger.state().clone();
         state.vacuumed_at = Some(now);
         self.publisher().commit(state).await
     }
 
-    /// What is landed, by date, where nothing has failed yet.
-    fn landed(&self, course: &Course) -> Vec<(CreatedDate, Vec<(FlushId, Extent)>)> {
+    /// The staged flushes of each partition that has not failed.
+    fn staged(&self, failures: &Failures) -> Vec<(CreatedDate, Vec<(FlushId, Extent)>)> {
         let by_date = self.ledger.state().staged_by_date().into_iter();
         by_date
-            .filter(|(date, _)| !course.given_up.contains(date))
-            .map(|(date, landed)| (date, landed.into_iter().map(|(flush, extent)| (flush.clone(), extent)).collect()))
+            .filter(|(date, _)| !failures.dates.contains(date))
+            .map(|(date, flushes)| (date, flushes.into_iter().map(|(flush, extent)| (flush.clone(), extent)).collect()))
             .collect()
     }
 
-    /// The jobs that bring together what is landed for dates that have more than one merge takes.
-    fn crowded(&mut self, course: &Course) -> Vec<Job> {
+    /// The jobs that fold the partitions with more flushes than one merge takes.
+    fn folds(&mut self, failures: &Failures) -> Vec<Job> {
         let mut jobs = Vec::new();
-        for (date, landed) in self.landed(course).into_iter().filter(|(_, landed)| landed.len() > MAX_FAN_IN) {
-            for part in landed.chunks(MAX_FAN_IN).filter(|part| part.len() > 1) {
-                jobs.push(Job { date, landed: part.to_vec(), file: self.file(), together: true });
+        for (date, flushes) in self.staged(failures).into_iter().filter(|(_, flushes)| flushes.len() > MAX_FAN_IN) {
+            for part in flushes.chunks(MAX_FAN_IN).filter(|part| part.len() > 1) {
+                jobs.push(Job { date, flushes: part.to_vec(), file: self.new_file(), folds: true });
             }
         }
         jobs
     }
 
-    /// Does the jobs and commits what came of them.
-    async fn carry_out(&mut self, jobs: Vec<Job>, course: &mut Course) {
+    /// Does the jobs and commits their results.
+    async fn run_jobs(&mut self, jobs: Vec<Job>, failures: &mut Failures) {
         let tasks: Vec<_> = jobs.into_iter().map(|job| self.task(job)).collect();
-        let stopped = course.stop.clone();
+        let stopped = failures.stop.clone();
         let mut results = stream::iter(tasks)
             .take_while(move |_| std::future::ready(!stopped.is_cancelled()))
             .buffer_unordered(DATES_AT_ONCE);
@@ -185,7 +186,7 @@ impl Compaction<'_> {
             let (job, result) = match result {
                 Ok(done) => done,
                 Err(error) => {
-                    course.fails(Error::bug("the merge failed").caused_by(error));
+                    failures.add(Error::bug("the merge failed").caused_by(error));
                     continue;
                 }
             };
@@ -195,19 +196,19 @@ impl Compaction<'_> {
                     waiting.push((job, compacted));
                 }
                 Err(error) => {
-                    course.given_up.insert(job.date);
-                    course.fails(error);
+                    failures.dates.insert(job.date);
+                    failures.add(error);
                 }
             }
             if waiting.len() >= JOBS_PER_COMMIT
                 && let Err(error) = self.commit(std::mem::take(&mut waiting)).await
             {
-                course.fails(error);
+                failures.add(error);
             }
         }
         drop(results);
         if let Err(error) = self.commit(waiting).await {
-            course.fails(error);
+            failures.add(error);
         }
     }
 
@@ -215,14 +216,14 @@ impl Compaction<'_> {
     fn task(&self, job: Job) -> impl Future<Output = Result<(Job, Result<Compacted>), JoinError>> + use<> {
         let (lake, tables, lease) = (self.lake.clone(), self.tables.clone(), Arc::clone(self.lease));
         let overlap = |(flush, _): &(FlushId, Extent)| Some((flush.clone(), self.ledger.state().overlap(flush)?));
-        let overlaps: BTreeMap<_, _> = job.landed.iter().filter_map(overlap).collect();
+        let overlaps: BTreeMap<_, _> = job.flushes.iter().filter_map(overlap).collect();
         async move {
             let runtime = Handle::current();
             let task = tokio::task::spawn_blocking(move || {
-                let Job { date, landed, file, together } = &job;
+                let Job { date, flushes, file, folds } = &job;
                 let (overlaps, runtime, date) = (&overlaps, &runtime, *date);
                 let tables = DateTables { lake: &lake, tables: &tables, lease: &lease, date, file, overlaps, runtime };
-                let result = if *together { tables.fold(landed) } else { tables.compact(landed) };
+                let result = if *folds { tables.fold(flushes) } else { tables.compact(flushes) };
                 (job, result)
             });
             task.await
@@ -232,36 +233,36 @@ impl Compaction<'_> {
     fn note(&mut self, job: &Job, compacted: &Compacted) {
         let report = &mut *self.report;
         report.duplicates_resolved += compacted.duplicates;
-        if job.together {
-            // The others are read again.
-            report.compacted_copies += compacted.duplicates;
+        if job.folds {
+            // The others are read and counted again.
+            report.compacted_versions += compacted.duplicates;
             return;
         }
-        late::note(report, compacted.late);
+        late::count(report, compacted.late);
         report.compacted_dates.push(job.date);
-        report.compacted_copies += compacted.copies;
+        report.compacted_versions += compacted.versions;
         report.table_rows.add(&compacted.extent.rows);
         report.table_bytes.add(&compacted.extent.bytes);
     }
 
-    /// Makes what was done visible, and forgets what was landed, as it is in the tables or elsewhere now.
+    /// Makes the results of jobs visible, and removes the staged files that they were made of.
     async fn commit(&mut self, done: Vec<Done>) -> Result<()> {
         let (mut state, written_at) = (self.ledger.state().clone(), self.clock.now());
-        let (mut gone, mut dates) = (Vec::new(), BTreeMap::new());
-        for (Job { date, landed, file, together }, Compacted { extent, replaces, .. }) in done {
-            let landed: Vec<_> = landed.into_iter().map(|(flush, _)| flush).collect();
-            if together {
+        let (mut folded, mut dates) = (Vec::new(), BTreeMap::new());
+        for (Job { date, flushes, file, folds }, Compacted { extent, replaces, .. }) in done {
+            let flushes: Vec<_> = flushes.into_iter().map(|(flush, _)| flush).collect();
+            if folds {
                 let keys = |flush| Table::ALL.map(|table| layout::staged_file(table, date, flush));
-                gone.extend(landed.iter().flat_map(keys));
-                state.replace_staged(
+                folded.extend(flushes.iter().flat_map(keys));
+                state.fold_staged(
                     date,
-                    &landed,
+                    &flushes,
                     StagedFlush { flush: file, dates: [(date, extent)].into(), overlap: None },
                 );
             } else {
-                dates.insert(date, Replacement { file, written_at, extent, replaces, landed });
+                dates.insert(date, Replacement { file, written_at, extent, replaces, flushes });
             }
         }
-        self.publisher().publish(state, dates, gone).await
+        self.publisher().publish(state, dates, folded).await
     }
 }

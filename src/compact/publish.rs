@@ -1,7 +1,9 @@
-//! Makes new table objects visible, and forgets what was landed for them.
+//! Makes new table files visible, and removes the staged files that they were made of.
 //!
-//! Plain tables show them as soon as they are written. What goes into Delta tables is first named by a checkpoint: whoever
-//! finds it there goes on with it, and a run that has lost the lake has named nothing. Must not know: how objects are made.
+//! Guarantees: a change of Delta tables is completed by this run or a later one, unless another writer conflicts,
+//! because a checkpoint names it as a write intent first; a run that lost the lake cannot commit one. Plain table files
+//! are visible as soon as they are written.
+//! Must not depend on: how table files are made.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +15,7 @@ use crate::lake::{Lake, Ledger, Replacement, State, WriteIntent};
 use crate::model::{CreatedDate, RunId};
 use crate::tables::{Change, Tables};
 
-/// What it takes to publish.
+/// Publishes table files and commits states.
 pub(super) struct Publisher<'a> {
     pub(super) lake: &'a Lake,
     pub(super) tables: &'a Tables,
@@ -23,53 +25,56 @@ pub(super) struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    /// Goes on with what a run that died has begun to publish.
+    /// Completes the write intent of a run that died.
     ///
     /// # Errors
     /// Of the store.
-    pub(super) async fn go_on(&mut self) -> Result<()> {
-        if let Some(Change::Conflict(place)) = self.carry_out().await? {
-            tracing::warn!("another program has written to {place} since; what is landed is merged with that");
+    pub(super) async fn resume(&mut self) -> Result<()> {
+        if let Some(Change::Conflict(place)) = self.apply_intent().await? {
+            tracing::warn!(
+                "another writer committed to Delta table {place}, first; merging the staged rows with that commit"
+            );
         }
         Ok(())
     }
 
-    /// Publishes the new objects of `dates`, and commits `state` without what was landed for them; then deletes that, and
-    /// what else is `gone`.
+    /// Publishes the new table files of `dates`, commits `state` without the staged files that they were made of, and
+    /// deletes these and the `folded` ones.
     ///
     /// # Errors
-    /// Of the store, and kind `Held` where another run, or another program, was faster.
+    /// Of the store; kind `Held` if another run or another writer committed first.
     pub(super) async fn publish(
         &mut self,
         mut state: State,
         dates: BTreeMap<CreatedDate, Replacement>,
-        mut gone: Vec<Path>,
+        mut folded: Vec<Path>,
     ) -> Result<()> {
         if dates.is_empty() || !self.tables.are_delta() {
-            gone.append(&mut state.settle(&dates));
+            folded.append(&mut state.remove_compacted(&dates));
             self.commit(state).await?;
-            return self.lake.store().delete(gone).await;
+            return self.lake.store().delete(folded).await;
         }
-        state.publication = Some(WriteIntent { number: self.ledger.number().saturating_add(1), dates });
+        state.write_intent = Some(WriteIntent { number: self.ledger.number().saturating_add(1), dates });
         self.commit(state).await?;
-        self.lake.store().delete(gone).await?;
-        match self.carry_out().await? {
+        self.lake.store().delete(folded).await?;
+        match self.apply_intent().await? {
             Some(Change::Conflict(place)) => {
-                Err(Error::held(format!("another program has written to {place} of the lake {}", self.lake.url()))
-                    .with_hint("nothing is lost: run this again, which merges what is landed with what that one wrote"))
+                let url = self.lake.url();
+                Err(Error::held(format!("another writer committed to Delta table {place}, first (lake {url})"))
+                    .with_hint("run this again to merge the staged rows with that commit; nothing is lost"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Carries out the publication that the newest checkpoint names, where it names one, and forgets it.
-    async fn carry_out(&mut self) -> Result<Option<Change>> {
-        let Some(publication) = self.ledger.state().publication.clone() else { return Ok(None) };
-        let change = self.tables.publish(&publication).await?;
-        let mut state = State { publication: None, ..self.ledger.state().clone() };
-        let gone = if change == Change::Made { state.settle(&publication.dates) } else { Vec::new() };
+    /// Applies the write intent that the newest checkpoint names, if any, and commits that it is done.
+    async fn apply_intent(&mut self) -> Result<Option<Change>> {
+        let Some(intent) = self.ledger.state().write_intent.clone() else { return Ok(None) };
+        let change = self.tables.publish(&intent).await?;
+        let mut state = State { write_intent: None, ..self.ledger.state().clone() };
+        let compacted = if change == Change::Made { state.remove_compacted(&intent.dates) } else { Vec::new() };
         self.commit(state).await?;
-        self.lake.store().delete(gone).await?;
+        self.lake.store().delete(compacted).await?;
         Ok(Some(change))
     }
 

@@ -1,4 +1,4 @@
-//! Takes conversations out of the tables, date by date.
+//! Removes conversations from the tables, partition by partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,11 +14,10 @@ use crate::layout::FlushId;
 use crate::model::CreatedDate;
 use crate::tables::Tables;
 
-/// Takes these conversations out of the tables of these dates, and returns how many copies that were. What is landed stays.
+/// Removes the `unwanted` conversations of each partition from the tables, and returns how many. Staged files stay.
 ///
-/// # Errors
-/// Of the store; `Held` where another run has the lake; `Integrity` where a table is damaged; `Interrupted` where the lease
-/// tells to stop: the dates before are done then.
+/// # Errors Of the store; `Held` if another run has the lake; `Integrity` if a table file is damaged; `Interrupted` if
+/// the lease stops the run. The partitions before the failure are done.
 pub async fn remove_conversations(
     lake: &Lake,
     tables: &Tables,
@@ -29,13 +28,13 @@ pub async fn remove_conversations(
 ) -> Result<u64> {
     let run = lease.run_id().clone();
     let mut publisher = Publisher { lake, tables, ledger, run: &run, clock };
-    publisher.go_on().await?;
+    publisher.resume().await?;
     let mut removed = 0;
     for ((date, ids), number) in unwanted.into_iter().zip(0..) {
         if lease.stop().is_cancelled() {
             return Err(Error::interrupted());
         }
-        tracing::info!("removing {} copies from {date}", ids.len());
+        tracing::info!("removing {} versions from partition {date}", ids.len());
         removed += ids.len() as u64;
         let file = FlushId { run: run.clone(), number };
         let (own, of, by, name, runtime) =
@@ -47,7 +46,7 @@ pub async fn remove_conversations(
         });
         let done = task.await.map_err(|error| Error::bug("the removal failed").caused_by(error))??;
         let Compacted { extent, replaces, .. } = done;
-        let replacement = Replacement { file, written_at: clock.now(), extent, replaces, landed: Vec::new() };
+        let replacement = Replacement { file, written_at: clock.now(), extent, replaces, flushes: Vec::new() };
         let state = publisher.ledger.state().clone();
         publisher.publish(state, [(date, replacement)].into(), Vec::new()).await?;
     }

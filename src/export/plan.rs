@@ -115,7 +115,7 @@ mod tests {
 
         let mut walk = first.walk;
         walk.newest_change = Some(at(9_000));
-        state.record(Purpose::Incremental, &walk, false);
+        state.advance_walk(Purpose::Incremental, &walk);
         let again = export(false, &state, 20_000);
         assert!(again.resumed);
         assert_eq!(again.walk.overlap_secs, 600);
@@ -127,7 +127,7 @@ mod tests {
         let anew = export(true, &state, 20_000);
         assert!(!anew.resumed && anew.walk.newest_change.is_none());
 
-        state.record(Purpose::Incremental, &walk, true);
+        state.complete_walk(Purpose::Incremental, &walk);
         let next = export(false, &state, 30_000);
         assert_eq!(next.walk.request.window.from, Some(at(8_400)));
         assert_eq!(next.walk.request.window.to, None);
@@ -139,7 +139,7 @@ mod tests {
         let backfill = |to, state: &State| begin(false).backfill(window(to), state, at(100));
         let mut state = State::default();
         let begun = backfill(50, &state);
-        state.record(Purpose::Backfill, &begun.walk, false);
+        state.advance_walk(Purpose::Backfill, &begun.walk);
         assert!(backfill(50, &state).resumed);
         assert!(!backfill(60, &state).resumed);
     }

@@ -62,9 +62,9 @@ impl Stager<'_> {
 
         let report = &mut *self.report;
         for extent in staged.dates.values() {
-            report.landed_rows.add(&extent.rows);
-            report.landed_bytes.add(&extent.bytes);
-            report.landed_objects += Table::ALL.len() as u64;
+            report.staged_rows.add(&extent.rows);
+            report.staged_bytes.add(&extent.bytes);
+            report.staged_files += Table::ALL.len() as u64;
         }
         report.pages += flush.page_count;
         report.page_bytes += flush.page_bytes;
@@ -89,12 +89,13 @@ impl Stager<'_> {
             "staged"
         );
         let mut state = self.ledger.state().clone();
-        if !staged.dates.is_empty() {
-            state.landed.push(staged);
-        }
+        state.stage(staged);
         state.filter_support = flush.filter_support;
-        state.set_aside += quarantined;
-        state.record(self.purpose, &flush.walk, flush.done);
+        state.quarantined += quarantined;
+        match flush.done {
+            true => state.complete_walk(self.purpose, &flush.walk),
+            false => state.advance_walk(self.purpose, &flush.walk),
+        }
         report.watermark = state.watermark();
         self.ledger.commit(state, &report.run_id, self.clock.now()).await
     }
@@ -153,7 +154,7 @@ impl MergedSoon {
         let newest = dates.max().filter(|_| !flush.done);
         MergedSoon {
             all: purpose == Purpose::Backfill || !first_walk,
-            dates: state.landed.iter().flat_map(|flush| flush.dates.keys().copied()).collect(),
+            dates: state.staged.iter().flat_map(|flush| flush.dates.keys().copied()).collect(),
             from: newest.and_then(|newest| newest.checked_sub_days(STILL_CHANGING)),
         }
     }

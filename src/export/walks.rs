@@ -176,7 +176,10 @@ impl Walks<'_> {
             self.ask(request, increment).await?.record_after(&mut state.filter_support, began, increment);
         }
         let complete = !filter_unknown || state.filter_support.known != Some(Support::Ignored);
-        state.close(purpose, &walk, complete);
+        match complete {
+            true => state.complete_walk(purpose, &walk),
+            false => state.discard_walk(purpose, &walk),
+        }
         self.run.report.watermark = state.watermark();
         self.commit(state).await?;
         Ok(if complete { Completion::Complete } else { Completion::Impossible })

@@ -1,7 +1,8 @@
-//! How much a lake keeps of its past: run reports by their number, quarantine files by their age.
+//! How much history a lake keeps: run reports by number, quarantine files by age.
 //!
-//! Promises: removes only what has the name of such an object, the oldest first; nothing that a run depends on. A run makes
-//! two listings for it, which what is kept bounds. Must not know: what the objects hold.
+//! Guarantees: removes only objects with the name of a run report or a quarantine file, the oldest first; no run
+//! depends on them. A run makes two listings, whose length the retention bounds.
+//! Must not depend on: the content of the objects.
 
 use std::time::Duration;
 
@@ -14,15 +15,15 @@ use crate::error::Result;
 use crate::layout;
 use crate::store::Store;
 
-/// The most objects of a kind that one run removes: the first of a lake with a long past must not take long.
+/// The most objects of a kind that one run removes, so that the first run on a lake with a long history stays short.
 const AT_ONCE: usize = 2_000;
 
-/// How much is kept.
+/// How much history to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct History {
-    /// How many run reports.
+    /// The number of run reports.
     pub reports: usize,
-    /// For how long quarantine files.
+    /// The age of quarantine files.
     pub quarantine: Duration,
 }
 
@@ -32,14 +33,14 @@ impl Default for History {
     }
 }
 
-/// Removes the oldest run reports but for `keep`, and returns how many.
+/// Removes all run reports but the newest `keep`, and returns how many.
 ///
 /// # Errors
 /// If the store fails.
 pub async fn prune_reports(store: &Store, keep: usize) -> Result<usize> {
     let mut reports = named(store, layout::run_reports(), layout::run_report_start).await?;
     let surplus = reports.len().saturating_sub(keep);
-    // Their names sort by time.
+    // Names sort by time.
     reports.sort_unstable();
     reports.truncate(surplus);
     prune(store, reports).await
@@ -56,7 +57,7 @@ pub async fn prune_quarantine(store: &Store, oldest: DateTime<Utc>) -> Result<us
     prune(store, older).await
 }
 
-/// The keys of a folder to which `start` gives a time.
+/// The keys in a folder for which `start` returns a time.
 async fn named(store: &Store, folder: Path, start: impl Fn(&Path) -> Option<DateTime<Utc>>) -> Result<Vec<Path>> {
     let keys = store.list(folder).map_ok(|object| object.location);
     keys.try_filter(|key| ready(start(key).is_some())).try_collect().await
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_newest_reports_stay_and_what_is_no_report() {
+    async fn the_newest_reports_and_other_files_stay() {
         let store = Store::on(InMemory::new(), "memory", Duration::from_secs(60));
         let others = ["notes.json", "20240101T000000Z-00000g.json", "20240101T000000Z-00000a.txt"];
         for other in others {
@@ -100,9 +101,9 @@ mod tests {
             store.put(&layout::run_report(&run(hour)), "{}").await.unwrap();
         }
         assert_eq!(prune_reports(&store, 2_500).await.unwrap(), 0);
-        assert_eq!(prune_reports(&store, 100).await.unwrap(), AT_ONCE, "the others are for the next");
+        assert_eq!(prune_reports(&store, 100).await.unwrap(), AT_ONCE, "the next run removes the others");
         assert_eq!(prune_reports(&store, 100).await.unwrap(), 400);
-        assert_eq!(store.calls().list, 3 + 3 + 1, "a page has a thousand");
+        assert_eq!(store.calls().list, 3 + 3 + 1, "a page of a listing has a thousand keys");
         let newest = (2_400..2_500).map(|hour| layout::run_report(&run(hour)));
         let mut kept: Vec<_> = newest.chain(others.map(|other| layout::run_reports().join(other))).collect();
         kept.sort();
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_set_aside_goes_by_the_start_of_its_run() {
+    async fn quarantine_files_go_by_the_start_of_their_run() {
         let store = Store::on(InMemory::new(), "memory", Duration::from_secs(60));
         let key = |hour, number| layout::quarantine(&FlushId { run: run(hour), number });
         let others = layout::quarantines().join("20240101T000000Z.jsonl");

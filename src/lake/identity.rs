@@ -1,7 +1,6 @@
-//! What a lake is, decided when it is made: `_state/lake.json`.
+//! The identity of a lake, decided when the lake is created: `_state/lake.json`.
 //!
-//! Promises: a lake holds the conversations of one API, asked for in one way; others are refused before anything is
-//! written. Must not know: what was exported.
+//! Must not depend on: the lake's state.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -9,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// The newest version of the layout that this program reads.
+/// The newest layout version that this program reads.
 pub(super) const NEWEST_VERSION: u32 = 2;
 
 /// The format of a lake's tables.
@@ -24,7 +23,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The version of the layout: what does not know of Delta tables must not take them for others.
+    /// The layout version; Delta tables have their own, so that programs that do not know them refuse the lake.
     fn version(self) -> u32 {
         match self {
             Format::Parquet => 1,
@@ -41,36 +40,36 @@ impl Format {
     }
 }
 
-/// What an export wants of a lake: whose conversations it holds, and how.
+/// The identity that an export expects of a lake.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// The API whose conversations it holds.
     pub base_url: &'a str,
-    /// The `user_filters` that they are asked for with.
+    /// The `user_filters` of every request.
     pub user_filters: Option<&'a Value>,
-    /// How its tables are kept; `None` takes them as they are.
+    /// The format of its tables; `None` accepts either.
     pub format: Option<Format>,
 }
 
-/// What a lake is, decided when it is made (`_state/lake.json`).
+/// The identity of a lake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The version of the layout.
+    /// The layout version.
     pub format_version: u32,
     /// The API whose conversations it holds.
     pub base_url: String,
-    /// The `user_filters` that they were asked for with.
+    /// The `user_filters` of every request.
     #[serde(default)]
     pub user_filters: Option<Value>,
-    /// How its tables are kept.
+    /// The format of its tables.
     #[serde(default)]
     pub format: Format,
-    /// When it was made: this, and no lake that was here before it.
+    /// When it was created, which tells it from earlier lakes at the same place.
     pub created_at: DateTime<Utc>,
 }
 
 impl Identity {
-    /// What a lake is to be, as `wanted`; `earlier` is the format that was decided before anything was committed.
+    /// Creates an identity as `wanted`; `earlier` is a format that was decided before the first commit.
     pub(super) fn decided(wanted: Wanted<'_>, earlier: Option<Format>, now: DateTime<Utc>) -> Self {
         let format = wanted.format.or(earlier).unwrap_or_default();
         Identity {
@@ -82,29 +81,29 @@ impl Identity {
         }
     }
 
-    /// Whether it is what is `wanted`.
+    /// Whether it is as `wanted`.
     pub(super) fn suits(&self, wanted: Wanted<'_>) -> bool {
         self.base_url == wanted.base_url
             && self.user_filters.as_ref() == wanted.user_filters
             && wanted.format.is_none_or(|format| format == self.format)
     }
 
-    /// Why the lake at `url` is not what is `wanted`.
+    /// The error of a lake at `url` that is not as `wanted`.
     pub(super) fn contradicts(&self, url: &str, wanted: Wanted<'_>) -> Error {
         if self.base_url != wanted.base_url {
             return Error::usage(format!(
                 "the lake {url} holds conversations of {}, not of {}",
                 self.base_url, wanted.base_url
             ))
-            .with_hint("give the --base-url it was made with, or another --lake");
+            .with_hint("use the --base-url that the lake was created with, or another --lake");
         }
         if self.user_filters.as_ref() == wanted.user_filters {
-            return Error::usage(format!("the lake {url} was made with --format {}", self.format.name()))
-                .with_hint("leave --format out, or make another lake: a lake keeps its format");
+            return Error::usage(format!("the lake {url} was created with --format {}", self.format.name()))
+                .with_hint("omit --format, or use another --lake: a lake keeps its format");
         }
-        let tell = |filters: Option<&Value>| filters.map_or_else(|| "none".to_owned(), Value::to_string);
-        let (theirs, mine) = (tell(self.user_filters.as_ref()), tell(wanted.user_filters));
-        Error::usage(format!("the lake {url} was made with --user-filters {theirs}, not {mine}"))
-            .with_hint("keep one lake per set of filters: give the same --user-filters, or another --lake")
+        let text = |filters: Option<&Value>| filters.map_or_else(|| "none".to_owned(), Value::to_string);
+        let (theirs, mine) = (text(self.user_filters.as_ref()), text(wanted.user_filters));
+        Error::usage(format!("the lake {url} was created with --user-filters {theirs}, not {mine}"))
+            .with_hint("use the same --user-filters, or another --lake: each set of filters needs its own lake")
     }
 }

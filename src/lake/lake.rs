@@ -1,7 +1,8 @@
-//! An opened lake: its store, and what it is.
+//! An opened lake: its store and its identity.
 //!
-//! Promises: a lake holds the conversations of one API, asked for in one way; others are refused before anything is
-//! written. Must not depend on: what was exported.
+//! Guarantees: a lake holds the conversations of one API, exported with one set of filters; `claim` refuses any other
+//! before anything is written.
+//! Must not depend on: the lake's state.
 
 use chrono::{DateTime, Utc};
 
@@ -11,32 +12,32 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::store::{Store, StoreCalls, StoreOptions, to_json};
 
-/// An opened lake, which need not exist yet.
+/// An opened lake; it need not exist yet.
 #[derive(Debug, Clone)]
 pub struct Lake {
     store: Store,
 }
 
 impl Lake {
-    /// Opens the lake at a path or URL. Local folders are made when something is written.
+    /// Opens the lake at a path or URL. Local folders are created when something is written.
     ///
     /// # Errors
-    /// If the URL is not one of a store, or its configuration is incomplete.
+    /// If the URL names no supported store, or the store's configuration is incomplete.
     pub fn open(address: &str, options: &StoreOptions, clock: Clock) -> Result<Self> {
         Store::open(address, options, clock).map(Lake::on)
     }
 
-    /// The lake in a store.
+    /// Opens the lake that begins where `store` does.
     pub fn on(store: Store) -> Self {
         Lake { store }
     }
 
-    /// The store that it is in.
+    /// Its store.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Where the lake is, as people write it in queries.
+    /// Its URL or path, as people write it in queries.
     pub fn url(&self) -> &str {
         self.store.url()
     }
@@ -51,53 +52,53 @@ impl Lake {
         self.store.calls()
     }
 
-    /// What the lake is; `None` where nothing was ever exported to it.
+    /// Reads the lake's identity; `None` if nothing was ever exported to it.
     ///
     /// # Errors
-    /// Where the store fails, or the lake was made by a newer version of this program.
+    /// If the store fails, or a newer version of this program created the lake.
     pub async fn describe(&self) -> Result<Option<Identity>> {
         let Some(bytes) = self.store.get(&layout::identity()).await? else { return Ok(None) };
-        let file: Identity = self.store.parse(&layout::identity(), &bytes)?;
-        if file.format_version > NEWEST_VERSION {
-            let found = file.format_version;
+        let identity: Identity = self.store.parse(&layout::identity(), &bytes)?;
+        if identity.format_version > NEWEST_VERSION {
+            let found = identity.format_version;
             return Err(Error::usage(format!(
-                "the lake {} has format {found}, this version knows up to {NEWEST_VERSION}",
+                "the lake {} has format {found}, newer than this program, which reads up to {NEWEST_VERSION}",
                 self.url()
             ))
-            .with_hint("use a newer decagon-lake"));
+            .with_hint("update decagon-lake"));
         }
-        Ok(Some(file))
+        Ok(Some(identity))
     }
 
-    /// What the lake is, where there has to be one.
+    /// Reads the identity of a lake that has to exist.
     ///
     /// # Errors
-    /// Kind `Usage` where there is none; else as [`Lake::describe`].
+    /// Kind `Usage` if there is no lake; else as [`Lake::describe`].
     pub async fn existing(&self) -> Result<Identity> {
         self.describe().await?.ok_or_else(|| {
             Error::usage(format!("there is no lake at {}", self.url()))
-                .with_hint("`decagon-lake sync --lake …` makes one; is --lake or DECAGON_LAKE right?")
+                .with_hint("check --lake or DECAGON_LAKE; `decagon-lake sync --lake …` creates a lake")
         })
     }
 
-    /// Makes sure that the lake is as it is wanted, and returns what it is. Where it `is_new`, nothing was committed to it
-    /// yet, that is decided here.
+    /// Makes sure that the lake is as `wanted`, and returns its identity. If it `is_new`, with no commit yet, decides
+    /// it.
     ///
     /// # Errors
-    /// Kind `Usage` where it is another.
+    /// Kind `Usage` if the lake is another one.
     pub async fn claim(&self, wanted: Wanted<'_>, is_new: bool, now: DateTime<Utc>) -> Result<Identity> {
         let key = layout::identity();
-        // Looked at first, so that what is replaced is what was read.
+        // Before the content, so that the conditional write replaces nothing newer than what was read.
         let there = self.store.head(&key).await?;
         match self.describe().await? {
             Some(found) if !is_new && found.suits(wanted) => Ok(found),
             Some(found) if !is_new => Err(found.contradicts(self.url(), wanted)),
             None if !is_new => Err(Error::integrity(format!("{}/{key} is missing", self.url()))
-                .with_hint("it says whose conversations the lake holds: restore it from a backup")),
+                .with_hint("restore it from a backup: it says whose conversations the lake holds")),
             found => {
-                let file = Identity::decided(wanted, found.map(|found| found.format), now);
-                self.store.replace(&key, there.as_ref(), to_json(&file)?).await?;
-                Ok(file)
+                let identity = Identity::decided(wanted, found.map(|found| found.format), now);
+                self.store.replace(&key, there.as_ref(), to_json(&identity)?).await?;
+                Ok(identity)
             }
         }
     }

@@ -1,12 +1,12 @@
-//! Who may write to a lake: one run at a time.
+//! The lease, which admits one writing run at a time.
 //!
-//! A run that writes appends its name to a series of numbered records, again every few seconds, and another record when it
-//! has ended. A name that has stood for too long, by the store's own clock, is that of a run that died. On a local disk a
-//! locked file tells that at once, of the runs that see the same lock: it dies with its process.
+//! The holder appends a record to a numbered series every few seconds, and a last one at its end. A record that
+//! expires, by the store's clock, is that of a dead run. On a local disk a locked file shows the death of its process
+//! at once, to runs that see the same lock.
 //!
-//! Promises: of two runs at once one is refused. A run that was held up for so long that another took over is fenced,
-//! whenever it wakes up and whatever its own clock says: it cannot commit (the numbers are taken), nor replace a table
-//! (the put is conditional), nor do what [`Lease::prove`] stands before. Must not know: what runs do.
+//! Guarantees: of two runs at once one is refused. A holder that pauses past its expiry is fenced: its next commit,
+//! conditional write or [`Lease::prove`] fails, whatever its clock says.
+//! Must not depend on: what runs do.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -28,36 +28,36 @@ use record::{Newest, Record, WATCH, held, outlive};
 
 mod record;
 
-/// How often a holder appends its name again.
+/// How often a holder renews its record.
 const RENEWAL: Duration = Duration::from_secs(6);
-/// How long one try to append it may take: two of them fit between the time when it is due and the expiry.
+/// How long one try may take; two fit between the time when a renewal is due and the expiry.
 const TRY: Duration = Duration::from_secs(6);
-/// How long it is tried to prove that a name is still the last: about as long as other calls are.
+/// How long to try to prove the lease; about as long as other calls are tried.
 const PROVING: Duration = Duration::from_secs(60);
 /// How long a disk may take to lock a file.
 const LOCKING: Duration = Duration::from_secs(60);
-/// How many records are kept.
+/// How many records to keep.
 const KEPT: u64 = 2;
 
-/// What can be seen of who has a store.
+/// The holder of a lake, as the records show it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Occupancy {
-    /// The run that has it, or had it when it died.
+    /// The run that holds the lake, or held it when it died.
     pub holder: Option<Holder>,
-    /// When that run last appended its name, by its own clock.
+    /// When that run last renewed its record, by its own clock.
     pub renewed_at: Option<DateTime<Utc>>,
-    /// When the last run that ended as runs do asked the API for something.
+    /// When the last run, if it ended regularly, sent its last request to the API.
     pub last_request_at: Option<DateTime<Utc>>,
 }
 
-/// How the run before this one went.
+/// How the run before this one ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     /// There was none.
     Nobody,
-    /// It ended as runs do.
+    /// It ended regularly.
     Ended(Ended),
-    /// It was killed, or it is held up and may wake up again.
+    /// It was killed, or it is paused and may wake up.
     Died,
 }
 
@@ -66,9 +66,9 @@ pub enum Before {
 pub struct Lease {
     before: Before,
     held: Arc<Held>,
-    /// Where the process itself is watched; the lock is let go with it.
+    /// The lock on a local disk; it is released with the process.
     _lock: Option<File>,
-    /// Ends the renewal.
+    /// Cancelled to end the renewal.
     renewing: CancellationToken,
 }
 
@@ -78,7 +78,7 @@ struct Held {
     store: Store,
     holder: Holder,
     clock: Clock,
-    /// From where the lock is seen that keeps others out; `None` where the lease alone does.
+    /// Where the lock is visible; `None` if there is none and only the records exclude other runs.
     locked_at: Option<Site>,
     newest: Mutex<Newest>,
     /// Whether another run has taken over.
@@ -88,28 +88,29 @@ struct Held {
 }
 
 impl Lease {
-    /// Takes the lake for `holder`, whose run gets an id that sorts after those of all runs before it, or tells who has it.
-    /// Where the holder may have died, waits until that is certain.
+    /// Takes the lake for `holder`, whose run gets an id that sorts after those of all earlier runs. If the present
+    /// holder may be dead, waits until that is certain.
     ///
-    /// # Errors
-    /// Kind `Held` where another run has it; `Interrupted` when `shutdown` came while waiting; those of the store.
+    /// # Errors Kind `Held`, with the holder, if another run has the lake; `Interrupted` if `shutdown` comes while
+    /// waiting; those of the store.
     pub async fn acquire(
         store: &Store,
         mut holder: Holder,
         clock: Clock,
         shutdown: &CancellationToken,
     ) -> Result<Self> {
-        // Whatever else is under way must not make it expire.
+        // Calls for the lease go ahead of all others, which could make it expire.
         let store = &store.priority();
         let series = Series::new(store, layout::leases(), KEPT);
         let locking = store.clone();
         let locked = clock.within(LOCKING, tokio::task::spawn_blocking(move || lock(&locking, &layout::lock()))).await;
-        let locked = locked.ok_or_else(|| Error::store(format!("the disk of {} does not answer", store.url())))?;
+        let locked =
+            locked.ok_or_else(|| Error::store(format!("cannot lock {}: the disk does not answer", store.url())))?;
         let (lock, locked_at) = match locked.map_err(|error| Error::bug("the locking failed").caused_by(error))?? {
             Lock::None => (None, None),
             Lock::Taken(file, site) => (Some(file), Some(site)),
             Lock::Held => {
-                // Between the lock and the record the newest is still that of the run before.
+                // Until the holder has appended its own record, the newest is that of the run before.
                 let record = series.newest::<Record>().await?.filter(|(_, record)| record.ended.is_none());
                 return Err(held(store, record.map(|(_, record)| record.holder).as_ref()));
             }
@@ -123,13 +124,13 @@ impl Lease {
                 (number, Before::Died)
             }
             Some((number, record)) => {
-                tracing::info!("the lake is held by {}; waiting to see whether that is alive", record.holder);
+                tracing::info!("the lake is held by {}; waiting to see whether that run is alive", record.holder);
                 tokio::select! {
                     biased;
                     () = shutdown.cancelled() => return Err(Error::interrupted()),
                     dead = outlive(store, &series, number, &holder.run_id, clock) => dead?,
                 }
-                tracing::warn!("there is no sign of life from {}; taking over", record.holder);
+                tracing::warn!("{} has not renewed its lease and is taken to be dead; taking over", record.holder);
                 (number, Before::Died)
             }
         };
@@ -149,11 +150,11 @@ impl Lease {
         Ok(Lease { before, held, _lock: lock, renewing })
     }
 
-    /// What can be seen of who has the lake, without taking it.
+    /// Reads who holds the lake, without taking it.
     ///
     /// # Errors
-    /// Where the store fails.
-    pub async fn seen(store: &Store) -> Result<Occupancy> {
+    /// If the store fails.
+    pub async fn occupancy(store: &Store) -> Result<Occupancy> {
         let newest = Series::new(store, layout::leases(), KEPT).newest::<Record>().await?;
         Ok(match newest {
             None => Occupancy::default(),
@@ -166,25 +167,26 @@ impl Lease {
         })
     }
 
-    /// How the run before this one went.
+    /// How the run before this one ended.
     pub fn before(&self) -> Before {
         self.before
     }
 
-    /// The run that has it.
+    /// The run that holds it.
     pub fn run_id(&self) -> &RunId {
         &self.held.holder.run_id
     }
 
-    /// Cancelled when the run has to stop: because it was asked to, or because another one has taken over.
+    /// Cancelled when the run has to stop, because it was asked to or because another run has taken over.
     pub fn stop(&self) -> &CancellationToken {
         &self.held.stop
     }
 
-    /// Makes sure, by appending to the store, that no other run has taken over. Where it is locked, a look is enough.
+    /// Proves, by appending a record, that no other run has taken over. If the lake is locked, reading the newest is
+    /// enough.
     ///
     /// # Errors
-    /// Kind `Held` where one has; those of the store where that cannot be told.
+    /// Kind `Held` if a run has taken over; those of the store if that cannot be decided.
     pub async fn prove(&self) -> Result<()> {
         let Held { clock, store, locked_at, .. } = &*self.held;
         let deadline = clock.instant() + store.call_timeout().min(PROVING);
@@ -192,11 +194,11 @@ impl Lease {
             {
                 let mut newest = self.held.newest.lock().await;
                 if newest.released {
-                    return Err(Error::bug("something was to be written after the run had ended"));
+                    return Err(Error::bug("a run tried to write after it had released the lake"));
                 }
                 if locked_at.is_some() {
-                    // Nobody takes over before the record has expired.
-                    return if newest.is_fresh(clock) { Ok(()) } else { self.held.look(&newest).await };
+                    // No run takes over before the record has expired.
+                    return if newest.is_fresh(clock) { Ok(()) } else { self.held.check_newest(&newest).await };
                 }
                 match self.held.try_append(&mut newest).await {
                     Some(appended) => return appended,
@@ -208,10 +210,10 @@ impl Lease {
         }
     }
 
-    /// Lets the next run have the store.
+    /// Releases the lake to the next run.
     ///
     /// # Errors
-    /// Where the store fails; the next run then has to wait until it is certain that this one has ended.
+    /// If the store fails; the next run then waits for the expiry.
     pub async fn release(&self, ended: Ended) -> Result<()> {
         self.renewing.cancel();
         let mut newest = self.held.newest.lock().await;
@@ -235,10 +237,10 @@ impl Held {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Appends the first record, and makes sure that it keeps others out.
+    /// Appends the first record, and makes sure that the store's conditional writes exclude other runs.
     async fn take(&self, newest: &mut Newest) -> Result<()> {
         let record = self.append(newest, None).await?;
-        // On a disk objects are made by its own means, and replaced without conditions.
+        // A disk creates files exclusively by its own means, and replaces them without conditions.
         if self.store.is_local() || !self.store.needs_lock() {
             return Ok(());
         }
@@ -254,7 +256,7 @@ impl Held {
         proven
     }
 
-    /// Appends a record, and returns it as it was written.
+    /// Appends a record, and returns its content.
     async fn append(&self, newest: &mut Newest, ended: Option<Ended>) -> Result<Vec<u8>> {
         let (at, wall) = (self.clock.instant(), self.clock.now());
         let (holder, locked_at) = (self.holder.clone(), self.locked_at.clone());
@@ -263,42 +265,40 @@ impl Held {
         let mut number = newest.number.saturating_add(1);
         let mut appended = self.series.append(number, body.clone()).await?;
         if !appended && let Some((own, _)) = self.newest().await?.filter(|(_, by)| by.run_id == self.holder.run_id) {
-            // An append of its own got through, though its answer was lost.
+            // An earlier append of this run succeeded, though its response was lost.
             number = own.saturating_add(1);
             appended = self.series.append(number, body.clone()).await?;
         }
         if !appended {
-            return Err(self.loses().await);
+            return Err(self.mark_lost().await);
         }
         (newest.number, newest.at, newest.wall) = (number, at, wall);
         Ok(body)
     }
 
-    /// Appends the holder's name in the time that a renewal has; `None` where that was not enough. Whether it got through
-    /// after all, the next try finds out.
+    /// Appends a record within the time of one try; `None` if that was too short. The next try finds out whether the
+    /// append succeeded nevertheless.
     async fn try_append(&self, newest: &mut Newest) -> Option<Result<()>> {
         self.clock.within(TRY, self.append(newest, None)).await.map(|appended| appended.map(drop))
     }
 
     fn no_answer(&self) -> Error {
-        Error::store(format!(
-            "the lease of {} could not be renewed: no answer within {} s",
-            self.store.url(),
-            TRY.as_secs()
-        ))
-        .with_hint("is the store, or the way to it, overloaded? see --store-concurrency")
+        Error::store(format!("cannot renew the lease of {}: no answer within {} s", self.store.url(), TRY.as_secs()))
+            .with_hint("lower --store-concurrency if the store or the network is overloaded")
     }
 
-    /// Makes sure that no other run has appended its name.
-    async fn look(&self, newest: &Newest) -> Result<()> {
+    /// Makes sure that no other run has appended a record.
+    async fn check_newest(&self, newest: &Newest) -> Result<()> {
         match self.newest().await? {
-            Some((number, by)) if number > newest.number && by.run_id != self.holder.run_id => Err(self.loses().await),
+            Some((number, by)) if number > newest.number && by.run_id != self.holder.run_id => {
+                Err(self.mark_lost().await)
+            }
             _ => Ok(()),
         }
     }
 
-    /// Stops the run, as another one has taken over.
-    async fn loses(&self) -> Error {
+    /// Stops the run, because another one has taken over.
+    async fn mark_lost(&self) -> Error {
         self.lost.store(true, Ordering::Relaxed);
         self.stop.cancel();
         self.taken_over().await
@@ -314,14 +314,14 @@ impl Held {
     }
 }
 
-/// Appends the holder's name again and again, until it is told to end or has been conflict.
+/// Renews the holder's record until `ended` is cancelled or another run has taken over.
 async fn renew(held: Arc<Held>, ended: CancellationToken) {
-    let (mut due, mut failures) = (held.clock.instant() + RENEWAL, 0_u64);
+    let (mut due, mut is_failing) = (held.clock.instant() + RENEWAL, false);
     while !held.is_lost() {
         let renewed = async {
             held.clock.sleep_until(due).await;
             let mut newest = held.newest.lock().await;
-            // Where a proof has done it meanwhile, there is time.
+            // A proof may have renewed it meanwhile.
             if held.clock.instant() >= newest.at + RENEWAL {
                 held.try_append(&mut newest).await.unwrap_or_else(|| Err(held.no_answer()))?;
             }
@@ -332,13 +332,12 @@ async fn renew(held: Arc<Held>, ended: CancellationToken) {
             renewed = renewed => renewed,
         };
         match renewed {
-            Ok(next) => (due, failures) = (next, 0),
+            Ok(next) => (due, is_failing) = (next, false),
             Err(error) => {
-                if failures == 0 {
+                if !is_failing {
                     tracing::warn!("cannot renew the lease: {}", error.chain().join(": "));
                 }
-                failures = failures.saturating_add(1);
-                due = held.clock.instant() + WATCH;
+                (due, is_failing) = (held.clock.instant() + WATCH, true);
             }
         }
     }

@@ -1,7 +1,8 @@
-//! The commits of a lake: numbered checkpoints, each the whole state, of which the highest counts.
+//! The ledger: a lake's numbered checkpoints, each the whole state, of which the highest counts.
 //!
-//! Promises: a checkpoint is written with a conditional put under the next number, after everything it names is
-//! durable; a run that is not the newest any more cannot commit. Must not know: what the state means.
+//! Guarantees: a run that has not seen the newest checkpoint cannot commit, because a checkpoint is a conditional write
+//! under the next number. Callers commit after everything that the state names is durable.
+//! Must not depend on: the meaning of the state.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::layout;
 use crate::model::RunId;
 use crate::store::{Store, to_json};
 
-/// How many checkpoints are kept, for people who want to see what happened.
+/// How many checkpoints to keep, so that people can see what happened.
 const KEPT: u64 = 16;
 
 /// A checkpoint as it is stored.
@@ -21,14 +22,14 @@ const KEPT: u64 = 16;
 struct Commit {
     committed_at: DateTime<Utc>,
     run: RunId,
-    /// Whether nothing was ever fetched.
+    /// Whether no change of the state was ever committed.
     #[serde(default)]
     untouched: bool,
     #[serde(flatten)]
     state: State,
 }
 
-/// The newest checkpoint of a lake, and the way to the next.
+/// The newest checkpoint of a lake, and the means to write the next.
 #[derive(Debug)]
 pub struct Ledger {
     store: Store,
@@ -40,10 +41,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Reads the newest checkpoint of `lake`; an empty state where there is none.
+    /// Reads the newest checkpoint; the state is empty if there is none.
     ///
     /// # Errors
-    /// Where the store fails or the checkpoint is damaged.
+    /// If the store fails or the checkpoint is damaged.
     pub async fn load(store: &Store) -> Result<Self> {
         let series = Series::new(store, layout::checkpoints(), KEPT);
         let newest = series.newest::<Commit>().await?;
@@ -52,20 +53,20 @@ impl Ledger {
         Ok(Ledger { store: store.clone(), series, number, untouched, state })
     }
 
-    /// The state as committed last.
+    /// The state that was committed last.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// The number of the checkpoint that it was committed with; 0 before the first.
+    /// The number of the newest checkpoint; 0 before the first.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Commits `state`. Does nothing where it is what is committed already.
+    /// Commits `state`, unless nothing has changed.
     ///
     /// # Errors
-    /// Kind `Held` where another run has committed in the meantime; nothing of this one's state is in the lake then.
+    /// Kind `Held` if another run has committed in the meantime; the lake then has nothing of `state`.
     pub async fn commit(&mut self, state: State, run: &RunId, now: DateTime<Utc>) -> Result<()> {
         if state == self.state {
             return Ok(());
@@ -73,7 +74,7 @@ impl Ledger {
         self.append(Commit { committed_at: now, run: run.clone(), untouched: false, state }).await
     }
 
-    /// Commits the same state again, so that a run that has lost the lake, and may not know it yet, cannot commit.
+    /// Commits the same state again, so that a run that lost the lake without noticing cannot commit.
     ///
     /// # Errors
     /// As [`Ledger::commit`].
@@ -82,8 +83,8 @@ impl Ledger {
         self.append(Commit { committed_at: now, run: run.clone(), untouched, state }).await
     }
 
-    /// Commits the same state again under a number above `number`, which tables have taken up although the checkpoints up to
-    /// it are lost.
+    /// Commits the same state again under a number above `number`, which Delta tables have applied although the
+    /// checkpoints up to it are lost.
     ///
     /// # Errors
     /// As [`Ledger::commit`].
@@ -96,15 +97,15 @@ impl Ledger {
         let number = self.number.saturating_add(1);
         if !self.series.append(number, to_json(&commit)?).await? {
             let url = self.store.url();
-            return Err(Error::held(format!("another run has committed to the lake {url} since this one began"))
-                .with_hint("let one run at a time write to a lake; run the command again"));
+            return Err(Error::held(format!("another run committed to the lake {url} after this one began"))
+                .with_hint("run the command again; let one run at a time write to a lake"));
         }
         tracing::debug!(checkpoint = number, "committed");
         (self.number, self.untouched, self.state) = (number, commit.untouched, commit.state);
         Ok(())
     }
 
-    /// Whether nothing was ever fetched for the store.
+    /// Whether no change of the state was ever committed.
     pub fn is_new(&self) -> bool {
         self.untouched
     }
@@ -129,12 +130,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_two_commits_on_the_same_state_one_fails() {
+    async fn the_second_of_two_commits_on_the_same_state_fails() {
         let store = Store::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
         let run = RunId::new(at(0), 1);
         let state = |secs| {
             let mut state = State::default();
-            state.record(Purpose::Incremental, &walk(Some(secs), 100), true);
+            state.complete_walk(Purpose::Incremental, &walk(Some(secs), 100));
             state
         };
         let (mut first, mut second) = (Ledger::load(&store).await.unwrap(), Ledger::load(&store).await.unwrap());
@@ -148,7 +149,7 @@ mod tests {
             first.commit(state(secs), &run, at(secs)).await.unwrap();
         }
         let error = paused.commit(state(2), &run, at(50)).await.unwrap_err();
-        assert_eq!(error.kind().exit_code(), 7, "its number is free again, but it is not the newest");
+        assert_eq!(error.kind().exit_code(), 7, "its number is free again, but is not the next one");
         assert_eq!(Ledger::load(&store).await.unwrap().state(), &state(39));
         let kept: Vec<_> = store.list(layout::checkpoints()).try_collect().await.unwrap();
         assert_eq!(kept.len(), usize::try_from(KEPT).unwrap());

@@ -1,8 +1,9 @@
-//! What a lake is and how it changes: its identity, its state and the ledger of its commits, who may write, what dead runs
-//! leave, and the reports of runs.
+//! What a lake is and how it changes: its identity, its state, the ledger of its checkpoints, the lease, the leftovers
+//! of dead runs, and run reports.
 //!
-//! Guarantees: a checkpoint is the only commit; of two runs at once one is refused, and one that lost the lake is fenced.
-//! Must not depend on: the API, what files hold, and how tables are kept.
+//! Guarantees: a checkpoint, written conditionally, is the only commit. The lease admits one run at a time, and a run
+//! that lost it is fenced.
+//! Must not depend on: the API, the content of files, and the format of tables.
 
 pub mod history;
 mod identity;

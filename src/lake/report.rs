@@ -1,4 +1,4 @@
-//! What a run did, kept in the lake as `_state/runs/<run>.json` and printed with `--json`.
+//! The report of a run, kept in the lake as `_state/runs/<run>.json` and printed with `--json`.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -12,18 +12,18 @@ use crate::store::{Store, StoreCalls, to_json};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
-    /// It did what it was asked to.
+    /// It succeeded.
     Done,
-    /// It did what it was asked to, but it, or a run before it, has set something aside that is no conversation.
+    /// It succeeded, but it or an earlier run quarantined malformed entries.
     #[serde(rename = "set_aside")]
     Quarantined,
-    /// It was asked to stop; the next run goes on from there.
+    /// It was asked to stop; the next run resumes from there.
     Interrupted,
     /// It failed; `error` says why.
     Failed,
 }
 
-/// The report of one run. Fields only get added.
+/// The report of one run. Fields are only ever added.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunReport {
     /// The run.
@@ -41,64 +41,69 @@ pub struct RunReport {
     pub finished_at: DateTime<Utc>,
     /// How it ended.
     pub outcome: RunOutcome,
-    /// The error and its causes, where it failed.
+    /// The error and its causes, if it failed.
     pub error: Vec<String>,
-    /// What it asked the API for, where it did.
+    /// Its request to the API, if it made one.
     pub request: Option<Request>,
-    /// Whether it went on with a walk that an earlier run began.
+    /// Whether it resumed the walk of an earlier run.
     pub resumed: bool,
     /// Requests sent, retries included.
     pub requests: u64,
-    /// Requests sent again.
+    /// Retries sent.
     pub retries: u64,
     /// Pages fetched.
     pub pages: u64,
-    /// Bytes of the pages.
+    /// Bytes of pages fetched.
     pub page_bytes: u64,
-    /// Rows landed.
-    pub landed_rows: PerTable<u64>,
-    /// Bytes landed.
-    pub landed_bytes: PerTable<u64>,
-    /// Landing objects written.
-    pub landed_objects: u64,
-    /// Pages that were full and yet had no cursor: the true end, or one that the API has renamed.
+    /// Rows staged.
+    #[serde(rename = "landed_rows")]
+    pub staged_rows: PerTable<u64>,
+    /// Bytes staged.
+    #[serde(rename = "landed_bytes")]
+    pub staged_bytes: PerTable<u64>,
+    /// Staged files written.
+    #[serde(rename = "landed_objects")]
+    pub staged_files: u64,
+    /// Full pages without a cursor: the true end of a walk, or the API has renamed its cursor.
     pub full_pages_without_cursor: u64,
-    /// Walks that ended with an empty page that had no field for a cursor, where the pages before it had one.
+    /// Walks whose last page was empty and had no cursor field, unlike the pages before.
     pub ends_without_cursor_field: u64,
-    /// Walks that were begun anew because the API refused the cursor that an earlier run had stored.
+    /// Walks that started over because the API refused the cursor of an earlier run.
     pub restarted_walks: u64,
-    /// Conversations that came as malformed JSON and were repaired.
+    /// Conversations whose malformed JSON was repaired.
     pub repaired: u64,
-    /// Copies that lay outside the range that was asked for; those of a backfill were left out.
+    /// Versions outside the requested window; a backfill leaves them out.
     pub outside_window: u64,
-    /// Entries that are no conversations and were set aside, those of earlier runs that could not tell included.
+    /// Malformed entries quarantined, including those that earlier runs did not report by their exit code.
     pub quarantined: u64,
-    /// Values that were to be times and could not be read; they are in `extra`.
+    /// Times that could not be read; they are in `extra`.
     pub unreadable_times: u64,
-    /// The newest change that is now known to be in the lake.
+    /// The newest change that is known to be in the lake now.
     pub watermark: Option<DateTime<Utc>>,
-    /// Dates whose tables were written anew.
+    /// Partitions compacted.
     pub compacted_dates: Vec<CreatedDate>,
-    /// Copies of conversations that the compaction read.
-    pub compacted_copies: u64,
-    /// Copies that a newer copy of the same conversation replaced.
+    /// Versions of conversations that the compaction read.
+    #[serde(rename = "compacted_copies")]
+    pub compacted_versions: u64,
+    /// Versions that a later version of the same conversation replaced.
     pub duplicates_resolved: u64,
-    /// Conversations that an increment was the first to show although they had changed before the watermark.
+    /// Conversations that an increment returned first although they had changed before the watermark.
     pub late_arrivals: u64,
-    /// The longest time that one of them had changed before it, in seconds, rounded up.
+    /// The longest time between such a change and the watermark, in seconds, rounded up.
     pub latest_arrival_secs: u64,
-    /// Rows of the tables that were written anew.
+    /// Rows of the table files written.
     pub table_rows: PerTable<u64>,
-    /// Bytes of the tables that were written anew.
+    /// Bytes of the table files written.
     pub table_bytes: PerTable<u64>,
-    /// Objects that Delta tables had no use for any more, and were removed.
-    pub vacuumed_objects: usize,
-    /// Calls to the store, up to the writing of this report.
+    /// Unused files of Delta tables that were deleted.
+    #[serde(rename = "vacuumed_objects")]
+    pub vacuumed_files: usize,
+    /// Calls to the store before this report was written.
     pub store_calls: StoreCalls,
 }
 
 impl RunReport {
-    /// The report of a run that has just begun.
+    /// Creates the report of a run that has just begun.
     pub fn new(command: &'static str, run_id: RunId, started_at: DateTime<Utc>) -> Self {
         RunReport {
             run_id,
@@ -115,9 +120,9 @@ impl RunReport {
             retries: 0,
             pages: 0,
             page_bytes: 0,
-            landed_rows: PerTable::default(),
-            landed_bytes: PerTable::default(),
-            landed_objects: 0,
+            staged_rows: PerTable::default(),
+            staged_bytes: PerTable::default(),
+            staged_files: 0,
             full_pages_without_cursor: 0,
             ends_without_cursor_field: 0,
             restarted_walks: 0,
@@ -127,39 +132,39 @@ impl RunReport {
             unreadable_times: 0,
             watermark: None,
             compacted_dates: Vec::new(),
-            compacted_copies: 0,
+            compacted_versions: 0,
             duplicates_resolved: 0,
             late_arrivals: 0,
             latest_arrival_secs: 0,
             table_rows: PerTable::default(),
             table_bytes: PerTable::default(),
-            vacuumed_objects: 0,
+            vacuumed_files: 0,
             store_calls: StoreCalls::default(),
         }
     }
 
-    /// Records how the run ended; `set_aside` where that it has set something aside is all that is wrong.
-    pub fn end(&mut self, result: &Result<()>, set_aside: bool, now: DateTime<Utc>) {
+    /// Records how the run ended; `quarantined` says that quarantined entries are the only error.
+    pub fn end(&mut self, result: &Result<()>, quarantined: bool, now: DateTime<Utc>) {
         self.finished_at = now;
         if let Err(error) = result {
             self.outcome = match error.kind() {
                 Kind::Interrupted => RunOutcome::Interrupted,
-                _ if set_aside => RunOutcome::Quarantined,
+                _ if quarantined => RunOutcome::Quarantined,
                 _ => RunOutcome::Failed,
             };
             self.error = error.chain();
         }
     }
 
-    /// Leaves the report in the lake.
+    /// Writes the report to the lake.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// If the store fails.
     pub async fn save(&self, store: &Store) -> Result<()> {
         store.put(&layout::run_report(&self.run_id), to_json(self)?).await
     }
 
-    /// The report as one line of JSON.
+    /// Formats the report as one line of JSON.
     ///
     /// # Errors
     /// Never, short of a bug.

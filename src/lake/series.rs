@@ -1,8 +1,8 @@
-//! Numbered objects in one folder, of which the highest counts: what commits and leases are made of.
+//! Numbered objects in one folder, of which the highest counts. Checkpoints and leases are such series.
 //!
-//! Promises: an object is appended with a conditional put under the next number, which every store has. Whoever has
-//! not seen the newest number cannot append: either the number is taken or, where that one has been removed in the
-//! meantime, the listing after the put shows a higher one. Must not know: what the objects say.
+//! Guarantees: only a run that has seen the newest number can append. The object is created conditionally under the
+//! next number; if that number was used and removed in the meantime, the listing after the write shows a higher one.
+//! Must not depend on: the content of the objects.
 
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::store::Store;
 
-/// How often the newest object is looked for, where a run under way removes it between the listing and the reading.
+/// How often to look for the newest object, which a live run may remove between the listing and the read.
 const READ_TRIES: usize = 8;
 
 /// The numbered objects of one folder.
@@ -20,7 +20,7 @@ const READ_TRIES: usize = 8;
 pub(super) struct Series {
     store: Store,
     folder: Path,
-    /// How many objects are left, the newest included.
+    /// How many objects to keep, the newest included.
     kept: u64,
 }
 
@@ -29,27 +29,30 @@ impl Series {
         Series { store: store.clone(), folder, kept }
     }
 
-    /// The newest object and its number; `None` where there is none.
+    /// Reads the newest object and its number; `None` if there is none.
     ///
     /// # Errors
-    /// Where the store fails or the object is damaged.
+    /// If the store fails or the object is damaged.
     pub(super) async fn newest<T: DeserializeOwned>(&self) -> Result<Option<(u64, T)>> {
         for _ in 0..READ_TRIES {
             let Some(number) = self.newest_number().await? else { return Ok(None) };
             let key = self.key(number);
-            // A run that has appended many times since the listing has removed it.
+            // If it is gone, a run has appended many times since the listing.
             if let Some(bytes) = self.store.get(&key).await? {
                 return Ok(Some((number, self.store.parse(&key, &bytes)?)));
             }
         }
-        Err(Error::held(format!("another run writes to the lake {} faster than it can be read", self.store.url())))
+        Err(Error::held(format!(
+            "another run writes to the lake {} faster than its state can be read",
+            self.store.url()
+        )))
     }
 
-    /// Appends an object under `number`, the one after the newest that is known. Returns false where another run has
-    /// appended since; nothing is left of this object then. `body` must tell runs apart.
+    /// Appends an object under `number`, the one after the newest known. Returns false, and leaves nothing behind, if
+    /// another run has appended since. `body` must differ between runs.
     ///
     /// # Errors
-    /// Where the store fails; the object may be there all the same.
+    /// If the store fails; the object may have been created nevertheless.
     pub(super) async fn append(&self, number: u64, body: Vec<u8>) -> Result<bool> {
         let key = self.key(number);
         if !self.store.create(&key, body).await? {
@@ -60,7 +63,7 @@ impl Series {
             return Ok(false);
         }
         if let Some(old) = number.checked_sub(self.kept).filter(|old| *old > 0) {
-            // It stands, whatever becomes of the old one.
+            // The append has succeeded, even if the old object cannot be deleted.
             if let Err(error) = self.store.delete(vec![self.key(old)]).await {
                 tracing::debug!("{}", error.chain().join(": "));
             }

@@ -1,5 +1,8 @@
-//! The state of a lake: what a checkpoint says. What no checkpoint names is garbage. Must not know: how the walks and the merge
-//! go, and how it is committed.
+//! The state of a lake, as each checkpoint records it in full, and its transitions.
+//!
+//! Guarantees: a staged file is named once, until a transition compacts, folds or discards it; the watermark never
+//! moves back, and never past the start of the walk that moves it. Everything here is pure.
+//! Must not depend on: how walks and merges work, and how a state is committed.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -17,70 +20,71 @@ pub struct State {
     /// The incremental export, once one has begun.
     #[serde(default)]
     pub incremental: Option<Incremental>,
-    /// Backfills that have begun and not ended.
+    /// Unfinished backfills.
     #[serde(default)]
     pub backfills: Vec<Walk>,
-    /// What is landed and waits for compaction, oldest first.
-    #[serde(default)]
-    pub landed: Vec<StagedFlush>,
-    /// What is on its way into the tables, where these take more than one put to change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub publication: Option<WriteIntent>,
-    /// When the objects that no table has any more were last removed.
+    /// The staged files, flush by flush, oldest first.
+    #[serde(default, rename = "landed")]
+    pub staged: Vec<StagedFlush>,
+    /// The write intent that is not yet carried out; only Delta tables need one.
+    #[serde(default, rename = "publication", skip_serializing_if = "Option::is_none")]
+    pub write_intent: Option<WriteIntent>,
+    /// When unused files of Delta tables were last deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vacuumed_at: Option<DateTime<Utc>>,
-    /// Whether the API does what increments depend on.
+    /// Whether the API honors the filter that increments depend on.
     #[serde(default, rename = "evidence")]
     pub filter_support: FilterSupport,
-    /// Entries that were no conversations and were set aside, and that no run has ended with yet.
-    #[serde(default)]
-    pub set_aside: u64,
+    /// Quarantined entries that no run has reported by its exit code yet.
+    #[serde(default, rename = "set_aside")]
+    pub quarantined: u64,
 }
 
 /// The incremental export of a lake.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Incremental {
-    /// The newest change seen in a finished walk, and never later than that walk's start.
+    /// The newest change that a finished walk saw, but never later than the walk's start.
     pub watermark: Option<DateTime<Utc>>,
-    /// When the newest finished walk began: what had changed before is in the lake.
+    /// When the newest finished walk began: every change before is in the lake.
     pub exported_at: Option<DateTime<Utc>>,
-    /// The walk under way.
+    /// The unfinished walk.
     pub walk: Option<Walk>,
 }
 
-/// A walk over a window, page by page, and how far it has come.
+/// A walk over a window, page by page, and its progress.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Walk {
-    /// What it asks for, the same to the end.
+    /// The request, the same for every page.
     pub request: Request,
-    /// When it began, by the server's clock once that has answered.
+    /// When it began, by the server's clock once the server has answered.
     pub started_at: DateTime<Utc>,
-    /// Where its next page begins; `None` before the first.
+    /// Where its next page begins; `None` before the first page.
     pub cursor: Option<Cursor>,
     /// The newest change seen.
     pub newest_change: Option<DateTime<Utc>>,
-    /// Pages landed.
+    /// Pages staged.
     pub pages: u64,
-    /// Copies of conversations landed.
+    /// Versions of conversations staged.
     pub conversations: u64,
-    /// How long before its start the watermark is, if none of them says when it changed.
+    /// How long before its start the watermark is, if no version says when it changed.
     #[serde(default)]
     pub overlap_secs: u64,
 }
 
-/// The landing objects of one flush: for each date one object in each table.
+/// The staged files of one flush: in each partition one file per table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StagedFlush {
-    /// Which flush it was.
+    /// The flush.
     pub flush: FlushId,
-    /// What it holds, by date.
+    /// How much it holds, by partition.
     pub dates: BTreeMap<CreatedDate, Extent>,
-    /// If an increment landed it: what that walk asked for again. A conversation that changed then was to be there already.
+    /// The overlap, if an increment wrote the flush. A conversation that changed in it should have been in the lake
+    /// already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Overlap>,
 }
 
-/// The time before a watermark that an increment asks for again.
+/// The time before a watermark that an increment fetches again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlap {
     /// The first instant inside.
@@ -90,8 +94,8 @@ pub struct Overlap {
 }
 
 impl StagedFlush {
-    /// Every object, with how many rows and bytes it has.
-    pub fn objects(&self) -> impl Iterator<Item = StagedFile> {
+    /// Lists its files.
+    pub fn files(&self) -> impl Iterator<Item = StagedFile> {
         self.dates.iter().flat_map(|(date, extent)| {
             Table::ALL.map(|table| StagedFile {
                 table,
@@ -105,42 +109,40 @@ impl StagedFlush {
     }
 }
 
-/// One landing object.
+/// One staged file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StagedFile {
-    /// Whose rows it holds.
+    /// The table of its rows.
     pub table: Table,
-    /// Of which flush.
+    /// The flush that wrote it.
     pub flush: FlushId,
-    /// Of which date.
+    /// Its partition.
     pub date: CreatedDate,
-    /// Where it is.
+    /// Its key.
     pub key: Path,
     /// How many rows it has.
     pub rows: u64,
-    /// How many bytes.
+    /// How many bytes it has.
     pub bytes: u64,
 }
 
-/// Whose walk it is: the two kinds are resumed and finished differently.
+/// What a walk is for. The two kinds are resumed and finished differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The walk of the incremental export.
+    /// The incremental export, which has at most one walk.
     Incremental,
-    /// The walk of a backfill, known by its request.
+    /// A backfill, identified by its window.
     Backfill,
 }
 
 impl Walk {
-    /// A walk at its beginning.
+    /// Creates a walk at its beginning.
     pub fn new(request: Request, started_at: DateTime<Utc>) -> Self {
         Walk { request, started_at, cursor: None, newest_change: None, pages: 0, conversations: 0, overlap_secs: 0 }
     }
-}
 
-impl Walk {
-    /// How far it has come once it is complete: to the newest change seen, or nearly to its start if what it saw does not
-    /// say when it changed. `None` if it saw nothing.
+    /// The watermark that the complete walk allows: the newest change seen or, if no version says when it changed, its
+    /// start less the overlap. Never later than its start; `None` if it saw nothing.
     fn reached(&self) -> Option<DateTime<Utc>> {
         match self.newest_change {
             Some(newest) => Some(newest.min(self.started_at)),
@@ -154,95 +156,104 @@ impl Walk {
 }
 
 impl State {
-    /// The backfill under way over the same window.
-    pub fn backfill(&self, window: &Window) -> Option<&Walk> {
-        self.backfills.iter().find(|walk| walk.request.window == *window)
-    }
-
-    /// Records how far a walk has come, or that it is done.
-    pub fn record(&mut self, purpose: Purpose, walk: &Walk, done: bool) {
-        match purpose {
-            Purpose::Incremental => {
-                let incremental = self.incremental.get_or_insert_default();
-                incremental.walk = (!done).then(|| walk.clone());
-                if done {
-                    incremental.watermark = incremental.watermark.max(walk.reached());
-                    incremental.exported_at = incremental.exported_at.max(Some(walk.started_at));
-                }
-            }
-            Purpose::Backfill => {
-                self.backfills.retain(|known| known.request.window != walk.request.window);
-                if !done {
-                    self.backfills.push(walk.clone());
-                }
-            }
-        }
-    }
-
-    /// Ends a walk: as complete, or as given up.
-    pub fn close(&mut self, purpose: Purpose, walk: &Walk, complete: bool) {
-        match (complete, purpose) {
-            (true, _) => self.record(purpose, walk, true),
-            (false, Purpose::Incremental) => self.incremental.get_or_insert_default().walk = None,
-            (false, Purpose::Backfill) => self.backfills.retain(|known| known.request.window != walk.request.window),
-        }
-    }
-
     /// The newest change that is known to be in the lake.
     pub fn watermark(&self) -> Option<DateTime<Utc>> {
         self.incremental.as_ref().and_then(|incremental| incremental.watermark)
     }
 
-    /// The overlap of the walk that a flush is of; see [`StagedFlush::overlap`].
-    pub fn overlap(&self, flush: &FlushId) -> Option<Overlap> {
-        self.landed.iter().find(|landed| landed.flush == *flush)?.overlap
+    /// The unfinished backfill over the same window.
+    pub fn backfill(&self, window: &Window) -> Option<&Walk> {
+        self.backfills.iter().find(|walk| walk.request.window == *window)
     }
 
-    /// Everything that is landed, by date.
+    /// The overlap of a flush; see [`StagedFlush::overlap`].
+    pub fn overlap(&self, flush: &FlushId) -> Option<Overlap> {
+        self.staged.iter().find(|staged| staged.flush == *flush)?.overlap
+    }
+
+    /// The flushes that each partition has staged files of, oldest first.
     pub fn staged_by_date(&self) -> BTreeMap<CreatedDate, Vec<(&FlushId, Extent)>> {
         let mut dates: BTreeMap<CreatedDate, Vec<(&FlushId, Extent)>> = BTreeMap::new();
-        for landed in &self.landed {
-            for (date, extent) in &landed.dates {
-                dates.entry(*date).or_default().push((&landed.flush, *extent));
+        for staged in &self.staged {
+            for (date, extent) in &staged.dates {
+                dates.entry(*date).or_default().push((&staged.flush, *extent));
             }
         }
         dates
     }
 
-    /// The keys of everything that is landed.
+    /// The keys of all staged files.
     pub fn staged_keys(&self) -> HashSet<Path> {
-        self.landed.iter().flat_map(StagedFlush::objects).map(|object| object.key).collect()
+        self.staged.iter().flat_map(StagedFlush::files).map(|file| file.key).collect()
     }
 
-    /// Gives up what a flush has landed for a date.
-    pub fn discard_staged(&mut self, flush: &FlushId, date: CreatedDate) {
-        for landed in self.landed.iter_mut().filter(|landed| landed.flush == *flush) {
-            landed.dates.remove(&date);
+    /// Records the progress of an unfinished walk.
+    pub fn advance_walk(&mut self, purpose: Purpose, walk: &Walk) {
+        self.discard_walk(purpose, walk);
+        match purpose {
+            Purpose::Incremental => self.incremental.get_or_insert_default().walk = Some(walk.clone()),
+            Purpose::Backfill => self.backfills.push(walk.clone()),
         }
-        self.landed.retain(|landed| !landed.dates.is_empty());
     }
 
-    /// Puts `by` in the place of what these flushes, one after the other, have landed for a date.
-    pub fn replace_staged(&mut self, date: CreatedDate, flushes: &[FlushId], by: StagedFlush) {
-        let oldest = self.landed.iter().position(|landed| flushes.contains(&landed.flush));
-        for landed in self.landed.iter_mut().filter(|landed| flushes.contains(&landed.flush)) {
-            landed.dates.remove(&date);
+    /// Ends a walk that has seen all of its window; that of an incremental export moves the watermark.
+    pub fn complete_walk(&mut self, purpose: Purpose, walk: &Walk) {
+        self.discard_walk(purpose, walk);
+        if purpose == Purpose::Incremental {
+            let incremental = self.incremental.get_or_insert_default();
+            incremental.watermark = incremental.watermark.max(walk.reached());
+            incremental.exported_at = incremental.exported_at.max(Some(walk.started_at));
         }
-        self.landed.insert(oldest.unwrap_or(self.landed.len()), by);
-        self.landed.retain(|landed| !landed.dates.is_empty());
     }
 
-    /// Forgets what was landed and is in the tables now; returns the keys of it.
-    pub fn settle(&mut self, dates: &BTreeMap<CreatedDate, Replacement>) -> Vec<Path> {
-        let mut gone = Vec::new();
-        for landed in &mut self.landed {
-            for (date, _) in dates.iter().filter(|(_, it)| it.landed.contains(&landed.flush)) {
-                landed.dates.remove(date);
-                gone.extend(Table::ALL.map(|table| layout::staged_file(table, *date, &landed.flush)));
+    /// Ends a walk without a result.
+    pub fn discard_walk(&mut self, purpose: Purpose, walk: &Walk) {
+        match purpose {
+            Purpose::Incremental => self.incremental.get_or_insert_default().walk = None,
+            Purpose::Backfill => self.backfills.retain(|known| known.request.window != walk.request.window),
+        }
+    }
+
+    /// Adds the staged files of a new flush.
+    pub fn stage(&mut self, flush: StagedFlush) {
+        self.staged.push(flush);
+        self.forget_empty_flushes();
+    }
+
+    /// Replaces the staged files of consecutive `flushes` in one partition by those of `folded`, at the oldest one's
+    /// place.
+    pub fn fold_staged(&mut self, date: CreatedDate, flushes: &[FlushId], folded: StagedFlush) {
+        let oldest = self.staged.iter().position(|staged| flushes.contains(&staged.flush));
+        for staged in self.staged.iter_mut().filter(|staged| flushes.contains(&staged.flush)) {
+            staged.dates.remove(&date);
+        }
+        self.staged.insert(oldest.unwrap_or(self.staged.len()), folded);
+        self.forget_empty_flushes();
+    }
+
+    /// Removes the staged files that are in the tables now, as `dates` says; returns their keys.
+    pub fn remove_compacted(&mut self, dates: &BTreeMap<CreatedDate, Replacement>) -> Vec<Path> {
+        let mut removed = Vec::new();
+        for staged in &mut self.staged {
+            for (date, _) in dates.iter().filter(|(_, it)| it.flushes.contains(&staged.flush)) {
+                staged.dates.remove(date);
+                removed.extend(Table::ALL.map(|table| layout::staged_file(table, *date, &staged.flush)));
             }
         }
-        self.landed.retain(|landed| !landed.dates.is_empty());
-        gone
+        self.forget_empty_flushes();
+        removed
+    }
+
+    /// Removes the staged files that a flush has in one partition.
+    pub fn discard_staged(&mut self, flush: &FlushId, date: CreatedDate) {
+        for staged in self.staged.iter_mut().filter(|staged| staged.flush == *flush) {
+            staged.dates.remove(&date);
+        }
+        self.forget_empty_flushes();
+    }
+
+    fn forget_empty_flushes(&mut self) {
+        self.staged.retain(|staged| !staged.dates.is_empty());
     }
 }
 
@@ -250,15 +261,15 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Support {
-    /// The API bounds the time that it was asked to.
+    /// The API filters by the timestamp that the request names.
     #[serde(rename = "honoured")]
     Honored,
-    /// It bounds another one.
+    /// It filters by another one.
     Ignored,
 }
 
-/// A conversation that changed long after it was created: of the two seconds, a server that honors the filter sends it for
-/// the one, and a server that bounds `created_at` for the other.
+/// A conversation that changed long after it was created. A request for the second of its change returns it if the API
+/// honors the filter; a request for the second of its creation returns it if the API filters by `created_at`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canary {
     /// Its id.
@@ -267,20 +278,20 @@ pub struct Canary {
     pub created_at: DateTime<Utc>,
     /// When it changed.
     pub changed_at: DateTime<Utc>,
-    /// Whether the API said so itself (`updated_at`), or it is the newest of the other times.
+    /// Whether `updated_at` says so; else it is the newest of the other times.
     pub said: bool,
 }
 
-/// What is known, and what can be asked to know more.
+/// Whether the API honors `timestamp_filter`, and the canaries to find out with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilterSupport {
     /// The answer, once there is one.
     #[serde(default, rename = "verdict")]
     pub known: Option<Support>,
-    /// When the walk began that proved last that it is honored; `None` if that is to be proven again.
+    /// When the walk began that last proved that the filter is honored; `None` if it has to be proven again.
     #[serde(default)]
     pub proven_at: Option<DateTime<Utc>>,
-    /// The conversations that changed last, of those that changed long after they were created; newest first.
+    /// The canaries that changed last, newest first.
     #[serde(default, rename = "witnesses")]
     pub canaries: Vec<Canary>,
 }

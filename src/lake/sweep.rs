@@ -1,9 +1,9 @@
-//! Removes what killed runs left: landing objects that no checkpoint names, uploads that were not complete, and files that
-//! were not in their place yet.
+//! Removes the leftovers of dead runs: staged files that no checkpoint names, incomplete uploads, and temporary files.
 //!
-//! Only for who holds the lake's lease, and after a commit of its own where the run before may still wake up: a run
-//! whose commit is fenced cannot name what is removed here. Between the listing and the removal the lease is proven: what
-//! was garbage then stays so, however long the removal takes.
+//! Guarantees: nothing is removed that a run may still commit. Only the holder of the lease sweeps, and it first
+//! commits if the run before may wake up, which fences that run. The lease is proven between the listing and the
+//! removal, so garbage stays garbage however long the removal takes.
+//! Must not depend on: the content of files.
 
 use std::collections::HashSet;
 use std::path::{Path as FilePath, PathBuf};
@@ -16,35 +16,35 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::store::{Store, end_upload};
 
-/// What dead runs have left.
+/// The leftovers of dead runs.
 #[derive(Debug, Default)]
 pub struct Leftovers {
     objects: Vec<Path>,
     uploads: Vec<Path>,
-    staged: Vec<PathBuf>,
+    temporary: Vec<PathBuf>,
 }
 
 impl Leftovers {
-    /// Whether there is nothing.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.uploads.is_empty() && self.staged.is_empty()
+        self.objects.is_empty() && self.uploads.is_empty() && self.temporary.is_empty()
     }
 
     #[cfg(test)]
-    pub(super) fn staged_files(&self) -> usize {
-        self.staged.len()
+    pub(super) fn temporary_files(&self) -> usize {
+        self.temporary.len()
     }
 }
 
-/// Finds the landing objects that are not `known`, and what else runs have left in the lake's own folders; on local
-/// disks, where one has `died`, in the tables' folders as well. What is not this program's is left alone.
+/// Finds the staged files that are not `known`, and other leftovers in the lake's own folders. If a run has `died` on a
+/// local disk, it searches the tables' folders too. Files of other programs are no leftovers.
 ///
 /// # Errors
-/// Where the store fails.
+/// If the store fails.
 pub async fn leftovers(store: &Store, known: &HashSet<Path>, died: bool) -> Result<Leftovers> {
     let mut left = Leftovers::default();
-    let mut landed = store.list(layout::landing());
-    while let Some(key) = landed.try_next().await?.map(|object| object.location) {
+    let mut listed = store.list(layout::landing());
+    while let Some(key) = listed.try_next().await?.map(|object| object.location) {
         if layout::is_staged_file(&key) && !known.contains(&key) {
             left.objects.push(key);
         }
@@ -60,52 +60,53 @@ pub async fn leftovers(store: &Store, known: &HashSet<Path>, died: bool) -> Resu
     let folders = if died { layout::folders() } else { vec![layout::landing(), layout::state()] };
     let folders: Vec<_> = folders.iter().filter_map(|folder| store.local_path(folder)).collect();
     let find = move || {
-        let mut staged = Vec::new();
-        folders.iter().for_each(|folder| find_staged(folder, &mut staged));
-        staged
+        let mut temporary = Vec::new();
+        folders.iter().for_each(|folder| find_temporary(folder, &mut temporary));
+        temporary
     };
-    left.staged = tokio::task::spawn_blocking(find).await.map_err(|e| Error::bug("the search failed").caused_by(e))?;
+    left.temporary =
+        tokio::task::spawn_blocking(find).await.map_err(|e| Error::bug("the search failed").caused_by(e))?;
     Ok(left)
 }
 
-/// Removes what dead runs have left, and returns how many objects that were.
+/// Removes leftovers, and returns how many.
 ///
 /// # Errors
-/// Where the store fails, and kind `Held` where another run has taken over.
+/// If the store fails; kind `Held` if another run has taken over.
 pub async fn remove(store: &Store, left: Leftovers, lease: &Lease) -> Result<usize> {
     lease.prove().await?;
-    let Leftovers { objects, uploads, staged } = left;
-    let count = objects.len() + uploads.len() + staged.len();
+    let Leftovers { objects, uploads, temporary } = left;
+    let count = objects.len() + uploads.len() + temporary.len();
     for record in uploads {
         end_upload(store, record).await?;
     }
     store.delete(objects).await?;
-    let remove = move || staged.iter().try_for_each(|file| remove_file(file));
+    let remove = move || temporary.iter().try_for_each(|file| remove_file(file));
     tokio::task::spawn_blocking(remove).await.map_err(|error| Error::bug("the removal failed").caused_by(error))??;
     Ok(count)
 }
 
-/// Removes what killed runs left beside an object of a local disk, where a query engine would find it. Blocks.
+/// Removes the temporary files beside an object on a local disk, because a query engine would find them. Blocks.
 ///
 /// # Errors
-/// Where the folder cannot be written.
+/// If a file cannot be removed.
 pub fn sweep_beside(store: &Store, key: &Path) -> Result<()> {
     let (Some(file), Some(name)) = (store.local_path(key), key.filename()) else { return Ok(()) };
-    let mut staged = Vec::new();
-    file.parent().into_iter().for_each(|folder| find_staged(folder, &mut staged));
-    staged.iter().filter(|file| staged_for(file) == Some(name)).try_for_each(|file| remove_file(file))
+    let mut temporary = Vec::new();
+    file.parent().into_iter().for_each(|folder| find_temporary(folder, &mut temporary));
+    temporary.iter().filter(|file| final_name(file) == Some(name)).try_for_each(|file| remove_file(file))
 }
 
-/// Finds the files below a folder that `LocalFileSystem` had not renamed yet: it writes to `<name>#<n>` first, never looks
-/// there again and hides them from its listings.
-fn find_staged(folder: &FilePath, staged: &mut Vec<PathBuf>) {
-    // What is not there, or cannot be read, needs no sweeping.
+/// Finds the temporary files below a folder: `LocalFileSystem` writes to `<name>#<n>` and renames at the end. It never
+/// cleans them up, and hides them from its listings.
+fn find_temporary(folder: &FilePath, found: &mut Vec<PathBuf>) {
+    // A folder that is missing or unreadable needs no sweeping.
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            find_staged(&path, staged);
-        } else if staged_for(&path).is_some() {
-            staged.push(path);
+            find_temporary(&path, found);
+        } else if final_name(&path).is_some() {
+            found.push(path);
         }
     }
 }
@@ -119,11 +120,11 @@ fn remove_file(file: &FilePath) -> Result<()> {
     }
 }
 
-/// The name of the object that a file was to become.
-fn staged_for(file: &FilePath) -> Option<&str> {
+/// The name that a temporary file would have got at the end; `None` for other files.
+fn final_name(file: &FilePath) -> Option<&str> {
     let (name, number) = file.file_name()?.to_str()?.rsplit_once('#')?;
     let endings = [".parquet", ".json", ".jsonl", ".now", ".upload"];
-    // The last is the one object of a Delta table's log that has no ending.
+    // The one file of a Delta log without an extension.
     let known = endings.iter().any(|ending| name.ends_with(ending)) || name == "_last_checkpoint";
     (known && !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some(name)
 }
@@ -133,8 +134,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_to_become_an_object_counts_as_staged() {
-        let name = |file: &str| staged_for(FilePath::new(file)).map(str::to_owned);
+    fn only_files_of_this_program_are_temporary() {
+        let name = |file: &str| final_name(FilePath::new(file)).map(str::to_owned);
         assert_eq!(name("tags/created_date=2024-01-01/part-0.parquet#12").as_deref(), Some("part-0.parquet"));
         assert_eq!(name("tags/_delta_log/_last_checkpoint#1").as_deref(), Some("_last_checkpoint"));
         for other in ["tags/part-0.parquet", "tags/part-0.parquet#", "tags/part-0.parquet#x", "tags/notes#1", "#1"] {

@@ -1,7 +1,8 @@
-//! What is on its way into tables that take more than one put to change, as a checkpoint names it.
+//! The write intent for Delta tables, recorded in a checkpoint before it is applied so that any later run can replay
+//! it.
 //!
-//! Promises: who finds one in a checkpoint can carry it out, again if need be, with nothing but what it says. Must not
-//! know: how tables are changed.
+//! Guarantees: it names everything that a replay needs; its number makes the replay idempotent.
+//! Must not depend on: how tables change.
 
 use std::collections::BTreeMap;
 
@@ -12,42 +13,44 @@ use crate::error::{Error, Result};
 use crate::layout::FlushId;
 use crate::model::{CreatedDate, PerTable};
 
-/// New objects of some dates, which are written and take the places of others in all four tables.
+/// The new table files of some partitions, already written, and the files that they replace in all four tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteIntent {
-    /// The number of the checkpoint that named it first: a table that has taken one up has taken up all with lower ones.
+    /// The number of the checkpoint that first named it. A table that has applied it has applied all with lower
+    /// numbers.
     pub number: u64,
-    /// What becomes of which date.
+    /// The change of each partition.
     pub dates: BTreeMap<CreatedDate, Replacement>,
 }
 
 impl WriteIntent {
-    /// When the newest of its objects was written.
+    /// When the newest of its files was written.
     ///
     /// # Errors
-    /// If it has none, which is a bug.
+    /// Kind `Bug` if it names no partition.
     pub fn written_at(&self) -> Result<DateTime<Utc>> {
         let newest = self.dates.values().map(|it| it.written_at).max();
-        newest.ok_or_else(|| Error::bug("a write intent names no date"))
+        newest.ok_or_else(|| Error::bug("a write intent names no partition"))
     }
 }
 
-/// The new objects of one date.
+/// The new table files of one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replacement {
-    /// What they are called by.
+    /// The id in their names.
     pub file: FlushId,
     /// When they were written.
     pub written_at: DateTime<Utc>,
-    /// What they hold.
+    /// How much they hold.
     pub extent: Extent,
-    /// The keys of those that they were made of, and take the place of.
+    /// The keys of the table files that they were merged from, and replace.
     pub replaces: PerTable<Option<String>>,
-    /// The flushes whose landing is in them.
-    pub landed: Vec<FlushId>,
+    /// The flushes whose staged rows are in them.
+    #[serde(rename = "landed")]
+    pub flushes: Vec<FlushId>,
 }
 
-/// How much there is of something in each table.
+/// Rows and bytes in each table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     /// Rows.

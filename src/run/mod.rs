@@ -21,7 +21,8 @@ mod fetch;
 mod prune;
 mod session;
 mod settings;
-#[cfg(all(test, feature = "simulate", feature = "delta"))]
+#[cfg(test)]
+#[cfg(all(feature = "simulate", feature = "delta"))]
 mod tests;
 
 pub(crate) use fetch::check_range;

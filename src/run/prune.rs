@@ -17,7 +17,7 @@ impl Session {
         let oldest = age.and_then(|age| self.clock.now().checked_sub_signed(age));
         let reports = history::prune_reports(self.lake.store(), reports.saturating_sub(1));
         let quarantine = async {
-            match oldest.filter(|_| !set_aside && self.ledger.state().set_aside == 0) {
+            match oldest.filter(|_| !set_aside && self.ledger.state().quarantined == 0) {
                 Some(oldest) => history::prune_quarantine(self.lake.store(), oldest).await,
                 None => Ok(0),
             }

@@ -155,12 +155,12 @@ impl Session {
 
     /// Ends a run that has done what it was asked to with what was set aside, by it or by one that could not tell.
     async fn report_quarantined(&mut self) -> Result<()> {
-        let entries = self.ledger.state().set_aside;
+        let entries = self.ledger.state().quarantined;
         if entries == 0 {
             return Ok(());
         }
         self.report.quarantined = entries;
-        let state = State { set_aside: 0, ..self.ledger.state().clone() };
+        let state = State { quarantined: 0, ..self.ledger.state().clone() };
         self.ledger.commit(state, &self.report.run_id, self.clock.now()).await?;
         let entries = if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
         Err(Error::integrity(format!("{entries} of the export that are no conversations were set aside"))
@@ -189,16 +189,16 @@ async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, mends: bool, now: Date
     let file = lake.describe().await?;
     // In this order, and before anything is committed: a run that takes over in between has named in the ledger first what it
     // brings into the tables.
-    let taken_up = match file {
-        Some(file) => Tables::of(lake.store(), &file)?.taken_up().await?,
+    let applied = match file {
+        Some(file) => Tables::of(lake.store(), &file)?.applied().await?,
         None => 0,
     };
     let mut ledger = Ledger::load(lake.store()).await?;
-    if taken_up > ledger.number() && !mends {
-        return Err(verify::state_is_behind(lake, taken_up, ledger.number()));
+    if applied > ledger.number() && !mends {
+        return Err(verify::state_is_behind(lake, applied, ledger.number()));
     }
-    if taken_up > ledger.number() {
-        ledger.pass(taken_up, run_id, now).await?;
+    if applied > ledger.number() {
+        ledger.pass(applied, run_id, now).await?;
         tracing::warn!(
             "_state is older than the tables: its commits are numbered after theirs from now on; the next sync fetches again \
              what changed since its watermark, and a backfill that ended after that has to be run again"

@@ -195,7 +195,7 @@ async fn assert_vacuumed(store: &Arc<Shelf>, case: &str) {
     let tables = Tables::of(lake.store(), &lake.existing().await.unwrap()).unwrap();
     let mut published = Vec::new();
     for table in Table::ALL {
-        let (objects, _) = tables.objects(table).await.unwrap();
+        let (objects, _) = tables.files(table).await.unwrap();
         let mut named: Vec<_> = objects.into_iter().map(|(_, object)| object.location).collect();
         let listed: Vec<_> = store.list(Some(&layout::table_folder(table))).try_collect().await.unwrap();
         let mut there: Vec<_> = listed.into_iter().map(|object| object.location).collect();
@@ -221,7 +221,7 @@ async fn assert_tables(store: &Arc<Shelf>, truth: &Conversations, case: &str) ->
     let differ: Vec<_> = truth.keys().chain(found.keys()).filter(|id| truth.get(*id) != found.get(*id)).collect();
     assert!(differ.is_empty(), "{case}: {differ:?}");
     let verified = verify::verify(&lake(sound(store), &Kept::ByLease), Clock::system()).await.unwrap();
-    assert_eq!(verified.findings(), 0, "{case}: {:?}", verified.checks);
+    assert_eq!(verified.problems(), 0, "{case}: {:?}", verified.checks);
     verified.unnamed_files
 }
 
@@ -358,7 +358,7 @@ async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
             };
             if faulty.calls() < at {
                 let report = result.unwrap().unwrap();
-                assert_eq!((report.compacted_dates.len(), report.compacted_copies), (2, 24), "{case}");
+                assert_eq!((report.compacted_dates.len(), report.compacted_versions), (2, 24), "{case}");
                 longest = longest.max(at);
                 break;
             }

@@ -1,10 +1,12 @@
-//! What became of a change to a table. Must not depend on: how tables are kept.
+//! The result of a change of the tables.
+//!
+//! Must not depend on: the format of tables.
 
-/// What became of a write intent.
+/// The result of publishing a write intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The tables have it now.
+    /// The tables have applied it.
     Made,
-    /// Another program has changed what it was made of: where.
+    /// Another writer committed first to the named table and partition.
     Conflict(String),
 }

@@ -1,6 +1,6 @@
 //! The tables of a lake, in either format: which file a partition has, and how a new one becomes visible.
 //!
-//! Must not depend on: what the files hold.
+//! Must not depend on: the content of the files.
 
 mod change;
 #[cfg(feature = "delta")]

@@ -1,5 +1,5 @@
-//! Delta tables in a program that is built without them (feature `delta`): there are none, which the type says. Has the
-//! functions of `delta`, so that what uses it is the same in every build.
+//! Delta tables in a build without the feature `delta`: a type without values, so that none can exist. It has the
+//! functions of `delta`, so that the code that calls them is the same in every build.
 
 use std::sync::Arc;
 
@@ -14,44 +14,44 @@ use crate::lake::WriteIntent;
 use crate::model::{CreatedDate, PerTable, Table};
 use crate::store::Store;
 
-/// A Delta table, of which there is none.
+/// A Delta table, which cannot exist in this build.
 pub(super) enum DeltaTable {}
 
-/// How a table stands to a write intent.
-#[expect(dead_code, reason = "no table says so")]
-pub(super) enum Standing {
+/// Whether a table can apply a write intent.
+#[expect(dead_code, reason = "no table returns it")]
+pub(super) enum Readiness {
     Conflict(String),
     Ready,
 }
 
 impl DeltaTable {
-    /// Never called: [`Tables::check`](super::Tables::check) comes before it.
+    /// Never called, because [`Tables::check`](super::Tables::check) refuses Delta tables first.
     #[expect(clippy::unreachable, reason = "no input reaches it")]
     pub(super) fn new(_: &Store, _: Table, _: String, _: Handle) -> Self {
         unreachable!("Delta tables were not built in")
     }
 
-    pub(super) fn of_date(&self, _: CreatedDate) -> Result<Option<ObjectMeta>> {
+    pub(super) fn partition_file(&self, _: CreatedDate) -> Result<Option<ObjectMeta>> {
         match *self {}
     }
 
-    pub(super) fn objects(&self) -> Result<Vec<(CreatedDate, ObjectMeta)>> {
+    pub(super) fn all_files(&self) -> Result<Vec<(CreatedDate, ObjectMeta)>> {
         match *self {}
     }
 
-    pub(super) fn forget(&self) {
+    pub(super) fn invalidate(&self) {
         match *self {}
     }
 
-    pub(super) fn taken_up(&self) -> Result<Option<u64>> {
+    pub(super) fn applied(&self) -> Result<Option<u64>> {
         match *self {}
     }
 
-    pub(super) fn standing(&self, _: &WriteIntent) -> Result<Standing> {
+    pub(super) fn readiness(&self, _: &WriteIntent) -> Result<Readiness> {
         match *self {}
     }
 
-    pub(super) fn publish(&self, _: &WriteIntent, _: Standing) -> Result<Change> {
+    pub(super) fn publish(&self, _: &WriteIntent, _: Readiness) -> Result<Change> {
         match *self {}
     }
 

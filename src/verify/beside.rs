@@ -1,6 +1,6 @@
 //! Whether another run may be changing the lake that is read.
 //!
-//! A run that was killed never says that it has ended. It is waited for only as long as it shows signs of life.
+//! A killed run never records its end, so a holder counts as alive only while it renews its lease.
 
 use chrono::{DateTime, Duration, Utc};
 
@@ -9,15 +9,15 @@ use crate::error::Result;
 use crate::lake::{Lake, Lease, Occupancy};
 use crate::model::RunId;
 
-/// A holder that has not renewed its lease for so long is dead, whatever the clocks of two machines differ by.
+/// A holder that has not renewed its lease for this long is dead, even if the clocks of two machines differ.
 const LONG_DEAD: Duration = Duration::minutes(5);
-/// How many looks in a row may show no sign of life: a second apart, they see a renewal unless one fails.
+/// How many checks in a row may see no renewal: a second apart, they cover more than the time between two renewals.
 const QUIET: usize = 8;
 
-/// The run beside a reader, as far as it shows.
+/// A run beside a reader.
 pub(super) struct Beside<'a> {
     lake: &'a Lake,
-    /// The run that reads, if it holds the lake itself.
+    /// The reading run, if it holds the lake itself.
     own: Option<&'a RunId>,
     clock: Clock,
     renewed_at: Option<DateTime<Utc>>,
@@ -29,12 +29,12 @@ impl<'a> Beside<'a> {
         Beside { lake, own, clock, renewed_at: None, quiet: 0 }
     }
 
-    /// Whether there is one that lives, as far as it shows.
+    /// Whether another run holds the lake and seems alive.
     ///
     /// # Errors
     /// If the store fails.
     pub(super) async fn is_alive(&mut self) -> Result<bool> {
-        let Occupancy { holder, renewed_at, .. } = Lease::seen(self.lake.store()).await?;
+        let Occupancy { holder, renewed_at, .. } = Lease::occupancy(self.lake.store()).await?;
         if holder.is_none_or(|holder| Some(&holder.run_id) == self.own) {
             return Ok(false);
         }

@@ -1,9 +1,9 @@
-//! Checks the tables of one date, next to each other.
+//! Checks one partition of the tables, side by side.
 
 use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
-use super::findings::{Check, Verification};
+use super::problems::{Check, Verification};
 use super::rows::{CheckedRows, Row};
 use crate::error::Result;
 use crate::lake::Lake;
@@ -11,21 +11,21 @@ use crate::layout;
 use crate::model::{CreatedDate, PerTable, Table, from_micros};
 use crate::tables::Tables;
 
-/// How often a date is read again that a run has changed meanwhile.
+/// How often to read a partition that changes meanwhile.
 const TRIES: usize = 4;
 
-/// The tables of a date, as they were read.
+/// One reading of a partition.
 #[derive(Debug)]
 pub(super) struct DateRead {
-    objects: PerTable<Option<ObjectMeta>>,
+    files: PerTable<Option<ObjectMeta>>,
     pub(super) found: Verification,
 }
 
-/// Checks the tables of `date`, unless they are as they were when they were read `before`. Must not be called on an async
-/// thread.
+/// Checks the partition `date`, unless its files are the same as in the reading `before`. Must not be called on an
+/// async thread.
 ///
 /// # Errors
-/// Where the store fails.
+/// If the store fails.
 pub(super) fn verify(
     lake: &Lake,
     tables: &Tables,
@@ -33,67 +33,67 @@ pub(super) fn verify(
     before: Option<DateRead>,
     runtime: &Handle,
 ) -> Result<DateRead> {
-    let find = || tables.of_date(date, runtime);
-    let mut objects = find()?;
-    if let Some(before) = before.filter(|before| before.objects == objects) {
+    let find = || tables.partition_files(date, runtime);
+    let mut files = find()?;
+    if let Some(before) = before.filter(|before| before.files == files) {
         return Ok(before);
     }
     for _ in 1..TRIES {
-        let found = read(lake, tables, date, &objects, runtime);
-        if found.as_ref().is_ok_and(|found| found.findings() == 0) {
-            return found.map(|found| DateRead { objects, found });
+        let found = read(lake, tables, date, &files, runtime);
+        if found.as_ref().is_ok_and(|found| found.problems() == 0) {
+            return found.map(|found| DateRead { files, found });
         }
-        tables.look_again();
+        tables.invalidate();
         let now = find()?;
-        if now == objects {
-            return found.map(|found| DateRead { objects, found });
+        if now == files {
+            return found.map(|found| DateRead { files, found });
         }
-        objects = now;
+        files = now;
     }
-    read(lake, tables, date, &objects, runtime).map(|found| DateRead { objects, found })
+    read(lake, tables, date, &files, runtime).map(|found| DateRead { files, found })
 }
 
 fn read(
     lake: &Lake,
     tables: &Tables,
     date: CreatedDate,
-    objects: &PerTable<Option<ObjectMeta>>,
+    files: &PerTable<Option<ObjectMeta>>,
     runtime: &Handle,
 ) -> Result<Verification> {
     let mut found = Verification::of(lake.url());
-    let mut files = Vec::new();
+    let mut opened = Vec::new();
     for table in Table::ALL {
-        let Some(object) = objects.get(table) else {
-            // Whoever deletes the last row of a date from a Delta table takes its file out.
+        let Some(file) = files.get(table) else {
+            // A program that deletes the last row of a partition from a Delta table removes its file.
             if !tables.are_delta() {
                 let key = layout::table_file(table, date);
                 found.note(Check::AllTables, Some(&key), || "is missing".to_owned());
             }
             continue;
         };
-        found.count_file(object.size);
-        match CheckedRows::open(lake, table, object, runtime) {
+        found.count_file(file.size);
+        match CheckedRows::open(lake, table, file, runtime) {
             Ok(rows) => {
                 if rows.are_sorted_here() {
                     found.note(Check::UniqueAndSorted, Some(&rows.key), || {
-                        "is not sorted: another program has written it; the next compaction of its date sorts it"
+                        "is not sorted: another program has written it; the next compaction of its partition sorts it"
                             .to_owned()
                     });
                 }
-                files.push(rows);
+                opened.push(rows);
             }
             Err(error) => found.unreadable(date, error)?,
         }
     }
     let (conversations, mut children): (Vec<_>, Vec<_>) =
-        files.into_iter().partition(|rows| rows.table() == Table::Conversations);
+        opened.into_iter().partition(|rows| rows.table() == Table::Conversations);
     let read = match conversations.into_iter().next() {
         Some(mut conversations) => {
             let read = compare(&mut found, date, &mut conversations, &mut children);
             children.push(conversations);
             read
         }
-        // What its rows belong to is not known; that they can be read is.
+        // The owners of the rows are unknown, but whether the files can be read is checked.
         None => children.iter_mut().try_for_each(CheckedRows::drain),
     };
     if let Err(error) = read {
@@ -117,7 +117,7 @@ fn compare(
         let key = Some(&conversations.key);
         match previous.as_deref() {
             Some(previous) if previous == row.id => {
-                found.note(Check::UniqueAndSorted, key, || format!("conversation {} is there twice", row.id));
+                found.note(Check::UniqueAndSorted, key, || format!("conversation {} occurs twice", row.id));
             }
             Some(previous) if previous > row.id => {
                 found.note(Check::UniqueAndSorted, key, || format!("conversation {} comes after {previous}", row.id));
@@ -126,13 +126,13 @@ fn compare(
         }
         let created = CreatedDate::of(row.created_at.and_then(from_micros));
         if created != date {
-            found.note(Check::CreatedDate, key, || format!("conversation {} is of {created}", row.id));
+            found.note(Check::CreatedDate, key, || format!("conversation {} belongs to partition {created}", row.id));
         }
         for child in &mut *children {
             let count = rows_of(found, child, &row)?;
             if child.table() == Table::Messages && i64::from(row.number) != count {
                 found.note(Check::MessageCount, key, || {
-                    format!("conversation {} says {}, there are {count}", row.id, row.number)
+                    format!("conversation {} has message_count {}, but {count} messages", row.id, row.number)
                 });
             }
         }
@@ -142,28 +142,29 @@ fn compare(
     }
     for child in children {
         while let Some(row) = child.head() {
-            found.note(Check::Owned, Some(&child.key), || format!("conversation {} is not there", row.id));
+            found.note(Check::Owned, Some(&child.key), || format!("conversation {} is missing", row.id));
             child.advance()?;
         }
     }
     Ok(())
 }
 
-/// Reads the rows of a child table that belong to `owner`, and those that belong to nobody before it. Returns how many
-/// `owner` has.
+/// Reads the rows of a child table up to the last of `owner`. Returns how many belong to `owner`.
 fn rows_of(found: &mut Verification, child: &mut CheckedRows, owner: &Row<'_>) -> Result<i64> {
     let mut count: i64 = 0;
     while let Some(row) = child.head().filter(|row| row.id <= owner.id) {
         let key = Some(&child.key);
         if row.id < owner.id {
-            found.note(Check::Owned, key, || format!("conversation {} is not there", row.id));
+            found.note(Check::Owned, key, || format!("conversation {} is missing", row.id));
         } else {
-            if row.copy != owner.copy {
-                found.note(Check::Owned, key, || format!("a row of conversation {} is of another copy of it", row.id));
+            if row.version != owner.version {
+                found.note(Check::Owned, key, || {
+                    format!("a row of conversation {} belongs to another version of it", row.id)
+                });
             }
             if i64::from(row.number) != count {
                 found.note(Check::Indexes, key, || {
-                    format!("conversation {} has index {} where {count} should be", row.id, row.number)
+                    format!("conversation {} has index {} instead of {count}", row.id, row.number)
                 });
             }
             count += 1;

@@ -1,7 +1,7 @@
-//! Finds the conversations that are under more than one date, in bounded memory.
+//! Finds the conversations that are in more than one partition.
 //!
-//! Of every id a hash of eight bytes is kept, of as many ids at a time as the memory allows; where there are more, the
-//! ids are read several times. Only ids whose hash came twice are compared themselves.
+//! Guarantees: bounded memory. It keeps a hash of eight bytes per id; if there are too many, it reads the ids in
+//! several passes. Only ids whose hash occurs twice are compared themselves.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -16,20 +16,20 @@ use crate::merge::{Version, latest, other_time, time};
 use crate::model::{CreatedDate, Table, big_ints, column, from_micros, texts};
 use crate::tables::Tables;
 
-/// How many hashes are kept at a time: 64 MB of them.
+/// How many hashes to keep at a time: 64 MB.
 const HASHES: u64 = if cfg!(test) { 7 } else { 8 << 20 };
 
-/// How often a file is read that a run replaces meanwhile.
+/// How often to read a file that is replaced meanwhile.
 const TRIES: usize = 16;
 
-/// Where a copy is, and what tells how late a version it is.
+/// A version of a conversation in a partition, with what orders it among the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Occurrence {
     pub(super) date: CreatedDate,
-    /// Whether that is the date of its `created_at`.
+    /// Whether that is the partition of its `created_at`.
     in_place: bool,
     /// Whether it has an `updated_at`; else the times of its children count too.
-    says_when: bool,
+    has_updated_at: bool,
     changed_at: Option<i64>,
     exported_at: Option<i64>,
     run_id: String,
@@ -43,11 +43,11 @@ impl Occurrence {
     }
 }
 
-/// Every id that is under more than one of `dates`, with its places, the latest version's first. The tables have about `rows`
-/// conversations. Must not be called on an async thread.
+/// Finds every id in more than one of the partitions `dates`, with its occurrences, the latest version first. The
+/// tables have about `rows` conversations. Must not be called on an async thread.
 ///
 /// # Errors
-/// Where a table cannot be read.
+/// If a table cannot be read.
 pub(super) fn across_dates(
     lake: &Lake,
     tables: &Tables,
@@ -93,7 +93,7 @@ pub(super) fn across_dates(
         }
     })?;
     places.retain(|_, places| places.iter().any(|place| places.first().is_some_and(|first| first.date != place.date)));
-    if places.values().flatten().any(|place| !place.says_when) {
+    if places.values().flatten().any(|place| !place.has_updated_at) {
         for table in [Table::Messages, Table::AuditLogs] {
             add_times(&ids, table, &mut places)?;
         }
@@ -101,17 +101,18 @@ pub(super) fn across_dates(
     Ok(places.into_iter().map(|(id, places)| (id, latest_first(places))).collect())
 }
 
-/// Adds the times of the children in `table` to those copies that do not say themselves when they changed.
+/// Adds the times of the children in `table` to the versions without `updated_at`.
 fn add_times(ids: &Ids<'_>, table: Table, places: &mut BTreeMap<String, Vec<Occurrence>>) -> Result<()> {
     let columns = [column::CONVERSATION_ID, column::CREATED_AT, column::RUN_ID, column::SEQ];
     ids.each(table, &columns, |date, batch| {
         for (row, id) in texts(batch, column::CONVERSATION_ID).into_iter().flatten().enumerate() {
-            let Some(copies) = id.and_then(|id| places.get_mut(id)) else { continue };
+            let Some(versions) = id.and_then(|id| places.get_mut(id)) else { continue };
             let commit = commit(batch, row);
-            let own =
-                |place: &&mut Occurrence| !place.says_when && place.date == date && place.version().commit() == commit;
-            for copy in copies.iter_mut().filter(own) {
-                copy.changed_at = copy.changed_at.max(time(batch, column::CREATED_AT, row));
+            let own = |place: &&mut Occurrence| {
+                !place.has_updated_at && place.date == date && place.version().commit() == commit
+            };
+            for version in versions.iter_mut().filter(own) {
+                version.changed_at = version.changed_at.max(time(batch, column::CREATED_AT, row));
             }
         }
     })
@@ -122,7 +123,7 @@ fn commit(batch: &RecordBatch, row: usize) -> (&str, i64) {
     (run_id, big_ints(batch, column::SEQ).map_or(0, |seqs| seqs.value(row)))
 }
 
-/// Puts the latest version first; of the same one under two dates, the one in its place.
+/// Puts the latest version first; of one version in two partitions, the one in its own partition.
 fn latest_first(mut places: Vec<Occurrence>) -> Vec<Occurrence> {
     places.sort_by_key(|place| place.in_place);
     let versions: Vec<_> = places.iter().map(Occurrence::version).collect();
@@ -138,7 +139,7 @@ fn place(date: CreatedDate, batch: &RecordBatch, row: usize) -> Occurrence {
     Occurrence {
         date,
         in_place: CreatedDate::of(time(batch, column::CREATED_AT, row).and_then(from_micros)) == date,
-        says_when: updated_at.is_some(),
+        has_updated_at: updated_at.is_some(),
         changed_at: updated_at.or_else(|| other_time(batch, row)),
         exported_at: time(batch, column::EXPORTED_AT, row),
         run_id: run_id.to_owned(),
@@ -146,7 +147,7 @@ fn place(date: CreatedDate, batch: &RecordBatch, row: usize) -> Occurrence {
     }
 }
 
-/// The tables of some dates.
+/// Reads columns of some partitions.
 struct Ids<'a> {
     lake: &'a Lake,
     tables: &'a Tables,
@@ -155,33 +156,33 @@ struct Ids<'a> {
 }
 
 impl Ids<'_> {
-    /// Reads some columns of one table at all of them; those of a file that is replaced meanwhile perhaps twice.
-    fn each(&self, table: Table, columns: &[&str], mut look: impl FnMut(CreatedDate, &RecordBatch)) -> Result<()> {
+    /// Calls `visit` with some columns of one table; perhaps twice for a file that is replaced meanwhile.
+    fn each(&self, table: Table, columns: &[&str], mut visit: impl FnMut(CreatedDate, &RecordBatch)) -> Result<()> {
         for date in self.dates {
             let mut tries = 1;
-            while let Err(error) = self.of_date(table, *date, columns, &mut look) {
+            while let Err(error) = self.read(table, *date, columns, &mut visit) {
                 if tries == TRIES {
                     return Err(error);
                 }
                 tries += 1;
-                self.tables.look_again();
+                self.tables.invalidate();
             }
         }
         Ok(())
     }
 
-    fn of_date(
+    fn read(
         &self,
         table: Table,
         date: CreatedDate,
         columns: &[&str],
-        look: &mut impl FnMut(CreatedDate, &RecordBatch),
+        visit: &mut impl FnMut(CreatedDate, &RecordBatch),
     ) -> Result<()> {
-        let found = self.tables.of_date(date, self.runtime)?;
-        let Some(object) = found.get(table) else { return Ok(()) };
-        let mut file = FileReader::open_columns(self.lake.store(), table, object, columns, self.runtime.clone())?;
-        while let Some(batch) = file.next_batch()? {
-            look(date, &batch);
+        let found = self.tables.partition_files(date, self.runtime)?;
+        let Some(file) = found.get(table) else { return Ok(()) };
+        let mut reader = FileReader::open_columns(self.lake.store(), table, file, columns, self.runtime.clone())?;
+        while let Some(batch) = reader.next_batch()? {
+            visit(date, &batch);
         }
         Ok(())
     }

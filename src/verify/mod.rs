@@ -1,14 +1,15 @@
-//! Reads a lake and checks what it promises: what `verify` does.
+//! Verification: reads a lake completely and checks its invariants.
 //!
-//! Every file is read whole, each in bounded memory. What a run that is under way changes meanwhile is looked at again
-//! before it counts. Must not know: the API.
+//! Guarantees: bounded memory, however large a file is. A live run causes no false problem, because a partition with a
+//! problem is read again while another run is alive.
+//! Must not depend on: the API.
 
 mod beside;
 mod date;
-mod findings;
 mod ids;
-mod landing;
+mod problems;
 mod rows;
+mod staging;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,28 +27,28 @@ use crate::model::{CreatedDate, RunId, Table};
 use crate::tables::Tables;
 use beside::Beside;
 use date::DateRead;
-pub use findings::{Check, Problem, Verification};
 use ids::Occurrence;
+pub use problems::{Check, Problem, Verification};
 
-/// How many dates are read at a time, each on a thread of its own.
+/// How many partitions to read at a time, each on its own thread.
 const DATES_AT_ONCE: usize = 2;
 
-/// How often, and how far apart, a date is looked at that is not as it should be while another run is alive.
+/// How often, and how far apart, to read a partition with a problem while another run is alive.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Checks a lake.
 ///
 /// # Errors
-/// Where there is none, or its store fails; what does not hold is no error here.
+/// If there is no lake, or its store fails; a problem is a result, not an error.
 pub async fn verify(lake: &Lake, clock: Clock) -> Result<Verification> {
     check(lake, None, clock).await.map(|(found, _)| found)
 }
 
-/// Every conversation that is under more than one date: its places, the newest copy's first.
+/// The conversations in more than one partition, each with its occurrences, the latest version first.
 type Doubles = Vec<(String, Vec<Occurrence>)>;
 
-/// Checks a lake; `own` is the run that holds it and reads.
+/// Checks a lake; `own` is the reading run if it holds the lake itself.
 async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verification, Doubles)> {
     let tables = Tables::of(lake.store(), &lake.existing().await?)?;
     let mut found = Verification::of(lake.url());
@@ -58,12 +59,12 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
         if doubtful.is_empty() {
             break;
         }
-        // The tables of a date are replaced one after the other: a run may be in the middle of it.
+        // The table files of a partition are replaced in turn, and a run may be in the middle of it.
         let alive = beside.is_alive().await?;
         if alive {
             clock.sleep(PAUSE).await;
         }
-        tables.look_again();
+        tables.invalidate();
         doubtful = read(lake, &tables, doubtful, &mut found).await?;
         if !alive {
             break;
@@ -71,8 +72,8 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
     }
     for (date, read) in doubtful {
         let url = lake.url();
-        let read =
-            read.ok_or_else(|| Error::held(format!("the tables of {date} in {url} are replaced again and again")))?;
+        let read = read
+            .ok_or_else(|| Error::held(format!("partition {date} of {url} is replaced faster than it can be read")))?;
         found.dates += 1;
         found.merge(read.found);
     }
@@ -81,72 +82,73 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
         let at: Vec<_> = places.iter().map(|place| place.date.to_string()).collect();
         let key = places.first().map(|place| layout::table_file(Table::Conversations, place.date));
         found.note(Check::UniqueAcrossDates, key.as_ref(), || {
-            format!("conversation {id} is under {}", at.join(" and "))
+            format!("conversation {id} is in partitions {}", at.join(" and "))
         });
     }
-    landing::verify(lake, &mut found).await?;
+    staging::verify(lake, &mut found).await?;
     state(lake, &tables, &mut found).await?;
     Ok((found, doubles))
 }
 
-/// Makes sure that `_state` is as new as the tables.
+/// Checks that `_state` is as new as the tables.
 async fn state(lake: &Lake, tables: &Tables, found: &mut Verification) -> Result<()> {
-    // In this order: a run that commits in between has named first what it brings into tables.
-    let taken_up = tables.taken_up().await?;
+    // In this order, because a run commits a write intent before it applies it.
+    let applied = tables.applied().await?;
     let number = Ledger::load(lake.store()).await?.number();
-    if taken_up > number {
-        found.note(Check::State, None, || state_is_behind(lake, taken_up, number).to_string());
+    if applied > number {
+        found.note(Check::State, None, || state_is_behind(lake, applied, number).to_string());
     }
     Ok(())
 }
 
-/// That Delta tables have taken up commit `taken_up`, though the newest checkpoint is `number`: `_state` was restored from a
-/// backup, say. New commits would be taken for those that the tables have, and be lost.
-pub fn state_is_behind(lake: &Lake, taken_up: u64, number: u64) -> Error {
+/// The error that Delta tables have applied checkpoint `applied`, but the newest is `number`, perhaps because `_state`
+/// was restored from a backup. The tables would ignore new write intents as already applied, and their rows would be
+/// lost.
+pub fn state_is_behind(lake: &Lake, applied: u64, number: u64) -> Error {
     let url = lake.url();
     Error::integrity(format!(
-        "the tables of the lake {url} are newer than its _state: they have commit {taken_up}, its newest checkpoint is {number}"
+        "the tables of the lake {url} are newer than its _state: they have checkpoint {applied}, its newest is {number}"
     ))
     .with_hint(
-        "nothing was changed; restore the tables from the same backup as _state, or keep them: `verify --repair` numbers \
-         the next commits after theirs, and the next sync fetches again what changed since the checkpoint",
+        "restore the tables from the same backup as _state; or keep them with `verify --repair`, which numbers \
+         the next checkpoints after theirs, and the next sync fetches again what changed since; nothing was changed",
     )
 }
 
-/// Checks a lake and mends what can be mended: of every conversation that is under more than one date, all but the newest
-/// copy is removed; what is landed but damaged is given up. Then checks it again. For who holds the lake.
+/// Checks a lake, repairs it and checks it again. Removes all but the latest version of every conversation that is in
+/// more than one partition, and discards staged files that are missing or damaged. For the holder of the lease.
 ///
 /// # Errors
-/// As [`verify`], where another run has taken the lake, and `Interrupted`.
+/// As [`verify`]; `Held` if another run has taken the lake; `Interrupted`.
 pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock: Clock) -> Result<Verification> {
     let (found, doubles) = check(lake, Some(lease.run_id()), clock).await?;
-    let given_up = match found.findings_of(Check::StagedFlush) {
+    let discarded = match found.problems_of(Check::StagedFiles) {
         0 => 0,
-        _ => landing::give_up_damaged(lake, ledger, lease.run_id(), clock.now()).await?,
+        _ => staging::discard_damaged(lake, ledger, lease.run_id(), clock.now()).await?,
     };
     let mut unwanted: BTreeMap<CreatedDate, BTreeSet<String>> = BTreeMap::new();
     for (id, places) in doubles {
-        let Some(newest) = places.first() else { continue };
-        for older in places.iter().filter(|place| place.date != newest.date) {
+        let Some(latest) = places.first() else { continue };
+        for older in places.iter().filter(|place| place.date != latest.date) {
             unwanted.entry(older.date).or_default().insert(id.clone());
         }
     }
     let tables = Tables::of(lake.store(), &lake.existing().await?)?;
     let removed = remove_conversations(lake, &tables, lease, ledger, unwanted, clock).await?;
-    if (removed, given_up) == (0, 0) {
+    if (removed, discarded) == (0, 0) {
         return Ok(found);
     }
     let (mut found, _) = check(lake, Some(lease.run_id()), clock).await?;
-    found.removed_copies = removed;
-    found.given_up_landings = given_up;
+    found.removed_versions = removed;
+    found.discarded_staged = discarded;
     Ok(found)
 }
 
-/// Dates, and how they were when they were read last.
+/// Partitions, each with its last reading.
 type Dates = Vec<(CreatedDate, Option<DateRead>)>;
 
-/// Reads the tables of `dates` that have changed since they were read, and adds what is found there; returns those in
-/// which something does not hold instead.
+/// Reads the partitions that have changed since their last reading. Adds those without a problem to `found`, and
+/// returns the others.
 async fn read(lake: &Lake, tables: &Tables, dates: Dates, found: &mut Verification) -> Result<Dates> {
     let reading = dates.into_iter().map(|(date, before)| {
         let (lake, tables, runtime) = (lake.clone(), tables.clone(), Handle::current());
@@ -161,12 +163,12 @@ async fn read(lake: &Lake, tables: &Tables, dates: Dates, found: &mut Verificati
     let mut doubtful = Vec::new();
     while let Some((date, read)) = results.try_next().await? {
         match read {
-            Ok(read) if read.found.findings() == 0 => {
+            Ok(read) if read.found.problems() == 0 => {
                 found.dates += 1;
                 found.merge(read.found);
             }
             Ok(read) => doubtful.push((date, Some(read))),
-            // Replaced while it was read.
+            // It was replaced during the reading.
             Err(error) if error.kind() == Kind::Held => doubtful.push((date, None)),
             Err(error) => return Err(error),
         }
@@ -188,14 +190,14 @@ async fn across_dates(
         .map_err(|error| Error::bug("the comparison of ids failed").caused_by(error))?
 }
 
-/// The dates that any table has; takes note of what else lies in the tables' folders.
+/// Lists the partitions that any table has; adds other objects in the tables' folders as problems.
 async fn dates(tables: &Tables, found: &mut Verification) -> Result<BTreeSet<CreatedDate>> {
     let mut dates = BTreeSet::new();
     for table in Table::ALL {
-        let (objects, others) = tables.objects(table).await?;
-        dates.extend(objects.into_iter().map(|(date, _)| date));
+        let (files, others) = tables.files(table).await?;
+        dates.extend(files.into_iter().map(|(date, _)| date));
         for key in others {
-            found.note(Check::NothingElse, Some(&key), || "is no table's object".to_owned());
+            found.note(Check::NothingElse, Some(&key), || "is no table file".to_owned());
         }
     }
     Ok(dates)

@@ -1,4 +1,4 @@
-//! The rows of one file, one after the other, as far as the checks look at them. Every column is read.
+//! Reads the rows of one file in turn, with the columns that the checks need. All columns are decoded.
 
 use arrow_array::{Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use object_store::ObjectMeta;
@@ -21,13 +21,13 @@ pub(super) struct CheckedRows {
     pub(super) read: u64,
 }
 
-/// A batch, taken apart.
+/// The columns of one batch.
 struct RowBlock {
     rows: usize,
     ids: StringArray,
     runs: StringArray,
     seqs: Int64Array,
-    /// The index of a child, or the `message_count` of a conversation.
+    /// The index of a child row, or the `message_count` of a conversation.
     numbers: Int32Array,
     /// `created_at`, of a conversation.
     created_at: Option<TimestampMicrosecondArray>,
@@ -37,40 +37,40 @@ struct RowBlock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row<'a> {
     pub(super) id: &'a str,
-    /// The copy that it is of.
-    pub(super) copy: (&'a str, i64),
-    /// The index of a child, or the `message_count` of a conversation.
+    /// The version that it belongs to, as its `_run_id` and `_seq`.
+    pub(super) version: (&'a str, i64),
+    /// The index of a child row, or the `message_count` of a conversation.
     pub(super) number: i32,
     /// `created_at`, of a conversation.
     pub(super) created_at: Option<i64>,
 }
 
 impl CheckedRows {
-    /// Opens the file that was found as `object`.
+    /// Opens a file of `table`.
     ///
     /// # Errors
-    /// Kind `Integrity` where it is no file of `table`, kind `Held` where it was replaced meanwhile.
-    pub(super) fn open(lake: &Lake, table: Table, object: &ObjectMeta, runtime: &Handle) -> Result<Self> {
-        let reader = SortedReader::open(lake.store(), table, object, runtime)?;
-        let mut rows = CheckedRows { table, key: object.location.clone(), reader, block: None, row: 0, read: 0 };
+    /// Kind `Integrity` if it is no file of `table`, kind `Held` if it was replaced meanwhile.
+    pub(super) fn open(lake: &Lake, table: Table, file: &ObjectMeta, runtime: &Handle) -> Result<Self> {
+        let reader = SortedReader::open(lake.store(), table, file, runtime)?;
+        let mut rows = CheckedRows { table, key: file.location.clone(), reader, block: None, row: 0, read: 0 };
         rows.fill()?;
         Ok(rows)
     }
 
-    /// Whether the file has them in another order.
+    /// Whether the rows were not sorted in the file.
     pub(super) fn are_sorted_here(&self) -> bool {
         self.reader.sorts()
     }
 
-    /// Whose rows they are.
+    /// The table of the rows.
     pub(super) fn table(&self) -> Table {
         self.table
     }
 
-    /// Reads what is left.
+    /// Reads the remaining rows.
     ///
     /// # Errors
-    /// Kind `Integrity` where the file is damaged.
+    /// Kind `Integrity` if the file is damaged.
     pub(super) fn drain(&mut self) -> Result<()> {
         while self.head().is_some() {
             self.advance()?;
@@ -78,23 +78,23 @@ impl CheckedRows {
         Ok(())
     }
 
-    /// The row at hand; `None` at the end.
+    /// The current row; `None` at the end.
     pub(super) fn head(&self) -> Option<Row<'_>> {
         let RowBlock { ids, runs, seqs, numbers, created_at, .. } = self.block.as_ref()?;
         let row = self.row;
         let time = created_at.as_ref().filter(|times| times.is_valid(row)).map(|times| times.value(row));
         Some(Row {
             id: ids.value(row),
-            copy: (runs.value(row), seqs.value(row)),
+            version: (runs.value(row), seqs.value(row)),
             number: numbers.value(row),
             created_at: time,
         })
     }
 
-    /// Goes on to the next row.
+    /// Moves to the next row.
     ///
     /// # Errors
-    /// Kind `Integrity` where the file is damaged.
+    /// Kind `Integrity` if the file is damaged.
     pub(super) fn advance(&mut self) -> Result<()> {
         self.row += 1;
         self.read += 1;
@@ -116,7 +116,7 @@ impl CheckedRows {
 
 impl RowBlock {
     fn of(table: Table, batch: &RecordBatch) -> Result<Self> {
-        let missing = || Error::bug(format!("a file of {} passed without its columns", table.name()));
+        let missing = || Error::bug(format!("a file of {} lacks columns although they were checked", table.name()));
         let number = table.index_column().unwrap_or(column::MESSAGE_COUNT);
         Ok(RowBlock {
             rows: batch.num_rows(),

@@ -1,4 +1,4 @@
-//! Every promise broken on purpose: the check that is for it finds it, and no other does.
+//! Violates every invariant on purpose: its check finds the problem, and no other check does.
 
 use arrow_array::RecordBatch;
 use chrono::DateTime;
@@ -77,9 +77,9 @@ async fn sound() -> Lake {
     lake
 }
 
-/// What does not hold, and how often.
+/// The checks that found problems, and how many.
 fn broken(found: &Verification) -> Vec<(Check, u64)> {
-    found.checks.iter().filter(|it| it.findings > 0).map(|it| (it.check, it.findings)).collect()
+    found.checks.iter().filter(|it| it.problems > 0).map(|it| (it.check, it.problems)).collect()
 }
 
 async fn broken_in(lake: &Lake) -> Vec<(Check, u64)> {
@@ -90,7 +90,7 @@ async fn broken_in(lake: &Lake) -> Vec<(Check, u64)> {
 async fn a_sound_lake_is_counted() {
     let found = verify(&sound().await, Clock::system()).await.unwrap();
     assert_eq!(broken(&found), []);
-    assert_eq!((found.dates, found.files, found.landed_files, found.unnamed_files), (2, 8, 0, 0));
+    assert_eq!((found.dates, found.files, found.staged_files, found.unnamed_files), (2, 8, 0, 0));
     assert_eq!(Table::ALL.map(|table| *found.rows.get(table)), [4, 8, 4, 4]);
 }
 
@@ -113,7 +113,7 @@ async fn files_that_are_damaged_or_of_another_table() {
 }
 
 #[tokio::test]
-async fn what_is_missing_and_what_should_not_be_there() {
+async fn missing_table_files_and_foreign_objects() {
     let lake = sound().await;
     lake.store().delete(vec![layout::table_file(Table::Tags, date(2))]).await.unwrap();
     assert_eq!(broken_in(&lake).await, [(Check::AllTables, 1)]);
@@ -128,7 +128,7 @@ async fn what_is_missing_and_what_should_not_be_there() {
 }
 
 #[tokio::test]
-async fn ids_that_come_twice_or_out_of_order() {
+async fn ids_that_occur_twice_or_out_of_order() {
     let lake = sound().await;
     let mut tables = rows(&[conversation("a", 1), conversation("a", 1)]);
     for table in Table::CHILDREN {
@@ -146,7 +146,7 @@ async fn ids_that_come_twice_or_out_of_order() {
 }
 
 #[tokio::test]
-async fn a_conversation_under_another_date_than_its_own() {
+async fn a_conversation_in_another_partition_than_its_own() {
     let lake = sound().await;
     put(&lake, 2, &rows(&[conversation("d", 2), conversation("e", 3)])).await;
     assert_eq!(broken_in(&lake).await, [(Check::CreatedDate, 1)]);
@@ -156,7 +156,7 @@ async fn a_conversation_under_another_date_than_its_own() {
 }
 
 #[tokio::test]
-async fn rows_without_their_conversation_or_of_another_copy() {
+async fn rows_without_their_conversation_or_of_another_version() {
     for (position, table) in Table::CHILDREN.into_iter().enumerate() {
         let lake = sound().await;
         for stray in ["_", "bb", "x"] {
@@ -187,31 +187,31 @@ async fn rows_that_are_missing_at_the_front_and_at_the_end() {
     put_as(&lake, key.clone(), Table::Messages, &messages.slice(0, 1)).await;
     assert_eq!(broken_in(&lake).await, [(Check::MessageCount, 1)]);
     put_as(&lake, layout::table_file(Table::Tags, date(2)), Table::Tags, &rows(&[]).get(Table::Tags).clone()).await;
-    assert_eq!(broken_in(&lake).await, [(Check::MessageCount, 1)], "how many tags there were nobody says");
+    assert_eq!(broken_in(&lake).await, [(Check::MessageCount, 1)], "the number of tags is recorded nowhere");
 }
 
 #[tokio::test]
-async fn landing_that_is_not_what_the_checkpoint_says() {
+async fn staged_files_that_differ_from_the_checkpoint() {
     let lake = sound().await;
     let flush = FlushId { run: run(7), number: 0 };
-    let landed = rows(&[conversation("a", 1)]);
+    let staged = rows(&[conversation("a", 1)]);
     let mut extent = Extent::default();
     for table in Table::ALL {
-        let body = encode(table, WrittenFor::Staging, std::slice::from_ref(landed.get(table)), &[]).unwrap();
-        *extent.rows.get_mut(table) = landed.get(table).num_rows() as u64;
+        let body = encode(table, WrittenFor::Staging, std::slice::from_ref(staged.get(table)), &[]).unwrap();
+        *extent.rows.get_mut(table) = staged.get(table).num_rows() as u64;
         *extent.bytes.get_mut(table) = body.len() as u64;
         lake.store().put(&layout::staged_file(table, date(1), &flush), body).await.unwrap();
     }
     let commit = async |extent: Extent| {
-        let landed = StagedFlush { flush: flush.clone(), dates: [(date(1), extent)].into(), overlap: None };
-        let state = State { landed: vec![landed], ..State::default() };
+        let staged = StagedFlush { flush: flush.clone(), dates: [(date(1), extent)].into(), overlap: None };
+        let state = State { staged: vec![staged], ..State::default() };
         Ledger::load(lake.store()).await.unwrap().commit(state, &run(7), DateTime::UNIX_EPOCH).await.unwrap();
     };
     let found = verify(&lake, Clock::system()).await.unwrap();
     assert_eq!((broken(&found), found.unnamed_files), (vec![], 4), "of a run that has not committed yet");
     commit(extent).await;
     let found = verify(&lake, Clock::system()).await.unwrap();
-    assert_eq!((broken(&found), found.unnamed_files, found.landed_files, found.landed_rows), (vec![], 0, 4, 5));
+    assert_eq!((broken(&found), found.unnamed_files, found.staged_files, found.staged_rows), (vec![], 0, 4, 5));
 
     let mut wrong = extent;
     *wrong.rows.get_mut(Table::Messages) += 1;
@@ -225,9 +225,9 @@ async fn landing_that_is_not_what_the_checkpoint_says() {
     *wrong.bytes.get_mut(Table::Conversations) = body.len() as u64;
     lake.store().put(&layout::staged_file(Table::Conversations, date(1), &flush), body).await.unwrap();
     commit(wrong).await;
-    assert_eq!(broken_in(&lake).await, [(Check::StagedFlush, 4)]);
+    assert_eq!(broken_in(&lake).await, [(Check::StagedFiles, 4)]);
     let found = repaired(&lake).await;
-    assert_eq!((broken(&found), found.given_up_landings, found.landed_files), (vec![], 1, 0));
+    assert_eq!((broken(&found), found.discarded_staged, found.staged_files), (vec![], 1, 0));
 }
 
 async fn repaired(lake: &Lake) -> Verification {
@@ -242,7 +242,7 @@ async fn repaired(lake: &Lake) -> Verification {
 }
 
 #[tokio::test]
-async fn of_a_conversation_under_several_dates_the_newest_copy_stays() {
+async fn of_a_conversation_in_several_partitions_the_latest_version_stays() {
     let updated = |id: &str, day, updated: &str| with(conversation(id, day), "updated_at", json!(updated));
     let lake = sound().await;
     let early = [
@@ -269,7 +269,7 @@ async fn of_a_conversation_under_several_dates_the_newest_copy_stays() {
     let found = verify(&lake, Clock::system()).await.unwrap();
     assert_eq!(broken(&found), [(Check::UniqueAcrossDates, 6)]);
     let found = repaired(&lake).await;
-    assert_eq!((broken(&found), found.removed_copies), (vec![], 7));
+    assert_eq!((broken(&found), found.removed_versions), (vec![], 7));
     let left = async |day| {
         let key = layout::table_file(Table::Conversations, date(day));
         let object = lake.store().head(&key).await.unwrap().unwrap();
@@ -288,16 +288,16 @@ async fn of_a_conversation_under_several_dates_the_newest_copy_stays() {
     assert_eq!(left(1).await, ["both-say", "message", "one-says"]);
     assert_eq!(left(2).await, ["fetched", "unlikely"]);
     assert_eq!(left(3).await.len(), 31);
-    assert_eq!(repaired(&lake).await.removed_copies, 0);
+    assert_eq!(repaired(&lake).await.removed_versions, 0);
 }
 
 #[tokio::test]
-async fn of_the_same_copy_under_two_dates_the_one_in_its_place_stays() {
+async fn of_the_same_version_in_two_partitions_the_one_in_its_own_stays() {
     for wrong_day in [1, 3] {
         let lake = sound().await;
         put(&lake, wrong_day, &rows(&[conversation("d", 2)])).await;
         let found = repaired(&lake).await;
-        assert_eq!((broken(&found), found.removed_copies), (vec![], 1));
+        assert_eq!((broken(&found), found.removed_versions), (vec![], 1));
     }
 }
 
@@ -306,7 +306,7 @@ fn holder(number: u32) -> Holder {
     Holder { run_id: run(number), command, host, pid: 1, since: DateTime::UNIX_EPOCH }
 }
 
-/// What it takes to verify a lake with a damaged date: calls that read, and seconds of waiting.
+/// The cost of verifying a lake with a damaged partition: reading calls, and seconds of waiting.
 async fn costs(lake: &Lake) -> (u64, u64) {
     let key = layout::table_file(Table::Messages, date(1));
     lake.store().put(&key, b"PAR1".to_vec()).await.unwrap();
@@ -316,7 +316,7 @@ async fn costs(lake: &Lake) -> (u64, u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_damaged_date_is_read_once_where_nothing_changes() {
+async fn a_damaged_partition_is_read_once_if_nothing_changes() {
     let lake = sound().await;
     let (alone, waited) = costs(&lake).await;
     assert_eq!(waited, 0);
@@ -325,7 +325,7 @@ async fn a_damaged_date_is_read_once_where_nothing_changes() {
     drop(killed);
     let (reads, waited) = costs(&lake).await;
     assert!((5..=10).contains(&waited), "it may be alive: {waited} s");
-    assert!(reads <= alone + 10, "the lease alone is looked at: {reads} reads, not {alone}");
+    assert!(reads <= alone + 10, "only the lease is read again: {reads} reads, not {alone}");
 
     let mut record = serde_json::to_value(holder(4)).unwrap();
     record["written_at"] = json!("2024-01-01T00:00:00Z");
@@ -344,7 +344,7 @@ async fn a_run_does_not_wait_for_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_run_replaces_meanwhile_is_read_again() {
+async fn a_file_that_a_run_replaces_meanwhile_is_read_again() {
     let lake = sound().await;
     let key = layout::table_file(Table::Messages, date(1));
     let whole = lake.store().get(&key).await.unwrap().unwrap();

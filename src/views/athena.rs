@@ -1,7 +1,7 @@
 //! The statements for Athena.
 //!
-//! Partition projection works out which dates there are, so none has to be registered; a projected date must be one, so
-//! conversations without a known date cannot be seen. Sources: docs.aws.amazon.com/athena/latest/ug,
+//! Partition projection computes the partitions, so none has to be registered. A projected value must be a date, so
+//! conversations without a known date are not visible. Sources: docs.aws.amazon.com/athena/latest/ug,
 //! partition-projection-supported-types (ranges, `NOW+1DAYS`), tables-location-format (no underscores in locations),
 //! delta-lake-tables-getting-started (nothing but LOCATION and table_type), data-types (timestamps in milliseconds).
 
@@ -25,15 +25,15 @@ pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> 
     text.push_str(&comment(&[
         UNTRIED,
         "",
-        "Run them one by one, in the database that is to have the tables. created_date is projected, from 2015 to tomorrow, so",
-        "that no date has to be registered; conversations of which the API shows no created_at are under",
-        &format!("created_date={}, which is no date and cannot be projected: they are not seen here.", CreatedDate::UNKNOWN),
-        "Times are UTC, cut to milliseconds: of copies that changed in the same one, the one fetched last counts.",
+        "Run them one by one, in the database for the tables. created_date is projected from 2015 to tomorrow, so no",
+        "partition has to be registered. Conversations without a created_at are not visible here: their partition,",
+        &format!("created_date={}, is no date and cannot be projected.", CreatedDate::UNKNOWN),
+        "Times are UTC, cut to milliseconds. Of versions that changed in the same one, the last committed counts.",
     ]));
     text.push_str(&comment(LATEST));
     text.push_str(&comment(&[
-        "They read folders whose names begin with _, which Athena's documentation advises against. See first that it does:",
-        "SELECT count(*) FROM decagon_checkpoints is never 0.",
+        "They read folders whose names begin with _, which Athena's documentation advises against. Check first that",
+        "this works: SELECT count(*) FROM decagon_checkpoints must not return 0.",
     ]));
     let tables = |table: Table| {
         let landed = projected(&lake, &format!("{}_landing", table.name()), &landing(table), table);

@@ -1,7 +1,7 @@
 //! The statements for BigQuery.
 //!
-//! A table over a Hive layout works out its dates itself. Whether one may have no file at all is not documented, so what is
-//! landed is read with the table's own files, by two patterns, and told apart by `_FILE_NAME`. Sources:
+//! A table over a Hive layout finds its partitions itself. Whether a table may have no file at all is not documented,
+//! so two patterns read staged files and table files together, and `_FILE_NAME` distinguishes them. Sources:
 //! cloud.google.com/bigquery/docs, reference/standard-sql/data-definition-language (CREATE EXTERNAL TABLE),
 //! hive-partitioned-queries, create-delta-lake-table, reference/standard-sql/json_functions (JSON_KEYS quotes keys).
 
@@ -25,13 +25,13 @@ pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> 
     text.push_str(&comment(&[
         UNTRIED,
         "",
-        "The tables are made in the dataset decagon, which must be where the bucket is: CREATE SCHEMA decagon OPTIONS (location",
-        "= '…'). Where BigQuery refuses a pattern that matches no file, as _landing is before anything is landed, leave that",
-        "pattern out of the …_files tables, and make them again when something is. Whether a filter by date saves anything",
-        "in them is BigQuery's affair; in the four tables it does.",
+        "The tables are created in the dataset decagon, which must be in the bucket's location: CREATE SCHEMA decagon",
+        "OPTIONS (location = '…'). If BigQuery refuses a pattern without a file, such as _landing before the first",
+        "export, omit the pattern from the …_files tables and create them again later. A filter by created_date reads",
+        "only those partitions of the four tables; whether also of the …_files tables is up to BigQuery.",
     ]));
     if format == Format::Delta {
-        text.push_str(&comment(&["Put the name of your connection to Cloud Storage where it says CONNECTION."]));
+        text.push_str(&comment(&["Replace CONNECTION by the name of your connection to Cloud Storage."]));
     }
     text.push_str(&comment(LATEST));
     let tables = |table| compacted(&lake, table, format);
@@ -79,7 +79,7 @@ fn landed_files(lake: &str) -> String {
     let commits = escaped(&format!("{lake}/{}/*", layout::checkpoints()));
     format!(
         "
--- Each commit is one line, read as CSV of one column: no JSON has the delimiter in it.
+-- Each checkpoint is one line, read as CSV of one column, because JSON never contains the delimiter.
 CREATE OR REPLACE EXTERNAL TABLE decagon.checkpoints (line STRING)
 OPTIONS (format = 'CSV', field_delimiter = '\\x01', quote = '', uris = [{commits}]);
 

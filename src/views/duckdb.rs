@@ -1,10 +1,9 @@
 //! The statements for DuckDB.
 //!
-//! `read_parquet` refuses a pattern that matches no file, and what is landed is usually nothing. So the copies are read by
-//! one pattern that covers a table's folder and that of its landing, and told apart by their names; DuckDB leaves out
-//! what the names and dates exclude before it opens a file. Sources: duckdb.org/docs/stable/data/parquet/overview,
-//! …/data/partitioning/hive_partitioning, …/core_extensions/httpfs/s3api and …/core_extensions/azure; all of it is run in
-//! tests/e2e/test_readers.py.
+//! `read_parquet` refuses a pattern that matches no file, and there are often no staged files. So one pattern covers
+//! table files and staged files, and file names distinguish them; DuckDB skips the files that names and dates exclude
+//! without opening them. Sources: duckdb.org/docs/stable/data/parquet/overview, …/data/partitioning/hive_partitioning,
+//! …/core_extensions/httpfs/s3api and …/core_extensions/azure; tests/e2e/test_readers.py runs all of them.
 
 use super::latest::{Date, Dialect};
 use super::place::{CloudKind, LakeAddress};
@@ -16,11 +15,11 @@ use crate::model::Table;
 const DIALECT: Dialect = Dialect {
     schema: "",
     newest_of: |times| format!("greatest({})", times.join(", ")),
-    // Once, and with the filters of both who read it.
+    // Evaluated once, with the filters of both readers.
     date: Date::Nullable("MATERIALIZED (FROM newest_copies)"),
 };
 
-/// `created_date` as a date, in a file's path alone.
+/// Reads `created_date` from the path only, as a date.
 const HIVE: &str = "\n  hive_partitioning = true, hive_types = {'created_date': DATE}";
 
 pub(super) fn statements(place: &LakeAddress, format: Format, has_tables: bool) -> String {
@@ -28,7 +27,7 @@ pub(super) fn statements(place: &LakeAddress, format: Format, has_tables: bool) 
         LakeAddress::Store { kind: CloudKind::Azure, account: Some(account), bucket, prefix } => {
             format!("abfss://{account}.dfs.core.windows.net/{bucket}/{prefix}").trim_end_matches('/').to_owned()
         }
-        place => place.told(),
+        place => place.url(),
     };
     let mut text = about(place, "DuckDB");
     text.push_str(&comment(needs(place)));
@@ -45,24 +44,24 @@ pub(super) fn statements(place: &LakeAddress, format: Format, has_tables: bool) 
     text
 }
 
-/// What has to be there before.
+/// What the statements need, as comments.
 fn needs(place: &LakeAddress) -> &'static [&'static str] {
-    const KEEP: &str = "Keep them in a file of their own: decagon-lake views --engine duckdb | duckdb support.duckdb";
+    const KEEP: &str = "Keep the views in a database file: decagon-lake views --engine duckdb | duckdb support.duckdb";
     match place {
         LakeAddress::Local(_) => &[KEEP],
         LakeAddress::Store { kind: CloudKind::S3, .. } => &[
             KEEP,
-            "Needs, in every session: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);",
-            "for a store of your own add to the secret: ENDPOINT 'host:port', URL_STYLE 'path', USE_SSL true.",
+            "Every session needs: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);",
+            "for a self-hosted store add to the secret: ENDPOINT 'host:port', URL_STYLE 'path', USE_SSL true.",
         ],
         LakeAddress::Store { kind: CloudKind::Gcs, .. } => &[
             KEEP,
-            "Needs, in every session: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE gcs, KEY_ID '…', SECRET '…');",
+            "Every session needs: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE gcs, KEY_ID '…', SECRET '…');",
             "with an HMAC key of Google Cloud Storage.",
         ],
         LakeAddress::Store { kind: CloudKind::Azure, .. } => &[
             KEEP,
-            "Needs, in every session: INSTALL azure; LOAD azure;",
+            "Every session needs: INSTALL azure; LOAD azure;",
             "CREATE SECRET (TYPE azure, PROVIDER credential_chain, ACCOUNT_NAME '…');",
         ],
     }
@@ -117,7 +116,7 @@ fn copies(lake: &str, table: Table, format: Format) -> String {
     format!("\nCREATE OR REPLACE VIEW {name}_copies AS\n{read};\n")
 }
 
-/// A path as a pattern that matches it alone.
+/// A glob pattern that matches exactly this path.
 fn pattern(path: &str) -> String {
     let mut pattern = String::with_capacity(path.len());
     for letter in path.chars() {

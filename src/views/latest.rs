@@ -1,36 +1,35 @@
-//! Which copies are the newest ones, in SQL that is the same for all engines but for what [`Dialect`] says.
+//! Selects the latest versions in SQL; the engines differ only in their [`Dialect`].
 //!
-//! The rule is that of [`crate::merge::latest`]: what changed last (a copy that does not say when, did so at its newest
-//! other time, those of its messages and logs included), then what was committed last. Copies are numbered (`n`) in the order
-//! of commits. The last one that says that it changed after it was sent (`ahead`), and all before it, count as if they did
-//! not say when.
+//! The rule is that of [`crate::merge::latest`]: the version that changed last, then the one committed last. Without
+//! `updated_at`, the newest other time counts, those of messages and logs included. Versions are numbered (`n`) in the
+//! order of commits. The last version whose change is later than its response (`ahead`), and all before it, count as
+//! without a time.
 //!
-//! A copy may be in a table and in landing at once, when a compaction was killed or is under way. So `landed` is part of a
-//! copy's identity: the newest one's rows are taken from the same place as the conversation itself, where they are
-//! complete, and none comes twice. Copies are grouped, not joined, to find when they changed: that is safe for dates that
-//! are null, and lets a filter by date through to the files.
+//! A version may be staged and in a table at once, if a compaction was killed or is running. So `landed` is part of its
+//! identity: all its rows come from the same place as the conversation, which has all of them, and no row comes twice.
+//! Grouping, unlike a join, is safe for null dates and passes a filter by date to the files.
 
 use crate::model::{ColumnKind, Table, column};
 
-/// How wide a line of columns gets.
+/// The width of a line of columns.
 const WIDTH: usize = 100;
 
 /// How an engine differs from the others.
 pub(super) struct Dialect {
-    /// What stands before the names of views and tables: `decagon.`, or nothing.
+    /// The prefix of the names of views and tables: `decagon.`, or nothing.
     pub(super) schema: &'static str,
-    /// The newest of some times, of which any may be null.
+    /// Builds the newest of some times, any of which may be null.
     pub(super) newest_of: fn(&[&str]) -> String,
-    /// The column of a copy that says which date it is filed under.
+    /// The column with the partition of a version.
     pub(super) date: Date,
 }
 
-/// How the copies of one date are known.
+/// How the versions of one partition are identified.
 pub(super) enum Date {
-    /// By `day`, a column with the date's text, never null, that only `…_copies` have.
+    /// By `day`, the partition's text, which is never null and exists only in `…_copies`.
     Text,
-    /// By `created_date` itself, which is null where it is unknown: the two cases are joined apart. For engines that pass a
-    /// filter by date from one side of a join to the other over a plain `=` alone. How `newest_copies` is read for both.
+    /// By `created_date` itself, with separate joins for null and other dates, because the engine passes a filter by
+    /// date to the other side of a join only over a plain `=`. The text says how both joins read `newest_copies`.
     Nullable(&'static str),
 }
 
@@ -42,13 +41,13 @@ impl Dialect {
         }
     }
 
-    /// What makes a copy's rows one copy.
+    /// The columns that identify a version.
     fn keys(&self) -> [&'static str; 5] {
         [column::CONVERSATION_ID, self.date_column(), column::RUN_ID, column::SEQ, "landed"]
     }
 
-    /// All statements in the order in which they rest on each other: the tables, what is landed, every copy of a table's
-    /// rows, which copies are the newest, and the four views of their rows.
+    /// All statements in the order of their dependencies: the tables, the staged files, all versions of a table's rows,
+    /// the latest versions, and the four views of their rows.
     pub(super) fn statements(
         &self,
         tables: impl Fn(Table) -> String,
@@ -129,12 +128,12 @@ SELECT {keys} FROM placed WHERE place = 1;
     }
 }
 
-/// The names of a table's columns, the partition last, as all readers of the files have it.
+/// The names of a table's columns, the partition column last.
 pub(super) fn columns(table: Table) -> impl Iterator<Item = &'static str> {
     table.columns().iter().map(|column| column.name).chain(["created_date"])
 }
 
-/// Things with commas between them, in lines that one can read.
+/// Joins things with commas, in lines of readable width.
 pub(super) fn listed<S: AsRef<str>>(things: impl IntoIterator<Item = S>) -> String {
     let (mut text, mut width) = (String::new(), 0);
     for thing in things {
@@ -150,7 +149,7 @@ pub(super) fn listed<S: AsRef<str>>(things: impl IntoIterator<Item = S>) -> Stri
     text
 }
 
-/// A table's columns with their types, as a statement that makes a table has them.
+/// The column definitions for a statement that creates a table.
 pub(super) fn definitions(table: Table, quote: &str, type_of: fn(ColumnKind) -> &'static str) -> String {
     let columns = table.columns().iter();
     let all: Vec<_> = columns.map(|c| format!("  {quote}{}{quote} {}", c.name, type_of(c.kind))).collect();

@@ -1,11 +1,11 @@
-//! The statements that make a lake's tables visible in a query engine: what `views` prints.
+//! The SQL statements that make a lake's tables visible in a query engine.
 //!
-//! For each table there is one name for what is compacted (`messages`) and one for what is compacted and landed together
-//! (`messages_latest`), which is right before a compaction, while one runs, and after it. The latter rest on three more:
-//! `landed_files`, what the newest checkpoint names; `…_copies`, every copy of a table's rows; and `newest_copies`, which of
-//! them count. Nothing in them is fixed when they are made, neither dates nor files: they are worked out by each query.
-//!
-//! Pure: text from the lake's address, the columns, the engine and the format. Must not know: what the lake holds.
+//! For each table there is a name for the compacted rows (`messages`) and one that includes staged rows
+//! (`messages_latest`). The latter build on `landed_files`, the staged files that the newest checkpoint names;
+//! `…_copies`, all versions of a table's rows; and `newest_copies`, the latest versions.
+//! Guarantees: `…_latest` is right before, during and after a compaction. New partitions and files are visible without
+//! new statements, because each query finds them itself.
+//! Must not depend on: the content of the lake. Everything here is pure.
 
 mod athena;
 mod bigquery;
@@ -37,14 +37,14 @@ pub enum Engine {
     Snowflake,
 }
 
-/// The statements for a lake at `url`. Before the first compaction there are no tables: `has_tables` is false.
+/// Builds the statements for a lake at `url`. Before the first compaction there are no tables: `has_tables` is false.
 ///
 /// # Errors
-/// Where the engine cannot read a lake there, or not yet.
+/// If the engine cannot read a lake there, or cannot read it yet.
 pub fn statements(url: &str, engine: Engine, format: Format, has_tables: bool) -> Result<String> {
     if format == Format::Delta && !has_tables {
         return Err(Error::usage(format!("the lake {url} has no tables yet"))
-            .with_hint("run `compact` first: a Delta table begins with its first commit"));
+            .with_hint("run `decagon-lake compact` first, which creates the Delta tables"));
     }
     let place = LakeAddress::parse(url)?;
     let written = match engine {

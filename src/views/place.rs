@@ -1,21 +1,21 @@
-//! Where a lake is, taken apart: each engine writes the same place differently.
+//! The parts of a lake's address, because each engine writes the same place differently.
 //!
-//! Names are those that objects really have: what is percent-encoded in a URL is decoded, as the lake itself does.
+//! Names are those of the objects: percent-encoding is decoded, as the lake itself does.
 
 use url::Url;
 
 use crate::error::{Error, Result};
 
-/// Where a lake is.
+/// The address of a lake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LakeAddress {
-    /// A folder of this machine, as an absolute path.
+    /// A folder on this machine, as an absolute path.
     Local(String),
-    /// A bucket, or a container with the account where the address names it; and the prefix in it, which may be empty.
+    /// A bucket or container, its account if the address names one, and the prefix in it, which may be empty.
     Store { kind: CloudKind, bucket: String, account: Option<String>, prefix: String },
 }
 
-/// Whose object store.
+/// The kind of an object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CloudKind {
     S3,
@@ -24,18 +24,18 @@ pub(super) enum CloudKind {
 }
 
 impl LakeAddress {
-    /// Takes an address apart that [`crate::lake::Lake`] has accepted.
+    /// Parses an address that [`crate::lake::Lake`] has accepted.
     pub(super) fn parse(address: &str) -> Result<Self> {
         // A one-letter scheme is a drive.
         let url = match Url::parse(address) {
             Ok(url) if url.scheme().len() > 1 => url,
             _ => return Ok(LakeAddress::Local(address.trim_end_matches('/').to_owned())),
         };
-        let wrong = || Error::usage(format!("cannot tell the bucket of --lake {address}"));
+        let wrong = || Error::usage(format!("cannot find the bucket in --lake {address}"));
         let host = url.host_str().unwrap_or_default();
         let path = object_store::path::Path::from_url_path(url.path()).map_err(|error| wrong().caused_by(error))?;
         let path = path.as_ref();
-        // The first part of a path names the bucket, where the host does not.
+        // The first part of the path names the bucket if the host does not.
         let in_path = || path.split_once('/').unwrap_or((path, ""));
         let (kind, bucket, account, prefix) = match url.scheme() {
             "s3" | "s3a" => (CloudKind::S3, host, None, path),
@@ -57,8 +57,8 @@ impl LakeAddress {
         Ok(LakeAddress::Store { kind, bucket: bucket.to_owned(), account, prefix: prefix.to_owned() })
     }
 
-    /// The lake as `scheme://bucket/prefix`, without a slash at its end; a local path as it is.
-    pub(super) fn told(&self) -> String {
+    /// The address as `scheme://bucket/prefix`, without a slash at its end; a local path unchanged.
+    pub(super) fn url(&self) -> String {
         match self {
             LakeAddress::Local(path) => path.clone(),
             LakeAddress::Store { kind: CloudKind::S3, .. } => self.below("s3"),
@@ -67,7 +67,7 @@ impl LakeAddress {
         }
     }
 
-    /// The lake's URL with this scheme.
+    /// The address with another scheme.
     pub(super) fn below(&self, scheme: &str) -> String {
         match self {
             LakeAddress::Local(path) => path.clone(),
@@ -77,7 +77,10 @@ impl LakeAddress {
         }
     }
 
-    /// The store it must be in, for an engine that reads no other.
+    /// The address with `scheme` for an engine that reads only one kind of store.
+    ///
+    /// # Errors
+    /// Kind `Usage` if the lake is in another kind.
     pub(super) fn only(&self, needed: CloudKind, engine: &str, scheme: &str) -> Result<String> {
         match self {
             LakeAddress::Store { kind, .. } if *kind == needed => Ok(self.below(scheme)),
@@ -86,14 +89,14 @@ impl LakeAddress {
     }
 }
 
-/// That an engine reads no lake there.
+/// The error that an engine cannot read a lake there.
 pub(super) fn cannot_read(engine: &str, place: &LakeAddress, reads: &str) -> Error {
-    Error::usage(format!("{engine} cannot read the lake {}", place.told()))
-        .with_hint(format!("it reads lakes at {reads}; `--engine duckdb` and `--engine spark` read any"))
+    Error::usage(format!("{engine} cannot read the lake {}", place.url()))
+        .with_hint(format!("use a lake at {reads}, or `--engine duckdb` or `--engine spark`, which read any"))
 }
 
-/// That an engine needs the account of an Azure lake, which the address leaves to the environment.
+/// The error that an engine needs the account of an Azure lake, which only the environment names.
 pub(super) fn needs_account(place: &LakeAddress) -> Error {
-    Error::usage(format!("the lake {} does not name its account", place.told()))
-        .with_hint("give --lake abfss://container@account.dfs.core.windows.net/prefix")
+    Error::usage(format!("the lake {} does not name its account", place.url()))
+        .with_hint("use --lake abfss://container@account.dfs.core.windows.net/prefix")
 }

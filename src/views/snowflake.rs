@@ -1,7 +1,7 @@
 //! The statements for Snowflake.
 //!
-//! Views over a stage, not external tables: those have to be refreshed to see a new or a replaced file, while a stage is
-//! listed by each query. Sources: docs.snowflake.com/en, user-guide/querying-stage, user-guide/querying-metadata,
+//! They are views over a stage, because external tables see a new or replaced file only after a refresh, while each
+//! query lists a stage. Sources: docs.snowflake.com/en, user-guide/querying-stage, user-guide/querying-metadata,
 //! sql-reference/sql/create-stage, sql-reference/sql/create-file-format, sql-reference/sql/create-iceberg-table-delta.
 
 use super::latest::{Date, Dialect, columns, listed};
@@ -29,12 +29,13 @@ pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> 
     text.push_str(&comment(&[
         UNTRIED,
         "",
-        "Put the name of your storage integration where it says INTEGRATION. Times are UTC, without a zone. A stage is listed",
-        "by each query, so that no date has to be registered; how much a filter by date saves is Snowflake's affair.",
+        "Replace INTEGRATION by the name of your storage integration. Times are UTC, without a zone. Each query lists",
+        "the stage, so no partition has to be registered; how much a filter by created_date saves is up to Snowflake.",
     ]));
     if format == Format::Delta {
         text.push_str(&comment(&[
-            "Put the names of your external volume at the lake and of your catalog integration for Delta where it says so.",
+            "Replace VOLUME by your external volume of the lake, and CATALOG_INTEGRATION by your catalog integration",
+            "for Delta.",
         ]));
     }
     text.push_str(&comment(LATEST));

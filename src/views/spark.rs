@@ -1,12 +1,11 @@
 //! The statements for Spark.
 //!
-//! Views over the files themselves, not tables: a table of Spark's own keeps a list of files, or in a metastore of
-//! partitions, that has to be brought up to date by a statement, while a path in a view is listed by each query. A
-//! pattern with `{a,b}` matches what there is of both, so that an empty landing is no error; partitions cannot be found in
-//! two folders at once, so the date is taken from the file's name, by which Spark leaves out files before it reads any.
-//! Names that begin with `_` are hidden only below a path that is given. Sources: spark.apache.org/docs/latest,
-//! sql-data-sources-file-metadata… and sql-ref-syntax-qry-select-file; docs.delta.io/latest/quick-start; all but Delta is
-//! run in tests/e2e/test_readers.py.
+//! They are views over files, because a Spark table keeps a list of files or partitions that needs a statement to be
+//! updated, while each query lists a path in a view. A pattern with `{a,b}` may match only one of both, so an empty
+//! `_landing` is no error. Spark cannot find partitions in two folders at once, so the date comes from the file's name,
+//! by which Spark skips files without reading them. Names that begin with `_` are hidden only below the given path.
+//! Sources: spark.apache.org/docs/latest, sql-data-sources-file-metadata… and sql-ref-syntax-qry-select-file;
+//! docs.delta.io/latest/quick-start. tests/e2e/test_readers.py runs all but Delta.
 
 use super::latest::{Date, Dialect, listed};
 use super::place::{CloudKind, LakeAddress, needs_account};
@@ -31,9 +30,9 @@ pub(super) fn statements(place: &LakeAddress, format: Format, has_tables: bool) 
     };
     let mut text = about(place, "Spark");
     text.push_str(&comment(&[
-        "Without a metastore the views last as long as the session. Times are instants, shown in the session's time zone:",
-        "SET TIME ZONE 'UTC' shows them as they are. The store's connector (hadoop-aws for s3a://, hadoop-azure for abfss://,",
-        "the GCS connector for gs://) and its credentials are the session's.",
+        "Without a metastore the views last as long as the session. Times are instants, shown in the session's time",
+        "zone; SET TIME ZONE 'UTC' shows them in UTC. The session needs the store's connector (hadoop-aws for s3a://,",
+        "hadoop-azure for abfss://, the GCS connector for gs://) and its credentials.",
     ]));
     if format == Format::Delta {
         text.push_str(&comment(&["The tables are Delta tables: the session needs delta-spark and its extension."]));
@@ -104,12 +103,12 @@ fn copies(lake: &str, table: Table, format: Format) -> String {
     format!("\nCREATE OR REPLACE VIEW {name}_copies AS\n{read};\n")
 }
 
-/// Files as a table.
+/// A path as a table of a format.
 fn path(format: &str, path: &str) -> String {
     format!("{format}.`{}`", path.replace('`', "``"))
 }
 
-/// A path as a pattern of Hadoop's that matches it alone.
+/// A Hadoop glob pattern that matches exactly this path.
 fn pattern(path: &str) -> String {
     let mut pattern = String::with_capacity(path.len());
     for letter in path.chars() {

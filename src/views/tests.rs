@@ -1,5 +1,4 @@
-//! What cannot be run: the texts for engines and stores that tests cannot have. DuckDB's and Spark's are run in
-//! tests/e2e/test_readers.py.
+//! The texts for engines and stores that tests cannot run. tests/e2e/test_readers.py runs DuckDB's and Spark's.
 
 use super::text::UNTRIED;
 use super::*;
@@ -43,13 +42,13 @@ fn every_engine_has_its_own_form_of_an_address() {
 }
 
 #[test]
-fn what_an_engine_cannot_read_is_refused_with_what_to_do() {
+fn a_lake_that_an_engine_cannot_read_is_refused_with_a_hint() {
     for (url, engine) in [
         ("/data/lake", Engine::Athena),
         ("gs://bucket/lake", Engine::Athena),
         ("s3://bucket/lake", Engine::Bigquery),
         ("/data/lake", Engine::Snowflake),
-        // The account is known to the environment alone.
+        // Only the environment names the account.
         ("az://box/lake", Engine::Spark),
         ("az://box/lake", Engine::Snowflake),
     ] {
@@ -59,7 +58,7 @@ fn what_an_engine_cannot_read_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn what_is_in_an_address_stays_in_its_quotes() {
+fn an_address_stays_in_its_quotes() {
     for (url, engine, quoted) in [
         ("/it's/100%20 [x]", Engine::Duckdb, "'/it''s/100%20 [[]x]/tags/*/*.parquet'"),
         ("/it's `a` {b,c}", Engine::Spark, "parquet.`/it's ``a`` \\{b\\,c\\}/tags`"),
@@ -75,7 +74,7 @@ fn what_is_in_an_address_stays_in_its_quotes() {
 }
 
 #[test]
-fn delta_tables_are_read_as_such_and_landing_as_parquet() {
+fn delta_tables_are_read_as_such_and_staged_files_as_parquet() {
     for (engine, table, landing) in [
         (Engine::Duckdb, "FROM delta_scan('s3://bucket/lake/messages')", "'s3://bucket/lake/_landing/messages/'"),
         (Engine::Spark, "FROM delta.`s3a://bucket/lake/messages`", "_landing/messages}/created_date=*`"),

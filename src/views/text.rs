@@ -1,46 +1,46 @@
-//! What the statements of all engines have in common: quoting, comments, and what they say of the views.
+//! The common parts of the statements of all engines: quoting, and comments about the views.
 
 use super::place::LakeAddress;
 
-/// A piece of text as SQL has it in all dialects but those that know backslashes.
+/// Quotes text for a dialect without backslash escapes.
 pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The same where a backslash begins an escape: Spark, BigQuery, Snowflake.
+/// Quotes text for a dialect with backslash escapes: Spark, BigQuery, Snowflake.
 pub(super) fn escaped(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Lines of a comment.
+/// Formats lines as a comment.
 pub(super) fn comment(lines: &[&str]) -> String {
     lines.iter().map(|line| format!("-- {line}").trim_end().to_owned() + "\n").collect()
 }
 
-/// What every engine's statements begin with.
+/// The first line of every engine's statements.
 pub(super) fn about(place: &LakeAddress, engine: &str) -> String {
-    // The address is the user's own text, which must not end the comment.
-    let url = place.told().replace(['\n', '\r'], " ");
+    // A line break in the address must not end the comment.
+    let url = place.url().replace(['\n', '\r'], " ");
     format!("-- The tables of the lake {url} in {engine}, by `decagon-lake views`.\n")
 }
 
-/// What could not be tried.
+/// The comment of engines whose statements no test runs.
 pub(super) const UNTRIED: &str =
-    "These statements follow the engine's documentation and were not run: none could be had for tests.";
+    "These statements follow the engine's documentation and were never run: the tests cannot reach the engine.";
 
-/// What the views of the newest copies promise.
+/// What the views of the latest versions guarantee.
 pub(super) const LATEST: &[&str] = &[
     "",
-    "…_latest: the tables as the next `compact` will leave them, from the tables and from what is landed. A compaction may",
-    "run meanwhile: it replaces the tables before it forgets what was landed, so a conversation is there once all along. A",
-    "query whose files are replaced or removed under it ends with an error of its engine: ask again.",
+    "…_latest: the tables as the next `compact` will leave them, from table files and staged files. A conversation",
+    "occurs exactly once even during a compaction, which replaces the table files before it removes the staged files.",
+    "If a file is replaced or deleted during a query, the engine may report an error: run the query again.",
 ];
 
-/// Where a filter by date is known to get through to the files.
-pub(super) const PRUNED: &str = "Filter by created_date where you can: only those dates are read.";
+/// For engines that are known to pass a filter by date to the files.
+pub(super) const PRUNED: &str = "Filter by created_date if you can: the engine then reads only those partitions.";
 
-/// Where there are no tables yet.
+/// For a lake without tables.
 pub(super) const NO_TABLES: &[&str] = &[
-    "The lake has no tables yet: once `compact` has made them, print these statements again for the views of them. Before",
-    "anything is landed there is no file to take the columns from, and none of these views can be made.",
+    "The lake has no tables yet: print these statements again after the first `compact` to get the views of the",
+    "tables. Before the first export these views cannot be created either, because no file has the columns.",
 ];

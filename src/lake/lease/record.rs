@@ -1,5 +1,5 @@
-//! The records that a lease is made of, and whether the run that one names has died: its lock can be had where it would be
-//! seen, or it has appended nothing for too long by the store's own clock.
+//! The records of a lease, and the decision whether the run of one is dead: its lock is free where it would be visible,
+//! or its record has expired by the store's clock.
 
 use std::time::Duration;
 
@@ -13,26 +13,26 @@ use crate::layout;
 use crate::model::RunId;
 use crate::store::{Site, Store};
 
-/// How long a name counts after it was appended.
+/// How long a record counts after it was appended.
 pub(super) const EXPIRY: Duration = Duration::from_secs(20);
-/// How often a name that may be that of a dead run is looked at, and how soon an append that failed is tried again.
+/// How often to check a run that may be dead, and how soon to retry a failed append.
 pub(super) const WATCH: Duration = Duration::from_secs(1);
-/// How far the clocks of two machines may differ. It matters where a file system takes a file's time from who writes it,
-/// as many network file systems do.
+/// How far the clocks of two machines may differ. It matters if a file system takes a file's time from the machine that
+/// writes, as many network file systems do.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(300);
 
-/// Who holds a lake.
+/// The run that holds a lake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The run.
     pub run_id: RunId,
     /// Its command.
     pub command: String,
-    /// The machine it runs on.
+    /// Its machine.
     pub host: String,
-    /// Its process there.
+    /// Its process id on that machine.
     pub pid: u32,
-    /// Since when.
+    /// When it took the lake.
     pub since: DateTime<Utc>,
 }
 
@@ -43,10 +43,10 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// What a run that has ended leaves to the next.
+/// What a run leaves to the next at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// When it last asked the API for something, if it did.
+    /// When it sent its last request to the API, if it sent any.
     pub last_request_at: Option<DateTime<Utc>>,
 }
 
@@ -56,10 +56,10 @@ pub(super) struct Record {
     #[serde(flatten)]
     pub(super) holder: Holder,
     pub(super) written_at: DateTime<Utc>,
-    /// From where its lock is seen, where it has one.
+    /// Where its lock is visible, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) locked_at: Option<Site>,
-    /// How it ended, once it has.
+    /// Set once it has ended.
     #[serde(default)]
     pub(super) ended: Option<Ended>,
 }
@@ -68,15 +68,15 @@ pub(super) struct Record {
 #[derive(Debug)]
 pub(super) struct Newest {
     pub(super) number: u64,
-    /// When it was begun to be appended, by the clock that may stand still while the machine sleeps.
+    /// When its append began, by the clock that may stop while the machine sleeps.
     pub(super) at: Instant,
-    /// The same by the clock that does not.
+    /// The same by the clock that does not stop.
     pub(super) wall: DateTime<Utc>,
     pub(super) released: bool,
 }
 
 impl Newest {
-    /// Whether it is far from having expired.
+    /// Whether it is far from its expiry.
     pub(super) fn is_fresh(&self, clock: &Clock) -> bool {
         let passed = clock.now().signed_duration_since(self.wall).to_std().unwrap_or(Duration::MAX);
         clock.instant().saturating_duration_since(self.at).max(passed) < EXPIRY / 2
@@ -84,7 +84,8 @@ impl Newest {
 }
 
 impl Record {
-    /// Whether its run has died if the lake can be locked on `host`, at `site`: its own lock would have been seen there.
+    /// Whether its run is dead if the lake can be locked on `host`, at `site`, because its own lock would be visible
+    /// there.
     pub(super) fn is_dead_at(&self, site: &Site, host: &str) -> bool {
         self.holder.host == host && self.locked_at.as_ref().is_none_or(|own| own == site)
     }
@@ -93,14 +94,14 @@ impl Record {
 /// Waits until the record under `number` has expired.
 ///
 /// # Errors
-/// Kind `Held` where its run is alive, or has just ended; those of the store.
+/// Kind `Held` if its run is alive or has just ended; those of the store.
 pub(super) async fn outlive(store: &Store, series: &Series, number: u64, run: &RunId, clock: Clock) -> Result<()> {
     let age = match store.head(&series.key(number)).await? {
         Some(record) => {
             let now = store_time(store, run).await?.unwrap_or(record.last_modified);
             (now - record.last_modified).to_std().unwrap_or_default()
         }
-        // Renewed or ended in the meantime, which the first look shows.
+        // Renewed or ended in the meantime, which the loop finds.
         None => Duration::ZERO,
     };
     let age = if store.is_local() { age.saturating_sub(CLOCKS_DIFFER) } else { age };
@@ -108,14 +109,14 @@ pub(super) async fn outlive(store: &Store, series: &Series, number: u64, run: &R
     loop {
         let is_late = clock.instant() >= deadline;
         if is_late && store.is_local() {
-            // A network file system may answer from memory, until something is written to the folder.
+            // A network file system may answer from its cache until something is written to the folder.
             store_time(store, run).await?;
         }
         match series.newest::<Record>().await? {
             Some((newest, record)) if newest != number => match record.ended {
                 None => return Err(held(store, Some(&record.holder))),
                 Some(_) => {
-                    return Err(held(store, Some(&record.holder)).with_hint("it has ended just now; run this again"));
+                    return Err(held(store, Some(&record.holder)).with_hint("run this again: that run has just ended"));
                 }
             },
             _ if is_late => return Ok(()),
@@ -124,7 +125,7 @@ pub(super) async fn outlive(store: &Store, series: &Series, number: u64, run: &R
     }
 }
 
-/// What time it is at the store, to its own clock; `None` where another run has swept what was just written.
+/// The time by the store's clock; `None` if another run has swept the object written to learn it.
 async fn store_time(store: &Store, run: &RunId) -> Result<Option<DateTime<Utc>>> {
     let key = layout::store_time(run);
     store.put(&key, Vec::new()).await?;
@@ -133,9 +134,9 @@ async fn store_time(store: &Store, run: &RunId) -> Result<Option<DateTime<Utc>>>
     Ok(written.map(|object| object.last_modified))
 }
 
-/// That a run holds the lake.
+/// The error that a run holds the lake.
 pub(super) fn held(store: &Store, by: Option<&Holder>) -> Error {
     let by = by.map_or_else(|| "another run".to_owned(), Holder::to_string);
     Error::held(format!("the lake {} is held by {by}", store.url()))
-        .with_hint("let one run at a time write to a lake; run this again when that one has ended")
+        .with_hint("run this again when that run has ended; let one run at a time write to a lake")
 }

@@ -1,4 +1,4 @@
-//! Two runs and the lake between them, with time in the test's hands.
+//! Two runs that compete for a lake, with time under the test's control.
 
 use std::collections::HashSet;
 
@@ -39,12 +39,12 @@ async fn acquire_on(host: &str, store: &Store, number: u32) -> Result<Lease> {
     Lease::acquire(store, holder, CLOCK, &CancellationToken::new()).await
 }
 
-/// Where an upload of a run is on record.
+/// The key of the record of an upload.
 fn record(lease: &Lease, key: &Path) -> Path {
     layout::upload_record(lease.run_id(), key)
 }
 
-/// A run that is held up: it does nothing any more, and knows nothing of it.
+/// Pauses a run without its knowledge: it renews its lease no more.
 fn pause(lease: &Lease) {
     lease.renewing.cancel();
 }
@@ -54,7 +54,7 @@ fn state(newest_secs: i64) -> State {
     let newest_change = DateTime::from_timestamp(newest_secs, 0);
     let walk = Walk { newest_change, ..Walk::new(request, DateTime::UNIX_EPOCH) };
     let mut state = State::default();
-    state.record(Purpose::Incremental, &walk, false);
+    state.advance_walk(Purpose::Incremental, &walk);
     state
 }
 
@@ -62,7 +62,7 @@ async fn swept(store: &Store, known: &HashSet<Path>, lease: &Lease) -> Result<us
     sweep::remove(store, sweep::leftovers(store, known, true).await?, lease).await
 }
 
-fn landed(run: &RunId) -> Path {
+fn staged_file(run: &RunId) -> Path {
     let date = "2024-01-01".parse().unwrap();
     layout::staged_file(Table::Tags, date, &layout::FlushId { run: run.clone(), number: 0 })
 }
@@ -72,7 +72,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> Kind {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_second_is_told_who_has_it_as_long_as_that_one_lives() {
+async fn the_second_run_is_refused_with_the_holder_while_that_one_lives() {
     let store = in_memory();
     let first = acquire(&store, 1).await.unwrap();
     assert_eq!(first.before(), Before::Nobody);
@@ -80,15 +80,15 @@ async fn the_second_is_told_who_has_it_as_long_as_that_one_lives() {
         let begun = CLOCK.instant();
         let error = acquire(&store, 2).await.unwrap_err();
         assert_eq!(error.kind().exit_code(), 7);
-        let told = error.to_string();
-        assert!(["sync", run(1).as_str(), "host-1", "4711", "1970-01-01"].iter().all(|it| told.contains(it)), "{told}");
+        let text = error.to_string();
+        assert!(["sync", run(1).as_str(), "host-1", "4711", "1970-01-01"].iter().all(|it| text.contains(it)), "{text}");
         assert!(CLOCK.instant() - begun <= EXPIRY, "and soon");
         first.prove().await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_ended_is_followed_at_once() {
+async fn a_run_that_has_ended_is_followed_at_once() {
     let store = in_memory();
     let ended = Ended { last_request_at: DateTime::from_timestamp(7, 0) };
     let first = acquire(&store, 1).await.unwrap();
@@ -103,7 +103,7 @@ async fn who_has_ended_is_followed_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_died_is_followed_within_half_a_minute() {
+async fn a_run_that_has_died_is_followed_within_half_a_minute() {
     let store = in_memory();
     let first = acquire(&store, 1).await.unwrap();
     CLOCK.sleep(Duration::from_secs(100)).await;
@@ -116,7 +116,7 @@ async fn who_has_died_is_followed_within_half_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_that_come_at_once_one_gets_it() {
+async fn of_two_runs_at_once_one_gets_the_lease() {
     for dead in [false, true] {
         let store = in_memory();
         if dead {
@@ -129,9 +129,9 @@ async fn of_two_that_come_at_once_one_gets_it() {
     }
 }
 
-/// Everything that a run might still do when it wakes up: commit, replace a small table, replace a large one.
+/// A run that wakes up may still try to commit, to replace a small table file, and to replace a large one.
 #[tokio::test(start_paused = true)]
-async fn who_was_taken_over_while_it_slept_changes_nothing_any_more() {
+async fn a_holder_that_was_taken_over_while_paused_changes_nothing() {
     let store = in_memory();
     let first = acquire(&store, 1).await.unwrap();
     let mut stale = Ledger::load(&store).await.unwrap();
@@ -154,7 +154,7 @@ async fn who_was_taken_over_while_it_slept_changes_nothing_any_more() {
     let key_of_stale = key.clone();
     let taker = second.run_id().clone();
     let replaced = tokio::task::spawn_blocking(move || {
-        for (bytes, told) in [(10_usize, key_of_stale.as_ref()), (1 << 20, taker.as_str())] {
+        for (bytes, named) in [(10_usize, key_of_stale.as_ref()), (1 << 20, taker.as_str())] {
             let mut upload = Upload::begin(
                 &store_of_stale,
                 key_of_stale.clone(),
@@ -165,7 +165,7 @@ async fn who_was_taken_over_while_it_slept_changes_nothing_any_more() {
             std::io::Write::write_all(&mut upload, &vec![b'x'; bytes]).unwrap();
             let error = upload.finish(|| first.prove()).unwrap_err();
             assert_eq!(error.kind(), Kind::Held, "{bytes} bytes");
-            assert!(error.to_string().contains(told), "{error}");
+            assert!(error.to_string().contains(named), "{error}");
         }
         assert!(first.stop().is_cancelled());
     });
@@ -176,7 +176,7 @@ async fn who_was_taken_over_while_it_slept_changes_nothing_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_slept_long_but_was_not_taken_over_goes_on() {
+async fn a_holder_that_paused_long_but_was_not_taken_over_goes_on() {
     let store = in_memory();
     let first = acquire(&store, 1).await.unwrap();
     pause(&first);
@@ -186,7 +186,7 @@ async fn who_slept_long_but_was_not_taken_over_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_left_in_the_store_does_not_grow() {
+async fn the_number_of_records_does_not_grow() {
     let store = in_memory();
     let first = acquire(&store, 1).await.unwrap();
     CLOCK.sleep(Duration::from_secs(3_600)).await;
@@ -198,7 +198,7 @@ async fn what_is_left_in_the_store_does_not_grow() {
 }
 
 #[tokio::test]
-async fn on_a_local_disk_the_lock_dies_with_its_holder() {
+async fn on_a_local_disk_the_lock_ends_with_its_process() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Store::open(folder.path().to_str().unwrap(), &StoreOptions::default(), CLOCK).unwrap();
     let store = open();
@@ -210,29 +210,30 @@ async fn on_a_local_disk_the_lock_dies_with_its_holder() {
     let begun = CLOCK.instant();
     let second = acquire_on("here", &open(), 2).await.unwrap();
     assert!(CLOCK.instant() - begun < EXPIRY - RENEWAL, "there is nothing to wait for");
-    assert_eq!(second.before(), Before::Died, "it never said that it had ended");
+    assert_eq!(second.before(), Before::Died, "it recorded no end");
     second.release(Ended { last_request_at: None }).await.unwrap();
-    assert_eq!(kind(acquire(&open(), 3).await), Kind::Held, "until its process lets go, too");
+    assert_eq!(kind(acquire(&open(), 3).await), Kind::Held, "until its process releases the lock, too");
 }
 
 #[tokio::test]
-async fn what_dead_runs_left_is_swept_and_nothing_else() {
+async fn leftovers_of_dead_runs_are_swept_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path().to_str().unwrap(), &StoreOptions::default(), CLOCK).unwrap();
-    let (known, orphan) = (landed(&run(1)), landed(&run(2)));
+    let (known, orphan) = (staged_file(&run(1)), staged_file(&run(2)));
     let others = Path::from("_landing/others/data.csv");
     for key in [&known, &orphan, &others, &layout::store_time(&run(1)), &layout::run_report(&run(1))] {
         store.put(key, b"x".to_vec()).await.unwrap();
     }
     let at = |key: &str| folder.path().join(key);
     std::fs::create_dir_all(at("messages/created_date=2024-01-01")).unwrap();
-    let staged = ["_state/runs/r.json#1", &format!("{orphan}#12"), "messages/created_date=2024-01-01/part-0.parquet#2"];
-    for staged in &staged[..2] {
-        std::fs::write(at(staged), "cut").unwrap();
+    let temporary =
+        ["_state/runs/r.json#1", &format!("{orphan}#12"), "messages/created_date=2024-01-01/part-0.parquet#2"];
+    for file in &temporary[..2] {
+        std::fs::write(at(file), "cut").unwrap();
     }
     std::fs::write(at("_state/runs/mine#1"), "kept").unwrap();
-    std::fs::write(at(staged[2]), "cut").unwrap();
-    assert!(sweep::leftovers(&store, &HashSet::from([known.clone()]), false).await.unwrap().staged_files() == 2);
+    std::fs::write(at(temporary[2]), "cut").unwrap();
+    assert!(sweep::leftovers(&store, &HashSet::from([known.clone()]), false).await.unwrap().temporary_files() == 2);
 
     let known = HashSet::from([known]);
     let lease = acquire(&store, 1).await.unwrap();
@@ -260,21 +261,21 @@ async fn what_dead_runs_left_is_swept_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_taken_over_sweeps_nothing_of_the_other() {
+async fn a_holder_that_was_taken_over_sweeps_nothing_of_the_next() {
     let store = in_memory();
     let first = acquire(&store, 1).await.unwrap();
     pause(&first);
     let second = acquire(&store, 2).await.unwrap();
-    let landed = landed(&run(2));
-    store.put(&landed, b"x".to_vec()).await.unwrap();
+    let staged = staged_file(&run(2));
+    store.put(&staged, b"x".to_vec()).await.unwrap();
     assert_eq!(kind(swept(&store, &HashSet::new(), &first).await), Kind::Held);
-    assert!(store.get(&landed).await.unwrap().is_some());
-    assert_eq!(swept(&store, &HashSet::from([landed]), &second).await.unwrap(), 0);
+    assert!(store.get(&staged).await.unwrap().is_some());
+    assert_eq!(swept(&store, &HashSet::from([staged]), &second).await.unwrap(), 0);
 }
 
-/// All the calls that may be under way are uploads, and more of them wait.
+/// All permitted concurrent calls are uploads, and more of them wait.
 #[tokio::test(start_paused = true)]
-async fn uploads_that_take_long_do_not_make_the_holder_expire() {
+async fn slow_uploads_do_not_make_the_holder_expire() {
     let config = ThrottleConfig { wait_put_per_call: Duration::from_secs(5), ..ThrottleConfig::default() };
     let store = Store::on_narrow(ThrottledStore::new(InMemory::new(), config), "slow", Duration::from_secs(300), 2);
     let first = acquire(&store, 1).await.unwrap();
@@ -287,11 +288,11 @@ async fn uploads_that_take_long_do_not_make_the_holder_expire() {
         assert_eq!(kind(acquire(&store, 2).await), Kind::Held);
     }
     first.prove().await.unwrap();
-    assert!(!uploads.is_finished(), "they were under way all the time");
+    assert!(!uploads.is_finished(), "they were running all the time");
     uploads.await.unwrap().unwrap();
 }
 
-/// A lake in a folder, as a machine sees it whose locks the others do not: it locks a file of its own.
+/// A lake in a shared folder, on a machine whose locks others do not see: it locks a file of its own.
 fn shared(folder: &tempfile::TempDir) -> Store {
     let store = Store::open(folder.path().to_str().unwrap(), &StoreOptions::default(), CLOCK).unwrap();
     let _ = std::fs::remove_file(store.local_path(&layout::lock()).unwrap());
@@ -299,7 +300,7 @@ fn shared(folder: &tempfile::TempDir) -> Store {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_a_folder_on_another_machine_is_seen_where_its_lock_is_not() {
+async fn a_holder_on_another_machine_is_seen_though_its_lock_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let first = acquire(&shared(&folder), 1).await.unwrap();
     for _ in 0..3 {
@@ -311,11 +312,11 @@ async fn who_has_a_folder_on_another_machine_is_seen_where_its_lock_is_not() {
     first.release(Ended { last_request_at: None }).await.unwrap();
     let begun = CLOCK.instant();
     acquire(&shared(&folder), 2).await.unwrap();
-    assert_eq!(CLOCK.instant(), begun, "it has said that it has ended");
+    assert_eq!(CLOCK.instant(), begun, "it has recorded its end");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_died_on_another_machine_is_waited_for_and_on_this_one_is_not() {
+async fn a_dead_run_is_waited_for_if_it_was_on_another_machine() {
     for (host, waits) in [("host-1", false), ("host-2", true)] {
         let folder = tempfile::tempdir().unwrap();
         drop(acquire(&shared(&folder), 1).await.unwrap());
@@ -324,7 +325,7 @@ async fn who_has_died_on_another_machine_is_waited_for_and_on_this_one_is_not() 
         let took = CLOCK.instant() - begun;
         assert_eq!(took >= EXPIRY, waits, "{host}: {took:?}");
     }
-    // Of the same name, but started since, or with another file system of that name.
+    // A host of the same name that has restarted, or mounts another file system.
     let folder = tempfile::tempdir().unwrap();
     drop(acquire(&shared(&folder), 1).await.unwrap());
     let record = folder.path().join("_state/leases/00000000000000000001.json");
@@ -337,10 +338,10 @@ async fn who_has_died_on_another_machine_is_waited_for_and_on_this_one_is_not() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_record_of_another_machine_is_not_waited_for_unless_clocks_may_be_why() {
+async fn a_record_of_another_machine_is_not_waited_for_if_it_is_older_than_clocks_differ() {
     for (age_secs, waits) in [(60, true), (-60, true), (3_600, false)] {
         let shelf = Shelf::new();
-        // The folder as two machines see it whose locks the other does not.
+        // The folder on two machines that do not see each other's locks.
         let locks = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [first, second] = locks
             .each_ref()
@@ -353,9 +354,9 @@ async fn an_old_record_of_another_machine_is_not_waited_for_unless_clocks_may_be
     }
 }
 
-/// A machine that sleeps stands still by its own time, but not by the wall's.
+/// While a machine sleeps, its monotonic clock stops, but the wall clock does not.
 #[tokio::test(start_paused = true)]
-async fn a_holder_whose_machine_has_slept_makes_sure_before_it_writes() {
+async fn a_holder_whose_machine_has_slept_reads_the_newest_record_before_it_writes() {
     let (shelf, folder) = (Shelf::new(), tempfile::tempdir().unwrap());
     let store = Store::on_locked(shelf.clone(), "shared", Duration::from_secs(60), folder.path().to_owned());
     let holder = Holder { host: "host-1".to_owned(), ..holder(1) };
@@ -366,12 +367,12 @@ async fn a_holder_whose_machine_has_slept_makes_sure_before_it_writes() {
     assert_eq!(store.calls(), calls, "a fresh record is proof enough");
     shelf.clock().advance(chrono::TimeDelta::hours(1));
     lease.prove().await.unwrap();
-    assert!(store.calls().list > calls.list, "an old one is looked for");
+    assert!(store.calls().list > calls.list, "after an hour the newest is read");
 }
 
-/// There puts know no conditions, so that a look has to do.
+/// A folder has no conditional writes, so reading the newest record has to do.
 #[tokio::test(start_paused = true)]
-async fn who_was_taken_over_in_a_shared_folder_changes_nothing_any_more() {
+async fn a_holder_that_was_taken_over_in_a_shared_folder_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = shared(&folder);
     let first = acquire(&store, 1).await.unwrap();

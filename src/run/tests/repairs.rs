@@ -70,8 +70,8 @@ async fn with_a_double() -> Arc<Shelf> {
         lake.store().put(&layout::staged_file(table, day(0), &flush), files.get(table).clone()).await.unwrap();
     }
     let mut ledger = Ledger::load(lake.store()).await.unwrap();
-    let landed = vec![StagedFlush { flush, dates: [(day(0), extent)].into(), overlap: None }];
-    let state = State { landed, ..State::default() };
+    let staged = vec![StagedFlush { flush, dates: [(day(0), extent)].into(), overlap: None }];
+    let state = State { staged, ..State::default() };
     ledger.commit(state, &RunId::new(DateTime::UNIX_EPOCH, 1), DateTime::UNIX_EPOCH).await.unwrap();
     store
 }
@@ -94,18 +94,18 @@ async fn what_a_repair_has_removed_no_compaction_that_slept_puts_back() {
             () = faulty.falls_asleep() => {}
         }
         let found = repair_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease)).await.unwrap();
-        assert_eq!(found.removed_copies, 1, "{case}");
+        assert_eq!(found.removed_versions, 1, "{case}");
         faulty.wake();
         if let Err(error) = first.await {
             assert_eq!(error.kind(), Kind::Held, "{case}: {}", error.chain().join(": "));
         }
         let verified = verify::verify(&lake(sound(&store), &Kept::ByLease), Clock::system()).await.unwrap();
-        assert_eq!(verified.findings_of(Check::UniqueAcrossDates), 0, "{case}: it was put back");
+        assert_eq!(verified.problems_of(Check::UniqueAcrossDates), 0, "{case}: it was put back");
         compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease))
             .await
             .unwrap_or_else(|error| panic!("{case}: {error:?}"));
         let verified = verify::verify(&lake(sound(&store), &Kept::ByLease), Clock::system()).await.unwrap();
-        assert_eq!((verified.findings(), verified.landed_files), (0, 0), "{case}: {:?}", verified.checks);
+        assert_eq!((verified.problems(), verified.staged_files), (0, 0), "{case}: {:?}", verified.checks);
         woken += 1;
     }
     let parts = lake(sound(&made), &Kept::ByLease);

@@ -152,5 +152,5 @@ async fn verify_finds_what_is_gone() {
     let gone = place.tables().await.into_keys().find(|key| key.starts_with("messages/")).unwrap();
     object_store::ObjectStoreExt::delete(place.store.as_ref(), &gone.into()).await.unwrap();
     let found = verify::verify(&place.lake(), Clock::system()).await.unwrap();
-    assert!(found.findings() > 0);
+    assert!(found.problems() > 0);
 }

@@ -59,7 +59,7 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
                     Meanwhile::Repair => {
                         let lake = lake(Faulty::an_hour_later(store.clone()), &kept);
                         match repair_in(lake).await {
-                            Ok(found) => assert_eq!(found.removed_copies, 0, "{case}"),
+                            Ok(found) => assert_eq!(found.removed_versions, 0, "{case}"),
                             Err(error) => assert_eq!(error.kind(), Kind::Usage, "{case}: {error:?}"),
                         }
                     }

@@ -57,7 +57,7 @@ async fn delta_tables_keep_replaced_files_for_as_long_as_they_retain_them() {
     assert!(with_replaced > named, "{with_replaced} files");
     let compacted = async || {
         let settings = CompactSettings { retain: Duration::from_secs(7 * 86_400), ..CompactSettings::default() };
-        compact(&lake(sound(&store), &Kept::ByLease), &settings).await.unwrap().vacuumed_objects
+        compact(&lake(sound(&store), &Kept::ByLease), &settings).await.unwrap().vacuumed_files
     };
     store.clock().advance(TimeDelta::days(6));
     assert_eq!((compacted().await, files().await), (0, with_replaced));

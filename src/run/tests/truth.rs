@@ -68,7 +68,7 @@ pub(super) async fn found(lake: &Lake) -> Conversations {
 
 async fn rows(lake: &Lake, tables: &Tables, table: Table) -> Vec<RecordBatch> {
     let mut batches = Vec::new();
-    let (objects, others) = tables.objects(table).await.unwrap();
+    let (objects, others) = tables.files(table).await.unwrap();
     assert!(others.is_empty(), "{others:?}");
     for (_, object) in objects {
         let bytes = lake.store().get(&object.location).await.unwrap().unwrap();

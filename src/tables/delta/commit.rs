@@ -1,4 +1,4 @@
-//! Commits: new objects in, those that they replace out, both at once.
+//! Commits to a Delta table: adds new files and removes those that they replace, atomically.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,107 +26,115 @@ use crate::layout;
 use crate::model::CreatedDate;
 use crate::tables::change::Change;
 
-/// How often a commit is tried that others come before.
+/// How often to try a commit that other writers precede.
 const TRIES: usize = 16;
-/// After how many commits the log is summed up in a checkpoint, as other writers do.
+/// After how many commits to write a checkpoint of the log, as other writers do.
 const COMMITS_PER_CHECKPOINT: u64 = 10;
 
-/// How a table stands to a publication.
-pub(in crate::tables) enum Standing {
-    /// It has taken it up, or a later one.
-    Has,
-    /// Another program has changed what it was made of: where.
+/// Whether a table can apply a write intent.
+pub(in crate::tables) enum Readiness {
+    /// It has applied it, or a later one.
+    Applied,
+    /// Another writer committed first to the named table and partition.
     Conflict(String),
-    /// It can take it up, as it was seen; where there is no table yet, once there is one.
+    /// It can apply it in this state; `None` if the table has to be created first.
     Ready(Option<LogState>),
 }
 
 impl DeltaTable {
-    /// Looks how the table stands to a publication by now.
+    /// Reads the table and decides whether it can apply a write intent.
     ///
     /// # Errors
-    /// Where the store fails, or another program has changed the table beyond use.
-    pub(in crate::tables) fn standing(&self, publication: &WriteIntent) -> Result<Standing> {
-        let Some(seen) = self.see_again()? else { return Ok(Standing::Ready(None)) };
-        if self.has(&seen, publication)? {
-            return Ok(Standing::Has);
+    /// If the store fails, or another program has changed the table beyond use.
+    pub(in crate::tables) fn readiness(&self, intent: &WriteIntent) -> Result<Readiness> {
+        let Some(state) = self.refresh()? else { return Ok(Readiness::Ready(None)) };
+        if self.has_applied(&state, intent)? {
+            return Ok(Readiness::Applied);
         }
-        Ok(self.conflict(&seen, publication).map_or(Standing::Ready(Some(seen)), Standing::Conflict))
+        Ok(self.conflict(&state, intent).map_or(Readiness::Ready(Some(state)), Readiness::Conflict))
     }
 
-    /// Commits a publication, unless that has been done. The table stood to it as `standing` says.
+    /// Applies a write intent, unless the table has done so. `readiness` is what the table was found to be.
     ///
     /// # Errors
-    /// As [`DeltaTable::standing`]; it may have been committed all the same.
-    pub(in crate::tables) fn publish(&self, publication: &WriteIntent, mut standing: Standing) -> Result<Change> {
+    /// As [`DeltaTable::readiness`]; the commit may have succeeded nevertheless.
+    pub(in crate::tables) fn publish(&self, intent: &WriteIntent, mut readiness: Readiness) -> Result<Change> {
         for _ in 0..TRIES {
-            match standing {
-                Standing::Has => return Ok(Change::Made),
-                Standing::Conflict(place) => return Ok(Change::Conflict(place)),
-                Standing::Ready(None) => self.create(publication.written_at()?)?,
-                Standing::Ready(Some(seen)) => {
-                    if self.commit(&seen, publication)? {
+            match readiness {
+                Readiness::Applied => return Ok(Change::Made),
+                Readiness::Conflict(place) => return Ok(Change::Conflict(place)),
+                Readiness::Ready(None) => self.create(intent.written_at()?)?,
+                Readiness::Ready(Some(state)) => {
+                    if self.commit(&state, intent)? {
                         return Ok(Change::Made);
                     }
                 }
             }
-            standing = self.standing(publication)?;
+            readiness = self.readiness(intent)?;
         }
-        Err(Error::held(format!("other programs commit to {}/{} all the time", self.store.url(), self.table.name()))
-            .with_hint("nothing is lost: run this again when they have ended"))
+        Err(Error::held(format!(
+            "cannot commit to Delta table {}/{}: other writers committed first {TRIES} times",
+            self.store.url(),
+            self.table.name()
+        ))
+        .with_hint("run this again when they have ended; nothing is lost"))
     }
 
-    /// Commits a publication to the table as it was seen. Returns false where somebody came first: what it was has to be
-    /// looked at before it is tried again.
-    fn commit(&self, seen: &LogState, publication: &WriteIntent) -> Result<bool> {
+    /// Commits a write intent to the table in this state. Returns false if another writer committed first, so that the
+    /// table has to be read again.
+    fn commit(&self, state: &LogState, intent: &WriteIntent) -> Result<bool> {
         let failed = |error| self.failed("commit to", error);
-        match self.transaction(seen, publication).and_then(|it| it.commit(&self.engine)).map_err(failed)? {
+        match self.transaction(state, intent).and_then(|it| it.commit(&self.engine)).map_err(failed)? {
             CommitResult::Committed(committed) => {
                 let due = committed.post_commit_stats().commits_since_checkpoint >= COMMITS_PER_CHECKPOINT;
                 if let Some(snapshot) = committed.post_commit_snapshot().filter(|_| due) {
-                    self.sum_up(snapshot);
+                    self.checkpoint(snapshot);
                 }
-                self.forget();
+                self.invalidate();
                 Ok(true)
             }
             CommitResult::Conflicted(conflict) => {
-                tracing::debug!(version = conflict.conflict_version(), "another commit to {} came first", self.url);
+                tracing::debug!(
+                    version = conflict.conflict_version(),
+                    "another writer committed to {} first",
+                    self.url
+                );
                 Ok(false)
             }
             CommitResult::Retryable(failure) => Err(failed(failure.error)),
         }
     }
 
-    /// Whether the table has taken up a publication, or a later one.
-    fn has(&self, seen: &LogState, publication: &WriteIntent) -> Result<bool> {
-        Ok(self.taken_up_by(&seen.snapshot)?.is_some_and(|newest| newest >= publication.number))
+    fn has_applied(&self, state: &LogState, intent: &WriteIntent) -> Result<bool> {
+        Ok(self.applied_in(&state.snapshot)?.is_some_and(|newest| newest >= intent.number))
     }
 
-    /// Where the table has not what a publication was made of.
-    fn conflict(&self, seen: &LogState, publication: &WriteIntent) -> Option<String> {
+    /// Names the table and partition whose files are not those that a write intent replaces.
+    fn conflict(&self, state: &LogState, intent: &WriteIntent) -> Option<String> {
         let differs = |(date, replacement): &(&CreatedDate, &Replacement)| {
-            let has: Vec<_> = seen.files.get(date).into_iter().flatten().map(|file| file.location.as_ref()).collect();
+            let has: Vec<_> = state.files.get(date).into_iter().flatten().map(|file| file.location.as_ref()).collect();
             let had: Vec<_> = replacement.replaces.get(self.table).iter().map(String::as_str).collect();
             has != had
         };
-        let (date, _) = publication.dates.iter().find(differs)?;
-        Some(format!("{} at {date}", self.table.name()))
+        let (date, _) = intent.dates.iter().find(differs)?;
+        Some(format!("{}, partition {date}", self.table.name()))
     }
 
-    fn transaction(&self, seen: &LogState, publication: &WriteIntent) -> delta_kernel::KernelResult<Transaction> {
-        let number = i64::try_from(publication.number).map_err(KernelError::generic_err)?;
-        let mut transaction = Arc::clone(&seen.snapshot)
+    fn transaction(&self, state: &LogState, intent: &WriteIntent) -> delta_kernel::KernelResult<Transaction> {
+        let number = i64::try_from(intent.number).map_err(KernelError::generic_err)?;
+        let mut transaction = Arc::clone(&state.snapshot)
             .update_table(UpdateTableOperation::Merge, CREATED_BY, true)
             .with_transaction_id(&self.application, number)
             .build(&self.engine, Box::new(FileSystemCommitter::new()))?;
-        let state = transaction.write_state()?;
-        for (date, replacement) in &publication.dates {
+        let write_state = transaction.write_state()?;
+        for (date, replacement) in &intent.dates {
             let partition = [(layout::PARTITION.to_owned(), partition_value(*date))];
-            let context = state.write_context_builder().with_partition_values(HashMap::from(partition)).build()?;
+            let context =
+                write_state.write_context_builder().with_partition_values(HashMap::from(partition)).build()?;
             transaction.add_files(build_add_file_metadata(self.added(*date, replacement)?, &context)?);
         }
-        let gone = publication.dates.values().filter_map(|it| it.replaces.get(self.table).as_deref()).collect();
-        self.remove(&mut transaction, seen, &gone)?;
+        let replaced = intent.dates.values().filter_map(|it| it.replaces.get(self.table).as_deref()).collect();
+        self.remove(&mut transaction, state, &replaced)?;
         Ok(transaction)
     }
 
@@ -138,7 +146,7 @@ impl DeltaTable {
         let rows = i64::try_from(*replacement.extent.rows.get(self.table)).map_err(KernelError::generic_err)?;
         let count = Arc::new(Int64Array::from(vec![rows])) as ArrayRef;
         let stats = StructArray::from(vec![(Arc::new(Field::new("numRecords", DataType::Int64, true)), count)]);
-        // About when it was written: the time of the object itself would take a call.
+        // Approximate: reading the time of the file itself would take a call.
         let meta = FileMeta::new(
             location,
             replacement.written_at.timestamp_millis(),
@@ -151,7 +159,7 @@ impl DeltaTable {
     fn remove(
         &self,
         transaction: &mut Transaction,
-        seen: &LogState,
+        state: &LogState,
         keys: &BTreeSet<&str>,
     ) -> delta_kernel::KernelResult<()> {
         if keys.is_empty() {
@@ -160,7 +168,7 @@ impl DeltaTable {
         let folder = layout::table_folder(self.table);
         let is_one =
             |path: &str| Path::from_url_path(format!("{folder}/{path}")).is_ok_and(|path| keys.contains(path.as_ref()));
-        for part in Arc::clone(&seen.snapshot).scan_builder().build()?.scan_metadata(&self.engine)? {
+        for part in Arc::clone(&state.snapshot).scan_builder().build()?.scan_metadata(&self.engine)? {
             let (data, selected) = part?.scan_files.into_parts();
             let data = ArrowEngineData::try_from_engine_data(data)?;
             let batch = data.record_batch();
@@ -178,16 +186,16 @@ impl DeltaTable {
         Ok(())
     }
 
-    /// Writes a checkpoint of the log. That it fails is no failure of the commit: the next one tries again.
-    fn sum_up(&self, snapshot: &SnapshotRef) {
+    /// Writes a checkpoint of the log. Its failure does not fail the commit; the next commit tries again.
+    fn checkpoint(&self, snapshot: &SnapshotRef) {
         if let Err(error) = snapshot.checkpoint(&self.engine, None) {
-            tracing::debug!("no checkpoint of the log of {}: {error}", self.url);
+            tracing::debug!("cannot write a checkpoint of the log of {}: {error}", self.url);
         }
     }
 }
 
 fn partition_value(date: CreatedDate) -> Scalar {
-    /// The day that Delta counts from, in days of the common era.
+    /// The first day of Delta's count, in days of the common era.
     const EPOCH: i32 = 719_163;
     date.date().map_or(Scalar::Null(DeltaType::DATE), |date| Scalar::Date(date.num_days_from_ce() - EPOCH))
 }

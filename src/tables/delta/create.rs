@@ -1,8 +1,9 @@
-//! The first commit of a Delta table, which makes it: without rows, and asking no more of its readers than they all can do.
+//! The first commit of a Delta table, which creates it without rows.
 //!
-//! It is written here because `delta_kernel` makes tables that ask for table features (reader version 3, writer version 7)
-//! though they use none. The protocol of this one is (1, 2), which every reader and writer has known since 2020. A table
-//! that is there keeps its protocol. Must not know: what goes into the table.
+//! Guarantees: every reader and writer since 2020 can use the table, because its protocol is (1, 2). `delta_kernel`
+//! would require table features (reader version 3, writer version 7) that the table does not use. An existing table
+//! keeps its protocol.
+//! Must not depend on: the rows of the table.
 
 use chrono::{DateTime, Utc};
 use delta_kernel::schema::StructType;
@@ -14,10 +15,10 @@ use crate::files::CREATED_BY;
 use crate::layout;
 
 impl DeltaTable {
-    /// Makes a table without rows, unless another program has just made one: what it is by then has to be looked at.
+    /// Creates the table, unless another program has just done so; the caller has to read it again.
     ///
     /// # Errors
-    /// If the store fails; the table may have been made all the same.
+    /// If the store fails; the table may have been created nevertheless.
     pub(super) fn create(&self, now: DateTime<Utc>) -> Result<()> {
         let key = layout::numbered(&layout::delta_log(self.table), 0);
         let commit = first_commit(self.schema()?.as_ref(), now)?;
@@ -28,7 +29,7 @@ impl DeltaTable {
 /// The lines of the first commit of a table with these columns.
 fn first_commit(schema: &StructType, now: DateTime<Utc>) -> Result<Vec<u8>> {
     let schema = serde_json::to_string(schema)
-        .map_err(|error| Error::bug("the columns cannot be written as Delta tables have them").caused_by(error))?;
+        .map_err(|error| Error::bug("cannot write the columns as a Delta schema").caused_by(error))?;
     let now = now.timestamp_millis();
     let actions = [
         json!({"commitInfo": {
@@ -43,7 +44,7 @@ fn first_commit(schema: &StructType, now: DateTime<Utc>) -> Result<Vec<u8>> {
     Ok(actions.iter().map(|action| format!("{action}\n")).collect::<String>().into_bytes())
 }
 
-/// A random UUID (version 4), which a table is known by.
+/// A random UUID (version 4), the id of a table.
 fn random_id() -> String {
     let bits = fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let digits = format!("{bits:032x}");

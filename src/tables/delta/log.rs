@@ -1,9 +1,10 @@
-//! One table as a Delta table: what its log says it has, and how a publication gets into it.
+//! The log of a Delta table: the files that the table has, and the write intents that it has applied.
 //!
-//! The log is read and written by `delta_kernel`, through the lake's own store, so that its calls are bounded and counted as
-//! all are. (The protocol: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>.) Promises: a publication is
-//! committed once, however often it is carried out, as its number is the transaction identifier of its commit; what
-//! other programs have committed stays. Must not know: what publications are for.
+//! `delta_kernel` reads and writes the log through the lake's own store, so that its calls are bounded and counted too.
+//! (The protocol: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>.)
+//! Guarantees: a table applies a write intent once, however often it is published, because the intent's number is the
+//! transaction identifier of its commit. Commits of other programs stay.
+//! Must not depend on: why write intents exist.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,26 +27,26 @@ use crate::layout;
 use crate::model::{CreatedDate, Table};
 use crate::store::Store;
 
-/// What can be done about a table that another program has changed in a way that cannot be gone on with. Nothing has been
-/// committed to it since.
-const RESTORE: &str = "bring the table back to the version before with that program (RESTORE); its history tells which";
-/// The same of a date. There may have been commits to others since, which RESTORE would undo in this table alone.
-const FETCH_AGAIN: &str = "delete the rows of that date from all four tables with that program, and fetch it again with \
-    `backfill --timestamp-filter created_at` and `compact`";
+/// What to do about a table that another program has changed beyond use. This program has not committed to it since.
+const RESTORE: &str =
+    "restore the version before that change with that program (RESTORE); the table's history lists it";
+/// The same for one partition. Others may have been committed since, and RESTORE would undo these in this table only.
+const FETCH_AGAIN: &str = "delete the rows of that partition from all four tables with that program, and fetch it \
+    again with `backfill --timestamp-filter created_at` and `compact`";
 
 /// One of a lake's tables. Its functions block, and must not be called on an async thread.
 pub(in crate::tables) struct DeltaTable {
     pub(super) store: Store,
     pub(super) table: Table,
-    /// Under which name its transactions are numbered: no other lake's, not even of one that was here before.
+    /// The application id of its transactions, which differs from that of every other lake, earlier ones here included.
     pub(super) application: String,
     pub(super) url: String,
     pub(super) runtime: Handle,
     pub(super) engine: DefaultEngine<TokioMultiThreadExecutor>,
-    pub(super) seen: Mutex<Option<LogState>>,
+    pub(super) cache: Mutex<Option<LogState>>,
 }
 
-/// What was last seen of a table.
+/// One version of a table.
 #[derive(Clone)]
 pub(in crate::tables) struct LogState {
     pub(super) snapshot: SnapshotRef,
@@ -62,49 +63,49 @@ impl DeltaTable {
     pub(in crate::tables) fn new(store: &Store, table: Table, application: String, runtime: Handle) -> Self {
         let executor = Arc::new(TokioMultiThreadExecutor::new(runtime.clone()));
         let engine = DefaultEngineBuilder::new(Arc::clone(store.objects())).with_task_executor(executor).build();
-        // The lake's store begins where the lake does. The host's name is one of those whose listings the engine does not
-        // take to be in order: those of local disks are not, and it asks only URLs that it opens by itself.
+        // The store's root is the lake's. The engine decides by the URL whether listings are in order: those of local
+        // disks are not, and it takes the listings of a host with this name to be unordered.
         let host = if store.is_local() { "disk--x-s3" } else { "store" };
         let url = format!("lake://{host}/{}/", layout::table_folder(table));
-        DeltaTable { store: store.clone(), table, application, url, runtime, engine, seen: Mutex::new(None) }
+        DeltaTable { store: store.clone(), table, application, url, runtime, engine, cache: Mutex::new(None) }
     }
 
-    /// The object that a date has.
+    /// Finds the file of a partition.
     ///
     /// # Errors
-    /// Kind `Integrity` where another program has given it several.
-    pub(in crate::tables) fn of_date(&self, date: CreatedDate) -> Result<Option<ObjectMeta>> {
-        let Some(seen) = self.seen()? else { return Ok(None) };
-        match seen.files.get(&date).map(Vec::as_slice) {
+    /// Kind `Integrity` if another program has given it several.
+    pub(in crate::tables) fn partition_file(&self, date: CreatedDate) -> Result<Option<ObjectMeta>> {
+        let Some(state) = self.state()? else { return Ok(None) };
+        match state.files.get(&date).map(Vec::as_slice) {
             None | Some([]) => Ok(None),
-            Some([object]) => Ok(Some(object.clone())),
+            Some([file]) => Ok(Some(file.clone())),
             Some(several) => {
-                let how = format!("has {} files for {date}, not one", several.len());
+                let how = format!("has {} files in partition {date}, not one", several.len());
                 Err(self.altered(how).with_hint(FETCH_AGAIN))
             }
         }
     }
 
-    /// Every object, with its date.
-    pub(in crate::tables) fn objects(&self) -> Result<Vec<(CreatedDate, ObjectMeta)>> {
-        let Some(seen) = self.seen()? else { return Ok(Vec::new()) };
-        let of_date = |(date, files): (&CreatedDate, &Vec<ObjectMeta>)| {
+    /// Lists all files with their partitions.
+    pub(in crate::tables) fn all_files(&self) -> Result<Vec<(CreatedDate, ObjectMeta)>> {
+        let Some(state) = self.state()? else { return Ok(Vec::new()) };
+        let of_partition = |(date, files): (&CreatedDate, &Vec<ObjectMeta>)| {
             files.iter().map(|file| (*date, file.clone())).collect::<Vec<_>>()
         };
-        Ok(seen.files.iter().flat_map(of_date).collect())
+        Ok(state.files.iter().flat_map(of_partition).collect())
     }
 
-    /// Forgets what was seen.
-    pub(in crate::tables) fn forget(&self) {
+    /// Drops the cached version.
+    pub(in crate::tables) fn invalidate(&self) {
         *self.cached() = None;
     }
 
     pub(super) fn cached(&self) -> MutexGuard<'_, Option<LogState>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the table is, as it was seen first; `None` where there is none.
-    pub(super) fn seen(&self) -> Result<Option<LogState>> {
+    /// The cached version of the table, read if need be; `None` if there is no table.
+    pub(super) fn state(&self) -> Result<Option<LogState>> {
         let mut cached = self.cached();
         if cached.is_none() {
             *cached = self.read(None)?;
@@ -112,14 +113,14 @@ impl DeltaTable {
         Ok(cached.clone())
     }
 
-    /// What the table is by now.
-    pub(super) fn see_again(&self) -> Result<Option<LogState>> {
+    /// Reads the table's latest version.
+    pub(in crate::tables) fn refresh(&self) -> Result<Option<LogState>> {
         let mut cached = self.cached();
         *cached = self.read(cached.take())?;
         Ok(cached.clone())
     }
 
-    /// The newest version of the table, where `before` is an earlier one; `None` if there is no table.
+    /// The latest snapshot of the table, built from the earlier one `before`; `None` if there is no table.
     pub(super) fn snapshot(&self, before: Option<&SnapshotRef>) -> Result<Option<SnapshotRef>> {
         let snapshot = match before {
             Some(before) => Snapshot::builder_from(Arc::clone(before)).build(&self.engine),
@@ -131,28 +132,28 @@ impl DeltaTable {
         }
     }
 
-    /// The number of the newest publication that the table has taken up by now.
+    /// The number of the newest write intent that the table has applied.
     ///
     /// # Errors
     /// If the store fails, or the log is damaged.
-    pub(in crate::tables) fn taken_up(&self) -> Result<Option<u64>> {
+    pub(in crate::tables) fn applied(&self) -> Result<Option<u64>> {
         match self.snapshot(None)? {
-            Some(snapshot) => self.taken_up_by(&snapshot),
+            Some(snapshot) => self.applied_in(&snapshot),
             None => Ok(None),
         }
     }
 
-    /// The same of one version of the table.
-    pub(super) fn taken_up_by(&self, snapshot: &SnapshotRef) -> Result<Option<u64>> {
+    /// The same in one snapshot of the table.
+    pub(super) fn applied_in(&self, snapshot: &SnapshotRef) -> Result<Option<u64>> {
         let newest = snapshot.get_app_id_version(&self.application, &self.engine);
         let newest = newest.map_err(|error| self.failed("read", error))?;
         let number = newest.map(u64::try_from).transpose();
         number.map_err(|_| self.altered("has a negative transaction number of this lake".to_owned()))
     }
 
-    /// Reads what the log says by now, where `before` is what it said.
+    /// Reads the table's latest version; `before` is an earlier one.
     pub(super) fn read(&self, before: Option<LogState>) -> Result<Option<LogState>> {
-        let Some(snapshot) = self.snapshot(before.as_ref().map(|seen| &seen.snapshot))? else { return Ok(None) };
+        let Some(snapshot) = self.snapshot(before.as_ref().map(|state| &state.snapshot))? else { return Ok(None) };
         if let Some(before) = before.filter(|before| before.snapshot.version() == snapshot.version()) {
             return Ok(Some(before));
         }
@@ -161,7 +162,7 @@ impl DeltaTable {
         Ok(Some(LogState { snapshot, files }))
     }
 
-    /// The files of a snapshot, by date.
+    /// The files of a snapshot, by partition.
     pub(super) fn files(&self, snapshot: &SnapshotRef) -> Result<BTreeMap<CreatedDate, Vec<ObjectMeta>>> {
         let failed = |error| self.failed("read", error);
         let scan = Arc::clone(snapshot).scan_builder().build().map_err(failed)?;
@@ -177,13 +178,13 @@ impl DeltaTable {
             }
             let value = file.partition_values.get(layout::PARTITION);
             let date = value.map_or(Ok(CreatedDate::UNKNOWN), |date| date.parse::<CreatedDate>());
-            let date = date.map_err(|error| self.altered(format!("has a file of no date: {error}")))?;
-            files.entry(date).or_default().push(self.object(&file)?);
+            let date = date.map_err(|error| self.altered(format!("has a file in no partition of a date: {error}")))?;
+            files.entry(date).or_default().push(self.file_meta(&file)?);
         }
         Ok(files)
     }
 
-    pub(super) fn object(&self, file: &ScanFile) -> Result<ObjectMeta> {
+    pub(super) fn file_meta(&self, file: &ScanFile) -> Result<ObjectMeta> {
         let location = Path::from_url_path(format!("{}/{}", layout::table_folder(self.table), file.path));
         let location = location.map_err(|error| self.altered(format!("has a file at {}: {error}", file.path)))?;
         let no_size = |_| self.altered(format!("has a file of {} bytes at {}", file.size, file.path));
@@ -194,20 +195,21 @@ impl DeltaTable {
         Ok(ObjectMeta { location, last_modified, size, e_tag: None, version: None })
     }
 
-    /// The columns, the partition last.
+    /// The table's columns, the partition last.
     pub(super) fn schema(&self) -> Result<SchemaRef> {
         let columns = StructType::try_from_arrow(self.table.schema().as_ref())?;
         let partition = StructField::nullable(layout::PARTITION, DataType::DATE);
         let schema = StructType::try_new(columns.fields().cloned().chain([partition]));
-        schema.map(Arc::new).map_err(|error| Error::bug("the columns make no Delta table").caused_by(error))
+        schema.map(Arc::new).map_err(|error| Error::bug("cannot write the columns as a Delta schema").caused_by(error))
     }
 
-    /// Makes sure that nobody has changed the columns: files are written and merged by their names and types.
+    /// Checks that no other program has changed the columns, because files are written and merged by their names and
+    /// types.
     pub(super) fn check_columns(&self, snapshot: &SnapshotRef) -> Result<()> {
-        let told = |schema: &StructType| -> Vec<String> {
+        let columns = |schema: &StructType| -> Vec<String> {
             schema.fields().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
         };
-        let (wanted, found) = (told(self.schema()?.as_ref()), told(snapshot.schema().as_ref()));
+        let (wanted, found) = (columns(self.schema()?.as_ref()), columns(snapshot.schema().as_ref()));
         let renames =
             snapshot.table_properties().column_mapping_mode.is_some_and(|mode| mode != ColumnMappingMode::None);
         match wanted == found && !renames {
@@ -216,7 +218,7 @@ impl DeltaTable {
         }
     }
 
-    /// Something about the table that this program did not do.
+    /// The error that another program has changed the table so that it cannot be used.
     pub(super) fn altered(&self, how: String) -> Error {
         let place = format!("{}/{}", self.store.url(), layout::table_folder(self.table));
         Error::integrity(format!("the Delta table {place} {how}: another program has written to it")).with_hint(RESTORE)

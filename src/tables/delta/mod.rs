@@ -1,4 +1,4 @@
-//! One table as a Delta table: its log, the commits to it, and the files that it has no use for any more.
+//! One table as a Delta table: its log, the commits to it, and the deletion of unused files.
 //!
 //! Must not depend on: when and why a table changes.
 
@@ -7,5 +7,5 @@ mod create;
 mod log;
 mod vacuum;
 
-pub(super) use commit::Standing;
+pub(super) use commit::Readiness;
 pub(super) use log::DeltaTable;

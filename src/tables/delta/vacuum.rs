@@ -1,5 +1,9 @@
-//! Finds the objects that a Delta table has no use for any more: those that a commit has removed, those that no commit has
-//! ever named, and what a checkpoint of the log has summed up long ago.
+//! Finds the unused files of a Delta table: files that a commit removed, files that no commit ever named, and old parts
+//! of the log that a checkpoint of the log supersedes.
+//!
+//! Guarantees: a file that a reader of a retained version, or another writer, may need is not found. Files are listed
+//! first and the table is read last.
+//! Must not depend on: when the files are deleted.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,14 +19,14 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::{PerTable, Table};
 
-/// How many commits are read at a time.
+/// How many commits to read at a time.
 const READS_AT_ONCE: usize = 8;
-/// For how long the log goes back at least, as with other writers (`delta.logRetentionDuration`).
+/// The least age of log files to delete, as with other writers (`delta.logRetentionDuration`).
 const LOG_DAYS: i64 = 30;
-/// For how long a file stays at least that no commit names: another writer may be about to commit it.
+/// The least age of a file to delete that no commit ever named, because another writer may be about to commit it.
 const UNCOMMITTED_HOURS: i64 = 1;
 
-/// What is looked for in a commit.
+/// The part of a commit's action that matters here.
 #[derive(Deserialize)]
 struct Action {
     remove: Option<Removed>,
@@ -34,11 +38,10 @@ struct Removed {
 }
 
 impl DeltaTable {
-    /// The objects of `table` that were there before `since`, and that it has not had at any time after. Those that no
-    /// commit has ever named are at least an hour old.
+    /// Finds the objects of `table` that existed before `since` and that no version since then uses.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// If the store fails.
     pub(in crate::tables) async fn expired(
         tables: Arc<PerTable<Self>>,
         table: Table,
@@ -49,12 +52,12 @@ impl DeltaTable {
         let listed: Vec<_> = own.store.list(layout::table_folder(table)).try_collect().await?;
         let (log, files): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(|object| object.location.prefix_matches(&layout::delta_log(table)));
-        // What is in the table is looked at last: what was listed and is not there by then was not meant for it.
-        let looking = Arc::clone(&tables);
-        let task = tokio::task::spawn_blocking(move || looking.get(table).see_again());
-        let seen = task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))??;
-        let Some(seen) = seen else { return Ok(Vec::new()) };
-        let known: HashSet<_> = seen.files.values().flatten().map(|file| &file.location).collect();
+        // The table is read last, so that a file listed before it was committed counts as used.
+        let reading = Arc::clone(&tables);
+        let task = tokio::task::spawn_blocking(move || reading.get(table).refresh());
+        let state = task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))??;
+        let Some(state) = state else { return Ok(Vec::new()) };
+        let known: HashSet<_> = state.files.values().flatten().map(|file| &file.location).collect();
         let mut expired: Vec<_> = files
             .into_iter()
             .filter(|object| {
@@ -66,17 +69,17 @@ impl DeltaTable {
             let Some(removed) = own.removed_since(&log, since.min(uncommitted)).await? else { return Ok(Vec::new()) };
             expired.retain(|object| match removed.get(&object.location) {
                 Some(removed_at) => *removed_at < since,
-                // Removed long ago, or never named.
+                // A commit before removed it, or no commit ever named it.
                 None => object.last_modified < uncommitted,
             });
         }
         let mut expired: Vec<_> = expired.into_iter().map(|object| object.location).collect();
-        expired.extend(summed_up(&log, since.min(now - chrono::Duration::days(LOG_DAYS))));
+        expired.extend(superseded(&log, since.min(now - chrono::Duration::days(LOG_DAYS))));
         Ok(expired)
     }
 
-    /// The objects that the commits since then have removed, and when; `None` if another program has removed a part of the
-    /// log meanwhile, so that it is not known.
+    /// The files that commits since `since` removed, with the times of the commits; `None` if they are unknown because
+    /// another program is deleting parts of the log.
     async fn removed_since(
         &self,
         log: &[ObjectMeta],
@@ -100,7 +103,10 @@ impl DeltaTable {
         let mut newest = HashMap::new();
         for commit in read {
             let Some(removed) = commit else {
-                tracing::warn!("the log of {} is being cut by another program: nothing is removed this time", self.url);
+                tracing::warn!(
+                    "another program is deleting parts of the log of {}; no unused files are deleted this time",
+                    self.url
+                );
                 return Ok(None);
             };
             for (path, removed_at) in removed {
@@ -112,7 +118,7 @@ impl DeltaTable {
     }
 }
 
-/// Whether a key is that of a file of a date, this program's or another writer's.
+/// Whether a key is that of a table file, of this program or another writer.
 fn is_data(key: &Path) -> bool {
     layout::date_of(key).is_some() && key.as_ref().ends_with(".parquet")
 }
@@ -122,8 +128,9 @@ fn is_commit(key: &Path) -> bool {
     layout::number_of(key).is_some()
 }
 
-/// The parts of a log that nobody needs who reads versions from `since` on: those before a checkpoint from before that.
-fn summed_up(log: &[ObjectMeta], since: DateTime<Utc>) -> Vec<Path> {
+/// The parts of a log that no reader of versions from `since` on needs: those before the newest checkpoint before
+/// `since`.
+fn superseded(log: &[ObjectMeta], since: DateTime<Utc>) -> Vec<Path> {
     let old: Vec<_> = log.iter().filter(|object| object.last_modified < since).collect();
     let is_checkpoint = |object: &&&ObjectMeta| object.location.as_ref().ends_with(".checkpoint.parquet");
     let newest = old.iter().filter(is_checkpoint).filter_map(|object| version(&object.location)).max();
@@ -131,7 +138,7 @@ fn summed_up(log: &[ObjectMeta], since: DateTime<Utc>) -> Vec<Path> {
     old.into_iter().filter(before).map(|object| object.location.clone()).collect()
 }
 
-/// The version of the table that a part of its log is of.
+/// The table version of a part of the log.
 fn version(key: &Path) -> Option<u64> {
     key.filename()?.split_once('.')?.0.parse().ok()
 }
@@ -147,7 +154,7 @@ mod tests {
     use crate::store::Store;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn of_a_log_that_is_cut_meanwhile_nothing_is_said() {
+    async fn removals_are_unknown_if_the_log_is_cut_meanwhile() {
         let store = Store::on(InMemory::new(), "memory", Duration::from_secs(60));
         let table = DeltaTable::new(&store, Table::Tags, "test".to_owned(), Handle::current());
         let key = layout::numbered(&layout::delta_log(Table::Tags), 1);

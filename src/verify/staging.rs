@@ -1,0 +1,102 @@
+//! Checks the staged files against the checkpoint that names them, and discards damaged ones.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use tokio::runtime::Handle;
+
+use super::problems::{Check, Verification};
+use super::rows::CheckedRows;
+use crate::error::{Error, Kind, Result};
+use crate::lake::{Lake, Ledger, StagedFile, StagedFlush};
+use crate::layout;
+use crate::model::{CreatedDate, RunId, Table, from_micros};
+
+/// Checks every staged file that the newest checkpoint names, and counts the others.
+///
+/// # Errors
+/// If the store fails, or the checkpoint is damaged.
+pub(super) async fn verify(lake: &Lake, found: &mut Verification) -> Result<()> {
+    let ledger = Ledger::load(lake.store()).await?;
+    let files: Vec<_> = ledger.state().staged.iter().flat_map(StagedFlush::files).collect();
+    found.staged_files += u64::try_from(files.len()).map_err(|_| Error::bug("more files than can be counted"))?;
+    found.staged_rows += files.iter().map(|file| file.rows).sum::<u64>();
+    let problems = problems(lake, files).await?;
+    // A compaction may have deleted files meanwhile: only those that are still named have to exist.
+    let known = Ledger::load(lake.store()).await?.state().staged_keys();
+    for (file, problem) in problems.into_iter().filter(|(file, _)| known.contains(&file.key)) {
+        found.note(Check::StagedFiles, Some(&file.key), || problem);
+    }
+    let mut listed = lake.store().list(layout::landing());
+    while let Some(object) = listed.try_next().await? {
+        found.unnamed_files += u64::from(!known.contains(&object.location));
+    }
+    Ok(())
+}
+
+/// Discards the staged files of a flush and partition if one is missing or damaged, and returns how often. They can
+/// never be compacted, and they block the other staged files of that partition.
+///
+/// # Errors
+/// If the store fails; kind `Held` if another run has taken the lake.
+pub(super) async fn discard_damaged(lake: &Lake, ledger: &mut Ledger, run: &RunId, now: DateTime<Utc>) -> Result<u64> {
+    let files: Vec<_> = ledger.state().staged.iter().flat_map(StagedFlush::files).collect();
+    let problems = problems(lake, files).await?;
+    let damaged: BTreeSet<_> = problems.into_iter().map(|(file, _)| (file.flush, file.date)).collect();
+    let mut state = ledger.state().clone();
+    for (flush, date) in &damaged {
+        tracing::warn!(
+            "discarding the staged files of flush {flush} in partition {date}; fetch that date again with `backfill \
+             --timestamp-filter created_at`"
+        );
+        state.discard_staged(flush, *date);
+    }
+    ledger.commit(state, run, now).await?;
+    Ok(damaged.len() as u64)
+}
+
+/// The staged files that are missing or damaged, each with its problem.
+async fn problems(lake: &Lake, files: Vec<StagedFile>) -> Result<Vec<(StagedFile, String)>> {
+    let (lake, runtime) = (lake.clone(), Handle::current());
+    let check = move || {
+        let mut problems = Vec::new();
+        for file in files {
+            if let Some(problem) = problem(&lake, &file, &runtime)? {
+                problems.push((file, problem));
+            }
+        }
+        Ok(problems)
+    };
+    let task = tokio::task::spawn_blocking(check);
+    task.await.map_err(|error| Error::bug("the check of staged files failed").caused_by(error))?
+}
+
+/// The problem of one staged file.
+fn problem(lake: &Lake, file: &StagedFile, runtime: &Handle) -> Result<Option<String>> {
+    let StagedFile { table, date, key, rows, bytes, .. } = file;
+    let Some(there) = runtime.block_on(lake.store().head(key))? else { return Ok(Some("is missing".to_owned())) };
+    if there.size != *bytes {
+        return Ok(Some(format!("has {} bytes, not {bytes}", there.size)));
+    }
+    let counted = CheckedRows::open(lake, *table, &there, runtime).and_then(|file| count(file, *date));
+    match counted {
+        Ok((read, _)) if read != *rows => Ok(Some(format!("has {read} rows, not {rows}"))),
+        Ok((_, Some(id))) => Ok(Some(format!("has conversation {id} of another partition"))),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == Kind::Integrity => Ok(Some(error.chain().join(": "))),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many rows a file has, and a conversation of another partition.
+fn count(mut file: CheckedRows, date: CreatedDate) -> Result<(u64, Option<String>)> {
+    let mut stray = None;
+    while let Some(row) = file.head() {
+        if file.table() == Table::Conversations && CreatedDate::of(row.created_at.and_then(from_micros)) != date {
+            stray.get_or_insert_with(|| row.id.to_owned());
+        }
+        file.advance()?;
+    }
+    Ok((file.read, stray))
+}
