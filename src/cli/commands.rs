@@ -55,8 +55,9 @@ pub(super) async fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
     }
     match found.problems() {
         0 => Ok(()),
-        findings => {
-            Err(Error::integrity(format!("{findings} findings: the lake {} is not what it promises", found.lake))
+        count => {
+            let problems = if count == 1 { "problem" } else { "problems" };
+            Err(Error::integrity(format!("verification failed: {count} {problems} in {}", found.lake))
                 .with_hint(output::remedy(&found)))
         }
     }

@@ -68,7 +68,7 @@ pub async fn export(lake: &Lake, client: &mut Client, settings: &ExportSettings)
 /// Fetches a range of time and stages it, without touching the incremental export.
 ///
 /// # Errors
-/// As [`export`]; kind `Usage` if the range is empty.
+/// As [`export()`]; kind `Usage` if the range is empty.
 pub async fn backfill(lake: &Lake, client: &mut Client, settings: &BackfillSettings) -> Result<RunReport, RunFailure> {
     check_range(settings)?;
     fetch(lake, client, "backfill", &Ask::Range(settings), None).await
@@ -78,7 +78,7 @@ pub async fn backfill(lake: &Lake, client: &mut Client, settings: &BackfillSetti
 /// staged by then is compacted all the same.
 ///
 /// # Errors
-/// As [`export`], and those of a compaction.
+/// As [`export()`], and those of a compaction.
 pub async fn sync(lake: &Lake, client: &mut Client, settings: &SyncSettings) -> Result<RunReport, RunFailure> {
     let compacting = Compacting { retain: settings.retain, every_pages: settings.compact_every_pages };
     fetch(lake, client, "sync", &Ask::Changes(&settings.export), Some(compacting)).await

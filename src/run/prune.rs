@@ -7,7 +7,7 @@ use crate::lake::{History, history};
 impl Session {
     /// Removes what is too old of the lake's past, though not what no run has told of yet, or this one is about to. That it
     /// failed is no failure of the run.
-    pub(super) async fn prune(&self, result: &Result<()>, set_aside: bool) {
+    pub(super) async fn prune(&self, result: &Result<()>, quarantined: bool) {
         let lost = result.as_ref().is_err_and(|error| error.kind() == Kind::Held);
         if !self.report.admitted || lost || self.control.shutdown.is_cancelled() {
             return;
@@ -17,7 +17,7 @@ impl Session {
         let oldest = age.and_then(|age| self.clock.now().checked_sub_signed(age));
         let reports = history::prune_reports(self.lake.store(), reports.saturating_sub(1));
         let quarantine = async {
-            match oldest.filter(|_| !set_aside && self.ledger.state().quarantined == 0) {
+            match oldest.filter(|_| !quarantined && self.ledger.state().quarantined == 0) {
                 Some(oldest) => history::prune_quarantine(self.lake.store(), oldest).await,
                 None => Ok(0),
             }

@@ -252,7 +252,7 @@ def test_a_full_page_of_conversations_without_times_cannot_be_asked_about(in_tur
     rows = [{"conversation_id": f"c{n}"} for n in range(100)]
     api = in_turn(json.dumps({"conversations": rows, "nextPage": "abc"}))
     [warning] = warnings(command("sync", api))
-    assert '"nextPage"' in warning and "full page" in warning and len(api.asked) == 1
+    assert '"nextPage"' in warning and "last page of the export is full" in warning and len(api.asked) == 1
 
 
 def test_a_full_page_is_known_by_those_before_it(in_turn, command):
