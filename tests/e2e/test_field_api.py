@@ -337,7 +337,7 @@ def test_a_stored_cursor_that_is_refused_begins_the_walk_anew(interrupted, comma
     told = json.loads(done.stdout)
     assert told["restarted_walks"] == 1 and not told["resumed"]
     [warning] = warnings(done)
-    assert "anew" in warning and "cursor expired" in warning
+    assert "starting the walk over" in warning and "cursor expired" in warning
     assert [query.get("cursor") for query in interrupted.asked] == ["1", None]
     assert set(ids(lake)) == {"a", *(one["conversation_id"] for one in minutes(5))}
     assert report(lake)["restarted_walks"] == 1

@@ -1,7 +1,7 @@
 """The conformance suite: a lake's guarantees hold on every store.
 
 Each scenario runs the real binary against a real server. Memory, which no two processes share, has the same scenarios in
-src/cli/session/tests/scenarios.rs.
+src/run/tests/scenarios.rs.
 """
 
 import json
@@ -241,7 +241,7 @@ def test_check_tries_everything_and_leaves_nothing(place, simulate):
 
 
 def test_memory_has_the_same_scenarios():
-    rust = (ROOT / "src" / "cli" / "session" / "tests" / "scenarios.rs").read_text()
+    rust = (ROOT / "src" / "run" / "tests" / "scenarios.rs").read_text()
     here = {name.removeprefix("test_") for name, test in globals().items()
             if name.startswith("test_") and any("place" == mark.args[0] and mark.args[1] is STORES
                                                 for mark in getattr(test, "pytestmark", []))}
@@ -448,9 +448,9 @@ def test_what_is_wrong_is_named_with_what_to_set(server, simulate, tmp_path, nam
     missing = place.url.replace("data/", "no-such-bucket/")
     for command in ("status", "verify", "compact"):
         done = run(command, "--lake", missing, "--store-retries", 0, code=5, **place.environment)
-        assert missing in done.stderr and "hint: make the" in done.stderr
+        assert missing in done.stderr and "hint: create the" in done.stderr
     done = run("sync", "--lake", missing, "--base-url", api.url, "--store-retries", 0, code=5, **place.environment)
-    assert missing in done.stderr and "hint: make the" in done.stderr and api.gaps()[0] == 0
+    assert missing in done.stderr and "hint: create the" in done.stderr and api.gaps()[0] == 0
     down = place.command("sync", api, "--store-endpoint", "http://127.0.0.1:9", "--store-retries", 0, code=5)
     assert place.url in down.stderr and "--store-endpoint" in down.stderr and "http://127.0.0.1:9" in down.stderr
 
