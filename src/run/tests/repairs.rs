@@ -1,6 +1,12 @@
 //! A compaction that sleeps at any call while `verify --repair` takes a conversation out of the very date that it writes:
 //! when it wakes up, it does not put it back.
 
+use std::collections::BTreeSet;
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use object_store::ObjectStoreExt;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
 use super::*;
@@ -36,7 +42,8 @@ fn conversation(id: &str, day: usize, changed: &str) -> Value {
 fn files(conversations: &[Value], lifetime: WrittenFor) -> (PerTable<Vec<u8>>, Extent) {
     let texts: Vec<_> = conversations.iter().map(ToString::to_string).collect();
     let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
-    let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
+    let exported_at = "2024-02-01T00:00:00Z".parse().unwrap();
+    let origin = Origin { run_id: &run_id, exported_at, first_seq: 0 };
     let rows = flatten(texts.iter().map(String::as_str), &origin).unwrap().tables;
     let mut extent = Extent::default();
     let files = PerTable::from_fn(|table| {
@@ -76,6 +83,17 @@ async fn with_a_double() -> Arc<Shelf> {
     store
 }
 
+/// The ids of the conversations that a table file has rows of.
+async fn ids(store: &Shelf, table: Table, number: usize) -> BTreeSet<String> {
+    let file = store.get(&layout::table_file(table, day(number))).await.unwrap().bytes().await.unwrap();
+    let batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let ids = |batch: RecordBatch| {
+        let ids = batch.column_by_name("conversation_id").unwrap().as_string::<i32>();
+        ids.iter().flatten().map(str::to_owned).collect::<Vec<_>>()
+    };
+    batches.flat_map(|batch| ids(batch.unwrap())).collect()
+}
+
 #[tokio::test]
 async fn what_a_repair_has_removed_no_compaction_that_slept_puts_back() {
     let made = with_a_double().await;
@@ -101,6 +119,9 @@ async fn what_a_repair_has_removed_no_compaction_that_slept_puts_back() {
         }
         let verified = verify::verify(&lake(sound(&store), &Kept::ByLease), Clock::system()).await.unwrap();
         assert_eq!(verified.problems_of(Check::UniqueAcrossDates), 0, "{case}: it was put back");
+        for table in Table::ALL {
+            assert!(!ids(&store, table, 0).await.contains("moved"), "{case}: its {} were put back", table.name());
+        }
         compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease))
             .await
             .unwrap_or_else(|error| panic!("{case}: {error:?}"));
