@@ -200,7 +200,8 @@ def submit(java_home):
         env = environment(JAVA_HOME=java_home, SPARK_LOCAL_IP="127.0.0.1", PYSPARK_PYTHON=sys.executable,
                           PYSPARK_SUBMIT_ARGS=f"--master local[2] {given} pyspark-shell")
         job = [sys.executable, script, *map(str, arguments)]
-        done = subprocess.run(job, capture_output=True, text=True, env=env, timeout=300)
+        # A minute when nothing else runs, nine beside a full load.
+        done = subprocess.run(job, capture_output=True, text=True, env=env, timeout=1_800)
         assert done.returncode == 0, done.stderr
 
     return submit

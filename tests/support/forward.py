@@ -54,11 +54,17 @@ class Forward:
         self.listener.close()
 
 
+def received(client, count):
+    if block := client.recv(count):
+        return block
+    raise ConnectionResetError("it hung up before it said what it wants")
+
+
 def exactly(client, count):
-    received = b""
-    while len(received) < count:
-        received += client.recv(count - len(received)) or b"\0" * count
-    return received
+    block = b""
+    while len(block) < count:
+        block += received(client, count - len(block))
+    return block
 
 
 class Http(Forward):
@@ -69,7 +75,7 @@ class Http(Forward):
     def open(self, client):
         head = b""
         while b"\r\n\r\n" not in head:
-            head += client.recv(65_536) or b"\r\n\r\n"
+            head += received(client, 65_536)
         method, address, _ = head.split(b" ", 2)
         self.note(address.decode())
         if method != b"CONNECT":
