@@ -19,8 +19,8 @@ use decagon_lake::error::Result;
 use decagon_lake::files::{self, WrittenFor};
 use decagon_lake::flatten::{Batch, Origin, flatten};
 use decagon_lake::merge::{MergeInput, merge};
-use decagon_lake::model::{PerTable, RunId, Table, TimestampFilter};
-use decagon_lake::simulate::{CursorName, Disputed, Settings, Simulator, World, WorldSettings};
+use decagon_lake::model::{PerTable, RunId, Table};
+use decagon_lake::simulate::{Settings, Simulator, World, WorldSettings};
 use divan::Bencher;
 use divan::counter::BytesCount;
 
@@ -110,20 +110,6 @@ fn simulated() -> std::result::Result<Vec<String>, Box<dyn Error>> {
     let now = Utc.timestamp_opt(1_717_200_000, 0).single().ok_or("no such time")?;
     let world = World::new(WorldSettings { seed: 1, conversations: CONVERSATIONS, days: 1, messages: 10, now });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let settings = Settings {
-        port: 0,
-        key: "key".to_owned(),
-        requests_per_second: 0.0,
-        speed: 0.0,
-        fault_every: 0,
-        not_entitled: false,
-        disputed: Disputed {
-            cursor_name: CursorName::NextPageCursor,
-            default_filter: TimestampFilter::UpdatedAt,
-            updated_at: true,
-            ignores_filter: false,
-        },
-    };
-    let simulator = runtime.block_on(Simulator::bind(world, settings, Clock::system()))?;
+    let simulator = runtime.block_on(Simulator::bind(world, Settings::without_limits("key"), Clock::system()))?;
     Ok(simulator.time().conversations().map(|line| line.trim_end().to_owned()).collect())
 }

@@ -15,9 +15,9 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::{Lake, RunReport};
 use crate::layout;
-use crate::model::{Table, TimestampFilter};
+use crate::model::Table;
 use crate::run::{self, SyncSettings};
-use crate::simulate::{CursorName, Disputed, Settings, Simulator, World};
+use crate::simulate::{Disputed, Settings, Simulator, World};
 use crate::status;
 use crate::store::StoreOptions;
 
@@ -34,22 +34,8 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
     let lake = fresh_lake(&args.lake, context.clock).await?;
     // A day passes before the second sync, and ends now.
     let history_ends = context.clock.now() - DAY;
-    let settings = Settings {
-        port: 0,
-        key: KEY.to_owned(),
-        requests_per_second: 0.0,
-        speed: 0.0,
-        fault_every: 0,
-        not_entitled: false,
-        disputed: Disputed {
-            cursor_name: CursorName::NextCursor,
-            default_filter: TimestampFilter::CreatedAt,
-            updated_at: true,
-            ignores_filter: false,
-        },
-    };
     let world = World::new(args.world.settings(history_ends));
-    let simulator = Simulator::bind(world, settings, context.clock).await?;
+    let simulator = Simulator::bind(world, Settings::without_limits(KEY), context.clock).await?;
     let time = simulator.time();
     let key = ApiKey::new(KEY, "the demo")?;
     let options = Options {

@@ -9,7 +9,7 @@ use super::args::{BackfillArgs, CompactArgs, ExportArgs, FetchArgs, SyncArgs};
 use super::{output, progress};
 use crate::api::Client;
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lake::{Lake, RunReport};
 use crate::run::{self, Control, RunFailure};
 
@@ -87,10 +87,10 @@ pub(super) async fn follow(
     ended.cancel();
     let _ = showing.await;
     let (report, result) = match result {
-        Ok(report) => (Some(report), Ok(())),
-        Err(RunFailure { error, report }) => (report.map(|report| *report), Err(error)),
+        Ok(report) => (report, Ok(())),
+        Err(RunFailure { error, report: Some(report) }) => (*report, Err(error)),
+        Err(RunFailure { error, report: None }) => return Err(error),
     };
-    let Some(report) = report else { return Err(result.err().unwrap_or_else(|| Error::bug("a run without a report"))) };
     if report.admitted {
         output::summary(&report);
         if json {

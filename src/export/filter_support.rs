@@ -86,8 +86,7 @@ pub(super) async fn ask(
     let mut answer = Answer::default();
     let mut later = Vec::new();
     for canary in &filter.canaries {
-        let changed = Request { window: second_of(canary.changed_at), ..request.clone() };
-        let returned = returns(client, &changed, canary, run_id, shutdown).await?;
+        let returned = returns(client, request, canary.changed_at, canary, run_id, shutdown).await?;
         let counts = canary.said && absence_counts;
         match returned {
             Some(true) => return Ok(Answer::of(Support::Honored)),
@@ -100,7 +99,7 @@ pub(super) async fn ask(
             None => answer.unclear += 1,
         }
         if !counts {
-            match returns_by_creation(client, request, canary, run_id, shutdown).await? {
+            match returns(client, request, canary.created_at, canary, run_id, shutdown).await? {
                 Some(true) => return Ok(Answer::of(Support::Ignored)),
                 Some(false) if returned == Some(false) && canary.said => {
                     answer.absent.push(canary.conversation_id.clone())
@@ -111,7 +110,7 @@ pub(super) async fn ask(
         }
     }
     for canary in later {
-        match returns_by_creation(client, request, canary, run_id, shutdown).await? {
+        match returns(client, request, canary.created_at, canary, run_id, shutdown).await? {
             Some(true) => return Ok(Answer::of(Support::Ignored)),
             Some(false) => answer.absent.push(canary.conversation_id.clone()),
             None => answer.unclear += 1,
@@ -121,18 +120,6 @@ pub(super) async fn ask(
         answer.support = Some(Support::Ignored);
     }
     Ok(answer)
-}
-
-/// Whether the API returns the canary for the second in which it was created: only a server that bounds that time does.
-async fn returns_by_creation(
-    client: &mut Client,
-    request: &Request,
-    canary: &Canary,
-    run_id: &RunId,
-    shutdown: &CancellationToken,
-) -> Result<Option<bool>> {
-    let created = Request { window: second_of(canary.created_at), ..request.clone() };
-    returns(client, &created, canary, run_id, shutdown).await
 }
 
 /// The failure of a walk that needs the filter.
@@ -153,17 +140,20 @@ fn second_of(time: DateTime<Utc>) -> Window {
     Window { filter: TimestampFilter::UpdatedAt, from, to }
 }
 
-/// Whether the API returns the canary for `request`; `None` if there are too many pages to search.
+/// Whether the API returns the canary for the second of `time`: of the one in which it was created, only a server that bounds
+/// that time does. `None` if there are too many pages to search.
 async fn returns(
     client: &mut Client,
     request: &Request,
+    time: DateTime<Utc>,
     canary: &Canary,
     run_id: &RunId,
     shutdown: &CancellationToken,
 ) -> Result<Option<bool>> {
+    let request = Request { window: second_of(time), ..request.clone() };
     let mut cursor = None;
     for _ in 0..PAGES {
-        let page = client.fetch(request, cursor.as_ref(), shutdown).await?.page;
+        let page = client.fetch(&request, cursor.as_ref(), shutdown).await?.page;
         let origin = Origin { run_id, exported_at: DateTime::<Utc>::UNIX_EPOCH, first_seq: 0 };
         let batch = flatten::flatten(page.conversations(), &origin)?;
         if batch.conversation_ids()?.iter().flatten().any(|id| id == canary.conversation_id) {

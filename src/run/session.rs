@@ -153,7 +153,7 @@ impl Session {
         (self.report, result)
     }
 
-    /// Ends a run that has done what it was asked to with what was set aside, by it or by one that could not tell.
+    /// Ends a run that did everything else with what was quarantined, by it or by a run that could not report it.
     async fn report_quarantined(&mut self) -> Result<()> {
         let entries = self.ledger.state().quarantined;
         if entries == 0 {

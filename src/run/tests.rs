@@ -18,7 +18,7 @@ use crate::export::OnIgnoredFilter;
 use crate::lake::{Format, Lake, Ledger, RunReport, State};
 use crate::layout;
 use crate::model::{RunId, Table, TimestampFilter};
-use crate::simulate::{CursorName, Disputed, Settings, SimulatedTime, Simulator, World, WorldSettings};
+use crate::simulate::{Disputed, Settings, SimulatedTime, Simulator, World, WorldSettings};
 use crate::store::{Shelf, Store};
 use crate::tables::Tables;
 use crate::verify::{self, Verification};
@@ -84,21 +84,8 @@ impl Api {
             runtime.block_on(async move {
                 let now = DateTime::from_timestamp(1_709_251_200, 0).unwrap();
                 let world = WorldSettings { seed: SEED, conversations: 24, days: 2, messages: 3, now };
-                let disputed = Disputed {
-                    cursor_name: CursorName::NextCursor,
-                    default_filter: TimestampFilter::CreatedAt,
-                    updated_at: true,
-                    ignores_filter,
-                };
-                let settings = Settings {
-                    port: 0,
-                    key: KEY.to_owned(),
-                    requests_per_second: 0.0,
-                    speed: 0.0,
-                    fault_every: 0,
-                    not_entitled: false,
-                    disputed,
-                };
+                let disputed = Disputed { ignores_filter, ..Disputed::default() };
+                let settings = Settings { disputed, ..Settings::without_limits(KEY) };
                 let simulator = Simulator::bind(World::new(world), settings, Clock::system()).await.unwrap();
                 sender.send((simulator.url().unwrap(), simulator.time())).unwrap();
                 simulator.serve(stopped).await.unwrap();

@@ -37,6 +37,18 @@ pub struct Disputed {
     pub ignores_filter: bool,
 }
 
+impl Default for Disputed {
+    /// As live accounts are known to answer.
+    fn default() -> Self {
+        Disputed {
+            cursor_name: CursorName::NextCursor,
+            default_filter: TimestampFilter::CreatedAt,
+            updated_at: true,
+            ignores_filter: false,
+        }
+    }
+}
+
 /// The parsed query parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Query {

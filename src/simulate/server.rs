@@ -56,6 +56,21 @@ pub struct Settings {
     pub disputed: Disputed,
 }
 
+impl Settings {
+    /// A simulator on a free port that accepts `key`, answers without limits or faults, and whose time stands still.
+    pub fn without_limits(key: &str) -> Self {
+        Settings {
+            port: 0,
+            key: key.to_owned(),
+            requests_per_second: 0.0,
+            speed: 0.0,
+            fault_every: 0,
+            not_entitled: false,
+            disputed: Disputed::default(),
+        }
+    }
+}
+
 /// A simulated API that listens.
 #[derive(Debug)]
 pub struct Simulator {
