@@ -17,7 +17,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import accumulate
 from pathlib import Path
 
-VERSION = 4  # Of what is made from a seed: one more whenever this file makes something else.
+VERSION = 5  # Of what is made from a seed: one more whenever this file makes something else.
 CONVERSATIONS = 60_000  # At scale 1.
 PAGE = 100
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
@@ -194,15 +194,18 @@ def make(folder, count, days=120, seed=7, changes="near", messages=8):
 
 
 def write(path, conversation, copies):
-    """Writes the copies in pages, a response a line; returns how much that was."""
+    """Writes the copies in pages, a response a line; returns how much that was.
+
+    After a last page that is full comes an empty one: without it, the last page looks as if it had lost its cursor.
+    """
     sent = messages = 0
-    pages = range(0, len(copies), PAGE)
+    pages = range(0, len(copies) + 1, PAGE)
     with open(path, "wb") as file:
         for first in pages:
             page = [(conversation(number), copy) for _, number, copy in copies[first:first + PAGE]]
             messages += sum(one.shown[copy] for one, copy in page)
             rows = ",".join(one.render(copy) for one, copy in page)
-            cursor = f'"{first // PAGE + 1}"' if first + PAGE < len(copies) else "null"
+            cursor = f'"{first // PAGE + 1}"' if first + PAGE <= len(copies) else "null"
             body = f'{{"conversations": [{rows}], "next_cursor": {cursor}}}\n'
             sent += file.write(body.encode()) - 1
     return {"pages": len(pages), "bytes": sent, "messages": messages}

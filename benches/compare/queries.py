@@ -15,7 +15,7 @@ import sys
 import time
 from datetime import date, timedelta
 
-from tables import connect, load_delta
+from tables import connect, load
 
 REPEATS = 25
 OURS, VIEW = "decagon-lake", "decagon-lake, a view"
@@ -69,7 +69,7 @@ def once(kind, query, prefix=""):
     """The query's rows, the milliseconds that it took, and the bytes that were read for it."""
     duck = connect()
     if kind == "dlt-upsert":
-        load_delta(duck)
+        load(duck, "delta")
     if prefix:
         duck.execute("SET threads = 1")  # DuckDB counts the rows of a scan once for each thread.
     before, begin = bytes_read(), time.perf_counter()

@@ -47,10 +47,10 @@ class Pages:
 
 
 class Server:
-    """Answers requests: of the whole history, or (those with a lower bound) of what changed."""
+    """Answers requests: of the whole history, or (those with a lower bound) of what changed, read for each walk."""
 
     def __init__(self, pages, increment=None):
-        self.pages, self.increment, self.requests = pages, increment, []
+        self.pages, self.increment, self.changed, self.requests = pages, increment, None, []
 
     def answer(self, connection, request):
         if b"/conversation/export" not in request:
@@ -58,7 +58,10 @@ class Server:
             return connection.sendall(JSON % len(body) + body)
         self.requests.append(time.monotonic())
         cursor = CURSOR.search(request)
-        pages = self.increment if self.increment and b"min_timestamp=" in request else self.pages
+        pages = self.pages
+        if self.increment and b"min_timestamp=" in request:
+            pages = self.changed if cursor and self.changed else Pages(self.increment)
+            self.changed = pages
         pages.send(connection, int(cursor[1]) if cursor else 0)
 
     def converse(self, connection):
@@ -78,7 +81,7 @@ def main():
     parser.add_argument("--first", type=int)
     parser.add_argument("--increment")
     options = parser.parse_args()
-    server = Server(Pages(options.pages, options.first), options.increment and Pages(options.increment))
+    server = Server(Pages(options.pages, options.first), options.increment)
     listener = socket.create_server(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()

@@ -1,8 +1,10 @@
 """The tables as each tool left them, as DuckDB views that can be compared: the same columns, JSON without spaces."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import duckdb
 
@@ -37,11 +39,21 @@ def connect():
     return duck
 
 
-def load_delta(duck):
-    """Loads DuckDB's Delta extension from its package; nothing is fetched."""
-    package = Path(importlib.util.find_spec("duckdb_extension_delta").origin).parent
-    extension = next(package.glob("extensions/*/delta.duckdb_extension"))
-    duck.execute(f"LOAD '{extension}'")
+def load(duck, extension):
+    """Loads one of DuckDB's extensions from its package; nothing is fetched."""
+    package = Path(importlib.util.find_spec(f"duckdb_extension_{extension}").origin).parent
+    file = next(package.glob(f"extensions/*/{extension}.duckdb_extension"))
+    duck.execute(f"LOAD '{file}'")
+
+
+def load_s3(duck):
+    """Lets DuckDB use the S3 that the environment names."""
+    load(duck, "httpfs")
+    endpoint = urlsplit(os.environ["AWS_ENDPOINT_URL"])
+    duck.execute(f"""CREATE SECRET (
+        TYPE s3, KEY_ID '{os.environ["AWS_ACCESS_KEY_ID"]}', SECRET '{os.environ["AWS_SECRET_ACCESS_KEY"]}',
+        REGION '{os.environ["AWS_REGION"]}', URL_STYLE 'path', USE_SSL {endpoint.scheme == "https"},
+        ENDPOINT '{endpoint.netloc}')""")
 
 
 def files(kind, out, table):

@@ -1,7 +1,8 @@
 """Real object stores on loopback: SeaweedFS and moto for S3, Azurite for Azure, and the stand-in of gcs.py for GCS.
 
 Every server takes free ports and a folder of its own, is read with a client that is not the program's, and can be killed
-and brought back. They are installed by tests/run.
+and brought back. They are installed by tests/run. A client that one server alone needs is imported there:
+benches/compare has SeaweedFS alone.
 """
 
 import contextlib
@@ -17,8 +18,6 @@ from pathlib import Path
 
 import boto3
 import gcs
-import requests
-from azure.storage.blob import BlobServiceClient
 from botocore.config import Config
 
 BIN = Path(sys.executable).parent
@@ -180,6 +179,8 @@ class Moto(S3):
 
     def restrict(self, policy):
         """Enforces policies from now on; returns the environment of a user with this `policy`."""
+        import requests
+
         iam = self.client("iam")
         user = f"user-{time.monotonic_ns()}"
         iam.create_user(UserName=user)
@@ -191,6 +192,8 @@ class Moto(S3):
         }
 
     def unrestrict(self):
+        import requests
+
         requests.post(f"{self.url}/moto-api/reset-auth", data=b"inf").raise_for_status()
 
 
@@ -224,6 +227,8 @@ class Azurite(Server):
                 f"BlobEndpoint={self.url};")
 
     def container(self):
+        from azure.storage.blob import BlobServiceClient
+
         service = BlobServiceClient.from_connection_string(self.connection, retry_total=0)
         return service.get_container_client(BUCKET)
 

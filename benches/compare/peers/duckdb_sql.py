@@ -1,6 +1,6 @@
 """DuckDB: reads the pages with given types, keeps each conversation's newest copy and copies the four tables out.
 
-    python duckdb_sql.py PAGES.jsonl OUT
+    python duckdb_sql.py PAGES.jsonl OUT [THREADS]     OUT is a folder, or s3://… of the environment's store
 
 The cursor of a page is its number, which gives each copy's place without a window function: with one, the pages are not
 read on all cores, and everything takes nearly twice the time. Measured and slower: `QUALIFY row_number()` over whole
@@ -9,8 +9,12 @@ Without the order of insertion it is no faster, and the files get larger.
 """
 
 import sys
+from pathlib import Path
 
 import duckdb
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tables import load_s3  # noqa: E402
 
 CONVERSATION = """
     conversation_id VARCHAR, user_id VARCHAR, destination VARCHAR, created_at TIMESTAMPTZ, updated_at TIMESTAMPTZ,
@@ -48,8 +52,10 @@ TABLES = {
 
 
 def main():
-    path, out = sys.argv[1:]
-    duck = duckdb.connect()
+    path, out, *threads = sys.argv[1:]
+    duck = duckdb.connect(config={"threads": int(threads[0])} if threads else {})
+    if out.startswith("s3://"):
+        load_s3(duck)
     duck.execute("SET TimeZone = 'UTC'; SET partitioned_write_max_open_files = 1000")
     duck.execute(f"""
         CREATE TEMP TABLE copies AS
