@@ -1,5 +1,5 @@
 //! Exports an account from a program of your own: `embed LAKE BASE_URL`, with the key in DECAGON_API_KEY.
-//! Run it again, and it fetches what has changed since.
+//! When you run it again, it fetches only the changes.
 
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
@@ -22,7 +22,7 @@ async fn main() -> Result<()> {
     let clock = Clock::system();
     let lake = Lake::open(&address, &StoreOptions::default(), clock)?;
     let mut options = Options::new(ApiKey::new(&key, "DECAGON_API_KEY")?)?;
-    options.base_url = base_url.parse().map_err(|error| Error::usage("BASE_URL is no URL").caused_by(error))?;
+    options.base_url = base_url.parse().map_err(|error| Error::usage("BASE_URL is not a URL").caused_by(error))?;
     let mut client = Client::new(options, clock)?;
 
     let report = sync(&lake, &mut client, &SyncSettings::default()).await?;

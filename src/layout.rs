@@ -1,22 +1,6 @@
-//! Every key of a lake. Only this module builds and parses them.
+//! Every key of a lake; [`folders`] shows them all.
 //!
-//! ```text
-//! conversations/created_date=2024-01-01/part-0.parquet                  a table file (so messages/, tags/, audit_logs/)
-//! conversations/created_date=2024-01-01/part-<run>-<nnnn>.parquet       the same in a Delta table, whose log names it
-//! conversations/_delta_log/…                                            the Delta log
-//! _landing/conversations/created_date=2024-01-01/<run>-<nnnn>.parquet   a staged file, until it is compacted
-//! _state/lake.json                                                      the lake's identity
-//! _state/demo.json                                                      marks the lake of a demo, which may remove it
-//! _state/checkpoints/<20 digits>.json                                   checkpoints; the highest number counts
-//! _state/leases/<20 digits>.json                                        leases; the highest number counts
-//! _state/leases/<run>.now                                               written to read the store's time, then deleted
-//! _state/leases/<run>-<key>.upload                                      a multipart upload under way
-//! _state/check/<run>-<name>                                             objects of a check under way
-//! _state/lock                                                           locked by the holder, on local disks
-//! _state/runs/<run>.json                                                run reports
-//! _state/quarantine/<run>-<nnnn>.jsonl                                  quarantined entries
-//! ```
-//!
+//! Guarantees: no key is built or parsed elsewhere, because the names of the folders and suffixes are private here.
 //! Must not depend on: what the objects hold.
 
 use chrono::{DateTime, Utc};
@@ -34,7 +18,7 @@ const UPLOAD: &str = ".upload";
 /// The partition column, as Hive, Spark and DuckDB find it in a key.
 pub const PARTITION: &str = "created_date";
 
-/// Identifies a flush, so also its staged files of all dates and tables.
+/// Identifies a flush, and so its staged files of all partitions and tables.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FlushId {
     /// The run.
@@ -49,12 +33,35 @@ impl std::fmt::Display for FlushId {
     }
 }
 
-/// The file of one table and date in a plain table.
+/// The folders that together hold the whole lake. All its keys:
+///
+/// ```text
+/// conversations/created_date=2024-01-01/part-0.parquet                  a table file (so messages/, tags/, audit_logs/)
+/// conversations/created_date=2024-01-01/part-<run>-<nnnn>.parquet       the same in a Delta table, whose log names it
+/// conversations/_delta_log/…                                            the Delta log
+/// _landing/conversations/created_date=2024-01-01/<run>-<nnnn>.parquet   a staged file, until it is compacted
+/// _state/lake.json                                                      the lake's identity
+/// _state/demo.json                                                      marks the lake of a demo, which may remove it
+/// _state/checkpoints/<20 digits>.json                                   checkpoints; the highest number counts
+/// _state/leases/<20 digits>.json                                        leases; the highest number counts
+/// _state/leases/<run>.now                                               written to read the store's time, then deleted
+/// _state/leases/<run>-<key>.upload                                      a multipart upload under way
+/// _state/check/<run>-<name>                                             objects of a check under way
+/// _state/lock                                                           locked by the holder, on local disks
+/// _state/runs/<run>.json                                                run reports
+/// _state/quarantine/<run>-<nnnn>.jsonl                                  quarantined entries
+/// ```
+pub fn folders() -> Vec<Path> {
+    let own = [LANDING, STATE].map(Path::from);
+    Table::ALL.map(table_folder).into_iter().chain(own).collect()
+}
+
+/// The file of one partition of a plain table.
 pub fn table_file(table: Table, date: CreatedDate) -> Path {
     Path::from(format!("{}/{PARTITION}={date}/part-0.parquet", table.name()))
 }
 
-/// A file of one table and date in a Delta table; a name is used once.
+/// A file of one partition of a Delta table; every file has a new name.
 pub fn delta_file(table: Table, date: CreatedDate, file: &FlushId) -> Path {
     Path::from(format!("{}/{PARTITION}={date}/part-{file}.parquet", table.name()))
 }
@@ -64,7 +71,7 @@ pub fn delta_log(table: Table) -> Path {
     Path::from(format!("{}/_delta_log", table.name()))
 }
 
-/// The date of a plain table's file, from its key; `None` for other keys.
+/// The partition of a plain table's file, from its key; `None` for other keys.
 pub fn table_file_date(table: Table, key: &Path) -> Option<CreatedDate> {
     date_of(key).filter(|date| table_file(table, *date) == *key)
 }
@@ -74,12 +81,12 @@ pub fn table_folder(table: Table) -> Path {
     Path::from(table.name())
 }
 
-/// The staged file of one flush, table and date.
+/// The staged file of one flush, table and partition.
 pub fn staged_file(table: Table, date: CreatedDate, flush: &FlushId) -> Path {
     Path::from(format!("{LANDING}/{}/{PARTITION}={date}/{flush}.parquet", table.name()))
 }
 
-/// Whether a key is one that [`staged_file`] builds.
+/// Whether [`staged_file`] builds this key.
 pub fn is_staged_file(key: &Path) -> bool {
     let parts: Vec<_> = key.parts().collect();
     let [landing, table, _, name] = parts.as_slice() else { return false };
@@ -100,12 +107,6 @@ pub fn demo_mark() -> Path {
     Path::from(format!("{STATE}/demo.json"))
 }
 
-/// The folders that together hold the whole lake.
-pub fn folders() -> Vec<Path> {
-    let own = [LANDING, STATE].map(Path::from);
-    Table::ALL.map(table_folder).into_iter().chain(own).collect()
-}
-
 /// The folder of the checkpoints.
 pub fn checkpoints() -> Path {
     Path::from(format!("{STATE}/checkpoints"))
@@ -121,7 +122,7 @@ pub fn numbered(folder: &Path, number: u64) -> Path {
     Path::from(format!("{folder}/{number:020}.json"))
 }
 
-/// The number of such an object, from its key; `None` for other keys.
+/// The number of a numbered object, from its key; `None` for other keys.
 pub fn number_of(key: &Path) -> Option<u64> {
     key.filename()?.strip_suffix(".json")?.parse().ok()
 }
@@ -198,7 +199,7 @@ pub fn quarantine_start(key: &Path) -> Option<DateTime<Utc>> {
     RunId::start_of(run).filter(|_| number.parse::<u32>().is_ok())
 }
 
-/// The date of a table file or staged file, from its key; `None` for other keys.
+/// The partition of a table file or staged file, from its key; `None` for other keys.
 pub fn date_of(key: &Path) -> Option<CreatedDate> {
     let part = key.parts().find_map(|part| {
         part.as_ref().strip_prefix(PARTITION).and_then(|rest| rest.strip_prefix('=')).map(str::to_owned)

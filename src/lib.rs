@@ -3,7 +3,8 @@
 //! A run fetches pages, stages their rows as Parquet and commits them in a checkpoint; a compaction merges the staged
 //! rows into table files. The modules, from the bottom up; each uses only those above it in this list:
 //!
-//! - [`error`], [`clock`], [`stray`], [`net`]: failures, time, stray characters in values, HTTP settings
+//! - [`error`], [`clock`], [`counted`], [`stray`], [`net`]: failures, time, numbers with nouns, stray characters in
+//!   values, HTTP settings
 //! - [`json`], [`model`]: raw JSON, and the tables with their columns
 //! - [`api`], [`flatten`], [`layout`], [`merge`]: pages, rows, keys, and the rule for the latest version
 //! - [`store`], [`files`], [`lake`], [`tables`]: objects, Parquet, the lake's state, plain and Delta tables
@@ -15,6 +16,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod compact;
+pub mod counted;
 pub mod error;
 pub mod export;
 pub mod files;

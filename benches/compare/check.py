@@ -4,7 +4,7 @@
 
 A row is a key and all of the API's columns, with the date that it lies under. JSON is compared without its white space,
 numbers and the order of fields as they are. Columns that only one program can know are left out: `_exported_at`,
-`_run_id`, `_seq`. The copies that dlt appends are seen through a view that keeps the newest.
+`_run_id`, `_seq`. A view picks the latest of the versions that dlt appends.
 """
 
 import json

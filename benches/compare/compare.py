@@ -1,10 +1,10 @@
 """Compares decagon-lake with Polars, DuckDB and dlt on the same pages.
 
-decagon-lake fetches the pages over HTTP from a server on this machine that has no limit, lands, checkpoints and
-compacts them, all of it safely on disk (fsync). The peers read them from a file, could not be interrupted and
-continued, and leave it to the system when what they wrote gets on disk: how long that takes after their end is told,
-not counted. Each is a process that is timed as a whole, from outside, one after the other, several times in turn. Then
-all results are compared row by row, and the project's targets are set beside what was measured.
+decagon-lake fetches the pages over HTTP from a server without a limit on this machine, stages, commits and compacts
+them, and syncs every file to disk (fsync). The peers read the pages from a file, cannot be interrupted and continued,
+and leave syncing to the system: the report shows how long that takes after their end, but does not count it. Each tool
+is a process that is timed as a whole, from outside, several times in turn. Then all results are compared row by row,
+and the report shows each measured figure beside its target.
 """
 
 import argparse
@@ -46,11 +46,11 @@ def say(*words):
 def arguments():
     parser = argparse.ArgumentParser(
         prog="benches/compare/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Pages are kept in target/bench-data by their size; what the tools wrote is removed. The report goes to "
-        "stdout, progress to stderr. Exits with 1 where results differ; targets that are not met do not count as that.",
+        epilog="Pages are kept in target/bench-data by their size; the tools' output is removed. The report goes to "
+        "stdout, progress to stderr. Exits with 1 if results differ, but not if a target is missed.",
     )
     add = parser.add_argument
-    add("--scale", type=float, default=1, help="how much: 1 is 60,000 conversations in 72,000 copies, 218 MB of pages; "
+    add("--scale", type=float, default=1, help="1 is 60,000 conversations in 72,000 versions, 218 MB of pages; "
         "0.02 tries everything out (default: 1)")
     add("--rounds", type=int, default=5, help="how often each tool runs, in turn (default: 5)")
     add("--only", metavar="NAME,…", help=f"which tools run, of {', '.join([OURS, *PEERS])} (default: all that install; "
@@ -58,10 +58,10 @@ def arguments():
     add("--binary", type=Path, help="the decagon-lake to measure (default: target/release/decagon-lake, built first)")
     add("--changes", choices=["near", "end"], default="near", help="where conversations come again: up to three days "
         "after the first time, in an export ordered by updated_at, or all at the end (default: near)")
-    add("--seed", type=int, default=7, help="what the pages are made from (default: 7)")
+    add("--seed", type=int, default=7, help="the seed of the pages (default: 7)")
     add("--data", type=Path, default=ROOT / "target/bench-data", help="where the pages are kept, and the tools write")
-    add("--json", type=Path, metavar="FILE", help="write everything that was measured there, too")
-    add("--keep", action="store_true", help="keep what the tools wrote in the last round, and what they said")
+    add("--json", type=Path, metavar="FILE", help="also write all figures to this file")
+    add("--keep", action="store_true", help="keep the tools' output and logs of the last round")
     add("--skip-check", action="store_true", help="do not compare the results")
     add("--skip-large", action="store_true", help=f"leave out the sync of {LARGE} times as much")
     add("--skip-pace", action="store_true", help="leave out the sync at one request a second")
@@ -80,7 +80,7 @@ def arguments():
 
 
 class Bench:
-    """Where everything is, and how programs are run and measured."""
+    """Runs and measures programs, and knows their folders."""
 
     def __init__(self, options):
         self.options, self.data = options, options.data
@@ -93,7 +93,7 @@ class Bench:
             build = ["cargo", "build", "--release", "--locked", "--bin", "decagon-lake"]
             subprocess.run(build, cwd=ROOT, check=True, stdout=sys.stderr)
             binary = ROOT / "target/release/decagon-lake"
-        # A copy: it stays the same, whatever is built meanwhile.
+        # A copy, which stays the same if somebody builds meanwhile.
         self.binary = shutil.copy(binary, self.out / "measured-binary")
 
     def pages(self, name, count, **more):
@@ -106,23 +106,21 @@ class Bench:
         return folder, made
 
     def run(self, name, program, **env):
-        """Runs a program; returns what it took and how long it then takes to get everything on disk, `None` where it
-        fails.
-        """
+        """Runs a program. Returns its figures and the time that a sync to disk takes after it; `None` if it fails."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith("DECAGON_")}
         log = self.out / f"{name}.log"
-        os.sync()  # What earlier runs wrote is no part of this one.
+        os.sync()  # So that this run does not pay for the writes of earlier ones.
         done = subprocess.run(
             [PYTHON, "-I", "-S", HERE / "measure.py", log, *program], stdout=subprocess.PIPE, check=True,
             env={**clean, "DECAGON_API_KEY": "benchmark-key", **env}, cwd=self.out,
         )
-        told = json.loads(done.stdout)
-        if told["code"] != 0:
-            say(f"{name} ended with {told['code']}:\n{log.read_text()[-2000:]}")
+        figures = json.loads(done.stdout)
+        if figures["code"] != 0:
+            say(f"{name} ended with {figures['code']}:\n{log.read_text()[-2000:]}")
             return None
         begin = time.monotonic()
         os.sync()
-        return {**told, "flush_secs": time.monotonic() - begin}
+        return {**figures, "flush_secs": time.monotonic() - begin}
 
     def fresh(self, name):
         folder = self.out / name
@@ -133,10 +131,10 @@ class Bench:
         return [self.binary, command, "--lake", lake, "--base-url", url, "--requests-per-second", str(rate)]
 
     def sync(self, lake, url, rate=0, command="sync"):
-        told = self.run(OURS, self.lake_command(command, lake, url, rate))
-        if told is None:
+        figures = self.run(OURS, self.lake_command(command, lake, url, rate))
+        if figures is None:
             sys.exit(1)
-        return told
+        return figures
 
     def peer(self, name, source, out):
         out.mkdir()
@@ -144,7 +142,7 @@ class Bench:
         return self.run(name, [PYTHON, HERE / "peers" / script, *mode, source / "pages.jsonl", out])
 
     def tool(self, script, *args):
-        """What one of the other scripts says, each in a process of its own."""
+        """Runs another script in a process of its own and returns its JSON."""
         done = subprocess.run([PYTHON, HERE / script, *map(str, args)], stdout=subprocess.PIPE, check=True)
         return json.loads(done.stdout)
 
@@ -160,7 +158,7 @@ class Server:
         self.url = self.process.stdout.readline().strip()
         return self
 
-    def told(self):
+    def statistics(self):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         return json.load(opener.open(f"{self.url}/_requests"))
 
@@ -184,19 +182,20 @@ def rounds(bench, source, names, count):
                 if name not in runs:
                     continue
                 out = bench.fresh(name)
-                before = server.told()["cpu_secs"]
-                told = bench.sync(out, server.url) if name == OURS else bench.peer(name, source, out)
-                if told is None:
+                before = server.statistics()["cpu_secs"]
+                figures = bench.sync(out, server.url) if name == OURS else bench.peer(name, source, out)
+                if figures is None:
                     del runs[name]
                     continue
-                cpu += [server.told()["cpu_secs"] - before] if name == OURS else []
-                say(f"round {number + 1}: {name:12} {told['wall_secs']:7.2f} s, {told['cpu_secs']:7.2f} s of CPU, "
-                    f"{told['peak_bytes'] / MB:6.0f} MB")
-                runs[name].append(told)
+                cpu += [server.statistics()["cpu_secs"] - before] if name == OURS else []
+                say(f"round {number + 1}: {name:12} {figures['wall_secs']:7.2f} s, "
+                    f"{figures['cpu_secs']:7.2f} s of CPU, {figures['peak_bytes'] / MB:6.0f} MB")
+                runs[name].append(figures)
                 if number + 1 < count:
                     bench.fresh(name)
     measured = "wall_secs", "cpu_secs", "peak_bytes", "flush_secs"
-    result = {name: {what: median(told, what) for what in measured} | {"runs": told} for name, told in runs.items()}
+    result = {name: {what: median(all_runs, what) for what in measured} | {"runs": all_runs}
+              for name, all_runs in runs.items()}
     return result, statistics.median(cpu)
 
 
@@ -205,10 +204,10 @@ def pace(bench, source):
     count = min(bench.options.pace_pages, json.loads((source / "pages.json").read_text())["pages"])
     say(f"{count} pages at one request a second")
     with Server(source / "pages.jsonl", "--first", count) as server:
-        told = bench.sync(bench.fresh("pace"), server.url, rate=1)
-        times = server.told()["requests"]
+        figures = bench.sync(bench.fresh("pace"), server.url, rate=1)
+        times = server.statistics()["requests"]
     gaps = [after - before for before, after in zip(times, times[1:])]
-    return {**told, "pages": count, "requests": len(times), "shortest_gap_secs": min(gaps, default=None)}
+    return {**figures, "pages": count, "requests": len(times), "shortest_gap_secs": min(gaps, default=None)}
 
 
 def lookups(bench):
@@ -227,7 +226,7 @@ def lookups(bench):
 
 
 def stamps(lake):
-    """What tells whether a file of the tables was written anew."""
+    """The stamps of the tables' files, which change if a file is rewritten."""
     tables = "conversations", "messages", "tags", "audit_logs"
     files = (file for table in tables for file in (lake / table).rglob("*"))
     return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files if file.is_file()}
@@ -245,16 +244,16 @@ def increments(bench):
             bench.sync(lake, server.url)
             lakes[name] = lake, server.url
             result[name] = {"dates": days, "runs": [], "dates_touched": 0}
-        # The first increment is not counted: whatever comes after it finds the same.
+        # The first increment is not counted, because only the later ones find the same lake.
         for number in range(bench.options.rounds + 1):
             for name, (lake, url) in lakes.items():
-                before, told, after = stamps(lake), bench.sync(lake, url), stamps(lake)
+                before, figures, after = stamps(lake), bench.sync(lake, url), stamps(lake)
                 changed = {file for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
                 touched = len({file.parent.name for file in changed})
                 result[name]["dates_touched"] = max(result[name]["dates_touched"], touched)
-                result[name]["runs"] += [told] if number else []
-    for told in result.values():
-        told["wall_secs"] = median(told["runs"], "wall_secs")
+                result[name]["runs"] += [figures] if number else []
+    for figures in result.values():
+        figures["wall_secs"] = median(figures["runs"], "wall_secs")
     return result
 
 
@@ -266,9 +265,9 @@ def one_date(bench):
         lake = bench.fresh("one-date")
         with Server(source / "pages.jsonl") as server:
             bench.sync(lake, server.url, command="export")
-        told = bench.run(OURS, [bench.binary, "compact", "--lake", lake])
-        say(f"compaction of one date: {told}")
-        result.append({**told, **made})
+        figures = bench.run(OURS, [bench.binary, "compact", "--lake", lake])
+        say(f"compaction of one date: {figures}")
+        result.append({**figures, **made})
     bench.fresh("one-date")
     return result
 
@@ -282,8 +281,8 @@ def versions(bench, peers):
 
 def machine():
     try:
-        told = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-        model = {name.strip(): value.strip() for name, value in told.items()}["model name"]
+        fields = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+        model = {name.strip(): value.strip() for name, value in fields.items()}["model name"]
     except (OSError, KeyError):
         model = platform.processor() or platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -295,7 +294,7 @@ def main():
     options = arguments()
     found = machine()
     if found["load"] > 0.5:
-        say(f"this machine is busy (load {found['load']:.1f}): the times will tell little")
+        say(f"this machine is busy (load {found['load']:.1f}): the times are unreliable")
     bench = Bench(options)
     for name in list(options.peers):
         if lacking := [package for package in PEERS[name][0] if importlib.util.find_spec(package) is None]:
@@ -320,8 +319,8 @@ def main():
             bench.fresh(name)
     if not options.skip_large:
         large, _ = bench.pages(f"pages-{options.changes}", LARGE * count, changes=options.changes)
-        told, _ = rounds(bench, large, [OURS], min(3, options.rounds))
-        result["large"] = told[OURS]
+        figures, _ = rounds(bench, large, [OURS], min(3, options.rounds))
+        result["large"] = figures[OURS]
     if not options.skip_pace:
         result["pace"] = pace(bench, source)
     if not options.skip_queries:

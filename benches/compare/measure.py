@@ -1,9 +1,9 @@
-"""Runs a program; tells its wall time, CPU time (with that of the processes it waits for) and peak memory as JSON.
+"""Runs a program and prints its wall time, CPU time (with that of the processes it waits for) and peak memory as JSON.
 
     python -I -S measure.py OUTPUT PROGRAM ARGUMENT…     OUTPUT takes what the program prints
 
-A process of its own because Linux counts the memory of whoever starts a program as the program's, until it has more of
-its own: this one has 10 MB. The peak is that of the largest process, where there are several.
+It is a process of its own, because Linux counts the memory of the process that starts a program as the program's, until
+that has more of its own: this one has 10 MB. Of several processes, the peak is that of the largest.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Makes the pages that everyone reads: raw responses of the export API, decided by a seed.
+"""Makes the pages that all tools read: raw responses of the export API, decided by a seed.
 
 One folder per set of pages: `pages.jsonl` has a response a line, byte for byte as it is served and as the peers read
 it; `pages.json` says what they hold.
@@ -7,7 +7,7 @@ The texts are made of a vocabulary whose words are as unequally frequent as a la
 breaks, quotes, umlauts and emoji among them, and of sentences that are said often; no text comes twice. They compress
 about as chats do, four to one. A fifth of the
 conversations comes a second time, later in the walk, with a newer `updated_at`, more messages and perhaps a rating; one
-in fifty of those within the same microsecond, so that only the order of the copies tells which is the newest.
+in fifty of those within the same microsecond, so that only the order of the versions shows which is the latest.
 """
 
 import json
@@ -72,7 +72,7 @@ def instant(micros):
 
 
 class Conversation:
-    """One conversation: when it happens, and how it looks in each of its copies."""
+    """One conversation: when it happens, and how it looks in each of its versions."""
 
     def __init__(self, seed, number, step, messages):
         rng = random.Random(seed << 40 | number)
@@ -97,10 +97,10 @@ class Conversation:
                 self.updated[-1] += rng.randrange(30_000_000, 2 * HOUR)
             self.rated_at = self.updated[-1]
 
-    def render(self, copy):
-        """The conversation's JSON in its first (0) or second (1) copy."""
-        rng, shown = random.Random(self.seed), self.shown[copy]
-        rated = self.rated_in == copy
+    def render(self, version):
+        """The conversation's JSON in its first (0) or second (1) version."""
+        rng, shown = random.Random(self.seed), self.shown[version]
+        rated = self.rated_in == version
         handed_over, rating = rng.random() < 0.25, rng.randrange(1, 6)
         destination = "AGENT" if handed_over else "AI"
         feedback, level = text(rng), rng.randrange(8)
@@ -112,7 +112,7 @@ class Conversation:
             "user_id": f"user_{rng.randrange(50_000)}",
             "destination": destination,
             "created_at": instant(self.messages[0]),
-            "updated_at": instant(self.updated[copy]),
+            "updated_at": instant(self.updated[version]),
             "last_message_at": instant(self.messages[shown - 1]),
             "last_user_message_at": instant(self.messages[(shown - 1) & ~1]),
             "metadata": metadata(rng),
@@ -163,15 +163,16 @@ def metadata(rng):
 def make(folder, count, days=120, seed=7, changes="near", messages=8):
     """Makes the pages of `count` conversations over `days` in `folder`, unless they are there; returns what they hold.
 
-    `messages` are on average in a first copy. `changes` says where second copies come: "near", where their `updated_at`
-    puts them in an export that is ordered by it (an hour to three days after the first ones); "end", after all first
-    ones; "later", not in these pages, but those of a hundredth of the last day in `increment.jsonl`, a page by itself.
+    `messages` are on average in a first version. `changes` says where second versions come: "near", where their
+    `updated_at` puts them in an export that is ordered by it (an hour to three days after the first ones); "end", after
+    all first ones; "later", not in these pages, but those of a hundredth of the last day in `increment.jsonl`, as one
+    page.
     """
     folder = Path(folder)
-    told = {"version": VERSION, "count": count, "days": days, "seed": seed, "changes": changes, "average": messages}
+    facts = {"version": VERSION, "count": count, "days": days, "seed": seed, "changes": changes, "average": messages}
     try:
         known = json.loads((folder / "pages.json").read_text())
-        if {name: known.get(name) for name in told} == told:
+        if {name: known.get(name) for name in facts} == facts:
             return known
     except (OSError, ValueError):
         pass
@@ -181,31 +182,31 @@ def make(folder, count, days=120, seed=7, changes="near", messages=8):
     def conversation(number):
         return Conversation(seed, number, days * DAY // count, messages)
 
-    copies = [(updated, number, copy) for number in range(count)
-              for copy, updated in enumerate(conversation(number).updated)]
-    copies.sort(key=lambda place: (place[2] if changes == "end" else 0, *place))
+    versions = [(updated, number, version) for number in range(count)
+              for version, updated in enumerate(conversation(number).updated)]
+    versions.sort(key=lambda place: (place[2] if changes == "end" else 0, *place))
     if changes == "later":
-        again = [place for place in copies if place[2] == 1 and place[1] >= count - count // days]
-        copies = [place for place in copies if place[2] == 0]
+        again = [place for place in versions if place[2] == 1 and place[1] >= count - count // days]
+        versions = [place for place in versions if place[2] == 0]
         write(folder / "increment.jsonl", conversation, again[-max(1, round(count / days / 100)):])
-    told.update(copies=len(copies), **write(folder / "pages.jsonl", conversation, copies))
-    (folder / "pages.json").write_text(json.dumps(told))
-    return told
+    facts.update(copies=len(versions), **write(folder / "pages.jsonl", conversation, versions))
+    (folder / "pages.json").write_text(json.dumps(facts))
+    return facts
 
 
-def write(path, conversation, copies):
-    """Writes the copies in pages, a response a line; returns how much that was.
+def write(path, conversation, versions):
+    """Writes the versions in pages, a response a line; returns how much that was.
 
     After a last page that is full comes an empty one: without it, the last page looks as if it had lost its cursor.
     """
     sent = messages = 0
-    pages = range(0, len(copies) + 1, PAGE)
+    pages = range(0, len(versions) + 1, PAGE)
     with open(path, "wb") as file:
         for first in pages:
-            page = [(conversation(number), copy) for _, number, copy in copies[first:first + PAGE]]
-            messages += sum(one.shown[copy] for one, copy in page)
-            rows = ",".join(one.render(copy) for one, copy in page)
-            cursor = f'"{first // PAGE + 1}"' if first + PAGE <= len(copies) else "null"
+            page = [(conversation(number), version) for _, number, version in versions[first:first + PAGE]]
+            messages += sum(one.shown[version] for one, version in page)
+            rows = ",".join(one.render(version) for one, version in page)
+            cursor = f'"{first // PAGE + 1}"' if first + PAGE <= len(versions) else "null"
             body = f'{{"conversations": [{rows}], "next_cursor": {cursor}}}\n'
             sent += file.write(body.encode()) - 1
     return {"pages": len(pages), "bytes": sent, "messages": messages}

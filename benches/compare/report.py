@@ -1,4 +1,4 @@
-"""Writes what was measured as Markdown: the tools side by side, then each target, its figure and whether it is met."""
+"""Writes the figures as Markdown: the tools side by side, then each target, its figure and whether it is met."""
 
 MB = 1_000_000
 OURS = "decagon-lake"
@@ -21,7 +21,7 @@ def same(differences):
 
 def agree(result):
     checked = (tool["differences"] for tool in result["tools"].values() if "differences" in tool)
-    looked_up = (told["agrees"] for query in result.get("queries", {}).values() for told in query.values())
+    looked_up = (figures["agrees"] for query in result.get("queries", {}).values() for figures in query.values())
     return all(map(same, checked)) and all(looked_up)
 
 
@@ -31,8 +31,8 @@ def head(result):
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, {machine['system']}\n"
         f"{names}\n"
-        f"{pages['pages']:,} pages, {pages['bytes'] / MB:.1f} MB: {pages['copies']:,} copies of {pages['count']:,} "
-        f"conversations, {pages['messages']:,} messages, {pages['days']} dates; copies that come again: "
+        f"{pages['pages']:,} pages, {pages['bytes'] / MB:.1f} MB: {pages['copies']:,} versions of {pages['count']:,} "
+        f"conversations, {pages['messages']:,} messages, {pages['days']} dates; second versions come: "
         f"{pages['changes']}\n"
         f"medians of {result['rounds']}; serving the pages took {result['server_cpu_secs']:.2f} s of CPU more; load "
         f"before the first: {machine['load']:.1f}"
@@ -56,7 +56,7 @@ def tools(result):
 
 
 def differences(result):
-    """What is not the same, with a few of the rows."""
+    """The tables that differ, with a few of the rows."""
     lines = []
     for name, tool in result["tools"].items():
         for of, found in tool.get("differences", {}).items():
@@ -109,30 +109,30 @@ class Targets:
             self.missing("peak memory of one 4 times as large", "--skip-large")
 
     def pace(self):
-        if not (told := self.result.get("pace")):
+        if not (figures := self.result.get("pace")):
             return self.missing("1 request a second", "--skip-pace")
-        count, gap = told["pages"], told["shortest_gap_secs"]
-        most, share = count * 1.01 + 1, told["cpu_secs"] / told["wall_secs"]
-        self.add(f"{count} pages at 1 request a second", f"at most {most:.2f} s", f"{told['wall_secs']:.2f} s",
-                 told["wall_secs"] <= most)
+        count, gap = figures["pages"], figures["shortest_gap_secs"]
+        most, share = count * 1.01 + 1, figures["cpu_secs"] / figures["wall_secs"]
+        self.add(f"{count} pages at 1 request a second", f"at most {most:.2f} s", f"{figures['wall_secs']:.2f} s",
+                 figures["wall_secs"] <= most)
         if gap is not None:
             self.add("… requests apart, as the server saw them", "at least 1 s", f"{gap:.4f} s", gap >= 1)
         self.add("… of one core", "under 3 %", f"{share:.2%}", share < 0.03)
 
     def queries(self):
-        if not (told := self.result.get("queries")):
+        if not (figures := self.result.get("queries")):
             return self.missing("lookups", "--skip-queries")
         names = {"messages": "a conversation's messages", "deflection": "a day's deflection rate in a year"}
-        for query, found in told.items():
+        for query, found in figures.items():
             for name in (name for name in found if not name.startswith(OURS)):
                 times = found[name]["millis"] / found[OURS]["millis"]
                 self.add(f"{names[query]}, against {name}", "at least 3 times faster", f"{times:.1f} times", times >= 3)
 
     def increments(self):
         what = "an increment of 1 % of a day"
-        if not (told := self.result.get("increments")):
+        if not (figures := self.result.get("increments")):
             return self.missing(what, "--skip-increment")
-        short, long = told["short"], told["long"]
+        short, long = figures["short"], figures["long"]
         touched = max(short["dates_touched"], long["dates_touched"])
         self.add(f"{what}: dates touched", "1", touched, touched == 1)
         ratio = long["wall_secs"] / short["wall_secs"]
@@ -140,9 +140,9 @@ class Targets:
                  f"{ratio:.3f} ({long['wall_secs']:.3f} s / {short['wall_secs']:.3f} s)", ratio <= 1.1)
 
     def one_date(self):
-        if not (told := self.result.get("one_date")):
+        if not (figures := self.result.get("one_date")):
             return self.missing("compaction of one date with 1,000,000 conversations", "give --one-date")
-        small, large = told
+        small, large = figures
         what = f"compaction of one date with {large['count']:,} conversations"
         peak = large["peak_bytes"]
         self.add(f"{what}: memory", "under 512 MB", f"{peak / MB:.0f} MB", peak < 512 * MB)
@@ -153,9 +153,9 @@ class Targets:
 def lookups(result):
     """What DuckDB did for the queries."""
     rows = [
-        [query, name, f"{told['millis']:.1f}", f"{told['rows_scanned']:,}", told["rows_returned"],
-         "" if told["bytes_read"] is None else f"{told['bytes_read']:,}", "yes" if told["agrees"] else "NO"]
-        for query, found in result.get("queries", {}).items() for name, told in found.items()
+        [query, name, f"{figures['millis']:.1f}", f"{figures['rows_scanned']:,}", figures["rows_returned"],
+         "" if figures["bytes_read"] is None else f"{figures['bytes_read']:,}", "yes" if figures["agrees"] else "NO"]
+        for query, found in result.get("queries", {}).items() for name, figures in found.items()
     ]
     columns = ["query", "tables of", "ms", "rows scanned", "rows returned", "bytes read", "same answer"]
     return table(columns, rows) if rows else ""

@@ -44,7 +44,7 @@ def decagon_lake():
         if run.returncode in AGAIN or run.returncode < 0:
             raise RuntimeError(f"decagon-lake ended with {run.returncode}: {report}")
         if run.returncode != 0:
-            # Somebody has to look at this.
+            # A retry does not help; a person has to look at the report.
             raise AirflowFailException(f"decagon-lake ended with {run.returncode}: {report}")
         return report
 

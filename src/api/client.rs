@@ -17,6 +17,7 @@ use super::pacer::Pacer;
 use super::page::Fetched;
 use super::retry::RetryPolicy;
 use crate::clock::Clock;
+use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::model::{Cursor, Request};
 
@@ -237,8 +238,7 @@ fn query(request: &Request, cursor: Option<&Cursor>) -> Vec<(&'static str, Strin
 }
 
 fn exhausted(last: Error, tries: usize, spent: Duration, reason: &str) -> Error {
-    let tries = if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") };
-    let message = format!("gave up after {tries} in {:.1} s ({reason})", spent.as_secs_f64());
+    let message = format!("gave up after {} in {:.1} s ({reason})", counted(tries, "try"), spent.as_secs_f64());
     let hint = last.hint().map(str::to_owned).unwrap_or_else(|| {
         "run the same command again later, it continues after the last staged page; if it never worked, check \
          --base-url, the network and HTTPS_PROXY"

@@ -5,6 +5,7 @@ use super::runs::Context;
 use super::{logging, output};
 use crate::api::Client;
 use crate::check::CheckOutcome;
+use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::lake::Lake;
 use crate::model::{RunId, Table};
@@ -56,15 +57,15 @@ pub(super) async fn verify(args: &VerifyArgs, context: &Context) -> Result<()> {
     match found.problems() {
         0 => Ok(()),
         count => {
-            let problems = if count == 1 { "problem" } else { "problems" };
-            Err(Error::integrity(format!("verification failed: {count} {problems} in {}", found.lake))
+            let problems = counted(count, "problem");
+            Err(Error::integrity(format!("verification failed: {problems} in {}", found.lake))
                 .with_hint(output::remedy(&found)))
         }
     }
 }
 
 pub(super) async fn check(args: &CheckArgs, context: &Context) -> Result<()> {
-    // Whoever checks sits there and waits.
+    // A check retries less than a run, because somebody waits for its result.
     let mut options = args.of.store.options();
     options.retries = options.retries.min(CHECK_STORE_RETRIES);
     let lake = Lake::open(&args.of.lake, &options, context.clock)?;

@@ -12,6 +12,7 @@ use super::runs::{Context, follow};
 use super::{examples, output};
 use crate::api::{ApiKey, Client, Options};
 use crate::clock::Clock;
+use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::lake::{Lake, RunReport};
 use crate::layout;
@@ -59,9 +60,9 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
     output::status(&status);
     output::line("");
     output::line(&format!(
-        "{} copies of conversations fetched, {} duplicates resolved, {} of Parquet, {:.1} s",
-        HumanCount(fetched),
-        HumanCount(first.duplicates_resolved + second.duplicates_resolved),
+        "{} of conversations fetched, {} resolved, {} of Parquet, {:.1} s",
+        counted(HumanCount(fetched), "version"),
+        counted(HumanCount(first.duplicates_resolved + second.duplicates_resolved), "duplicate"),
         DecimalBytes(Table::ALL.iter().map(|table| status.tables.get(*table).bytes).sum()),
         (context.clock.instant() - started).as_secs_f64(),
     ));

@@ -37,9 +37,9 @@ pub fn main() -> ExitCode {
     logging::start(cli.log_format, level, &bars);
     let (clock, report) = (Clock::system(), Arc::default());
     let began_at = clock.now();
-    // The panic has been told on stderr by then; the exit code tells schedulers.
+    // The panic hook has printed the panic by then; schedulers read the exit code.
     let result = catch_unwind(AssertUnwindSafe(|| run(&cli, clock, bars, &report)))
-        .unwrap_or_else(|_| Err(Error::bug("the program came to a halt where it never should")));
+        .unwrap_or_else(|_| Err(Error::bug("internal error (see the panic message above)")));
     let exit_code = result.as_ref().map_or_else(|error| error.kind().exit_code(), |()| 0);
     metrics::leave(&cli.command, [began_at, clock.now()], exit_code, report.get());
     match result {

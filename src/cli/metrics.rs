@@ -23,7 +23,7 @@ type Metric = (&'static str, &'static str, fn(&LastRun<'_>) -> Vec<(String, f64)
 
 /// Every metric, in the order of the file.
 const METRICS: [Metric; 19] = [
-    ("last_run_timestamp_seconds", "When the last run ended, whatever its outcome.", |run| one(seconds(run.ended_at))),
+    ("last_run_timestamp_seconds", "When the last run ended, failed runs included.", |run| one(seconds(run.ended_at))),
     (
         "last_run_duration_seconds",
         "Duration of the last run.",

@@ -10,6 +10,7 @@ use url::Url;
 use super::args::LogFormat;
 use super::logging::without_secrets;
 use crate::check::{self, CheckResult};
+use crate::counted::counted;
 use crate::error::Error;
 use crate::lake::{Lake, RunOutcome, RunReport, Support};
 use crate::model::{Table, Window};
@@ -54,10 +55,10 @@ pub(super) fn summary(report: &RunReport) {
     let mut parts = Vec::new();
     if report.request.is_some() {
         parts.push(format!(
-            "{} pages in {} requests, {} conversations staged ({})",
-            HumanCount(report.pages),
-            HumanCount(report.requests),
-            HumanCount(*report.staged_rows.get(Table::Conversations)),
+            "{} in {}, {} staged ({})",
+            counted(HumanCount(report.pages), "page"),
+            counted(HumanCount(report.requests), "request"),
+            counted(HumanCount(*report.staged_rows.get(Table::Conversations)), "conversation"),
             DecimalBytes(report.staged_bytes.total()),
         ));
     }
@@ -73,8 +74,9 @@ pub(super) fn summary(report: &RunReport) {
         0 if report.request.is_some() || report.outcome != RunOutcome::Done => {}
         0 => parts.push("nothing to compact".to_owned()),
         dates => parts.push(format!(
-            "{dates} partitions compacted, {} duplicates resolved, {} written",
-            HumanCount(report.duplicates_resolved),
+            "{} compacted, {} resolved, {} written",
+            counted(dates, "partition"),
+            counted(HumanCount(report.duplicates_resolved), "duplicate"),
             DecimalBytes(report.table_bytes.total()),
         )),
     }
@@ -121,21 +123,21 @@ pub(super) fn status(status: &Status) {
             _ => String::new(),
         };
         line(&format!(
-            "unfinished {}{range}, since {}: {} pages, {} conversations{reached}",
+            "unfinished {}{range}, since {}: {}, {}{reached}",
             walk.command,
             walk.started_at.format("%Y-%m-%d %H:%M:%S"),
-            HumanCount(walk.pages),
-            HumanCount(walk.conversations),
+            counted(HumanCount(walk.pages), "page"),
+            counted(HumanCount(walk.conversations), "conversation"),
         ));
     }
     let staging = &status.staging;
     line(&match staging.files {
         0 => "staging    empty".to_owned(),
         files => format!(
-            "staging    {} versions of conversations in {} partitions and {} files ({}), not compacted yet",
-            HumanCount(*staging.extent.rows.get(Table::Conversations)),
-            HumanCount(staging.dates),
-            HumanCount(files),
+            "staging    {} of conversations in {} and {} ({}), not compacted yet",
+            counted(HumanCount(*staging.extent.rows.get(Table::Conversations)), "version"),
+            counted(HumanCount(staging.dates), "partition"),
+            counted(HumanCount(files), "file"),
             DecimalBytes(staging.extent.bytes.total()),
         ),
     });
@@ -178,31 +180,32 @@ pub(super) fn verification(found: &Verification) {
     let rows: Vec<_> =
         Table::ALL.iter().map(|table| format!("{} {}", HumanCount(*found.rows.get(*table)), table.name())).collect();
     line(&format!(
-        "read       {} partitions, {} files ({}): {}",
-        HumanCount(found.dates),
-        HumanCount(found.files),
+        "read       {}, {} ({}): {}",
+        counted(HumanCount(found.dates), "partition"),
+        counted(HumanCount(found.files), "file"),
         DecimalBytes(found.bytes),
         rows.join(", ")
     ));
     line(&format!(
-        "staging    {} files, {} rows; {} files that no checkpoint names",
-        HumanCount(found.staged_files),
-        HumanCount(found.staged_rows),
-        HumanCount(found.unnamed_files)
+        "staging    {}, {}; {} that no checkpoint names",
+        counted(HumanCount(found.staged_files), "file"),
+        counted(HumanCount(found.staged_rows), "row"),
+        counted(HumanCount(found.unnamed_files), "file")
     ));
     if found.removed_versions > 0 {
-        line(&format!("removed    {} older versions of conversations from other dates", found.removed_versions));
+        let versions = counted(HumanCount(found.removed_versions), "older version");
+        line(&format!("removed    {versions} of conversations from other partitions"));
     }
     if found.discarded_staged > 0 {
-        line(&format!("discarded  missing or damaged staged files of {} dates", found.discarded_staged));
+        let partitions = counted(HumanCount(found.discarded_staged), "partition");
+        line(&format!("discarded  missing or damaged staged files of {partitions}"));
     }
     line("");
     for checked in &found.checks {
         let promise = checked.check.promise();
         match checked.problems {
             0 => line(&format!("ok         {promise}")),
-            1 => line(&format!("BROKEN     {promise}: 1 problem")),
-            findings => line(&format!("BROKEN     {promise}: {} problems", HumanCount(findings))),
+            problems => line(&format!("BROKEN     {promise}: {}", counted(HumanCount(problems), "problem"))),
         }
         for Problem { key, detail, .. } in &checked.evidence {
             let place = key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();

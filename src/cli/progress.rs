@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::duration;
 use crate::clock::Clock;
+use crate::counted::counted;
 use crate::export::Progress;
 
 /// The time between two log lines.
@@ -79,10 +80,8 @@ async fn log(mut progress: watch::Receiver<Option<Progress>>, clock: Clock) {
 
 /// Pages, conversations, the time reached, the rate and the time left, as far as they are known.
 fn line(progress: &Progress, now: DateTime<Utc>) -> String {
-    let mut parts = vec![
-        format!("{} pages", HumanCount(progress.pages)),
-        format!("{} conversations", HumanCount(progress.conversations)),
-    ];
+    let mut parts =
+        vec![counted(HumanCount(progress.pages), "page"), counted(HumanCount(progress.conversations), "conversation")];
     if let Some(reached) = progress.reached {
         parts.push(format!("at {}", reached.format("%Y-%m-%d %H:%M")));
     }

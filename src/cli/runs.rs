@@ -20,7 +20,7 @@ pub(super) struct Context {
     pub(super) shutdown: CancellationToken,
     pub(super) bars: MultiProgress,
     pub(super) quiet: bool,
-    /// The report of the run that this process was, for whatever asks after its end.
+    /// The report of this process's run, for readers after its end.
     pub(super) report: Arc<OnceLock<RunReport>>,
 }
 

@@ -33,7 +33,7 @@ enum InputFile {
 
 impl Files {
     /// Opens the table files `found` in a partition; `None` if there are none. The conversations are written last, so
-    /// if they exist, the others do too, unless another program has written to Delta tables.
+    /// if they exist, the others do too, unless another writer has changed Delta tables.
     ///
     /// # Errors
     /// Kind `Integrity` if one is missing nevertheless.

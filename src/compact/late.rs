@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::counted::counted;
 use crate::lake::RunReport;
 use crate::merge::Late;
 
@@ -28,8 +29,9 @@ pub(super) fn warn(report: &RunReport, reported: u64) {
     }
     let text = |secs| humantime::format_duration(Duration::from_secs(secs)).to_string();
     tracing::warn!(
-        "{arrivals} late arrivals: the API published conversations up to {} after the watermark had passed their \
+        "{}: the API published conversations up to {} after the watermark had passed their \
          updated_at; use --overlap {} or more, and a weekly `backfill`, because later arrivals are missed",
+        counted(arrivals, "late arrival"),
         text(secs),
         text(advised(secs)).replace(' ', "")
     );

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use super::date::{Compacted, DateTables};
 use super::publish::Publisher;
 use crate::clock::Clock;
+use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::lake::{Lake, Lease, Ledger, Replacement};
 use crate::layout::FlushId;
@@ -16,8 +17,9 @@ use crate::tables::Tables;
 
 /// Removes the `unwanted` conversations of each partition from the tables, and returns how many. Staged files stay.
 ///
-/// # Errors Of the store; `Held` if another run has the lake; `Integrity` if a table file is damaged; `Interrupted` if
-/// the lease stops the run. The partitions before the failure are done.
+/// # Errors
+/// Those of the store; kind `Held` if another run holds the lake, `Integrity` if a table file is damaged, `Interrupted`
+/// if the lease stops the run. The partitions before the failure are done.
 pub async fn remove_conversations(
     lake: &Lake,
     tables: &Tables,
@@ -34,7 +36,7 @@ pub async fn remove_conversations(
         if lease.stop().is_cancelled() {
             return Err(Error::interrupted());
         }
-        tracing::info!("removing {} versions from partition {date}", ids.len());
+        tracing::info!("removing {} from partition {date}", counted(ids.len(), "version"));
         removed += ids.len() as u64;
         let file = FlushId { run: run.clone(), number };
         let (own, of, by, name, runtime) =

@@ -16,6 +16,7 @@ use super::last_page::{LastPage, NewestSeen};
 use super::progress::Progress;
 use crate::api::{Fetched, Page, excerpt};
 use crate::clock::{Clock, Instant};
+use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Origin, Reject, UnreadableTimes};
 use crate::lake::{FilterSupport, Support, Walk};
@@ -301,9 +302,9 @@ impl Collector {
     fn bad_records(&self, number: u64, page: &Page, rejected: Vec<Reject>) -> Vec<BadRecord> {
         if page.repaired() > 0 || !page.broken().is_empty() {
             tracing::warn!(
-                "page {number} of the export is malformed JSON: {} conversations were repaired, {} entries quarantined",
-                page.repaired(),
-                page.broken().len()
+                "page {number} of the export is malformed JSON: repaired {}, could not repair {}",
+                counted(page.repaired(), "conversation"),
+                counted(page.broken().len(), "entry")
             );
         }
         let place = |seq: i64| usize::try_from(seq.saturating_sub(self.next_seq)).ok();

@@ -34,7 +34,7 @@ pub struct Planned {
 
 impl Planned {
     /// Plans the same walk from its beginning, started `now`.
-    pub(super) fn anew(&self, now: DateTime<Utc>) -> Planned {
+    pub(super) fn restarted(&self, now: DateTime<Utc>) -> Planned {
         let Walk { request, overlap_secs, .. } = self.walk.clone();
         let walk = Walk { overlap_secs, ..Walk::new(request, now) };
         Planned { purpose: self.purpose, walk, resumed: false, continued: false }
@@ -124,8 +124,8 @@ mod tests {
         let larger = larger.export(Duration::from_secs(600), &state, at(20_000));
         let request = Request { page_size: Some(500), ..walk.request.clone() };
         assert_eq!(larger.walk, Walk { request, ..walk.clone() }, "except for the size of its pages");
-        let anew = export(true, &state, 20_000);
-        assert!(!anew.resumed && anew.walk.newest_change.is_none());
+        let restarted = export(true, &state, 20_000);
+        assert!(!restarted.resumed && restarted.walk.newest_change.is_none());
 
         state.complete_walk(Purpose::Incremental, &walk);
         let next = export(false, &state, 30_000);

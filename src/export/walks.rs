@@ -146,13 +146,13 @@ impl Walks<'_> {
             }
             self.commit(state).await?;
         }
-        let anew = planned.anew(self.run.clock.now());
+        let restarted = planned.restarted(self.run.clock.now());
         let mut end = self.walk(planned).await?;
         if let PartEnd::CursorRefused(error) = end {
             let refusal = error.chain().join(": ");
             tracing::warn!("the API refuses the cursor that an earlier run stored; starting the walk over: {refusal}");
             self.run.report.restarted_walks += 1;
-            end = self.walk(anew).await?;
+            end = self.walk(restarted).await?;
         }
         match end {
             PartEnd::Ended(End::Settled) => Ok(Completion::Complete),

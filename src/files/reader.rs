@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 
 use super::conform::{self, Misfit};
 use super::writer::{is_own, latest_row_groups};
+use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::model::Table;
 use crate::store::Store;
@@ -303,7 +304,8 @@ impl FileSource {
             Ok(Some(now)) if is_another(found, &now) => Error::held(format!("{file} was replaced while it was read"))
                 .with_hint("the file is not damaged: run this command again"),
             Ok(Some(now)) if now.size != found.size => {
-                Error::integrity(format!("{file} has {} bytes, not {}", now.size, found.size)).with_hint(RESTORE)
+                Error::integrity(format!("{file} has {}, not {}", counted(now.size, "byte"), found.size))
+                    .with_hint(RESTORE)
             }
             Ok(Some(_)) => fault(&file),
         }

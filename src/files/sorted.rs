@@ -11,6 +11,7 @@ use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
 use super::reader::{FileReader, OpenFile};
+use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::model::{Table, big_ints, column, ints, texts};
 use crate::store::Store;
@@ -123,7 +124,7 @@ fn find_parts(file: &OpenFile, table: Table) -> Result<Option<Vec<String>>> {
     let mut starts: Vec<_> =
         (1..parts).filter_map(|part| samples.get(part.saturating_mul(samples.len()) / parts).cloned()).collect();
     starts.dedup();
-    tracing::debug!("{} is not sorted; reading it in {} parts", file.url(), starts.len() + 1);
+    tracing::debug!("{} is not sorted; reading it in {}", file.url(), counted(starts.len() + 1, "part"));
     Ok(Some(starts))
 }
 

@@ -64,7 +64,7 @@ pub struct Identity {
     /// The format of its tables.
     #[serde(default)]
     pub format: Format,
-    /// When it was created, which tells it from earlier lakes at the same place.
+    /// When it was created, which distinguishes it from earlier lakes at the same place.
     pub created_at: DateTime<Utc>,
 }
 

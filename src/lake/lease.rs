@@ -91,8 +91,9 @@ impl Lease {
     /// Takes the lake for `holder`, whose run gets an id that sorts after those of all earlier runs. If the present
     /// holder may be dead, waits until that is certain.
     ///
-    /// # Errors Kind `Held`, with the holder, if another run has the lake; `Interrupted` if `shutdown` comes while
-    /// waiting; those of the store.
+    /// # Errors
+    /// Kind `Held`, with the holder, if another run holds the lake; `Interrupted` if `shutdown` comes while waiting;
+    /// those of the store.
     pub async fn acquire(
         store: &Store,
         mut holder: Holder,

@@ -12,7 +12,7 @@ use super::time::EpochSecs;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimestampFilter {
-    /// When the conversation began; never changes
+    /// When the conversation began, which never changes.
     CreatedAt,
     /// When it last changed, which increments need.
     UpdatedAt,

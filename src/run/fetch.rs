@@ -1,10 +1,14 @@
-//! Runs that fetch: `export`, `backfill` and `sync`, a `sync` with compactions in between. Must not depend on: how a walk goes.
+//! Runs that fetch: `export`, `backfill` and `sync`, which also compacts.
+//!
+//! Guarantees: a `sync` that the API fails still compacts the staged files, because [`sync`] compacts after such errors
+//! too. Must not depend on: how a walk works.
 
 use std::time::Duration;
 
 use super::session::{RunFailure, Session, hold};
 use super::settings::{BackfillSettings, ExportSettings, FetchSettings, SyncSettings};
 use crate::api::Client;
+use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, Memory, OnIgnoredFilter, Planned, Reached, Run};
 use crate::lake::{Lake, RunReport, Wanted};
@@ -14,9 +18,9 @@ use crate::tables::Tables;
 /// How a `sync` compacts.
 #[derive(Debug, Clone, Copy)]
 struct Compacting {
-    /// How long Delta tables keep files that were replaced.
+    /// How long Delta tables keep replaced files.
     retain: Duration,
-    /// After how many pages of a long walk its staged files are compacted.
+    /// How many pages a walk fetches between two compactions.
     every_pages: u64,
 }
 
@@ -55,17 +59,17 @@ impl Ask<'_> {
     }
 }
 
-/// Fetches what changed since the last export, the first time everything, and stages it.
+/// Fetches the changes since the last export, the first time the whole history, and stages them.
 ///
 /// # Errors
-/// Kind `Api` or `Unreachable` if the API fails, `Store` if the store does, `Integrity` if entries were quarantined, `Held` if
-/// another run has the lake, `Usage` if the lake is another account's, `Interrupted` after a shutdown. What was committed
-/// before stays.
+/// Kind `Api` or `Unreachable` if the API fails, `Store` if the store fails, `Integrity` if entries were quarantined,
+/// `Held` if another run holds the lake, `Usage` if the lake belongs to another account, `Interrupted` after a shutdown.
+/// Pages that were committed before stay.
 pub async fn export(lake: &Lake, client: &mut Client, settings: &ExportSettings) -> Result<RunReport, RunFailure> {
     fetch(lake, client, "export", &Ask::Changes(settings), None).await
 }
 
-/// Fetches a range of time and stages it, without touching the incremental export.
+/// Fetches the conversations of a range of time and stages them; the state of the incremental export stays the same.
 ///
 /// # Errors
 /// As [`export()`]; kind `Usage` if the range is empty.
@@ -74,8 +78,21 @@ pub async fn backfill(lake: &Lake, client: &mut Client, settings: &BackfillSetti
     fetch(lake, client, "backfill", &Ask::Range(settings), None).await
 }
 
-/// Exports what changed, then compacts: what a schedule runs. If the API fails, or its entries were quarantined, what was
-/// staged by then is compacted all the same.
+/// Exports the changes, then compacts; schedules run this. Compacts the staged files even if the API fails or entries
+/// were quarantined.
+///
+/// ```no_run
+/// # use decagon_lake::{api, clock::Clock, error::Result, lake::Lake, run, store::StoreOptions};
+/// # async fn hourly() -> Result<()> {
+/// let clock = Clock::system();
+/// let lake = Lake::open("s3://bucket/decagon", &StoreOptions::default(), clock)?;
+/// let key = api::ApiKey::new("the-api-key", "the program")?;
+/// let mut client = api::Client::new(api::Options::new(key)?, clock)?;
+/// let report = run::sync(&lake, &mut client, &run::SyncSettings::default()).await?;
+/// println!("{} pages, watermark {:?}", report.pages, report.watermark);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// As [`export()`], and those of a compaction.
@@ -120,13 +137,13 @@ async fn fetch(
     hold(lake, command, control, *history, work).await
 }
 
-/// Whether a failure is one of the API, or of what it sent: staged files can be compacted all the same.
+/// Whether the API or its responses caused a failure, so that staged files can still be compacted.
 fn is_of_the_api(kind: Kind) -> bool {
     matches!(kind, Kind::Api | Kind::Unreachable | Kind::Integrity)
 }
 
 impl Session {
-    /// Fetches and stages what is asked for; if it is `compacting`, a part of a long walk after the other.
+    /// Fetches and stages the conversations of `ask`; with `compacting`, also compacts during a long walk.
     async fn export(&mut self, ask: &Ask<'_>, compacting: Option<Compacting>, client: &mut Client) -> Result<()> {
         let FetchSettings { user_filters, format, .. } = ask.fetch();
         format.map_or(Ok(()), Tables::check)?;
@@ -145,7 +162,7 @@ impl Session {
         result
     }
 
-    /// Does the planned walk.
+    /// Runs the planned walk to its end, in parts if `compacting`.
     async fn walk(
         &mut self,
         ask: &Ask<'_>,
@@ -177,13 +194,13 @@ impl Session {
                 return reached.map(drop);
             };
             self.compact_in_between(retain).await?;
-            planned = Begin::rest(self.ledger.state())
-                .ok_or_else(|| Error::bug("a walk that has paused is not on record"))?;
+            planned =
+                Begin::rest(self.ledger.state()).ok_or_else(|| Error::bug("no checkpoint names the paused walk"))?;
         }
     }
 
-    /// Compacts what is staged before the walk is at its end. Damage there is reported again at the end, and no reason to
-    /// stop.
+    /// Compacts the staged files in the middle of a walk. Only logs damaged files, because the last compaction reports
+    /// them again.
     async fn compact_in_between(&mut self, retain: Duration) -> Result<()> {
         match self.compact(retain).await {
             Err(error) if error.is_of_one_object() => {
@@ -198,11 +215,11 @@ impl Session {
 fn log_plan(planned: &Planned) {
     let Window { from, to, .. } = planned.walk.request.window;
     let what = match (from, to) {
-        (Some(from), None) => format!("what changed since {}", from.format("%Y-%m-%d %H:%M:%S")),
+        (Some(from), None) => format!("changes since {}", from.format("%Y-%m-%d %H:%M:%S")),
         _ => planned.walk.request.window.describe().unwrap_or_else(|| "the whole history".to_owned()),
     };
     match planned.resumed {
-        true => tracing::info!("going on with {what}, after {} pages", planned.walk.pages),
+        true => tracing::info!("continuing to fetch {what}, after {}", counted(planned.walk.pages, "page")),
         false => tracing::info!("fetching {what}"),
     }
 }

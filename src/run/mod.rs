@@ -1,21 +1,8 @@
-//! Runs of the commands that write to a lake: what a program calls that embeds this crate.
+//! Runs of the commands that write to a lake, for programs that embed this crate: see [`sync`].
 //!
-//! ```no_run
-//! # use decagon_lake::{api, clock::Clock, error::Result, lake::Lake, run, store::StoreOptions};
-//! # async fn hourly() -> Result<()> {
-//! let clock = Clock::system();
-//! let lake = Lake::open("s3://bucket/decagon", &StoreOptions::default(), clock)?;
-//! let key = api::ApiKey::new("the-api-key", "the program")?;
-//! let mut client = api::Client::new(api::Options::new(key)?, clock)?;
-//! let report = run::sync(&lake, &mut client, &run::SyncSettings::default()).await?;
-//! println!("{} pages, watermark {:?}", report.pages, report.watermark);
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! Guarantees: a run holds the lake while it writes, and is ended however it goes: its report is saved, and the lake let go.
-//! A future that is dropped in between counts as a killed process: the next run continues. Must not depend on: how commands
-//! are typed and how results are shown.
+//! Guarantees: a run holds the lake's lease while it writes. However it ends, its report is saved and the lease
+//! released. If a program drops the future, that counts as a killed process: the next run continues. Must not depend on:
+//! the command line, how results are printed.
 
 mod fetch;
 mod prune;

@@ -1,12 +1,16 @@
-//! What a run removes at its end of the lake's past.
+//! Removes old run reports and quarantine files at the end of a run.
+//!
+//! Guarantees: a quarantine file stays until a run has reported its entries, because nothing is removed from the
+//! quarantine while the state counts unreported ones. Must not depend on: what the run did.
 
 use super::session::Session;
+use crate::counted::counted;
 use crate::error::{Kind, Result};
 use crate::lake::{History, history};
 
 impl Session {
-    /// Removes what is too old of the lake's past, though not what no run has told of yet, or this one is about to. That it
-    /// failed is no failure of the run.
+    /// Removes the run reports and quarantine files that are older than the settings allow, except quarantine files if
+    /// some entries are not reported yet or this run reports them (`quarantined`). A failure is only logged.
     pub(super) async fn prune(&self, result: &Result<()>, quarantined: bool) {
         let lost = result.as_ref().is_err_and(|error| error.kind() == Kind::Held);
         if !self.report.admitted || lost || self.control.shutdown.is_cancelled() {
@@ -23,11 +27,11 @@ impl Session {
             }
         };
         let (reports, quarantine) = tokio::join!(reports, quarantine);
-        for (what, pruned) in [("run reports", reports), ("quarantine files", quarantine)] {
+        for (what, pruned) in [("old run report", reports), ("old quarantine file", quarantine)] {
             match pruned {
                 Ok(0) => {}
-                Ok(count) => tracing::info!("removed {count} old {what}"),
-                Err(error) => tracing::warn!("cannot remove old {what}: {}", error.chain().join(": ")),
+                Ok(count) => tracing::info!("removed {}", counted(count, what)),
+                Err(error) => tracing::warn!("cannot remove an {what}: {}", error.chain().join(": ")),
             }
         }
     }

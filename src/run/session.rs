@@ -1,8 +1,8 @@
-//! One run of a command that writes, from taking the lake to letting it go.
+//! One run of a command that writes, from taking the lease to releasing it.
 //!
-//! Guarantees: nothing is written before the lease is taken and dead runs are fenced; what they left is removed before
-//! anything else. [`hold`] lends a run to its work and ends it whatever came of that: another run that took over is named,
-//! the report is saved, the lease released. Must not depend on: what the work is.
+//! Guarantees: a run writes nothing before it has taken the lease and fenced dead runs, because [`hold`] does both
+//! first. [`hold`] also ends every run, failed ones too: it names another run that took over, saves the report and
+//! releases the lease. Must not depend on: what the work is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,10 @@ use super::settings::{CompactSettings, Control};
 use crate::api::ApiKey;
 use crate::clock::Clock;
 use crate::compact::Compaction;
+use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{Before, Ended, History, Holder, Lake, Lease, Ledger, RunReport, State, sweep};
+use crate::layout;
 use crate::model::RunId;
 use crate::tables::Tables;
 use crate::verify::{self, Verification};
@@ -23,9 +25,9 @@ use crate::verify::{self, Verification};
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct RunFailure {
-    /// Why.
+    /// The cause.
     pub error: Error,
-    /// What it had done by then; `None` if it never held the lake.
+    /// The report up to the failure; `None` if the run never held the lake.
     pub report: Option<Box<RunReport>>,
 }
 
@@ -50,18 +52,18 @@ pub(super) struct Session {
     pub(super) lease: Arc<Lease>,
     pub(super) ledger: Ledger,
     pub(super) report: RunReport,
-    /// When this run, or one before it, last asked the API for something.
+    /// When this run, or an earlier one, last sent a request to the API.
     pub(super) last_request_at: Option<DateTime<Utc>>,
-    /// The number of the next file that it names: a flush's, or one that a compaction makes.
+    /// The number of the next file that the run names, in a flush or a compaction.
     pub(super) next_file: u32,
-    /// What the report must not show.
+    /// The API key, which the report must not show.
     pub(super) key: Option<ApiKey>,
 }
 
-/// Takes the lake for a run of `command`, lets `work` do it, and ends it.
+/// Takes the lake for a run of `command`, does its `work`, and ends the run.
 ///
 /// # Errors
-/// Those of the work; kind `Held` if another run has the lake, or has taken it over.
+/// Those of the work; kind `Held` if another run holds the lake or has taken it over.
 pub(super) async fn hold(
     lake: &Lake,
     command: &'static str,
@@ -79,7 +81,7 @@ pub(super) async fn hold(
 }
 
 impl Session {
-    /// Takes the lake for a run of `command`, and makes good what a run that died there has left.
+    /// Takes the lake for a run of `command`, and fences a dead run.
     async fn open(lake: &Lake, command: &'static str, control: &Control, history: History) -> Result<Self> {
         let clock = lake.clock();
         let now = clock.now();
@@ -118,7 +120,7 @@ impl Session {
         }
     }
 
-    /// Compacts what is staged; Delta tables `retain` replaced files for so long.
+    /// Compacts the staged files; Delta tables keep replaced files for `retain`.
     pub(super) async fn compact(&mut self, retain: Duration) -> Result<()> {
         let Session { clock, lake, lease, ledger, report, next_file, .. } = self;
         let (clock, shutdown) = (*clock, lease.stop().clone());
@@ -126,13 +128,13 @@ impl Session {
         Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown }.run().await
     }
 
-    /// Saves the report, lets go of the lake, and says how the run went.
+    /// Saves the report and releases the lease. Returns the report and the run's result.
     async fn end(mut self, mut result: Result<()>) -> (RunReport, Result<()>) {
         if let Err(error) = result {
             result = Err(reason(&self.lease, error).await);
         }
         let mut quarantined = false;
-        // The export reports it, not a compaction in between.
+        // An export reports quarantined entries; a command that only compacts does not.
         if result.is_ok() && self.report.request.is_some() {
             result = self.report_quarantined().await;
             quarantined = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
@@ -153,7 +155,7 @@ impl Session {
         (self.report, result)
     }
 
-    /// Ends a run that did everything else with what was quarantined, by it or by a run that could not report it.
+    /// Fails a run that did everything else, if it or an earlier run that could not report it quarantined entries.
     async fn report_quarantined(&mut self) -> Result<()> {
         let entries = self.ledger.state().quarantined;
         if entries == 0 {
@@ -162,12 +164,13 @@ impl Session {
         self.report.quarantined = entries;
         let state = State { quarantined: 0, ..self.ledger.state().clone() };
         self.ledger.commit(state, &self.report.run_id, self.clock.now()).await?;
-        let entries = if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
-        Err(Error::integrity(format!("{entries} of the export that are no conversations were set aside"))
-            .with_hint(format!("everything else is in the lake; see {}/_state/quarantine/", self.lake.url())))
+        let verb = if entries == 1 { "was" } else { "were" };
+        let folder = format!("{}/{}/", self.lake.url(), layout::quarantines());
+        Err(Error::integrity(format!("{} {verb} quarantined", counted(entries, "malformed entry")))
+            .with_hint(format!("everything else is in the lake; see the entries and the reasons in {folder}")))
     }
 
-    /// Removes what dead runs have left.
+    /// Removes the files that dead runs have left behind.
     pub(super) async fn sweep(&mut self) -> Result<()> {
         let Session { lake, lease, ledger, report, clock, .. } = self;
         let left =
@@ -175,33 +178,34 @@ impl Session {
         if left.is_empty() {
             return Ok(());
         }
-        // A commit whose answer was lost may still be on its way, and would name what is to be removed.
+        // A dead run's commit may still arrive and name these files; the fence makes it fail.
         ledger.fence(&report.run_id, clock.now()).await?;
         let objects = sweep::remove(lake.store(), left, lease).await?;
-        tracing::info!("removed {objects} objects that a run has left behind");
+        tracing::info!("removed {} that a dead run had left behind", counted(objects, "object"));
         Ok(())
     }
 }
 
-/// The commits of a lake that was just taken. If tables are newer than they are, that is refused, unless the run `mends` it.
-async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, mends: bool, now: DateTime<Utc>) -> Result<Ledger> {
-    // A lake of a newer version is not to be looked at any closer.
+/// Loads the ledger of a lake that was just taken. Fails if the tables are newer than the ledger, unless the run
+/// `repairs` that.
+async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, repairs: bool, now: DateTime<Utc>) -> Result<Ledger> {
+    // Fails first if this program is too old for the lake.
     let file = lake.describe().await?;
-    // In this order, and before anything is committed: a run that takes over in between has named in the ledger first what it
-    // brings into the tables.
+    // The tables are read before the ledger, because a run that takes over in between commits its write intent before it
+    // changes them. So the ledger as read here is never behind the tables as read here, unless it was restored or damaged.
     let applied = match file {
         Some(file) => Tables::of(lake.store(), &file)?.applied().await?,
         None => 0,
     };
     let mut ledger = Ledger::load(lake.store()).await?;
-    if applied > ledger.number() && !mends {
+    if applied > ledger.number() && !repairs {
         return Err(verify::state_is_behind(lake, applied, ledger.number()));
     }
     if applied > ledger.number() {
         ledger.pass(applied, run_id, now).await?;
         tracing::warn!(
-            "_state is older than the tables: its commits are numbered after theirs from now on; the next sync fetches again \
-             what changed since its watermark, and a backfill that ended after that has to be run again"
+            "_state is older than the tables: its commits are numbered after theirs from now on; the next sync fetches \
+             the changes since its watermark again; repeat every backfill that ended after that watermark"
         );
     }
     if lease.before() == Before::Died {
@@ -210,7 +214,7 @@ async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, mends: bool, now: Date
     Ok(ledger)
 }
 
-/// Why a run has failed. Whatever else it failed with: where another run has taken over, that is why.
+/// Returns the cause of a run's failure: `error`, unless another run has taken over, because that causes others.
 async fn reason(lease: &Lease, error: Error) -> Error {
     match lease.prove().await {
         Err(held) if held.kind() == Kind::Held => held,
@@ -218,7 +222,7 @@ async fn reason(lease: &Lease, error: Error) -> Error {
     }
 }
 
-/// Lets go of the lake. That it failed is no failure of the run: the next one waits until this one has expired.
+/// Releases the lease. A failure is only logged, because the next run takes over when the lease has expired.
 async fn release(lease: &Lease, last_request_at: Option<DateTime<Utc>>) {
     if let Err(error) = lease.release(Ended { last_request_at }).await {
         tracing::warn!("{}", error.chain().join(": "));
@@ -228,8 +232,8 @@ async fn release(lease: &Lease, last_request_at: Option<DateTime<Utc>>) {
 /// Compacts the staged files of a lake into its tables.
 ///
 /// # Errors
-/// Kind `Usage` if there is no lake, `Held` if another run has it, `Store` if the store fails, `Integrity` if staged files
-/// are damaged.
+/// Kind `Usage` if there is no lake, `Held` if another run holds it, `Store` if the store fails, `Integrity` if staged
+/// files are damaged.
 pub async fn compact(lake: &Lake, settings: &CompactSettings) -> Result<RunReport, RunFailure> {
     lake.existing().await?;
     let CompactSettings { retain, history, control } = settings;
@@ -241,7 +245,7 @@ pub async fn compact(lake: &Lake, settings: &CompactSettings) -> Result<RunRepor
     hold(lake, "compact", control, *history, work).await
 }
 
-/// Verifies a lake and repairs what can be repaired without its API.
+/// Verifies a lake, and repairs the problems that can be repaired without the API.
 ///
 /// # Errors
 /// As [`compact`].

@@ -1,4 +1,4 @@
-//! What a run can be told, with the defaults that suit most accounts. Knows no command line.
+//! The settings of a run, with defaults that suit most accounts. Must not depend on: the command line.
 
 use std::time::Duration;
 
@@ -11,44 +11,44 @@ use crate::export::{FlushPolicy, OnBadRecord, OnIgnoredFilter, Progress};
 use crate::lake::{Format, History};
 use crate::model::TimestampFilter;
 
-/// How a program goes along with a run.
+/// Stops a run and follows its progress.
 #[derive(Debug, Clone, Default)]
 pub struct Control {
-    /// Cancelled to stop the run where it is safe; the next run goes on from there.
+    /// Stops the run at a safe point when it is cancelled; the next run continues from there.
     pub shutdown: CancellationToken,
-    /// Receives the progress of the walk under way: `None` before and after it. Subscribe before the run begins.
+    /// Receives the progress of the current walk: `None` before and after it. Subscribe before the run starts.
     pub progress: watch::Sender<Option<Progress>>,
 }
 
-/// What `export`, `sync` and `backfill` have in common.
+/// The settings that `export`, `sync` and `backfill` share.
 #[derive(Debug, Clone, Default)]
 pub struct FetchSettings {
     /// Discards an interrupted walk and starts over.
     pub restart: bool,
-    /// How many conversations to ask for at once; `None` lets the API decide.
+    /// How many conversations to request per page; `None` lets the API decide.
     pub page_size: Option<u32>,
     /// Restricts the lake to some users: the API's `user_filters`.
     pub user_filters: Option<Value>,
-    /// How the tables of a new lake are kept; `None` takes an existing lake as it is.
+    /// The table format of a new lake; `None` means the default, or the format of an existing lake.
     pub format: Option<Format>,
-    /// What becomes of a malformed entry.
+    /// What to do with a malformed entry.
     pub on_bad_record: OnBadRecord,
     /// When fetched rows are staged.
     pub flush: FlushPolicy,
-    /// How much the lake keeps of its past.
+    /// How many run reports and quarantine files stay in the lake, and for how long.
     pub history: History,
-    /// How the program goes along.
+    /// Stops the run and follows its progress.
     pub control: Control,
 }
 
-/// An export of what changed.
+/// An export of the changes.
 #[derive(Debug, Clone)]
 pub struct ExportSettings {
-    /// How long before the watermark changes are fetched again, in case the API published them late.
+    /// From how long before the watermark changes are fetched again, in case the API published them late.
     pub overlap: Duration,
     /// What to do if the API ignores `timestamp_filter`.
     pub on_ignored_filter: OnIgnoredFilter,
-    /// What all that fetch have in common.
+    /// The settings that all fetching commands share.
     pub fetch: FetchSettings,
 }
 
@@ -66,23 +66,23 @@ pub struct BackfillSettings {
     pub from: DateTime<Utc>,
     /// The first instant after the range.
     pub to: DateTime<Utc>,
-    /// Which time of a conversation the range means.
+    /// The time of a conversation that the range applies to.
     pub timestamp_filter: TimestampFilter,
-    /// What all that fetch have in common.
+    /// The settings that all fetching commands share.
     pub fetch: FetchSettings,
 }
 
-/// How long Delta tables keep replaced files if nothing else is said.
+/// How long Delta tables keep replaced files by default.
 const RETAIN: Duration = Duration::from_secs(7 * 86_400);
 
-/// An export of what changed, followed by a compaction.
+/// An export of the changes, followed by a compaction.
 #[derive(Debug, Clone)]
 pub struct SyncSettings {
-    /// What is fetched.
+    /// The settings of the export.
     pub export: ExportSettings,
-    /// How long Delta tables keep files that were replaced.
+    /// How long Delta tables keep replaced files.
     pub retain: Duration,
-    /// After how many pages of a long walk its staged files are compacted, so that there are tables before its end.
+    /// How many pages a long walk fetches between two compactions, so that the tables have rows before it ends.
     pub compact_every_pages: u64,
 }
 
@@ -95,11 +95,11 @@ impl Default for SyncSettings {
 /// A compaction.
 #[derive(Debug, Clone)]
 pub struct CompactSettings {
-    /// How long Delta tables keep files that were replaced.
+    /// How long Delta tables keep replaced files.
     pub retain: Duration,
-    /// How much the lake keeps of its past.
+    /// How many run reports and quarantine files stay in the lake, and for how long.
     pub history: History,
-    /// How the program goes along.
+    /// Stops the run and follows its progress.
     pub control: Control,
 }
 

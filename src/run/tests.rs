@@ -1,5 +1,5 @@
-//! The promise, by exhaustion: whichever call to the store fails, hangs or is the last of its process, running the same
-//! command again makes the lake exact, and nothing is left behind.
+//! Exhaustive faults: each call to the store in turn fails, hangs or is the last of its process. In each case the same
+//! command, run again, makes the lake exact and leaves nothing else behind.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,10 +33,10 @@ mod time;
 mod truth;
 
 const SEED: u64 = 17;
-/// How much time passes between the first export and the second.
+/// The time between the first export and the second.
 const LATER: Duration = Duration::from_secs(20 * 3_600);
 
-/// How long a call that hangs is waited for; the others take microseconds.
+/// The time limit of a call; calls that do not hang take microseconds.
 const CALL_TIMEOUT: Duration = Duration::from_millis(150);
 
 const KEY: &str = "simulated-key";
@@ -44,14 +44,14 @@ const KEY: &str = "simulated-key";
 /// A simulated API on a thread of its own, whose time the test moves.
 struct Api {
     url: String,
-    /// What its lakes are made as.
+    /// The format of its lakes.
     format: Format,
-    /// After how many pages of a walk its syncs compact.
+    /// How many pages its syncs fetch between two compactions.
     compact_every: u64,
     time: SimulatedTime,
-    /// What it says at first, and later.
+    /// Its conversations at first, and later.
     truth: [Conversations; 2],
-    /// Ends it.
+    /// Stops the server when it is dropped.
     _stop: DropGuard,
 }
 
@@ -60,17 +60,17 @@ impl Api {
         Self::with(false)
     }
 
-    /// One whose lakes are Delta tables.
+    /// Starts an API whose lakes are Delta tables.
     fn for_delta() -> Self {
         Api { format: Format::Delta, ..Self::start() }
     }
 
-    /// One whose syncs compact after each page.
-    fn compacting_on_the_way(self) -> Self {
+    /// Makes its syncs compact after each page.
+    fn compacting_after_each_page(self) -> Self {
         Api { compact_every: 1, ..self }
     }
 
-    /// One that bounds `created_at`, whatever it is asked for.
+    /// Starts an API that ignores `timestamp_filter` and bounds `created_at`.
     fn ignoring_the_filter() -> Self {
         Self::with(true)
     }
@@ -111,7 +111,7 @@ enum Kept {
     ByLock(PathBuf),
 }
 
-/// A store that does as it is told.
+/// A store without faults.
 fn sound(store: &Arc<Shelf>) -> Faulty {
     Faulty::new(Arc::clone(store), 0, Fate::Hangs)
 }
@@ -125,7 +125,7 @@ fn lake(store: Faulty, kept: &Kept) -> Lake {
     Lake::on(store.by(clock))
 }
 
-/// How a sync of the tests goes, in pages and flushes of so many conversations.
+/// The settings of a sync with so many conversations in a page and in a flush.
 fn settings(page_size: u32, flush: u64) -> SyncSettings {
     let mut settings = SyncSettings { retain: Duration::from_secs(3_600), ..SyncSettings::default() };
     settings.compact_every_pages = u64::MAX;
@@ -159,7 +159,7 @@ async fn repair_in(lake: Lake) -> Result<Verification> {
     repair(&lake, &Control::default()).await
 }
 
-/// The lake holds what the API says, and nothing that a run has left behind.
+/// Asserts that the lake holds the API's conversations, and no leftovers of a run.
 async fn assert_exact(store: &Arc<Shelf>, truth: &Conversations, case: &str) {
     let unnamed = assert_tables(store, truth, case).await;
     assert_eq!(unnamed, 0, "{case}");
@@ -172,10 +172,10 @@ async fn assert_exact(store: &Arc<Shelf>, truth: &Conversations, case: &str) {
     assert!(leases <= 3, "{case}: {leases} leases");
 }
 
-/// Each publication was committed once, and to all four Delta tables; a compaction that retains nothing leaves in their
-/// folders what they have, and nothing else.
+/// Asserts that each write intent was committed once to each of the four Delta tables, and that a compaction that retains
+/// nothing leaves only the tables' files in their folders.
 async fn assert_vacuumed(store: &Arc<Shelf>, case: &str) {
-    // What a killed run has not committed stays for an hour.
+    // Files that a killed run did not commit stay for an hour.
     let later = lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease);
     compact_in(later).await.unwrap();
     let lake = lake(sound(store), &Kept::ByLease);
@@ -202,7 +202,7 @@ async fn assert_vacuumed(store: &Arc<Shelf>, case: &str) {
     assert!(published.iter().all(|numbers| *numbers == published[0]), "{case}: {published:?} were committed");
 }
 
-/// The tables hold what the API says. Returns how many landing objects belong to nobody.
+/// Asserts that the tables hold the API's conversations. Returns how many staged files no checkpoint names.
 async fn assert_tables(store: &Arc<Shelf>, truth: &Conversations, case: &str) -> u64 {
     let found = truth::found(&lake(sound(store), &Kept::ByLease)).await;
     let differ: Vec<_> = truth.keys().chain(found.keys()).filter(|id| truth.get(*id) != found.get(*id)).collect();
@@ -212,7 +212,7 @@ async fn assert_tables(store: &Arc<Shelf>, truth: &Conversations, case: &str) ->
     verified.unnamed_files
 }
 
-/// Lets every call of a sync have each of `fates`: of a first sync, and of one that changes tables.
+/// Gives each of `fates` to every call of a first sync, and of a second sync that changes tables.
 async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
     let made = Arc::new(Shelf::new());
     api.time.set(Duration::ZERO);
@@ -260,11 +260,11 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
     println!("{kept:?}: {} calls of a first sync and {} of a second, each {fates:?}: {runs} runs", calls[0], calls[1]);
 }
 
-/// A put of a run that has ended arrives after the next one has begun by sweeping, and has ended too.
+/// Lets a put of a run arrive after the next run has swept the lake and ended.
 async fn late(api: &Api, store: &Arc<Shelf>, faulty: &Faulty, phase: usize, case: &str) {
     if phase == 0 {
         let meanwhile = compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease)).await;
-        // Where there is no lake yet there is nothing to compact.
+        // Without a lake there is nothing to compact.
         assert!(meanwhile.is_ok() || meanwhile.is_err_and(|error| error.kind() == Kind::Usage), "{case}");
     } else {
         let meanwhile = sync(api, Faulty::an_hour_later(store.clone()), &Kept::ByLease).await;
@@ -295,9 +295,9 @@ async fn any_call_may_be_the_last_of_its_process_on_a_local_disk() {
     exhaust(&Api::start(), kept, &[Fate::EndsBefore, Fate::EndsAfter]).await;
 }
 
-/// The second sync has an increment, a probe and a walk over everything.
+/// The second sync has an increment, a probe and a walk over the whole history.
 #[tokio::test]
-async fn any_call_may_be_the_last_of_its_process_where_the_api_ignores_the_filter() {
+async fn any_call_may_be_the_last_of_its_process_if_the_api_ignores_the_filter() {
     exhaust(&Api::ignoring_the_filter(), Kept::ByLease, &[Fate::EndsAfter, Fate::FailsAfter]).await;
 }
 
@@ -313,17 +313,17 @@ async fn any_call_of_a_delta_lake_may_fail_or_be_the_last_of_its_process() {
 }
 
 #[tokio::test]
-async fn any_call_may_be_the_last_of_its_process_where_it_compacts_on_its_way() {
-    let api = Api::start().compacting_on_the_way();
+async fn any_call_of_a_sync_that_compacts_in_between_may_be_the_last_of_its_process() {
+    let api = Api::start().compacting_after_each_page();
     exhaust(&api, Kept::ByLease, &[Fate::EndsBefore, Fate::EndsAfter]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn any_call_of_a_delta_lake_may_be_the_last_of_its_process_where_it_compacts_on_its_way() {
-    exhaust(&Api::for_delta().compacting_on_the_way(), Kept::ByLease, &[Fate::EndsAfter]).await;
+async fn any_call_of_a_sync_of_a_delta_lake_that_compacts_in_between_may_be_the_last_of_its_process() {
+    exhaust(&Api::for_delta().compacting_after_each_page(), Kept::ByLease, &[Fate::EndsAfter]).await;
 }
 
-/// A compaction of more flushes than one merge takes, so that it brings them together first.
+/// The compaction has more flushes than one merge takes, so it folds them first.
 #[tokio::test]
 async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
     let (api, kept) = (Api::start(), Kept::ByLease);

@@ -16,9 +16,9 @@ const LARGEST_PAGE: usize = 1_000;
 /// The name of the next page's cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorName {
-    /// As in the vendor's example program and on live accounts
+    /// As in the vendor's example program and on live accounts.
     NextCursor,
-    /// As in the vendor's text
+    /// As in the vendor's text.
     NextPageCursor,
     /// As in the vendor's example response: an integer, the second in which the next page begins.
     NextPageUpdatedAfter,

@@ -44,7 +44,7 @@ impl Store {
         let local = match Url::parse(address) {
             Ok(url) if url.scheme() == "file" => Some(
                 url.to_file_path()
-                    .map_err(|()| Error::usage(format!("--lake {address} is no path on this machine")))?,
+                    .map_err(|()| Error::usage(format!("--lake {address} is not a path on this machine")))?,
             ),
             // A one-letter scheme is a drive.
             Ok(url) if url.scheme().len() > 1 => return Self::open_url(address, &url, options, limit),

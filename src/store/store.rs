@@ -89,7 +89,7 @@ impl Store {
         self.folder.as_ref().map(|folder| folder.join(key.as_ref()))
     }
 
-    /// The mode of a put that replaces what was `found`. On local disks the lock excludes other writers.
+    /// The mode of a put that replaces the `found` object. On local disks the lock excludes other writers.
     fn replace_mode(&self, found: Option<&ObjectMeta>) -> PutMode {
         if self.is_local() || !self.needs_lock { PutMode::Overwrite } else { if_unchanged(found) }
     }

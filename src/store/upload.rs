@@ -44,7 +44,7 @@ struct UploadParts {
 }
 
 impl Upload {
-    /// Begins an object that replaces what was `found`; sends nothing yet. A multipart upload has its record at
+    /// Begins an object that replaces the `found` one; sends nothing yet. A multipart upload has its record at
     /// `record`.
     pub fn begin(store: &Store, key: Path, record: Path, found: Option<ObjectMeta>, runtime: Handle) -> Self {
         let store = store.clone();

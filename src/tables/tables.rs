@@ -64,8 +64,8 @@ impl Tables {
 
     /// Finds the files of a partition. Must not be called on an async thread.
     ///
-    /// # Errors If the store fails; kind `Integrity` if another program has changed a Delta table so that it cannot be
-    /// merged with.
+    /// # Errors
+    /// If the store fails; kind `Integrity` if another writer has made a Delta table unusable.
     pub fn partition_files(&self, date: CreatedDate, runtime: &Handle) -> Result<PerTable<Option<ObjectMeta>>> {
         match &self.delta {
             None => runtime.block_on(self.plain_partition_files(date)),

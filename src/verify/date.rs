@@ -1,17 +1,18 @@
-//! Checks one partition of the tables, side by side.
+//! Checks one partition of the four tables, reading conversations and their children side by side.
 
 use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
 use super::problems::{Check, Verification};
 use super::rows::{CheckedRows, Row};
+use crate::counted::counted;
 use crate::error::Result;
 use crate::lake::Lake;
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Table, from_micros};
 use crate::tables::Tables;
 
-/// How often to read a partition that changes meanwhile.
+/// How often to read a partition that changes while it is read.
 const TRIES: usize = 4;
 
 /// One reading of a partition.
@@ -64,7 +65,7 @@ fn read(
     let mut opened = Vec::new();
     for table in Table::ALL {
         let Some(file) = files.get(table) else {
-            // A program that deletes the last row of a partition from a Delta table removes its file.
+            // If another writer deletes the last row of a Delta table's partition, the file goes too.
             if !tables.are_delta() {
                 let key = layout::table_file(table, date);
                 found.note(Check::AllTables, Some(&key), || "is missing".to_owned());
@@ -76,7 +77,7 @@ fn read(
             Ok(rows) => {
                 if rows.are_sorted_here() {
                     found.note(Check::UniqueAndSorted, Some(&rows.key), || {
-                        "is not sorted: another program has written it; the next compaction of its partition sorts it"
+                        "is not sorted: another program wrote it; the next compaction of its partition sorts it"
                             .to_owned()
                     });
                 }
@@ -93,7 +94,7 @@ fn read(
             children.push(conversations);
             read
         }
-        // The owners of the rows are unknown, but whether the files can be read is checked.
+        // Without the conversations nobody owns the rows; this only checks that the files are readable.
         None => children.iter_mut().try_for_each(CheckedRows::drain),
     };
     if let Err(error) = read {
@@ -132,7 +133,8 @@ fn compare(
             let count = rows_of(found, child, &row)?;
             if child.table() == Table::Messages && i64::from(row.number) != count {
                 found.note(Check::MessageCount, key, || {
-                    format!("conversation {} has message_count {}, but {count} messages", row.id, row.number)
+                    let messages = counted(count, "message");
+                    format!("conversation {} has message_count {}, but {messages}", row.id, row.number)
                 });
             }
         }

@@ -197,7 +197,7 @@ async fn dates(tables: &Tables, found: &mut Verification) -> Result<BTreeSet<Cre
         let (files, others) = tables.files(table).await?;
         dates.extend(files.into_iter().map(|(date, _)| date));
         for key in others {
-            found.note(Check::NothingElse, Some(&key), || "is no table file".to_owned());
+            found.note(Check::NothingElse, Some(&key), || "is not a table file".to_owned());
         }
     }
     Ok(dates)

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::problems::{Check, Verification};
 use super::rows::CheckedRows;
+use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{Lake, Ledger, StagedFile, StagedFlush};
 use crate::layout;
@@ -77,11 +78,11 @@ fn problem(lake: &Lake, file: &StagedFile, runtime: &Handle) -> Result<Option<St
     let StagedFile { table, date, key, rows, bytes, .. } = file;
     let Some(there) = runtime.block_on(lake.store().head(key))? else { return Ok(Some("is missing".to_owned())) };
     if there.size != *bytes {
-        return Ok(Some(format!("has {} bytes, not {bytes}", there.size)));
+        return Ok(Some(format!("has {}, not {bytes}", counted(there.size, "byte"))));
     }
-    let counted = CheckedRows::open(lake, *table, &there, runtime).and_then(|file| count(file, *date));
-    match counted {
-        Ok((read, _)) if read != *rows => Ok(Some(format!("has {read} rows, not {rows}"))),
+    let found = CheckedRows::open(lake, *table, &there, runtime).and_then(|file| count(file, *date));
+    match found {
+        Ok((read, _)) if read != *rows => Ok(Some(format!("has {}, not {rows}", counted(read, "row")))),
         Ok((_, Some(id))) => Ok(Some(format!("has conversation {id} of another partition"))),
         Ok(_) => Ok(None),
         Err(error) if error.kind() == Kind::Integrity => Ok(Some(error.chain().join(": "))),

@@ -27,7 +27,7 @@ pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> 
         "",
         "Run them one by one, in the database for the tables. created_date is projected from 2015 to tomorrow, so no",
         "partition has to be registered. Conversations without a created_at are not visible here: their partition,",
-        &format!("created_date={}, is no date and cannot be projected.", CreatedDate::UNKNOWN),
+        &format!("created_date={}, is not a date and cannot be projected.", CreatedDate::UNKNOWN),
         "Times are UTC, cut to milliseconds. Of versions that changed in the same one, the last committed counts.",
     ]));
     text.push_str(&comment(LATEST));

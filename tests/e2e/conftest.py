@@ -78,8 +78,8 @@ class Simulator:
 
     def gaps(self):
         """How many requests to the API there were, and the seconds between them."""
-        told = requests.get(f"{self.url}/_simulate/requests").json()
-        return told["requests"], told["gaps_secs"]
+        statistics = requests.get(f"{self.url}/_simulate/requests").json()
+        return statistics["requests"], statistics["gaps_secs"]
 
     def hold(self, after=0):
         """Answers the next `after` requests to the API; those after them wait until they are released."""
@@ -254,8 +254,8 @@ RULE = json.loads((ROOT / "tests" / "data" / "latest_versions.json").read_text()
 
 def version(case, number):
     """The version of a case on a page. It has no date if one of the versions must not show when it changed."""
-    told = {} if "" in case["changed"] else {"created_at": "2024-01-01T10:00:00Z"}
-    return {"conversation_id": case["name"], **told, "updated_at": case["changed"][number] or None, "csat_rating": number,
+    created = {} if "" in case["changed"] else {"created_at": "2024-01-01T10:00:00Z"}
+    return {"conversation_id": case["name"], **created, "updated_at": case["changed"][number] or None, "csat_rating": number,
             "messages": [{"text": f"of page {number}"}]}
 
 

@@ -287,8 +287,8 @@ def ran(tmp_path_factory):
         done = run("sync", "--lake", lake, "--base-url", server.url, "--requests-per-second", 0, "--log-format", "json",
                    "--json", *arguments, code=code)
         took = time.monotonic() - began
-        told = [json.loads(line) for line in done.stderr.splitlines()]
-        warnings, errors = ([line for line in told if line["level"] == level] for level in ("WARN", "ERROR"))
+        lines = [json.loads(line) for line in done.stderr.splitlines()]
+        warnings, errors = ([line for line in lines if line["level"] == level] for level in ("WARN", "ERROR"))
         return SimpleNamespace(done=done, server=server, lake=lake, took=took, warnings=warnings, errors=errors)
 
     with ThreadPoolExecutor(max_workers=16) as pool:
@@ -301,7 +301,7 @@ def ran(tmp_path_factory):
 # -- failures that pass -----------------------------------------------------------------------------------------------
 
 
-def test_all_failures_in_a_row_cost_nothing_and_never_quicken_the_pace(misbehave, lake):
+def test_all_failures_in_a_row_lose_nothing_and_keep_the_pace(misbehave, lake):
     behaviours, names = [], [name for name in FAILURES if name not in ALIKE]
     for name in names[:-1]:
         behaviours += [FAILURES[name][0], good(f"{name}, one", f"{name}, two", cursor=name)]
@@ -309,8 +309,8 @@ def test_all_failures_in_a_row_cost_nothing_and_never_quicken_the_pace(misbehave
     done = run("sync", "--lake", lake, "--base-url", api.url, "--requests-per-second", 2, "--timeout", "5s", "--json")
     own_ids = [f"{name}, {number}" for name in names[:-1] for number in ("one", "two")]
     assert_exact(lake, map(conversation, [*own_ids, "the last"]))
-    told = json.loads(done.stdout)
-    assert told["requests"] == len(api.times) == 2 * len(names) and told["retries"] == len(names)
+    result = json.loads(done.stdout)
+    assert result["requests"] == len(api.times) == 2 * len(names) and result["retries"] == len(names)
     assert done.stderr.count("trying again") == done.stderr.count("next_try_in_secs=") == len(names)
     assert min(api.gaps()) >= 0.5 - JITTER
     assert sum(wait > 0 for wait in api.waits) == 2
@@ -321,8 +321,8 @@ def test_all_failures_in_a_row_cost_nothing_and_never_quicken_the_pace(misbehave
 def test_a_passing_failure_is_logged_and_tried_again(ran, name):
     it = ran(f"then good: {name}")
     assert_exact(it.lake, map(conversation, "abc"))
-    told = json.loads(it.done.stdout)
-    assert told["requests"] == len(it.server.times) == 3 and told["retries"] == 1 and told["pages"] == 2
+    result = json.loads(it.done.stdout)
+    assert result["requests"] == len(it.server.times) == 3 and result["retries"] == 1 and result["pages"] == 2
     first, failed, again = (request.split("\r\n")[0] for request in it.server.asked)
     assert "cursor=1" in failed and again == failed != first, "the same is asked for again"
 
@@ -417,7 +417,7 @@ def test_a_refusal_is_not_retried_and_is_reported_briefly(misbehave, lake, statu
     assert len(api.times) == 1 and "trying again" not in done.stderr and "gave up" not in done.stderr
     assert status in done.stderr and "these are the words of the server" in done.stderr
     assert all(words in done.stderr for words in REFUSALS[status])
-    others = {told for told, _ in REFUSALS.values()} - {REFUSALS[status][0]}
+    others = {hint for hint, _ in REFUSALS.values()} - {REFUSALS[status][0]}
     assert not any(words in done.stderr for words in others)
     assert len(done.stderr) < 2_000
 
@@ -486,8 +486,8 @@ TOO_LARGE = {
 def test_a_response_that_is_too_large_is_left_and_takes_no_memory(misbehave, lake, tmp_path, name):
     behave, blocks = TOO_LARGE[name]
     api = misbehave([behave])
-    code, told, peak = measured(tmp_path, "sync", "--lake", lake, "--base-url", api.url, "--max-response-bytes", "10MB")
-    assert code == 3 and "--max-response-bytes" in told
+    code, output, peak = measured(tmp_path, "sync", "--lake", lake, "--base-url", api.url, "--max-response-bytes", "10MB")
+    assert code == 3 and "--max-response-bytes" in output
     assert len(api.times) == 1
     assert peak < 100 * MB, f"{peak / MB} MB"
     assert blocks >= 300 and not api.sent_all, "it hung up long before the end"
@@ -495,8 +495,8 @@ def test_a_response_that_is_too_large_is_left_and_takes_no_memory(misbehave, lak
 
 def test_the_limit_by_default_holds_for_a_bomb(misbehave, lake, tmp_path):
     api = misbehave([stream([GZIP], *SPACES, 20_000, chunked=True)])
-    code, told, peak = measured(tmp_path, "sync", "--lake", lake, "--base-url", api.url)
-    assert code == 3 and "--max-response-bytes" in told
+    code, output, peak = measured(tmp_path, "sync", "--lake", lake, "--base-url", api.url)
+    assert code == 3 and "--max-response-bytes" in output
     assert peak < 400 * MB and not api.sent_all, "256 MiB and what else there is"
 
 
@@ -508,10 +508,10 @@ def test_an_endless_error_takes_no_memory(misbehave, lake, tmp_path, status):
             connection.sendall(b"the words of the server " * 10_000)
 
     api = misbehave([behave])
-    code, told, peak = measured(
+    code, output, peak = measured(
         tmp_path, "sync", "--lake", lake, "--base-url", api.url, "--max-tries", 1, "--max-response-bytes", "10MB"
     )
-    assert code in (3, 4) and len(api.times) == 1 and len(told) < 2_000 and peak < 100 * MB
+    assert code in (3, 4) and len(api.times) == 1 and len(output) < 2_000 and peak < 100 * MB
 
 
 def test_endless_headers_take_no_memory(misbehave, lake, tmp_path):
@@ -642,9 +642,9 @@ def test_the_key_is_shown_nowhere(misbehave, lake, name):
         # Room for the small staged files, not for the table files.
         (90_000, ["--flush-conversations", 100], ["messages/created_date=2024-02-", "/part-0.parquet"]),
     ],
-    ids=["state", "landing", "tables"],
+    ids=["state", "staging", "tables"],
 )
-def test_a_full_disk_is_reported_and_costs_nothing(simulate, command, lake, most, arguments, named):
+def test_a_full_disk_is_reported_and_loses_nothing(simulate, command, lake, most, arguments, named):
     def fill_the_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that a write fails and does not kill
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))

@@ -145,7 +145,7 @@ def report(lake):
 
 @pytest.mark.parametrize("name", CURSOR_NAMES)
 @pytest.mark.parametrize("loop", [["x"], ["x", "y", "z"]], ids=["at once", "of three"])
-def test_cursors_that_come_back_end_the_run_and_cost_nothing(in_turn, command, lake, loop, name):
+def test_repeated_cursors_end_the_run_and_lose_nothing(in_turn, command, lake, loop, name):
     pages = [page(conversation(f"c{n}"), cursor=loop[n % len(loop)], name=name) for n in range(20)]
     api = in_turn(*pages)
     done = command("sync", api, code=3)
@@ -162,7 +162,7 @@ def test_cursors_that_come_back_end_the_run_and_cost_nothing(in_turn, command, l
 
 
 @pytest.mark.parametrize("loop", [["x"], ["x", "y", "z"]], ids=["at once", "of three"])
-def test_a_walk_continues_where_its_cursor_came_back_once_that_is_fixed(in_turn, command, lake, loop):
+def test_a_walk_with_a_repeated_cursor_continues_once_that_is_fixed(in_turn, command, lake, loop):
     pages = [page(conversation(f"c{n}"), cursor=loop[n % len(loop)]) for n in range(len(loop) + 1)]
     api = in_turn(*pages, page(conversation("the last")))
     command("sync", api, code=3)
@@ -212,7 +212,7 @@ def test_a_page_without_conversations_is_a_broken_contract(in_turn, command, lak
 
 
 @pytest.mark.parametrize("body", ["[]", '[{"conversation_id": "b"}]', '"conversations"', "null", "0", ""])
-def test_a_response_that_is_no_object_is_a_broken_contract(in_turn, command, lake, body):
+def test_a_response_that_is_not_an_object_is_a_broken_contract(in_turn, command, lake, body):
     api = in_turn(page(conversation("a"), cursor="1"), body)
     done = command("sync", api, "--max-tries", 1, code=3)
     assert "not a JSON object" in done.stderr and (body or "(empty)") in done.stderr
@@ -294,7 +294,7 @@ BESIDE = [
 ]
 
 
-def test_a_backfill_leaves_out_what_it_did_not_ask_for_and_reports_it(in_turn, command, lake):
+def test_a_backfill_leaves_out_rows_outside_its_window_and_reports_them(in_turn, command, lake):
     api = in_turn(page(INSIDE[0], *BESIDE, *STRAYS[:2], cursor="1"), page(STRAYS[2], INSIDE[1]))
     done = command("backfill", api, "--from", "2024-02-01", "--to", "2024-02-15", "--json")
     [warning] = warnings(done)
@@ -327,7 +327,7 @@ def increment_with_strays(in_turn, command):
     return command("sync", api, "--json"), [again, *STRAYS[:2]]
 
 
-def test_an_increment_keeps_what_it_did_not_ask_for_and_reports_it(in_turn, command, lake):
+def test_an_increment_keeps_rows_outside_its_window_and_reports_them(in_turn, command, lake):
     done, there = increment_with_strays(in_turn, command)
     [warning] = warnings(done)
     assert "long before" in warning and "2023-11-05 06:07:08" in warning and "2024-02-10T09:50:00Z" in warning
@@ -352,7 +352,7 @@ def test_an_older_version_that_was_not_asked_for_replaces_nothing(in_turn, comma
 # -- is timestamp_filter honored? -------------------------------------------------------------------------------------
 
 
-def test_an_api_that_ignores_the_filter_is_found_out_and_can_be_lived_with(simulate, command, lake):
+def test_an_api_that_ignores_the_filter_is_detected_and_can_be_exported(simulate, command, lake):
     api = simulate(*SMALL, "--ignore-filter")
     command("sync", api)
     assert_exact(lake, api.conversations())
@@ -370,9 +370,9 @@ def test_an_api_that_ignores_the_filter_is_found_out_and_can_be_lived_with(simul
 
     for hours in (0, 40):
         api.advance(hours=hours)
-        told = json.loads(command("sync", api, "--on-ignored-filter", "full", "--json").stdout)
+        result = json.loads(command("sync", api, "--on-ignored-filter", "full", "--json").stdout)
         assert_exact(lake, api.conversations())
-        assert told["request"]["window"]["from"] is None and evidence(lake)["verdict"] == "ignored"
+        assert result["request"]["window"]["from"] is None and evidence(lake)["verdict"] == "ignored"
         assert status(command)["watermark"] > watermark
         watermark = status(command)["watermark"]
     command("sync", api, code=3)
@@ -401,17 +401,17 @@ def test_a_vendor_that_fixes_the_filter_is_noticed_at_once(simulate, command, la
     watermark = status(command)["watermark"]
     api.stop()
 
-    mended = simulate(*SMALL, "--port", api.url.rsplit(":", 1)[1])
-    assert mended.url == api.url
-    mended.advance(hours=36)
-    told = json.loads(command("sync", mended, "--json").stdout)
+    fixed = simulate(*SMALL, "--port", api.url.rsplit(":", 1)[1])
+    assert fixed.url == api.url
+    fixed.advance(hours=36)
+    result = json.loads(command("sync", fixed, "--json").stdout)
     assert evidence(lake)["verdict"] == "honoured" and status(command)["watermark"] > watermark
-    assert told["request"]["window"]["from"] is not None, "an increment again"
-    assert_exact(lake, mended.conversations())
-    mended.advance(hours=3)
-    told = json.loads(command("sync", mended, "--json").stdout)
-    assert told["requests"] == told["pages"], "nothing more is asked"
-    assert_exact(lake, mended.conversations())
+    assert result["request"]["window"]["from"] is not None, "an increment again"
+    assert_exact(lake, fixed.conversations())
+    fixed.advance(hours=3)
+    result = json.loads(command("sync", fixed, "--json").stdout)
+    assert result["requests"] == result["pages"], "nothing more is asked"
+    assert_exact(lake, fixed.conversations())
 
 
 def test_a_row_from_before_the_window_proves_the_filter_without_asking(simulate, command, lake):
@@ -419,15 +419,15 @@ def test_a_row_from_before_the_window_proves_the_filter_without_asking(simulate,
     command("sync", api)
     assert evidence(lake)["verdict"] is None, "everything would have come from any server"
     api.advance(hours=30)
-    told = json.loads(command("sync", api, "--json").stdout)
+    result = json.loads(command("sync", api, "--json").stdout)
     before = [
         c for c in read_table(lake, "conversations")
-        if c["_run_id"] == told["run_id"] and c["created_at"] < instant(told["request"]["window"]["from"])
+        if c["_run_id"] == result["run_id"] and c["created_at"] < instant(result["request"]["window"]["from"])
     ]
     assert before, "or this shows nothing"
     assert evidence(lake)["verdict"] == "honoured"
     # The first sync ends with a full page, so the run sends one more request.
-    assert told["requests"] == told["pages"] and api.gaps()[0] == 4 + told["pages"]
+    assert result["requests"] == result["pages"] and api.gaps()[0] == 4 + result["pages"]
     assert_exact(lake, api.conversations())
 
 
@@ -484,7 +484,7 @@ def test_if_no_row_proves_the_filter_a_canary_is_asked_for(quiet, command, lake)
     assert_exact(lake, quiet.conversations)
 
 
-def test_a_canary_that_is_gone_is_no_proof_as_long_as_another_is_there(quiet, command, lake):
+def test_a_missing_canary_proves_nothing_while_another_is_returned(quiet, command, lake):
     quiet.conversations = [one for one in quiet.conversations if one["conversation_id"] not in ("w5", "w4")]
     command("sync", quiet)
     assert quiet.asked[1:] == [probe(CANARIES[n]) for n in (5, 4, 3)]
@@ -492,7 +492,7 @@ def test_a_canary_that_is_gone_is_no_proof_as_long_as_another_is_there(quiet, co
     assert_exact(lake, [*CANARIES, QUICK, LATER])
 
 
-def test_a_canary_that_comes_for_its_creation_shows_that_the_filter_is_ignored(quiet, command, lake):
+def test_a_canary_returned_for_its_creation_proves_the_filter_ignored(quiet, command, lake):
     quiet.ignores_filter = True
     done = command("sync", quiet, code=3)
     assert "ignores timestamp_filter" in done.stderr
@@ -505,12 +505,12 @@ def test_a_canary_that_comes_for_its_creation_shows_that_the_filter_is_ignored(q
 
     quiet.asked.clear()
     command("sync", quiet, "--on-ignored-filter", "full")
-    assert quiet.asked[:2] == [probe(CANARIES[5]), probe(CANARIES[5], "created_at")], "is it mended?"
+    assert quiet.asked[:2] == [probe(CANARIES[5]), probe(CANARIES[5], "created_at")], "is it fixed?"
     assert quiet.asked[2:] == [{"timestamp_filter": "updated_at"}]
     assert_exact(lake, quiet.conversations)
 
 
-def test_it_can_be_found_out_and_lived_with_in_one_run(quiet, command, lake):
+def test_an_ignored_filter_can_be_detected_and_handled_in_one_run(quiet, command, lake):
     quiet.ignores_filter = True
     quiet.conversations[0] = {**CANARIES[0], "updated_at": hour("20:30:00"), "csat_rating": 5}
     done = command("sync", quiet, "--on-ignored-filter", "full")
@@ -520,7 +520,7 @@ def test_it_can_be_found_out_and_lived_with_in_one_run(quiet, command, lake):
     assert_exact(lake, quiet.conversations)
 
 
-def test_a_whole_history_fetched_instead_is_continued_where_it_was_left(quiet, command, lake):
+def test_a_whole_history_fetched_instead_continues_where_it_was_interrupted(quiet, command, lake):
     quiet.ignores_filter, quiet.page_size = True, 3
     quiet.conversations[0] = {**CANARIES[0], "updated_at": hour("20:30:00"), "csat_rating": 5}
     quiet.instead = lambda query: (401, "{}") if query.get("cursor") == "6" else None
@@ -530,8 +530,8 @@ def test_a_whole_history_fetched_instead_is_continued_where_it_was_left(quiet, c
 
     quiet.instead = lambda query: None
     quiet.asked.clear()
-    told = json.loads(command("sync", quiet, "--json").stdout)
-    assert told["resumed"] and [query["cursor"] for query in quiet.asked] == ["6"]
+    result = json.loads(command("sync", quiet, "--json").stdout)
+    assert result["resumed"] and [query["cursor"] for query in quiet.asked] == ["6"]
     assert evidence(lake)["verdict"] == "ignored"
     assert_exact(lake, quiet.conversations)
     command("sync", quiet, code=3)
@@ -684,8 +684,8 @@ def test_a_probe_that_is_refused_is_asked_again_by_the_next_run(quiet, command, 
 
     quiet.instead = lambda query: None
     quiet.asked.clear()
-    told = json.loads(command("sync", quiet, "--json").stdout)
-    assert told["resumed"] and [is_probe(query) for query in quiet.asked] == [False, True]
+    result = json.loads(command("sync", quiet, "--json").stdout)
+    assert result["resumed"] and [is_probe(query) for query in quiet.asked] == [False, True]
     assert evidence(lake)["verdict"] == "honoured" and status(command)["unfinished"] == []
     assert instant(status(command)["watermark"]) == instant(LATER["updated_at"])
     assert_exact(lake, quiet.conversations)
@@ -710,8 +710,8 @@ def test_a_run_killed_while_it_asks_for_a_canary_is_continued(quiet, command, la
     released.set()
     quiet.instead = lambda query: None
     quiet.asked.clear()
-    told = json.loads(command("sync", quiet, "--json").stdout)
-    assert told["resumed"] and [is_probe(query) for query in quiet.asked] == [False, True]
+    result = json.loads(command("sync", quiet, "--json").stdout)
+    assert result["resumed"] and [is_probe(query) for query in quiet.asked] == [False, True]
     assert evidence(lake)["verdict"] == "honoured"
     assert_exact(lake, quiet.conversations)
 
@@ -850,8 +850,8 @@ def test_any_value_in_any_field_is_kept(in_turn, command, lake):
     records = [f'{{"conversation_id": "{own_id}", {own}}}' for own_id, (*_, own) in sent.items()]
     pages = [records[begin:begin + 99] for begin in range(0, len(records), 99)]
     api = in_turn(*(raw_page(*of_page, cursor=n) for n, of_page in enumerate(pages[:-1], 1)), raw_page(*pages[-1]))
-    told = json.loads(command("sync", api, "--json").stdout)
-    assert told["outcome"] == "done" and told["quarantined"] == 0
+    result = json.loads(command("sync", api, "--json").stdout)
+    assert result["outcome"] == "done" and result["quarantined"] == 0
     tables = {table: rows_by_id(lake, table) for table in TABLES}
     assert len(sent) > 500 and set(tables["conversations"]) == set(sent)
     for own_id, (table, kind, field, raw, _) in sent.items():
@@ -891,7 +891,7 @@ def test_any_value_in_place_of_a_list_or_an_element_is_kept(in_turn, command, la
             assert row["extra"] == raw, own_id
 
 
-def test_fields_nobody_knows_are_kept_as_they_came(in_turn, command, lake):
+def test_unknown_fields_are_kept_as_they_came(in_turn, command, lake):
     """Also fields that have the name of one of the lake's own columns."""
     names = ["extra", "_run_id", "_seq", "_exported_at", "created_date", "message_count", "tag_id", "message_index", "",
              "Notes", r"\ud83d", r"with \"quotes\"", "mit Umlaut: ä", "a.b", "conversation_id "]
@@ -968,8 +968,8 @@ def test_odd_dates_are_read_or_kept(in_turn, command, lake):
 
     records = [record(number, raw) for number, raw in enumerate(DATES)]
     api = in_turn(raw_page(*records), raw_page(*records))
-    told = json.loads(command("sync", api, "--json").stdout)
-    assert told["outcome"] == "done" and told["landed_rows"]["messages"] == len(DATES)
+    result = json.loads(command("sync", api, "--json").stdout)
+    assert result["outcome"] == "done" and result["landed_rows"]["messages"] == len(DATES)
     for again in range(2):
         conversations, messages = rows_by_id(lake, "conversations"), rows_by_id(lake, "messages")
         assert len(conversations) == len(messages) == len(DATES)
@@ -1063,19 +1063,19 @@ def test_every_malformed_entry_is_quarantined_with_its_place(in_turn, command, l
         raw_page(*second, cursor="3"), raw_page(*good("d")),
     )
     done = command("sync", api, "--json", code=6)
-    told = json.loads(done.stdout)
-    assert told["outcome"] == "set_aside" and told["quarantined"] == len(BAD)
-    assert f"{len(BAD)} entries" in done.stderr and f"{lake}/_state/quarantine" in done.stderr
+    result = json.loads(done.stdout)
+    assert result["outcome"] == "set_aside" and result["quarantined"] == len(BAD)
+    assert f"{len(BAD)} malformed entries were quarantined" in done.stderr and f"{lake}/_state/quarantine" in done.stderr
     assert_exact(lake, [conversation(own_id) for own_id in "abcd"])
     lines = quarantined_entries(lake)
     assert [(line["raw"], line["reason"]) for line in lines] == list(BAD.items())
     assert [line["page"] for line in lines] == [1] * half + [3] * (len(BAD) - half)
-    assert {line["run_id"] for line in lines} == {told["run_id"]}
+    assert {line["run_id"] for line in lines} == {result["run_id"]}
     assert len({line["seq"] for line in lines}) == len(BAD)
     assert status(command)["unfinished"] == []
 
-    told = json.loads(command("sync", api, "--json").stdout)
-    assert told["quarantined"] == 0 and len(quarantined_entries(lake)) == len(BAD), "the next run has its own"
+    result = json.loads(command("sync", api, "--json").stdout)
+    assert result["quarantined"] == 0 and len(quarantined_entries(lake)) == len(BAD), "the next run has its own"
 
 
 @pytest.mark.parametrize("name", ["sync", "export"])
@@ -1089,18 +1089,18 @@ def test_the_quarantine_of_an_interrupted_run_is_reported_by_the_one_that_comple
     begun = report(lake)["run_id"]
     command(name, api, code=3)
     done = command(name, api, "--json", code=6)
-    told = json.loads(done.stdout)
-    assert told["resumed"] and told["outcome"] == "set_aside" and told["quarantined"] == 2
-    assert "2 entries" in done.stderr, "its own, and what nobody could tell of yet"
+    result = json.loads(done.stdout)
+    assert result["resumed"] and result["outcome"] == "set_aside" and result["quarantined"] == 2
+    assert "2 malformed entries were quarantined" in done.stderr, "its own, and those that no run has reported yet"
     lines = [(line["raw"], line["page"], line["run_id"]) for line in quarantined_entries(lake)]
-    assert lines == [("{}", 1, begun), ("[]", 3, told["run_id"])]
+    assert lines == [("{}", 1, begun), ("[]", 3, result["run_id"])]
     if name == "export":
         command("compact")
     assert_exact(lake, [conversation(own_id) for own_id in "abc"])
     assert json.loads(command(name, api, "--json").stdout)["quarantined"] == 0
 
 
-def test_a_run_may_end_at_what_is_no_conversation(account, command, lake):
+def test_a_run_may_end_at_a_malformed_entry(account, command, lake):
     odd = '{"user_id": "whose?", "messages": []}'
     pages = [
         raw_page(*good("a"), cursor="1"), raw_page(*good("b"), cursor="2"),
@@ -1114,8 +1114,8 @@ def test_a_run_may_end_at_what_is_no_conversation(account, command, lake):
     assert not Path(lake, "_state", "quarantine").exists()
     assert status(command)["watermark"] is None and ids(lake) == ["a", "b"], "what came before is compacted"
 
-    told = json.loads(command("sync", account, "--json", code=6).stdout)
-    assert told["resumed"] and told["pages"] == 2 and told["outcome"] == "set_aside"
+    result = json.loads(command("sync", account, "--json", code=6).stdout)
+    assert result["resumed"] and result["pages"] == 2 and result["outcome"] == "set_aside"
     assert account.asked[-2]["cursor"] == "2"
     assert [(line["raw"], line["page"]) for line in quarantined_entries(lake)] == [(odd, 3)]
     assert_exact(lake, [conversation(own_id) for own_id in "abcde"])
@@ -1138,7 +1138,7 @@ def test_an_entry_is_quoted_in_short_and_without_what_does_something_to_a_termin
     assert "\u202e" not in done.stderr and "\x7f" not in done.stderr
 
 
-def test_a_run_that_ends_at_one_is_failed_whatever_was_quarantined_before(in_turn, command, lake):
+def test_a_run_that_ends_at_one_has_failed_even_if_others_were_quarantined(in_turn, command, lake):
     """An earlier run of the same walk has quarantined an entry; this one is set to fail instead."""
     api = in_turn(
         raw_page(*good("a"), "{}", cursor="1"), (401, "{}"), raw_page(*good("b"), cursor="2"), raw_page("[]"),
@@ -1175,7 +1175,7 @@ def test_a_backfill_of_an_api_that_ignores_the_filter_is_not_complete(simulate, 
     assert status(command)["timestamp_filter"] == "ignored" and status(command)["unfinished"] == []
 
 
-def test_without_updated_at_it_is_found_out_as_well(simulate, command, lake):
+def test_an_ignored_filter_is_detected_without_updated_at(simulate, command, lake):
     api = simulate("--conversations", 600, "--days", 10, "--ignore-filter", "--no-updated-at")
     command("sync", api)
     api.advance(days=1)
@@ -1193,5 +1193,5 @@ def test_the_quarantine_of_a_killed_run_is_reported_by_the_next(in_turn, command
     newest.unlink()
     command("compact")
     done = command("export", api, "--json", code=6)
-    assert "1 entry" in done.stderr and json.loads(done.stdout)["outcome"] == "set_aside"
+    assert "1 malformed entry was quarantined" in done.stderr and json.loads(done.stdout)["outcome"] == "set_aside"
     command("export", api)

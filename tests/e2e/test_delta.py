@@ -190,7 +190,7 @@ def test_snapshots_stay_for_their_readers(simulate, command, lake):
     assert_exact(lake, api.conversations(), with_delta_rs())
 
 
-def test_what_was_replaced_is_kept_for_a_time_and_then_removed(simulate, command, lake):
+def test_replaced_files_stay_for_a_time_and_are_then_removed(simulate, command, lake):
     api = simulate(*SMALL)
     command("sync", api, *DELTA)
     api.advance(hours=30)
@@ -252,7 +252,7 @@ def test_an_old_log_is_cut_at_a_checkpoint(simulate, command, lake):
         assert_exact(lake, api.conversations(), reader())
 
 
-def test_what_others_deleted_stays_deleted(simulate, command, lake):
+def test_rows_that_another_writer_deleted_stay_deleted(simulate, command, lake):
     """Rows that another program deleted stay deleted; conversations that change come back as the API sends them."""
     api = simulate(*SMALL)
     command("sync", api, *DELTA)
@@ -262,8 +262,8 @@ def test_what_others_deleted_stays_deleted(simulate, command, lake):
     for table in TABLES:
         DeltaTable(lake / table).delete(f"conversation_id IN ({listed})")
     api.advance(hours=30)
-    landed = json.loads(command("sync", api, "--json").stdout)
-    assert landed["compacted_dates"]
+    synced = json.loads(command("sync", api, "--json").stdout)
+    assert synced["compacted_dates"]
     by_id = {c["conversation_id"]: c for c in api.conversations()}
     found = {row["conversation_id"] for row in with_delta_rs()(lake, "conversations")}
     assert set(by_id) - set(ids) <= found
@@ -281,10 +281,10 @@ def widen(table, _):
     table.alter.add_columns([Field("team", "string")])
 
 
-@pytest.mark.parametrize("write, told, dates_left", [
+@pytest.mark.parametrize("write, error, dates_left", [
     (append, "has 2 files", 1), (widen, "has other columns", None),
 ])
-def test_what_cannot_be_merged_with_is_refused_until_it_is_undone(simulate, command, lake, write, told, dates_left):
+def test_an_unusable_change_of_another_writer_is_refused_until_it_is_undone(simulate, command, lake, write, error, dates_left):
     """If only one partition is concerned, it waits and the others are compacted."""
     api = simulate(*SMALL)
     command("sync", api, *DELTA)
@@ -294,7 +294,7 @@ def test_what_cannot_be_merged_with_is_refused_until_it_is_undone(simulate, comm
     theirs = with_delta_rs()(lake, "conversations")
     command("backfill", api, "--from", "2024-02-20", "--to", "2024-03-02", "--timestamp-filter", "created_at")
     refused = command("compact", None, "--json", code=6)
-    assert told in refused.stderr and "another program" in refused.stderr and "hint" in refused.stderr
+    assert error in refused.stderr and "another writer" in refused.stderr and "hint" in refused.stderr
     dates = {str(date) for date in rows["created_date"].to_pylist()}
     done = set(json.loads(refused.stdout)["compacted_dates"])
     assert done < dates and len(dates - done) == (dates_left or len(dates))
@@ -313,7 +313,7 @@ def test_what_cannot_be_merged_with_is_refused_until_it_is_undone(simulate, comm
     command("verify")
 
 
-def test_what_others_wrote_in_another_order_is_merged_with(simulate, command, lake):
+def test_rows_that_another_writer_wrote_in_another_order_are_merged(simulate, command, lake):
     api = simulate(*SMALL)
     command("sync", api, *DELTA)
     for name in TABLES:
@@ -356,7 +356,7 @@ def test_tables_ask_for_no_more_than_the_oldest_protocol_and_those_that_are_ther
 
 
 @pytest.mark.parametrize("died", [False, True])
-def test_a_state_that_is_older_than_the_tables_is_refused_and_can_be_gone_on_with(simulate, command, lake, tmp_path, died):
+def test_a_state_older_than_the_tables_is_refused_and_can_be_repaired(simulate, command, lake, tmp_path, died):
     """`_state` comes from a backup, the tables do not: the tables would take new commits for ones that they have."""
     api, backup = simulate(*SMALL), tmp_path / "backup"
     command("sync", api, *DELTA)
@@ -376,8 +376,8 @@ def test_a_state_that_is_older_than_the_tables_is_refused_and_can_be_gone_on_wit
                ("backfill", api, "--from", "2024-02-20", "--to", "2024-03-02", "--timestamp-filter", "created_at")]
     asked, before = api.gaps()[0], data_and_state(lake)
     for arguments in refused * 3:
-        told = command(*arguments, code=6).stderr
-        assert "are newer than its _state" in told and "verify --repair" in told
+        output = command(*arguments, code=6).stderr
+        assert "are newer than its _state" in output and "verify --repair" in output
     assert (api.gaps()[0], data_and_state(lake)) == (asked, before), "nothing was fetched, committed or removed"
     broken = json.loads(command("verify", None, "--json", code=6).stdout)["checks"]
     assert {check["check"]: check["findings"] for check in broken if check["findings"]} == {"state": 1}
@@ -446,7 +446,7 @@ def test_a_commit_of_another_program_in_between_is_kept(simulate, seaweed, behin
 
 
 def test_a_commit_of_another_program_to_the_same_rows_is_refused_and_then_merged_with(simulate, seaweed, behind_proxy):
-    url, reached, proxy = behind_proxy("delta-outrun")
+    url, reached, proxy = behind_proxy("delta-conflict")
     api = simulate(*SMALL)
     asked = ["--lake", url, "--base-url", api.url, "--requests-per-second", 0]
     run("sync", *asked, *DELTA, **reached)

@@ -340,15 +340,15 @@ def test_three_runs_of_systemd(simulate, tmp_path, elsewhere):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "key").write_text(KEY)
     for name in ("useradd", "systemctl"):
-        (tmp_path / "stand-ins" / name).write_text(f'#!/bin/sh\necho {name} "$@" >>"{tmp_path}/told"\n')
+        (tmp_path / "stand-ins" / name).write_text(f'#!/bin/sh\necho {name} "$@" >>"{tmp_path}/calls"\n')
         (tmp_path / "stand-ins" / name).chmod(0o755)
     steps = re.sub(r" /(usr|etc)/", rf" {tmp_path}/\1/", block("systemd", "sh")).replace("FILE_WITH_THE_KEY", f"{tmp_path}/key")
     path = f"{tmp_path}/stand-ins:{os.environ['PATH']}"
     subprocess.run(["bash", "-eu", "-c", steps], cwd=ROOT, env=environment(PATH=path), check=True, capture_output=True)
-    told = (tmp_path / "told").read_text()
+    calls = (tmp_path / "calls").read_text()
     service = Unit(tmp_path)
-    assert f"useradd --system --home-dir /var/lib/decagon-lake {service.one('User')}\n" in told.replace(str(tmp_path), "")
-    assert "systemctl enable --now decagon-lake.timer\n" in told
+    assert f"useradd --system --home-dir /var/lib/decagon-lake {service.one('User')}\n" in calls.replace(str(tmp_path), "")
+    assert "systemctl enable --now decagon-lake.timer\n" in calls
     assert (tmp_path / "etc/decagon-lake/api-key").stat().st_mode & 0o77 == 0
 
     lake = tmp_path / "var/lib/decagon-lake/lake"
@@ -378,17 +378,17 @@ class Skip(Exception):
 @pytest.fixture
 def airflow(monkeypatch):
     """The DAG, imported with a stand-in for the parts of Airflow that it uses, which records its settings."""
-    told = types.SimpleNamespace(dag=None, task=None, function=None)
+    loaded = types.SimpleNamespace(dag=None, task=None, function=None)
 
     def dag(**settings):
-        told.dag = settings
+        loaded.dag = settings
         return lambda build: build
 
     def task(**settings):
-        told.task = settings
+        loaded.task = settings
 
         def decorate(function):
-            told.function = function
+            loaded.function = function
             return lambda: None
 
         return decorate
@@ -406,9 +406,9 @@ def airflow(monkeypatch):
     for name, module in {"airflow": types.ModuleType("airflow"), "airflow.sdk": sdk, "airflow.sdk.exceptions": exceptions}.items():
         monkeypatch.setitem(sys.modules, name, module)
     spec = importlib.util.spec_from_file_location("decagon_lake_dag", DEPLOY / "airflow" / "decagon_lake_dag.py")
-    told.module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(told.module)
-    return told
+    loaded.module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded.module)
+    return loaded
 
 
 def program(tmp_path, name, script):
@@ -444,7 +444,7 @@ def test_what_airflow_makes_of_an_exit_code(airflow, tmp_path, monkeypatch, code
 
 def test_airflow_s_time_out_asks_the_run_to_stop(airflow, tmp_path, monkeypatch):
     # More than a pipe holds: once it is written, the DAG is reading.
-    script = f"""trap 'echo landed >{tmp_path}/stopped; exit 130' TERM
+    script = f"""trap 'echo staged >{tmp_path}/stopped; exit 130' TERM
 head -c 300000 /dev/zero
 while :; do kill -ALRM $PPID; done"""
     monkeypatch.setenv("PATH", program(tmp_path, "decagon-lake", script))
@@ -459,7 +459,7 @@ while :; do kill -ALRM $PPID; done"""
             airflow.function()
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert (tmp_path / "stopped").read_text() == "landed\n"
+    assert (tmp_path / "stopped").read_text() == "staged\n"
 
 
 @pytest.mark.parametrize("code, ends_with", [(0, 0), (3, 3), (6, 6), (7, 0)])
@@ -467,11 +467,11 @@ def test_the_script_of_github(tmp_path, code, ends_with):
     workflow = yaml.safe_load((DEPLOY / "github" / "export.yml").read_text())
     assert workflow["concurrency"] == {"group": "decagon-lake", "cancel-in-progress": False}
     [step] = [step for step in workflow["jobs"]["sync"]["steps"] if step.get("name") == "Sync"]
-    path = program(tmp_path, "docker", f'echo "$@" >>{tmp_path}/told\necho \'{{"run_id": 1}}\'\nexit {code}')
+    path = program(tmp_path, "docker", f'echo "$@" >>{tmp_path}/calls\necho \'{{"run_id": 1}}\'\nexit {code}')
     summary = tmp_path / "summary"
     done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, capture_output=True, text=True,
                           env=environment(PATH=path, GITHUB_STEP_SUMMARY=summary))
     assert done.returncode == ends_with and ("::notice::" in done.stdout) == (code == 7)
     assert summary.read_text() == '```json\n{"run_id": 1}\n```\n'
-    told = (tmp_path / "told").read_text()
-    assert told.endswith(" sync --json\n") and all(f"--env {name} " in told for name in step["env"])
+    calls = (tmp_path / "calls").read_text()
+    assert calls.endswith(" sync --json\n") and all(f"--env {name} " in calls for name in step["env"])

@@ -48,16 +48,16 @@ def followed_by(open_account):
 # -- malformed pages --------------------------------------------------------------------------------------------------
 
 
-def test_a_number_that_json_lacks_costs_nothing_but_itself(followed_by, command, lake):
+def test_a_number_that_json_lacks_becomes_null_alone(followed_by, command, lake):
     api = followed_by(case("nan-in-one-record"))
     done = command("sync", api, "--json")
     assert ids(lake) == ["behind", "c-1", "c-2", "c-3"]
-    told = row(lake, "c-2")
-    assert told["metadata"] == {"score": None}
-    assert told["extra"] == {"_not_json": {"/metadata/score": "NaN"}}
+    kept = row(lake, "c-2")
+    assert kept["metadata"] == {"score": None}
+    assert kept["extra"] == {"_not_json": {"/metadata/score": "NaN"}}
     assert [query.get("cursor") for query in api.asked] == [None, None, "2"], "once more, and no oftener"
     assert json.loads(done.stdout)["repaired"] == 1 and not quarantine(lake)
-    assert [line for line in warnings(done) if "malformed JSON: 1 conversations were repaired" in line]
+    assert [line for line in warnings(done) if "malformed JSON: repaired 1 conversation, could not repair 0 entries" in line]
 
 
 def test_a_raw_newline_in_a_text_is_that_newline(followed_by, command, lake):
@@ -75,7 +75,7 @@ def test_a_record_that_is_broken_beyond_reading_is_quarantined_alone(followed_by
     sent = body.encode()
     assert sent[line["byte_offset"]:].startswith(line["raw"].encode()) and line["raw"].startswith('{"conversation_id":"c-2"')
     assert line["raw"].endswith("]}") and "malformed JSON" in line["reason"] and line["page"] == 1
-    assert len(api.asked) == 3 and "1 entry" in done.stderr
+    assert len(api.asked) == 3 and "1 malformed entry was quarantined" in done.stderr
     assert status(command)["watermark"] and not status(command)["unfinished"], "the walk has ended"
 
 
@@ -114,20 +114,20 @@ REPAIRED = [
 
 
 @pytest.mark.parametrize("sent, read", REPAIRED, ids=str)
-def test_what_has_one_clear_meaning_is_read(in_turn, command, lake, sent, read):
+def test_malformed_text_with_one_clear_meaning_is_read(in_turn, command, lake, sent, read):
     entry = '{"conversation_id": "a", "created_at": "2024-01-01T10:00:00Z", "messages": [{%s}]}' % sent
     command("sync", in_turn('{"conversations": [%s, ], "next_cursor": null}' % entry))
-    told = row(lake, "a", "messages")
-    assert {name: told[name] for name in read} == read
+    kept = row(lake, "a", "messages")
+    assert {name: kept[name] for name in read} == read
 
 
 @pytest.mark.parametrize("number", ["NaN", "-NaN", "Infinity", "-Infinity", "inf"])
 def test_no_number_is_one(in_turn, command, lake, number):
     entry = '{"conversation_id": "a", "csat_rating": %s, "messages": [{"text": "t", "score": %s}]}' % (number, number)
     command("sync", in_turn('{"conversations": [%s], "next_cursor": null}' % entry))
-    told = row(lake, "a")
-    assert told["csat_rating"] is None
-    assert told["extra"]["_not_json"] == {"/csat_rating": number, "/messages/0/score": number}
+    kept = row(lake, "a")
+    assert kept["csat_rating"] is None
+    assert kept["extra"]["_not_json"] == {"/csat_rating": number, "/messages/0/score": number}
 
 
 def test_malformed_once_it_is_as_if_it_had_not_been(in_turn, command, lake):
@@ -173,7 +173,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("sign", FAILURES, ids=str)
-def test_an_empty_page_with_an_error_is_no_end(in_turn, command, lake, sign):
+def test_an_empty_page_with_an_error_is_not_the_end(in_turn, command, lake, sign):
     bad = json.dumps({"conversations": [], "next_cursor": None, **sign})
     api = in_turn(page(conversation("a"), cursor="1"), bad)
     done = command("sync", api, code=3)
@@ -201,7 +201,7 @@ def test_an_error_that_passes_is_asked_through(in_turn, command, lake):
     assert ids(lake) == ["a", "b"] and not warnings(done)
 
 
-def test_a_last_page_with_conversations_and_an_error_is_no_end_either(in_turn, command, lake):
+def test_a_last_page_with_conversations_and_an_error_is_not_the_end_either(in_turn, command, lake):
     api = in_turn(page(conversation("a"), cursor="1"),
                   json.dumps({"conversations": [conversation("b")], "next_cursor": None, "error": "partial result"}))
     command("sync", api, code=3)
@@ -214,13 +214,13 @@ WELL = [{"status": "ok"}, {"status": "success"}, {"status": 200}, {"error": None
 
 @pytest.mark.parametrize("before", [(), (page(conversation("a"), cursor="1"),)], ids=["alone", "behind another"])
 @pytest.mark.parametrize("sign", WELL, ids=str)
-def test_a_field_that_says_that_all_is_well_is_no_error(in_turn, command, sign, before):
+def test_a_field_that_reports_success_is_not_an_error(in_turn, command, sign, before):
     api = in_turn(*before, json.dumps({"conversations": [], "next_cursor": None, **sign}))
     command("sync", api)
     assert len(api.asked) == len(before) + 1
 
 
-def test_what_every_page_says_is_no_error(in_turn, command, lake):
+def test_a_field_of_every_page_is_not_an_error(in_turn, command, lake):
     pages = [json.dumps({"conversations": list(rows), "next_cursor": cursor, "message": "page of the export"})
              for rows, cursor in [([conversation("a")], "1"), ([], None)]]
     api = in_turn(*pages)
@@ -242,7 +242,7 @@ def test_and_what_comes_then_counts(in_turn, command, lake):
     assert ids(lake) == ["a", "b"]
 
 
-def test_a_cursor_that_cannot_be_sent_back_is_no_end(in_turn, command, lake):
+def test_a_cursor_that_cannot_be_sent_back_is_not_the_end(in_turn, command, lake):
     done = command("sync", in_turn(case("cursor-with-half-a-surrogate")), code=3)
     assert "cursor" in done.stderr and "ud800" in done.stderr and status(command)["watermark"] is None
 
@@ -261,7 +261,7 @@ def minutes(count):
                          updated_at=f"2024-01-{2 + n // 1440:02} {n // 60 % 24:02}:{n % 60:02}:00") for n in range(count)]
 
 
-def test_a_renamed_cursor_is_found_by_what_comes_behind_it(account, command, lake):
+def test_a_renamed_cursor_is_found_by_the_conversations_behind_it(account, command, lake):
     account.conversations = minutes(250)
     renamed(account)
     done = command("sync", account, code=3)
@@ -283,7 +283,7 @@ def test_a_history_that_ends_with_a_full_page_needs_no_warning(account, command,
     assert not warnings(again)
 
 
-def test_what_changes_while_it_is_asked_proves_nothing(account, command, lake):
+def test_a_change_during_the_question_proves_nothing(account, command, lake):
     account.conversations = minutes(100)
     sound = account.page
 
@@ -328,14 +328,14 @@ def test_the_page_size_of_a_resumed_walk_can_be_changed(interrupted, command, la
 
 
 @pytest.mark.parametrize("refusal", [400, 404, 410, 422])
-def test_a_stored_cursor_that_is_refused_begins_the_walk_anew(interrupted, command, lake, refusal):
+def test_a_stored_cursor_that_is_refused_starts_the_walk_over(interrupted, command, lake, refusal):
     def expired(query):
         return (refusal, '{"detail": "cursor expired"}') if query.get("cursor") == "1" else None
 
     interrupted.instead, interrupted.conversations = expired, minutes(5)
     done = command("sync", interrupted, "--json")
-    told = json.loads(done.stdout)
-    assert told["restarted_walks"] == 1 and not told["resumed"]
+    result = json.loads(done.stdout)
+    assert result["restarted_walks"] == 1 and not result["resumed"]
     [warning] = warnings(done)
     assert "starting the walk over" in warning and "cursor expired" in warning
     assert [query.get("cursor") for query in interrupted.asked] == ["1", None]
@@ -343,7 +343,7 @@ def test_a_stored_cursor_that_is_refused_begins_the_walk_anew(interrupted, comma
     assert report(lake)["restarted_walks"] == 1
 
 
-def test_it_begins_anew_once(interrupted, command, lake):
+def test_it_starts_over_once(interrupted, command, lake):
     interrupted.instead = lambda query: (422, '{"detail": "no"}')
     command("sync", interrupted, code=3)
     assert len(interrupted.asked) == 2
@@ -381,9 +381,9 @@ def test_a_long_walk_is_compacted_on_its_way(account, command, lake, kept_as):
     account.instead = look
     done = command("sync", account, "--compact-every", 3, "--format", kept_as, "--json")
     assert [count > 0 for count in tables] == [False] * 3 + [True] * 8, "after three pages there is a table"
-    told = json.loads(done.stdout)
-    assert told["pages"] == 10 and told["landed_rows"]["conversations"] == 100 and not told["resumed"]
-    assert told["compacted_dates"] == ["2024-01-01"]
+    result = json.loads(done.stdout)
+    assert result["pages"] == 10 and result["landed_rows"]["conversations"] == 100 and not result["resumed"]
+    assert result["compacted_dates"] == ["2024-01-01"]
     command("verify")
     if kept_as == "parquet":
         assert_exact(lake, account.conversations)

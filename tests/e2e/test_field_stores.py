@@ -79,8 +79,8 @@ def test_a_date_in_an_archive_does_not_hold_up_the_others(behind_proxy, simulate
     compacted = {f"created_date={date}" for date in report["compacted_dates"]}
     assert dates[-1] in compacted and dates[-2] not in compacted and len(compacted) >= 3
     assert {key.split("/")[2] for key in place.objects("_landing/")} == {dates[-2]}
-    told = place.command("verify", code=6).stdout
-    assert archived in told and "InvalidObjectState" in told
+    output = place.command("verify", code=6).stdout
+    assert archived in output and "InvalidObjectState" in output
     # The next run reads the staged file once it is back.
     proxy.before = None
     place.command("compact")

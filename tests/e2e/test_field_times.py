@@ -59,8 +59,8 @@ def seconds(text):
 
 def test_epoch_seconds_are_times(serve, command, lake):
     api = serve(case("epoch-seconds"))
-    report, told = synced(command, api)
-    assert report["unreadable_times"] == 0 and not warnings(told)
+    report, output = synced(command, api)
+    assert report["unreadable_times"] == 0 and not warnings(output)
     assert instant(status(command)["watermark"]) == instant("2024-03-01T10:02:00Z")
     for own_id, row in rows(lake).items():
         assert str(row["created_date"]) == "2024-03-01" and row["created_at"] == instant(TEN)
@@ -103,8 +103,8 @@ def test_every_form_of_a_time_is_read_wherever_it_stands(serve, command, lake):
     one = '{"conversation_id": "%s", "created_at": %s, "last_message_at": %s, "messages": [{"text": "x", "created_at": %s}]}'
     all_forms = [one % (number, raw, raw, raw) for number, (raw, *_) in enumerate(FORMS)]
     body = '{"conversations": [%s], "next_cursor": null}' % ", ".join(all_forms)
-    report, told = synced(command, serve(body))
-    assert report["unreadable_times"] == 0 and not warnings(told)
+    report, output = synced(command, serve(body))
+    assert report["unreadable_times"] == 0 and not warnings(output)
     conversations, messages = rows(lake), rows(lake, "messages")
     for number, (raw, expected, kept) in enumerate(FORMS):
         row, message = conversations[str(number)], messages[str(number)]
@@ -140,9 +140,9 @@ def test_numbers_and_booleans_may_be_text(serve, command, lake):
 def test_unreadable_times_are_counted_and_reported_once(serve, command, lake):
     bad = [conversation(f"c{number}", "so\x1b[2Jon \u202e", created_at="later") for number in range(3)]
     api = serve(page(*bad, cursor="more"), page(conversation("last", "never", created_at=17)))
-    report, told = synced(command, api, "--flush-conversations", 1)
+    report, output = synced(command, api, "--flush-conversations", 1)
     assert report["unreadable_times"] == 8
-    [warning] = warnings(told)
+    [warning] = warnings(output)
     assert "conversations.created_at" in warning and '"later"' in warning
     assert rows(lake)["c0"]["extra"]["updated_at"] == bad[0]["updated_at"]
 
@@ -208,7 +208,7 @@ def test_without_a_readable_date_this_machine_s_clock_counts(serve, command, lak
     assert before - timedelta(seconds=1) <= rows(lake)["a"]["_exported_at"] <= datetime.now(timezone.utc)
 
 
-def test_of_equal_versions_the_later_commit_wins_whatever_the_clocks_say(serve, command, lake):
+def test_of_equal_versions_the_later_commit_wins_even_with_wrong_clocks(serve, command, lake):
     """The server's clock is set back between two runs, and the host of the first was decades ahead."""
     dates = [DATE, "Mon, 03 Jun 2024 10:00:00 GMT"]
     api = serve(*(at(page(conversation("a", csat_rating=number)), date) for number, date in enumerate(dates, 1)))
@@ -235,14 +235,14 @@ def test_late_arrivals_are_counted_and_reported_with_an_overlap_that_is_enough(s
     late = [conversation("late", "2024-03-01T10:52:30Z"), conversation("a little", "2024-03-01T10:59:00Z"),
             conversation("in time", "2024-03-01T11:01:00Z")]
     api = late_account(serve, *late)
-    report, told = synced(command, api)
-    assert (report["late_arrivals"], report["latest_arrival_secs"]) == (0, 0) and not warnings(told)
-    report, told = synced(command, api)
+    report, output = synced(command, api)
+    assert (report["late_arrivals"], report["latest_arrival_secs"]) == (0, 0) and not warnings(output)
+    report, output = synced(command, api)
     assert (report["late_arrivals"], report["latest_arrival_secs"]) == (2, 450)
-    [warning] = [line for line in warnings(told) if "late" in line]
+    [warning] = [line for line in warnings(output) if "late" in line]
     assert "2 late arrivals" in warning and "7m 30s" in warning and "--overlap 15m" in warning and "backfill" in warning
-    report, told = synced(command, api)
-    assert report["late_arrivals"] == 0 and "late arrivals" not in told, "each comes late once"
+    report, output = synced(command, api)
+    assert report["late_arrivals"] == 0 and "late arrivals" not in output, "each comes late once"
     assert len(rows(lake)) == 5
 
 
@@ -266,5 +266,5 @@ def test_late_arrivals_are_reported_by_the_compaction_after_several_exports(serv
 def test_nothing_else_is_taken_for_late(serve, command, late):
     api = late_account(serve, *late)
     for _ in range(2):
-        _, told = synced(command, api)
-        assert "late arrivals" not in told
+        _, output = synced(command, api)
+        assert "late arrivals" not in output

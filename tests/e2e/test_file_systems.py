@@ -94,8 +94,8 @@ def still(simulate):
 @pytest.mark.parametrize("error", NO_LINKS, ids=errno.errorcode.get)
 def test_without_hard_links_a_lake_is_as_any_other_and_check_says_so(simulate, lake, on, error):
     api = simulate(*SMALL)
-    told, _ = on("check", "--base-url", api.url, SHIM_LINK=error)
-    assert told.count("\nok  ") == 8
+    output, _ = on("check", "--base-url", api.url, SHIM_LINK=error)
+    assert output.count("\nok  ") == 8
     for hours in (0, 5, 30):
         api.advance(hours=hours)
         on("sync", "--base-url", api.url, *RUNS, SHIM_LINK=error)
@@ -120,8 +120,8 @@ def test_without_hard_links_two_at_once_are_kept_apart(still, lake, on, start):
     api = still()
     first = start("sync", "--base-url", api.url, *RUNS, SHIM_LINK=errno.EPERM)
     until(api.is_held, "a second page")
-    _, told = on("sync", "--base-url", api.url, code=7, SHIM_LINK=errno.EPERM)
-    assert f"process {first.pid}" in told
+    _, output = on("sync", "--base-url", api.url, code=7, SHIM_LINK=errno.EPERM)
+    assert f"process {first.pid}" in output
     api.goes_on.set()
     assert first.wait(timeout=60) == 0
     assert_exact(lake, api.api.conversations())
@@ -138,26 +138,26 @@ def test_without_hard_links_two_at_once_are_kept_apart(still, lake, on, start):
     ({"SHIM_WRITE": errno.ENOSPC, "SHIM_WHERE": "/lake/_state/"}, "free space"),
     ({"SHIM_WRITE": errno.EDQUOT, "SHIM_WHERE": "/lake/_state/"}, "quota"),
 ], ids=lambda value: next((errno.errorcode[e] for e in value.values() if isinstance(e, int)), "") if isinstance(value, dict) else value)
-def test_what_a_file_system_refuses_is_named_by_check_as_by_a_run(simulate, on, file_system, hint):
+def test_check_and_a_run_name_the_call_that_a_file_system_refuses(simulate, on, file_system, hint):
     api = simulate(*SMALL)
-    told, _ = on("check", "--base-url", api.url, code=5, **file_system)
-    assert "FAILED" in told and hint in told
-    _, told = on("sync", "--base-url", api.url, code=5, **file_system)
-    assert hint in told and api.gaps()[0] == 1, "by the check alone"
+    output, _ = on("check", "--base-url", api.url, code=5, **file_system)
+    assert "FAILED" in output and hint in output
+    _, output = on("sync", "--base-url", api.url, code=5, **file_system)
+    assert hint in output and api.gaps()[0] == 1, "by the check alone"
 
 
 def test_without_locks_a_run_works_at_one_s_own_risk(simulate, lake, on):
     api = simulate(*SMALL)
-    told, _ = on("check", "--base-url", api.url, "--unsafe-no-lock", SHIM_FLOCK=errno.ENOLCK)
-    assert told.count("\nok  ") == 8
+    output, _ = on("check", "--base-url", api.url, "--unsafe-no-lock", SHIM_FLOCK=errno.ENOLCK)
+    assert output.count("\nok  ") == 8
     on("sync", "--base-url", api.url, "--unsafe-no-lock", *RUNS, SHIM_FLOCK=errno.ENOLCK)
     assert_exact(lake, api.conversations())
 
 
-def test_a_disk_that_fills_up_later_is_named_and_the_next_run_goes_on(simulate, lake, on):
+def test_a_disk_that_fills_up_later_is_named_and_the_next_run_continues(simulate, lake, on):
     api = simulate(*SMALL)
-    _, told = on("sync", "--base-url", api.url, *RUNS, code=5, SHIM_WRITE=errno.ENOSPC, SHIM_WHERE="/lake/messages/")
-    assert "free space" in told and "messages/" in told
+    _, output = on("sync", "--base-url", api.url, *RUNS, code=5, SHIM_WRITE=errno.ENOSPC, SHIM_WHERE="/lake/messages/")
+    assert "free space" in output and "messages/" in output
     on("sync", "--base-url", api.url, *RUNS)
     assert_exact(lake, api.conversations())
 
@@ -185,14 +185,14 @@ def test_if_locks_keep_nobody_out_the_lease_does(still, lake, on, start, machine
     first = start("sync", "--base-url", api.url, *RUNS, **here)
     until(api.is_held, "a second page")
     for seen_from in (there, here, there):
-        _, told = on("sync", "--base-url", api.url, code=7, **seen_from)
-        assert f"process {first.pid}" in told
+        _, output = on("sync", "--base-url", api.url, code=7, **seen_from)
+        assert f"process {first.pid}" in output
     assert api.proxy.total == 2
     api.goes_on.set()
     assert first.wait(timeout=60) == 0
     assert_exact(lake, api.api.conversations())
-    told, _ = on("check", "--base-url", api.url, **here)
-    assert told.count("\nok  ") == 8, "as a run works, so does the check"
+    output, _ = on("check", "--base-url", api.url, **here)
+    assert output.count("\nok  ") == 8, "as a run works, so does the check"
 
 
 def test_a_lease_of_another_machine_counts_if_its_lock_is_not_seen(still, lake, on, start, machine):
@@ -203,8 +203,8 @@ def test_a_lease_of_another_machine_counts_if_its_lock_is_not_seen(still, lake, 
     until(api.is_held, "a second page")
     # What the other machine locks is another file to the kernel that both share here.
     (lake / "_state" / "lock").unlink()
-    _, told = on("sync", "--base-url", api.url, code=7, **there)
-    assert f"process {first.pid}" in told and api.proxy.total == 2
+    _, output = on("sync", "--base-url", api.url, code=7, **there)
+    assert f"process {first.pid}" in output and api.proxy.total == 2
     api.goes_on.set()
     assert first.wait(timeout=60) == 0
     assert_exact(lake, api.api.conversations())
@@ -221,7 +221,7 @@ def test_a_run_that_was_killed_is_waited_for_on_other_machines_than_its_own(stil
         newest = leases(lake)[-1]
         newest.write_text(json.dumps({**json.loads(newest.read_text()), "host": "elsewhere"}))
     begun = time.monotonic()
-    _, told = on("compact", **machine("there" if seen_from == "another machine" else "here"))
+    _, output = on("compact", **machine("there" if seen_from == "another machine" else "here"))
     waited = seen_from != "its machine"
-    assert ("waiting to see" in told) == waited, told
+    assert ("waiting to see" in output) == waited, output
     assert time.monotonic() - begun >= 20 or not waited

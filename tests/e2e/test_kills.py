@@ -33,12 +33,12 @@ WRITING = {**FETCHING, "compact": [], "verify": ["--repair"]}
 # -- runs beside a test -----------------------------------------------------------------------------------------------
 
 
-def start(lake, url, *arguments, name="sync", pace=0, told=None):
-    """Starts a command; its output goes to the file `told`, or can be read after its end."""
+def start(lake, url, *arguments, name="sync", pace=0, log=None):
+    """Starts a command; its output goes to the file `log`, or can be read after its end."""
     api = ["--base-url", url, "--requests-per-second", pace] if name in FETCHING else []
     return subprocess.Popen(
         [BINARY, name, "--lake", lake, *map(str, [*api, *arguments])], stdout=subprocess.PIPE, text=True,
-        stderr=told.open("w") if told else subprocess.PIPE, env=environment(DECAGON_API_KEY=KEY),
+        stderr=log.open("w") if log else subprocess.PIPE, env=environment(DECAGON_API_KEY=KEY),
     )
 
 
@@ -194,17 +194,17 @@ def stopped(tmp_path_factory):
         behaviours, moment, arguments = STUCK[what]
         server, lake = Misbehaving(behaviours), folder / name.replace(" ", "-")
         servers.append(server)
-        told = lake.with_suffix(".stderr")
-        process = start(lake, server.url, *arguments, told=told)
+        log = lake.with_suffix(".stderr")
+        process = start(lake, server.url, *arguments, log=log)
         try:
-            until(lambda: len(server.times) >= moment if isinstance(moment, int) else moment in told.read_text())
+            until(lambda: len(server.times) >= moment if isinstance(moment, int) else moment in log.read_text())
             began = time.monotonic()
             process.send_signal(SIGNALS[how])
             code = process.wait(timeout=PATIENCE_SECS)
             took = time.monotonic() - began
         finally:
             killed(process)
-        return SimpleNamespace(server=server, lake=lake, code=code, took=took, stderr=told.read_text())
+        return SimpleNamespace(server=server, lake=lake, code=code, took=took, stderr=log.read_text())
 
     names = [f"{how}: {what}" for how in SIGNALS for what in STUCK]
     with ThreadPoolExecutor(max_workers=len(names)) as pool:
@@ -222,8 +222,8 @@ def test_a_run_that_is_stuck_ends_in_time_and_stages_what_it_has(stopped, how, w
     assert it.took < GRACE_SECS or "wait" not in what, "nothing was under way"
     assert "stopping" in it.stderr and "interrupted" in it.stderr and "run the same command again" in it.stderr
     status = json.loads(run("status", "--lake", it.lake, "--json", key=None).stdout)
-    landed = 0 if what == "no answer at all" else 2
-    assert status["landing"]["rows"]["conversations"] == landed and status["watermark"] is None
+    staged = 0 if what == "no answer at all" else 2
+    assert status["landing"]["rows"]["conversations"] == staged and status["watermark"] is None
     [report] = Path(it.lake, "_state", "runs").iterdir()
     assert json.loads(report.read_text())["outcome"] == "interrupted"
     assert not staged(it.lake) and holder(it.lake)["ended"], "the next one need not wait"
@@ -231,18 +231,18 @@ def test_a_run_that_is_stuck_ends_in_time_and_stages_what_it_has(stopped, how, w
     it.server.left = [good("c")]
     before = len(it.server.times)
     run("sync", "--lake", it.lake, "--base-url", it.server.url, "--requests-per-second", 1_000)
-    assert len(it.server.times) == before + 1 and ("cursor=1" in it.server.asked[-1]) == (landed > 0)
-    assert_exact(it.lake, map(conversation, "abc" if landed else "c"))
+    assert len(it.server.times) == before + 1 and ("cursor=1" in it.server.asked[-1]) == (staged > 0)
+    assert_exact(it.lake, map(conversation, "abc" if staged else "c"))
 
 
 @pytest.mark.parametrize("how", SIGNALS)
 def test_asked_twice_it_stops_at_once(misbehave, begin, lake, how):
     api = misbehave([FIRST, hang()])
-    told = lake.with_suffix(".stderr")
-    process = begin(api, told=told)
+    log = lake.with_suffix(".stderr")
+    process = begin(api, log=log)
     until(lambda: len(api.times) == 2, process)
     process.send_signal(SIGNALS[how])
-    until(lambda: "stopping" in told.read_text(), process)
+    until(lambda: "stopping" in log.read_text(), process)
     began = time.monotonic()
     process.send_signal(SIGNALS[how])
     assert process.wait(timeout=PATIENCE_SECS) == 130 and time.monotonic() - began < GRACE_SECS
@@ -284,12 +284,12 @@ def test_while_one_run_writes_every_other_is_refused(simulate, command, begin, l
     assert first.poll() is None and api.gaps()[0] == 2, "nobody else has asked for anything"
 
     api.release()
-    told = json.loads(ended(first).stdout)
-    assert told["run_id"] == held_by["run_id"]
-    assert api.gaps()[0] == told["requests"] == told["pages"] == 5
+    result = json.loads(ended(first).stdout)
+    assert result["run_id"] == held_by["run_id"]
+    assert api.gaps()[0] == result["requests"] == result["pages"] == 5
     assert min(api.gaps()[1]) >= 0.5 - JITTER
-    assert [path.stem for path in Path(lake, "_state", "runs").iterdir()] == [told["run_id"]]
-    assert holder(lake)["ended"] and holder(lake)["run_id"] == told["run_id"]
+    assert [path.stem for path in Path(lake, "_state", "runs").iterdir()] == [result["run_id"]]
+    assert holder(lake)["ended"] and holder(lake)["run_id"] == result["run_id"]
     assert_exact(lake, api.conversations())
 
     for name, more in WRITING.items():
@@ -366,8 +366,8 @@ def test_a_run_that_is_held_up_keeps_the_lake(simulate, command, begin, lake):
     assert api.gaps()[0] == 2 and kept(lake) == before, "and those that are refused leave nothing"
     api.release()
     first.send_signal(signal.SIGCONT)
-    told = json.loads(ended(first).stdout)
-    assert told["outcome"] == "done" and told["pages"] == 5 == api.gaps()[0]
+    result = json.loads(ended(first).stdout)
+    assert result["outcome"] == "done" and result["pages"] == 5 == api.gaps()[0]
     assert_exact(lake, api.conversations())
 
 
@@ -386,9 +386,9 @@ def test_one_run_after_the_other_keeps_the_pace(simulate, command, lake):
     for name in ("sync", "sync", "compact", "export", "compact", "backfill", "sync"):
         api.advance(minutes=40)
         paced = [*WRITING[name], *(["--requests-per-second", 2] if name in FETCHING else [])]
-        told = json.loads(command(name, api if name in FETCHING else None, *paced, "--json").stdout)
-        assert told["retries"] == 0
-        requests += told["requests"]
+        result = json.loads(command(name, api if name in FETCHING else None, *paced, "--json").stdout)
+        assert result["retries"] == 0
+        requests += result["requests"]
     assert requests >= 6
     assert_paced(api, requests)
 
@@ -404,9 +404,9 @@ def test_the_pace_is_kept_after_a_kill_too(simulate, command, begin, lake, betwe
         api.release()
         for name in between:
             command(name)
-    told = json.loads(command("sync", api, "--requests-per-second", 2, "--json").stdout)
-    assert told["retries"] == 0
-    assert_paced(api, 3 + told["requests"])
+    result = json.loads(command("sync", api, "--requests-per-second", 2, "--json").stdout)
+    assert result["retries"] == 0
+    assert_paced(api, 3 + result["requests"])
     assert_exact(lake, api.conversations())
 
 
@@ -414,15 +414,15 @@ def test_the_pace_is_kept_after_a_kill_too(simulate, command, begin, lake, betwe
 def test_the_pace_is_kept_after_a_run_that_was_asked_to_stop(simulate, command, begin, lake, how):
     api = simulate("--conversations", 280)
     api.hold(after=1)
-    told = lake.with_suffix(".stderr")
-    process = begin(api, pace=2, told=told)
+    log = lake.with_suffix(".stderr")
+    process = begin(api, pace=2, log=log)
     api.wait_for(2, process)
     process.send_signal(SIGNALS[how])
-    until(lambda: "stopping" in told.read_text(), process)
+    until(lambda: "stopping" in log.read_text(), process)
     api.release()
     assert process.wait(timeout=PATIENCE_SECS) == 130
-    told = json.loads(command("sync", api, "--requests-per-second", 2, "--json").stdout)
-    assert_paced(api, 2 + told["requests"])
+    result = json.loads(command("sync", api, "--requests-per-second", 2, "--json").stdout)
+    assert_paced(api, 2 + result["requests"])
 
 
 def test_the_pace_is_kept_after_a_run_that_was_refused(misbehave, lake):
@@ -531,8 +531,8 @@ def test_wrong_input_does_not_disturb_a_run_under_way(simulate, command, begin, 
         command(name, other, *more, code=7)
     assert holder(lake) == held_by and first.poll() is None
     api.release()
-    told = json.loads(ended(first).stdout)
-    assert told["outcome"] == "done" and api.gaps()[0] == 5 and other.gaps()[0] == 0
+    result = json.loads(ended(first).stdout)
+    assert result["outcome"] == "done" and api.gaps()[0] == 5 and other.gaps()[0] == 0
     assert_exact(lake, api.conversations())
 
 
@@ -553,9 +553,9 @@ def test_a_lake_of_a_newer_version_is_left_alone(simulate, command, begin, lake,
     assert description["format_version"] < 99
     Path(lake, "_state", "lake.json").write_text(json.dumps({**description, "format_version": 99}))
     # Files that a newer version may need.
-    landed = next(Path(lake, "_landing", "messages").rglob("*.parquet"))
-    shutil.copy(landed, landed.with_name("20990101T000000Z-000000-0000.parquet"))
-    shutil.copy(landed, landed.with_name(f"{landed.name}#1"))
+    staged = next(Path(lake, "_landing", "messages").rglob("*.parquet"))
+    shutil.copy(staged, staged.with_name("20990101T000000Z-000000-0000.parquet"))
+    shutil.copy(staged, staged.with_name(f"{staged.name}#1"))
     Path(lake, "_state", "lake.json#1").write_text("{}")
     before, asked = kept(lake), api.gaps()[0]
     for name, more in [*WRITING.items(), ("status", []), ("verify", [])]:

@@ -50,20 +50,20 @@ def test_the_figures_of_a_run_are_those_of_its_report(simulate, command, lake, t
     for hours in (0, 20):
         api.advance(hours=hours)
         done = command("sync", api, "--json", DECAGON_METRICS_FILE=tmp_path / "decagon.prom")
-        report, told = json.loads(done.stdout), figures()
-        assert told["last_run_exit_code"] == 0 and told["last_run_retries"] > 0
+        report, found = json.loads(done.stdout), figures()
+        assert found["last_run_exit_code"] == 0 and found["last_run_retries"] > 0
         for name in ("requests", "retries", "pages", "page_bytes", "quarantined", "compacted_copies", "duplicates_resolved"):
-            assert told[f"last_run_{name}"] == report[name], name
+            assert found[f"last_run_{name}"] == report[name], name
         for name in ("landed_rows", "landed_bytes", "table_rows", "table_bytes", "store_calls"):
-            assert told[f"last_run_{name}"] == report[name], name
-        assert told["last_run_compacted_dates"] == len(report["compacted_dates"])
-        assert since < told["last_run_timestamp_seconds"] == told["last_success_timestamp_seconds"] < time.time() + 1
-        assert 0 < told["last_run_duration_seconds"] < 60
+            assert found[f"last_run_{name}"] == report[name], name
+        assert found["last_run_compacted_dates"] == len(report["compacted_dates"])
+        assert since < found["last_run_timestamp_seconds"] == found["last_success_timestamp_seconds"] < time.time() + 1
+        assert 0 < found["last_run_duration_seconds"] < 60
         status = json.loads(command("status", None, "--json").stdout)
-        assert 0 <= status["lag_secs"] - int(told["lag_seconds"]) < 300
-        assert told["watermark_timestamp_seconds"] + told["lag_seconds"] == pytest.approx(told["last_run_timestamp_seconds"])
-    assert told["last_run_duplicates_resolved"] > 0
-    assert all(told["last_run_table_rows"][table] <= len(read_table(lake, table)) for table in TABLES)
+        assert 0 <= status["lag_secs"] - int(found["lag_seconds"]) < 300
+        assert found["watermark_timestamp_seconds"] + found["lag_seconds"] == pytest.approx(found["last_run_timestamp_seconds"])
+    assert found["last_run_duplicates_resolved"] > 0
+    assert all(found["last_run_table_rows"][table] <= len(read_table(lake, table)) for table in TABLES)
     assert [path.name for path in tmp_path.iterdir() if path != lake] == ["decagon.prom"], "nothing is left beside it"
 
 
@@ -118,9 +118,9 @@ def test_another_run_that_holds_the_lake_shows_in_the_metrics(simulate, command,
 def test_quarantined_entries_are_counted(command, serve, tmp_path, figures):
     api = serve(json.dumps({"conversations": [{"no": "conversation"}], "next_cursor": None}))
     command("sync", api, "--metrics-file", tmp_path / "decagon.prom", code=6)
-    told = figures()
-    assert told["last_run_exit_code"] == 6 and told["last_run_quarantined"] == 1
-    assert told["last_success_timestamp_seconds"] == told["last_run_timestamp_seconds"], "everything else is in the lake"
+    found = figures()
+    assert found["last_run_exit_code"] == 6 and found["last_run_quarantined"] == 1
+    assert found["last_success_timestamp_seconds"] == found["last_run_timestamp_seconds"], "everything else is in the lake"
 
 
 def test_lakes_of_any_name(simulate, command, tmp_path):
@@ -130,8 +130,8 @@ def test_lakes_of_any_name(simulate, command, tmp_path):
         command("compact", None, "--lake", name, "--metrics-file", file, code=2)
     # An address that contains a password is refused, and the file does not show the password.
     command("compact", None, "--lake", "s3://me:sesame@bucket/x?sig=sesame", "--metrics-file", file, code=2)
-    told = {dict(labels)["lake"] for name, *labels in read(file) if name == "last_run_exit_code"}
-    assert told == {*map(str, names), "s3://me@bucket/x"}
+    lakes = {dict(labels)["lake"] for name, *labels in read(file) if name == "last_run_exit_code"}
+    assert lakes == {*map(str, names), "s3://me@bucket/x"}
     assert "sesame" not in file.read_text()
 
 
@@ -162,10 +162,10 @@ def test_bash_completes_commands_and_flags():
 def test_the_manual_page():
     page = subprocess.run([BINARY, "man"], capture_output=True, text=True, check=True).stdout
     assert page.count("\n.TH decagon-lake 1 ") == 1
-    told = [line.split('"')[1] for line in page.splitlines() if line.startswith('.SH "decagon-lake ')]
+    sections = [line.split('"')[1] for line in page.splitlines() if line.startswith('.SH "decagon-lake ')]
     usage = subprocess.run([BINARY, "--help"], capture_output=True, text=True, check=True).stdout
     commands = re.findall(r"^  ([a-z]+) ", usage.split("Commands:")[1].split("Options:")[0], re.MULTILINE)
-    assert told == [f"decagon-lake {name}" for name in commands if name != "help"] and len(told) > 9
+    assert sections == [f"decagon-lake {name}" for name in commands if name != "help"] and len(sections) > 9
     for name in commands[:-1]:
         usage = subprocess.run([BINARY, name, "--help"], capture_output=True, text=True, check=True).stdout
         for variable in re.findall(r"\[env: (DECAGON_\w+)", usage):

@@ -359,7 +359,7 @@ NO_PROXIES = ["socks://127.0.0.1:1080", "ftp://127.0.0.1:21", "\"http://127.0.0.
 
 
 @pytest.mark.parametrize("value", NO_PROXIES)
-def test_what_is_no_proxy_is_refused_at_once(moto, lake, value):
+def test_an_invalid_proxy_is_refused_at_once(moto, lake, value):
     asked = ["sync", "--lake", lake, "--base-url", "http://api.example.test", "--allow-http"]
     for variable in ("HTTP_PROXY", "ALL_PROXY"):
         environment = {**WITHOUT_PROXY, variable: value}

@@ -80,14 +80,14 @@ def by_clickhouse(lake, table):
     answer = session.Session().query(
         f"""SELECT *, toDate32OrNull(extract(_path, 'created_date=([^/]+)')) AS created_date
             FROM file('{lake}/{table}/*/*.parquet', Parquet) SETTINGS use_hive_partitioning = 0""", "JSONCompact")
-    told = json.loads(answer.data())
+    result = json.loads(answer.data())
     types = {}
-    for column in told["meta"]:
+    for column in result["meta"]:
         kind = column["type"]
         for outer in ("LowCardinality(", "Nullable("):
             kind = kind.removeprefix(outer).removesuffix(")") if kind.startswith(outer) else kind
         types[column["name"]] = kind
-    return types, [from_text(types, row) for row in told["data"]]
+    return types, [from_text(types, row) for row in result["data"]]
 
 
 def from_text(types, row):
@@ -110,9 +110,9 @@ def by_spark(submit, scratch, jobs):
     submit(READS, asked, out)
     found = []
     for tables in json.loads(out.read_text()):
-        types = {table: dict(told["types"]) for table, told in tables.items()}
-        found.append({table: (types[table], [from_text(types[table], row) for row in told["rows"]])
-                      for table, told in tables.items()})
+        types = {table: dict(result["types"]) for table, result in tables.items()}
+        found.append({table: (types[table], [from_text(types[table], row) for row in result["rows"]])
+                      for table, result in tables.items()})
     return found
 
 

@@ -94,7 +94,7 @@ def writers(lake):
 
 
 @pytest.mark.parametrize("how", FITTING)
-def test_what_fits_is_merged_with(simulate, command, lake, how):
+def test_a_rewritten_file_that_fits_is_merged(simulate, command, lake, how):
     api = simulate(*SMALL)
     command("sync", api)
     for table in TABLES:
@@ -104,9 +104,9 @@ def test_what_fits_is_merged_with(simulate, command, lake, how):
     rows = json.loads(command("status", None, "--json").stdout)["tables"]["conversations"]["rows"]
     assert rows == 430
     is_sorted = "order" not in how and how != "backwards"
-    told = command("verify", None, "--json", code=0 if is_sorted else 6)
-    findings = {check["check"] for check in json.loads(told.stdout)["checks"] if check["findings"]}
-    assert findings == (set() if is_sorted else {"unique_and_sorted"})
+    verified = command("verify", None, "--json", code=0 if is_sorted else 6)
+    problems = {check["check"] for check in json.loads(verified.stdout)["checks"] if check["findings"]}
+    assert problems == (set() if is_sorted else {"unique_and_sorted"})
     api.advance(hours=30)
     command("sync", api)
     command("backfill", api, *ALL)
@@ -149,8 +149,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("how", REFUSED)
-def test_what_does_not_fit_is_refused_and_the_hint_says_what_to_do(serve, command, lake, how):
-    table, rewrite, told, verified_with = REFUSED[how]
+def test_a_rewritten_file_that_does_not_fit_is_refused_with_a_hint(serve, command, lake, how):
+    table, rewrite, error, verified_with = REFUSED[how]
     first = conversation("a", texts="xy", csat=3, tags=[{"name": "t", "level": 0}, {"name": "u", "level": 1}])
     api = serve(page(first, conversation("b", texts="z")), page(conversation("c", texts="v")))
     command("sync", api)
@@ -159,10 +159,10 @@ def test_what_does_not_fit_is_refused_and_the_hint_says_what_to_do(serve, comman
     rewrite(path)
     theirs = path.read_bytes()
     refused = command("sync", api, code=6)
-    assert told in refused.stderr and str(path) in refused.stderr and "hint" in refused.stderr
+    assert error in refused.stderr and str(path) in refused.stderr and "hint" in refused.stderr
     assert path.read_bytes() == theirs, "it is as they left it"
     verified = command("verify", None, "--json", code=6)
-    assert told in verified.stdout
+    assert error in verified.stdout
     if verified_with is not None:
         [statement] = re.findall(r"COPY \(.*\) TO '.*' \(FORMAT parquet\)", refused.stderr)
         duckdb.sql(statement)

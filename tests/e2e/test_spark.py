@@ -8,7 +8,7 @@ from conftest import ROOT, assert_latest, run, served_pages
 from truth import TABLES, files, read_table
 
 
-def test_the_spark_job_comes_to_the_same_as_compact(simulate, serve, command, lake, tmp_path, submit):
+def test_the_spark_job_writes_the_rows_that_compact_writes(simulate, serve, command, lake, tmp_path, submit):
     api = simulate("--conversations", 300, "--days", 6)
     command("sync", api)
     for hours in (20, 30):

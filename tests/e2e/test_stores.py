@@ -167,7 +167,7 @@ def test_backfill_then_sync(place, simulate):
 
 
 @on_every_store
-def test_compaction_touches_only_what_is_landed(place, simulate):
+def test_compaction_touches_only_partitions_with_staged_files(place, simulate):
     api = simulate(*SMALL)
     place.command("export", api)
     assert place.objects("_landing/") and not place.objects("conversations/")
@@ -217,7 +217,7 @@ def test_two_at_once(place, simulate):
 
 
 @on_every_store
-def test_verify_finds_what_is_gone(place, simulate):
+def test_verify_finds_a_missing_table_file(place, simulate):
     api = simulate(*SMALL)
     place.command("sync", api)
     gone = next(key for key in sorted(place.objects("messages/")) if key.endswith(".parquet"))
@@ -228,8 +228,8 @@ def test_verify_finds_what_is_gone(place, simulate):
 @on_every_store
 def test_check_tries_everything_and_leaves_nothing(place, simulate):
     api = simulate(*SMALL)
-    told = place.command("check", api).stdout
-    assert told.count("\nok  ") == 8 and "FAILED" not in told
+    output = place.command("check", api).stdout
+    assert output.count("\nok  ") == 8 and "FAILED" not in output
     assert not place.objects()
     place.command("sync", api)
     before = place.objects()
@@ -442,7 +442,7 @@ def test_the_age_of_a_lake_costs_no_calls(place, simulate, tmp_path):
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_what_is_wrong_is_named_with_what_to_set(server, simulate, tmp_path, name):
+def test_a_missing_place_is_named_with_a_hint(server, simulate, tmp_path, name):
     place = Place(name, server(name), tmp_path)
     api = simulate(*SMALL)
     missing = place.url.replace("data/", "no-such-bucket/")
@@ -456,7 +456,7 @@ def test_what_is_wrong_is_named_with_what_to_set(server, simulate, tmp_path, nam
 
 
 @on("seaweedfs", "azurite")
-def test_wrong_credentials_are_named_with_what_to_set(place, simulate):
+def test_wrong_credentials_name_the_setting_to_change(place, simulate):
     name = {"seaweedfs": "AWS_SECRET_ACCESS_KEY", "azurite": "AZURE_STORAGE_ACCOUNT_KEY"}[place.name]
     place.environment[name] = "d3Jvbmc="
     done = place.command("check", simulate(*SMALL), code=5)

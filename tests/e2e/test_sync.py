@@ -113,9 +113,9 @@ def test_staging_is_never_a_file_a_page(simulate, command, lake):
     api = simulate("--conversations", 1200, "--days", 2, "--messages", 2)
     done = report(command("export", api, "--json"))
     assert done["pages"] == 12
-    landed = files(lake, "_landing")
-    dates = {key.split("created_date=")[1].split("/")[0] for key in landed}
-    assert len(landed) == len(dates) * 4
+    staged = files(lake, "_landing")
+    dates = {key.split("created_date=")[1].split("/")[0] for key in staged}
+    assert len(staged) == len(dates) * 4
     assert not Path(lake, "conversations").exists(), "export stages; compact merges into the tables"
     command("compact")
     assert_exact(lake, api.conversations())
@@ -123,19 +123,19 @@ def test_staging_is_never_a_file_a_page(simulate, command, lake):
 
 def test_a_partition_with_more_staged_files_than_one_merge_takes(simulate, command, lake):
     api = simulate("--conversations", 90, "--days", 1, "--messages", 4)
-    landed = [report(command("export", api, "--json", "--page-size", 2, "--flush-conversations", 1))]
+    exports = [report(command("export", api, "--json", "--page-size", 2, "--flush-conversations", 1))]
     api.advance(hours=6)
-    landed.append(report(command("export", api, "--json", "--page-size", 2, "--flush-conversations", 1)))
+    exports.append(report(command("export", api, "--json", "--page-size", 2, "--flush-conversations", 1)))
     assert len({key.rsplit("/", 1)[1] for key in files(lake, "_landing")}) > 3 * 16
     done = report(command("compact", None, "--json"))
     assert_exact(lake, api.conversations())
-    assert done["compacted_copies"] == sum(run["landed_rows"]["conversations"] for run in landed)
+    assert done["compacted_copies"] == sum(run["landed_rows"]["conversations"] for run in exports)
     assert done["duplicates_resolved"] == done["compacted_copies"] - done["table_rows"]["conversations"] > 0
     assert not files(lake, "_landing")
 
 
 @pytest.mark.parametrize("limit", [["--flush-conversations", 150], ["--flush-bytes", "200KiB"], ["--flush-interval", "0s"]])
-def test_many_small_flushes_come_to_the_same(simulate, command, lake, limit):
+def test_many_small_flushes_make_the_same_tables(simulate, command, lake, limit):
     api = simulate(*SMALL)
     done = report(command("export", api, "--json", *limit))
     flushes = {key.rsplit("-", 1)[1] for key in files(lake, "_landing")}

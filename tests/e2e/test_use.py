@@ -106,7 +106,7 @@ def test_an_account_that_may_not_export(simulate, command):
     assert "entitlement" in command("sync", simulate("--not-entitled"), code=3).stderr
 
 
-def test_nobody_there(command, lake):
+def test_an_unreachable_api(command, lake):
     class Nobody:
         url = "http://127.0.0.1:9"
 
@@ -114,17 +114,17 @@ def test_nobody_there(command, lake):
     assert "127.0.0.1:9" in done.stderr and "gave up after 2 tries" in done.stderr
 
 
-def test_a_response_that_is_no_page(serve, command):
+def test_a_response_that_is_not_a_page(serve, command):
     done = command("sync", serve('{"data": []}'), code=3)
     assert "no array `conversations`" in done.stderr
 
 
-def test_a_response_that_is_no_json(serve, command):
+def test_a_response_that_is_not_json(serve, command):
     done = command("sync", serve("<html>Bad gateway</html>"), "--max-tries", "1", code=3)
     assert "Bad gateway" in done.stderr
 
 
-def test_a_cursor_that_comes_back_ends_the_run_and_loses_nothing(serve, command, lake):
+def test_a_repeated_cursor_ends_the_run_and_loses_nothing(serve, command, lake):
     api = serve(page(conversation("a"), cursor="x"), page(conversation("b"), cursor="x"))
     done = command("sync", api, code=3)
     assert "paging is stuck" in done.stderr
@@ -147,7 +147,7 @@ def test_an_empty_page_with_the_same_cursor_is_the_end(serve, command, lake):
     assert len(read_table(lake, "conversations")) == 1
 
 
-def test_a_walk_whose_cursor_is_refused_later_begins_anew(serve, command, lake):
+def test_a_walk_whose_cursor_is_refused_later_starts_over(serve, command, lake):
     api = serve(page(conversation("a"), cursor="old"), (401, {}, "{}"), (422, {}, "{}"), page(conversation("b")))
     command("sync", api, code=3)
     command("sync", api)
@@ -179,13 +179,13 @@ def test_another_account_is_not_mixed_in(simulate, command):
 # -- records ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_malformed_entry_is_quarantined_and_costs_none_of_the_others(serve, command, lake):
+def test_a_malformed_entry_is_quarantined_and_the_others_stay(serve, command, lake):
     odd = {"user_id": "u", "messages": [{"text": "whose?"}]}
     api = serve(page(conversation("a"), odd, "what?", conversation("b"), cursor="2"), page(conversation("c")))
     done = command("sync", api, "--json", code=6)
-    assert "2 entries" in done.stderr and "_state/quarantine" in done.stderr
-    told = json.loads(done.stdout)
-    assert told["quarantined"] == 2 and told["outcome"] == "set_aside"
+    assert "2 malformed entries were quarantined" in done.stderr and "_state/quarantine" in done.stderr
+    result = json.loads(done.stdout)
+    assert result["quarantined"] == 2 and result["outcome"] == "set_aside"
     assert {row["conversation_id"] for row in read_table(lake, "conversations")} == {"a", "b", "c"}
     [file] = Path(lake, "_state", "quarantine").iterdir()
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -219,7 +219,7 @@ def test_an_account_without_conversations(simulate, command):
     assert "staging    empty" in command("status").stdout
 
 
-def test_the_latest_version_wins_whatever_the_order(serve, command, lake):
+def test_the_latest_version_wins_in_any_order(serve, command, lake):
     newer = conversation("a", updated_at="2024-01-03T00:00:00Z", messages=[{"text": "only"}], tags=[{"name": "x"}])
     older = conversation("a", updated_at="2024-01-02T00:00:00Z", messages=[{"text": "one"}, {"text": "two"}])
     api = serve(page(newer, older, conversation("b"), cursor="1"), page(older))
@@ -251,8 +251,8 @@ def test_an_interrupted_run_stages_what_it_has_and_is_continued(simulate, comman
     process.send_signal(sent)
     assert any("stopping when" in line for line in process.stderr)
     api.release()
-    told = process.stderr.read()
-    assert process.wait(timeout=PATIENCE_SECS) == 130 and "run the same command again" in told
+    output = process.stderr.read()
+    assert process.wait(timeout=PATIENCE_SECS) == 130 and "run the same command again" in output
 
     status = json.loads(command("status", None, "--json").stdout)
     [walk] = status["unfinished"]
@@ -266,7 +266,7 @@ def test_an_interrupted_run_stages_what_it_has_and_is_continued(simulate, comman
     assert json.loads(command("status", None, "--json").stdout)["unfinished"] == []
 
 
-def test_a_backfill_is_continued_where_it_was_left(serve, simulate, command, lake):
+def test_a_backfill_continues_where_it_was_interrupted(serve, simulate, command, lake):
     window = ["--from", "2024-01-01", "--to", "2024-01-02", "--timestamp-filter", "created_at"]
     api = serve(
         page(conversation("a"), cursor="1"), (401, {}, "{}"),  # the key is withdrawn for a while
@@ -308,9 +308,9 @@ def test_a_failed_run_leaves_a_report_too(serve, command, lake):
     api = serve(page(conversation("a"), cursor="1"), (401, {}, "{}"))
     command("sync", api, code=3)
     [report] = Path(lake, "_state", "runs").iterdir()
-    told = json.loads(report.read_text())
-    assert told["outcome"] == "failed" and "401" in told["error"][0]
-    assert told["landed_rows"]["conversations"] == 1
+    result = json.loads(report.read_text())
+    assert result["outcome"] == "failed" and "401" in result["error"][0]
+    assert result["landed_rows"]["conversations"] == 1
 
 
 def test_status_adds_up(simulate, command, lake):
@@ -332,7 +332,7 @@ def test_status_adds_up(simulate, command, lake):
     assert f"watermark  {newest:%Y-%m-%d %H:%M:%S} UTC" in table and "conversations             300" in table
 
 
-def test_a_closed_pipe_is_no_failure(simulate, command, lake):
+def test_a_closed_pipe_is_not_a_failure(simulate, command, lake):
     command("sync", simulate("--conversations", 20))
     done = subprocess.run(
         f"set -o pipefail; {BINARY} status --lake {lake} | true", shell=True, executable="/bin/bash", capture_output=True,
@@ -401,15 +401,15 @@ def test_failures_that_pass_are_tried_again_at_the_same_pace(serve, command, lak
         (503, {}, html), (429, {"Retry-After": "2"}, "{}"), page(conversation("cut"))[:40], page(conversation("a")),
     )
     done = command("sync", api, "--json", "--requests-per-second", "1")
-    told = json.loads(done.stdout)
-    assert told["requests"] == 4 and told["retries"] == 3
+    result = json.loads(done.stdout)
+    assert result["requests"] == 4 and result["retries"] == 3
     assert done.stderr.count("trying again") == 3 and "Service Unavailable" in done.stderr
     gaps = [later - earlier for earlier, later in zip(api.times, api.times[1:])]
     assert min(gaps) >= 1 and gaps[1] >= 2, "never within the limit, and as late as the server asks"
     assert_exact(lake, [conversation("a")])
 
 
-def test_a_lake_is_exact_whatever_the_api_is_known_to_do(simulate, command, lake):
+def test_a_lake_is_exact_with_everything_the_api_is_known_to_do(simulate, command, lake):
     api = simulate("--conversations", 500, "--fault-every", 2)
     done = json.loads(command("sync", api, "--json").stdout)
     assert done["retries"] >= 3
@@ -441,7 +441,7 @@ def test_killed_at_any_moment_it_is_continued(simulate, command, lake):
         assert not strange, "a query engine would read them too"
 
 
-def test_a_damaged_staged_file_costs_only_its_partition(serve, command, lake):
+def test_a_damaged_staged_file_holds_up_only_its_partition(serve, command, lake):
     api = serve(page(conversation("a"), conversation("b", created_at="2024-01-02 10:00:00"),
                      conversation("c", created_at="2024-01-03 10:00:00")))
     command("export", api)
@@ -453,7 +453,7 @@ def test_a_damaged_staged_file_costs_only_its_partition(serve, command, lake):
     assert {row["conversation_id"] for row in read_table(lake, "conversations")} == {"a", "c"}
 
 
-def test_what_a_kill_left_beside_a_table_is_swept(serve, command, lake):
+def test_leftovers_of_a_kill_beside_a_table_are_swept(serve, command, lake):
     before, after = conversation("a", messages=[{"text": "one"}]), conversation("a", messages=[{"text": "two"}])
     api = serve(page(before), page(after))
     command("sync", api)
@@ -470,7 +470,7 @@ def test_what_a_kill_left_beside_a_table_is_swept(serve, command, lake):
 # -- files of other programs ------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_swept_but_what_this_program_made(simulate, command, lake):
+def test_only_files_of_this_program_are_swept(simulate, command, lake):
     others = [Path(lake, "_landing", "other-team", "data.csv"), Path(lake, "_landing", "tags", "created_date=2024-01-01", "x.parquet"),
               Path(lake, "_state", "leases", "notes.txt"), Path(lake, "_state", "thesis#1")]
     for file in others:
@@ -483,7 +483,7 @@ def test_nothing_is_swept_but_what_this_program_made(simulate, command, lake):
     assert all(file.read_text() == "theirs" for file in others)
 
 
-def test_a_lake_that_does_not_say_whose_it_is_takes_nobody_s(simulate, command, lake):
+def test_a_lake_without_an_identity_is_refused(simulate, command, lake):
     command("sync", simulate("--conversations", 20))
     Path(lake, "_state", "lake.json").unlink()
     done = command("sync", simulate("--conversations", 20, "--seed", 2), code=6)

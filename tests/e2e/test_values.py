@@ -110,7 +110,7 @@ PLACES = {
 
 @pytest.mark.parametrize("kind", STRAY)
 @pytest.mark.parametrize("place", PLACES)
-def test_what_is_not_meant_to_be_in_a_place_is_refused_and_nothing_is_made(tmp_path, place, kind):
+def test_stray_characters_in_a_place_are_refused_and_nothing_is_made(tmp_path, place, kind):
     variable, value, command = PLACES[place]
     form, words = STRAY[kind]
     flag, value = place.split()[-1], form.format(value)
@@ -169,7 +169,7 @@ NO_KEYS = {
 
 
 @pytest.mark.parametrize("kind", NO_KEYS)
-def test_what_is_no_key_is_refused_before_any_request(serve, tmp_path, kind):
+def test_an_invalid_key_is_refused_before_any_request(serve, tmp_path, kind):
     content, words = NO_KEYS[kind]
     api = serve("{}")
     (tmp_path / "key").write_bytes(content)

@@ -29,7 +29,7 @@ def test_its_program_sees_every_conversation(simulate, tmp_path):
     assert sorted(seen) == sorted(c["conversation_id"] for c in api.conversations())
 
 
-def test_its_response_becomes_these_rows(serve, command, lake):
+def test_the_example_response_becomes_these_rows(serve, command, lake):
     response = (VENDOR / "example_response.json").read_text()
     empty = '{"conversations": [], "next_page_updated_after": null}'
     api = serve(response, empty)

@@ -13,21 +13,21 @@ def conversation(own_id, **fields):
     return {"conversation_id": own_id, "created_at": "2024-01-01 10:00:00", "messages": [{"text": "hi"}], **fields}
 
 
-def findings(done):
+def problems(done):
     return {check["check"]: check["findings"] for check in json.loads(done.stdout)["checks"] if check["findings"]}
 
 
 def test_a_sound_lake_passes_and_is_counted(simulate, command, lake):
     api = simulate("--conversations", 430, "--days", 6)
     command("export", api)
-    landed = json.loads(command("verify", None, "--json").stdout)
-    assert landed["landed_files"] > 0 and landed["rows"]["conversations"] == 0 and not landed["unnamed_files"]
+    staged = json.loads(command("verify", None, "--json").stdout)
+    assert staged["landed_files"] > 0 and staged["rows"]["conversations"] == 0 and not staged["unnamed_files"]
     command("compact")
-    told = json.loads(command("verify", None, "--json").stdout)
-    assert told["rows"]["conversations"] == 430 and told["files"] == 4 * told["dates"] and told["landed_files"] == 0
-    assert told["rows"]["messages"] == sum(len(c["messages"]) for c in api.conversations())
+    result = json.loads(command("verify", None, "--json").stdout)
+    assert result["rows"]["conversations"] == 430 and result["files"] == 4 * result["dates"] and result["landed_files"] == 0
+    assert result["rows"]["messages"] == sum(len(c["messages"]) for c in api.conversations())
     text = command("verify").stdout
-    assert text.count("\nok  ") == len(told["checks"]) and "BROKEN" not in text and "430 conversations" in text
+    assert text.count("\nok  ") == len(result["checks"]) and "BROKEN" not in text and "430 conversations" in text
 
 
 def test_a_problem_is_reported_with_its_evidence(simulate, command, lake):
@@ -38,7 +38,7 @@ def test_a_problem_is_reported_with_its_evidence(simulate, command, lake):
     done = command("verify", code=6)
     assert str(damaged) in done.stdout and str(gone.relative_to(lake)) in done.stdout
     assert "backfill" in done.stderr and done.stdout.count("BROKEN") == 2
-    assert findings(command("verify", None, "--json", code=6)) == {"readable": 1, "all_tables": 1}
+    assert problems(command("verify", None, "--json", code=6)) == {"readable": 1, "all_tables": 1}
     before = {path: path.read_bytes() for path in Path(lake).rglob("*") if path.is_file()}
     command("verify", code=6)
     assert before == {path: path.read_bytes() for path in Path(lake).rglob("*") if path.is_file()}, "it only reads"
@@ -54,9 +54,9 @@ def test_one_conversation_in_two_partitions_is_repaired(serve, command, lake, ke
     command("sync", api, "--format", kept_as)
     command("sync", api)
     done = command("verify", None, "--json", code=6)
-    assert findings(done) == {"unique_across_dates": 1} and "--repair" in done.stderr
-    mended = command("verify", None, "--repair", "--json")
-    assert findings(mended) == {} and json.loads(mended.stdout)["removed_copies"] == 1
+    assert problems(done) == {"unique_across_dates": 1} and "--repair" in done.stderr
+    repaired = command("verify", None, "--repair", "--json")
+    assert problems(repaired) == {} and json.loads(repaired.stdout)["removed_copies"] == 1
     rows = {row["conversation_id"]: row for row in read(lake, "conversations")}
     assert rows["a"]["created_date"] is not None and rows["b"]["created_date"] is None
     assert len(read(lake, "messages")) == 2 and read(lake, "tags") == []
@@ -64,14 +64,14 @@ def test_one_conversation_in_two_partitions_is_repaired(serve, command, lake, ke
     assert json.loads(again.stdout)["removed_copies"] == 0
 
 
-def test_no_lake_is_no_sound_lake(command, tmp_path):
+def test_verify_fails_without_a_lake(command, tmp_path):
     for arguments in ([], ["--repair"]):
         assert "there is no lake" in command("verify", None, *arguments, code=2).stderr
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kept_as, read", FORMATS)
-def test_beside_a_run_that_replaces_what_is_read_nothing_is_alarmed(simulate, command, lake, kept_as, read):
+def test_verify_reports_no_problem_beside_a_run_that_replaces_files(simulate, command, lake, kept_as, read):
     api = simulate("--conversations", 2_030, "--days", 8, "--messages", 4)
     command("sync", api, "--format", kept_as)
     for _ in range(6):
@@ -113,9 +113,9 @@ def test_a_missing_staged_file_holds_up_only_its_partition_and_can_be_discarded(
     done = command("compact", code=6)
     assert "created_date=2024-01-01" in done.stderr and "verify --repair" in done.stderr
     assert [row["conversation_id"] for row in read_table(lake, "conversations")] == ["b"]
-    assert findings(command("verify", None, "--json", code=6)) == {"landed": 1}
-    mended = command("verify", None, "--repair", "--json")
-    assert json.loads(mended.stdout)["given_up_landings"] == 1 and "2024-01-01" in mended.stderr
+    assert problems(command("verify", None, "--json", code=6)) == {"landed": 1}
+    repaired = command("verify", None, "--repair", "--json")
+    assert json.loads(repaired.stdout)["given_up_landings"] == 1 and "2024-01-01" in repaired.stderr
     command("backfill", api, "--from", "2024-01-01", "--to", "2024-01-02", "--timestamp-filter", "created_at")
     command("compact")
     assert_exact(lake, [conversation("a"), other])

@@ -107,14 +107,14 @@ def sort_key(row):
 def assert_exact(lake, conversations, read=read_table):
     """The tables hold exactly these conversations, each once, every field as the API has it, and every child row comes from
     the same version as its conversation."""
-    expected, copies = expected_rows(conversations), set()
+    expected, versions = expected_rows(conversations), set()
     for table in TABLES:
         found = read(lake, table)
         assert_rows(found, expected[table], table)
         of = {tuple(row[name] for name in ("conversation_id", "created_date", "_run_id", "_seq")) for row in found}
         if table == "conversations":
-            copies = of
-        assert of <= copies, f"{table}: rows of another copy than the conversation's"
+            versions = of
+        assert of <= versions, f"{table}: rows of another version than the conversation's"
 
 
 def assert_rows(found, expected, table):

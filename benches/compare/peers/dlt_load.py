@@ -1,14 +1,14 @@
 """dlt: a resource yields the pages' conversations; dlt makes the four tables and loads them to the file system.
 
-    python dlt_load.py append PAGES.jsonl OUT     plain Parquet; every copy is kept, nothing is deduplicated
+    python dlt_load.py append PAGES.jsonl OUT     plain Parquet; every version is kept, nothing is deduplicated
     python dlt_load.py upsert PAGES.jsonl OUT     Delta tables by date, merged on conversation_id
 
 The tables are dlt's own: `conversations`, `conversations__messages`, `…__tags` and `…__audit_logs`. All types are
 given. What dlt cannot do, and so does not do here: partition plain files by a column (its layout knows the time of
 loading alone), compress Delta's files with anything but Snappy (it does not pass the writer's properties on), find the
-newest of two copies within one load (an upsert needs unique keys: copies that come again are held back for a second
-load, which is right as the pages have each conversation's copies in the order of their `updated_at`), or remove the
-elements that a newer copy no longer has (there are none in these pages).
+latest of two versions within one load (an upsert needs unique keys: second versions are held back for a second load,
+which is right because the pages have each conversation's versions in the order of their `updated_at`), or remove the
+elements that a newer version no longer has (there are none in these pages).
 """
 
 import os
@@ -51,7 +51,7 @@ CHILDREN = {
 
 
 def conversations(path):
-    """The conversations of each page in turn, numbered: of appended copies, the newest could not be told otherwise."""
+    """The conversations of each page in turn, numbered: only the number shows which appended version is the latest."""
     number = count()
     with open(path, "rb") as pages:
         for page in pages:
@@ -98,7 +98,7 @@ def loads(path):
             yield [dated(conversation) for conversation in fresh]
 
     yield first()
-    # The last of each: a later copy of these pages is a newer one.
+    # The last of each, because a later version in these pages is a newer one.
     yield [dated(conversation) for conversation in {one["conversation_id"]: one for one in held}.values()]
 
 

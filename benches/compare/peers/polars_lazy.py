@@ -1,9 +1,9 @@
-"""Polars: scans the pages with a given schema, keeps each conversation's newest copy and writes the four tables.
+"""Polars: scans the pages with a given schema, keeps each conversation's latest version and writes the four tables.
 
     python polars_lazy.py PAGES.jsonl OUT
 
 Measured and slower: one lazy plan from the scan to all four sinks (twice the time); times as times in the schema. No
-faster: a semi-join to find the newest copies; a conversation a line in place of a page; the streaming engine.
+faster: a semi-join to find the latest versions; a conversation a line in place of a page; the streaming engine.
 """
 
 import sys
@@ -32,7 +32,7 @@ def time(name):
 
 
 def newest(path):
-    """The newest copy of each conversation, in memory: it is read once and written as four tables."""
+    """The latest version of each conversation, in memory: it is read once and written as four tables."""
     pages = pl.scan_ndjson(path, schema={"conversations": pl.List(pl.Struct(CONVERSATION))})
     copies = pages.explode("conversations").unnest("conversations").with_row_index("_seq").collect(engine="in-memory")
     # Text of one form sorts as the times do, and the sort of three columns costs less than one of whole rows.

@@ -98,7 +98,7 @@ pub(in crate::cli) enum Command {
     ///
     /// The first run fetches the whole history. To continue an interrupted run, run the command again.
     Sync(SyncArgs),
-    /// Fetch what changed since the last export (at first: everything) into staging
+    /// Fetch the changes since the last export (at first: the whole history) into staging
     ///
     /// Run `compact` to merge the staged files into the tables; `sync` does both.
     Export(ExportArgs),

@@ -39,7 +39,7 @@ impl LakeArgs {
 /// Where a run writes its metrics.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct MetricsArgs {
-    /// Write the run's metrics to this file, whatever the outcome
+    /// Write the run's metrics to this file, also if the run fails
     ///
     /// The text-file collector of Prometheus reads files named *.prom. Other commands and lakes may share the file.
     #[arg(long, help_heading = OUTPUT, env = "DECAGON_METRICS_FILE", value_name = "FILE",

@@ -1,4 +1,4 @@
-//! A store that does as it is told but for one call: the N-th fails, hangs, or is the last of its process.
+//! A store with a fault in one call: the N-th fails, hangs, or is the last of its process.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,12 +20,12 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::store::Shelf;
 
-/// What becomes of the call.
+/// What happens to the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It fails, and nothing came of it.
+    /// It fails without effect.
     FailsBefore,
-    /// It was carried out, but its answer is lost.
+    /// It takes effect, but its answer is lost.
     FailsAfter,
     /// The process ends before it.
     EndsBefore,
@@ -33,7 +33,7 @@ pub(super) enum Fate {
     EndsAfter,
     /// It never returns.
     Hangs,
-    /// It fails, and is carried out when everybody has given it up: [`Faulty::arrives`].
+    /// It fails, and takes effect much later: [`Faulty::arrives`].
     ArrivesLate,
     /// The process sleeps before it, until it is woken.
     SleepsBefore,
@@ -52,17 +52,17 @@ pub(super) struct Faulty {
 
 #[derive(Debug)]
 struct Plan {
-    /// Which call it is, from 1.
+    /// The number of the call, from 1.
     at: usize,
     fate: Fate,
     calls: AtomicUsize,
-    /// Whether the process has ended: nothing that it does reaches the store any more.
+    /// Whether the process has ended, so that its calls no longer reach the store.
     ended: AtomicBool,
     asleep: watch::Sender<bool>,
     late: Mutex<Option<LateCalls>>,
 }
 
-/// A put that is still on its way.
+/// A put that has not arrived yet.
 type LateCalls = (Path, PutPayload, PutOptions);
 
 impl Faulty {
@@ -73,7 +73,7 @@ impl Faulty {
         Faulty { parted: inner.clone(), inner, plan: Arc::new(plan), clock }
     }
 
-    /// A sound store, an hour after what was done so far: a process that has ended or sleeps has an old lease.
+    /// A store without faults, an hour later, so that the lease of a process that ended or sleeps has expired.
     pub(super) fn an_hour_later(inner: Arc<Shelf>) -> Self {
         inner.clock().advance(chrono::TimeDelta::hours(1));
         Self::new(inner, 0, Fate::Hangs)
@@ -89,15 +89,15 @@ impl Faulty {
         self.plan.asleep.subscribe().wait_for(|asleep| *asleep).await.unwrap();
     }
 
-    /// Lets it go on.
+    /// Wakes the process up.
     pub(super) fn wake(&self) {
         self.plan.asleep.send_replace(false);
     }
 
-    /// Lets the put that failed arrive after all; false where it was no put.
+    /// Lets the failed put arrive after all. Returns false if the failed call was not a put.
     pub(super) async fn arrives(&self) -> bool {
         let Some((key, body, options)) = self.plan.late.lock().unwrap().take() else { return false };
-        // It may be refused: nobody hears of it.
+        // The store may refuse it; its process does not learn that.
         let _ = self.inner.put_opts(&key, body, options).await;
         true
     }
@@ -114,14 +114,14 @@ impl Plan {
             return Err(failure());
         }
         if self.calls.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
-            // What is on its way while the process sleeps waits as well.
+            // Calls that have started wait too while the process sleeps.
             self.is_awake().await;
             let done = call.await;
             self.is_awake().await;
             return done;
         }
         match self.fate {
-            // Of the calls that change something, the puts are told apart before they come here.
+            // `put_opts` has recorded the call if it is a put.
             Fate::FailsBefore | Fate::ArrivesLate => Err(failure()),
             Fate::FailsAfter => call.await.and(Err(failure())),
             Fate::EndsBefore => {
@@ -155,7 +155,7 @@ impl Plan {
 }
 
 fn failure() -> Error {
-    Error::Generic { store: "faulty", source: "as the test wants it".into() }
+    Error::Generic { store: "faulty", source: "a fault of the test".into() }
 }
 
 impl fmt::Debug for Faulty {
@@ -192,7 +192,7 @@ impl ObjectStore for Faulty {
         self.plan.on(self.inner.get_ranges(key, ranges)).await
     }
 
-    /// Each key is a call of its own: a process may end in the middle of them.
+    /// Deletes each key in a call of its own, because a process may end between two of them.
     fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let store = self.clone();
         let delete = move |key: Path| {
@@ -238,9 +238,9 @@ impl MultipartStore for Faulty {
     async fn abort_multipart(&self, key: &Path, id: &MultipartId) -> Result<()> {
         let aborted = self.plan.on(self.parted.abort_multipart(key, id)).await;
         aborted.map_err(|error| match error.to_string() {
-            // As real stores say it.
-            told if told.contains("MultipartUpload not found") => {
-                Error::NotFound { path: key.to_string(), source: told.into() }
+            // Real stores return this error.
+            message if message.contains("MultipartUpload not found") => {
+                Error::NotFound { path: key.to_string(), source: message.into() }
             }
             _ => error,
         })

@@ -1,5 +1,5 @@
-//! A compaction that sleeps at any call while `verify --repair` takes a conversation out of the very date that it writes:
-//! when it wakes up, it does not put it back.
+//! A compaction sleeps at each call in turn while `verify --repair` removes a conversation from the partition that it
+//! writes. When it wakes up, it does not put the conversation back.
 
 use std::collections::BTreeSet;
 
@@ -17,14 +17,14 @@ use crate::layout::FlushId;
 use crate::model::{CreatedDate, PerTable};
 use crate::verify::Check;
 
-/// The date that is compacted, and the one where the newer copy of `moved` is.
+/// The partition that is compacted, and the one that has the newer version of `moved`.
 const DATES: [&str; 2] = ["2024-01-01", "2024-01-02"];
 
 fn day(day: usize) -> CreatedDate {
     DATES[day].parse().unwrap()
 }
 
-/// A conversation of a day, with so much in it that the messages of twenty go up in parts.
+/// A conversation of a day, so large that the messages of twenty are uploaded in parts.
 fn conversation(id: &str, day: usize, changed: &str) -> Value {
     let mut random = fastrand::Rng::with_seed(id.bytes().map(u64::from).sum());
     let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(700).collect();
@@ -38,7 +38,7 @@ fn conversation(id: &str, day: usize, changed: &str) -> Value {
     })
 }
 
-/// The Parquet files of some conversations, and what they hold.
+/// The Parquet files of some conversations, with their rows and bytes.
 fn files(conversations: &[Value], lifetime: WrittenFor) -> (PerTable<Vec<u8>>, Extent) {
     let texts: Vec<_> = conversations.iter().map(ToString::to_string).collect();
     let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
@@ -55,7 +55,7 @@ fn files(conversations: &[Value], lifetime: WrittenFor) -> (PerTable<Vec<u8>>, E
     (files, extent)
 }
 
-/// A lake in which `moved` is under both dates, and one other conversation of the first has changed.
+/// A lake with `moved` in both partitions, and a staged change to another conversation of the first.
 async fn with_a_double() -> Arc<Shelf> {
     let store = Arc::new(Shelf::new());
     let lake = lake(sound(&store), &Kept::ByLease);
@@ -83,7 +83,7 @@ async fn with_a_double() -> Arc<Shelf> {
     store
 }
 
-/// The ids of the conversations that a table file has rows of.
+/// The ids of the conversations in a table file.
 async fn ids(store: &Shelf, table: Table, number: usize) -> BTreeSet<String> {
     let file = store.get(&layout::table_file(table, day(number))).await.unwrap().bytes().await.unwrap();
     let batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
@@ -95,7 +95,7 @@ async fn ids(store: &Shelf, table: Table, number: usize) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn what_a_repair_has_removed_no_compaction_that_slept_puts_back() {
+async fn a_compaction_that_slept_does_not_put_back_what_a_repair_removed() {
     let made = with_a_double().await;
     let mut woken = 0;
     for at in 1.. {

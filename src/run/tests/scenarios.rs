@@ -1,5 +1,5 @@
-//! The scenarios of the conformance suite (tests/e2e/test_stores.py) in memory, which no two processes share: there the
-//! real binary runs them on the other stores.
+//! The scenarios of tests/e2e/test_stores.py in memory, which no two processes share. That file runs the binary on all
+//! other stores.
 
 use super::*;
 
@@ -85,7 +85,7 @@ async fn backfill_then_sync() {
 }
 
 #[tokio::test]
-async fn compaction_touches_only_what_is_landed() {
+async fn compaction_touches_only_partitions_with_staged_files() {
     let place = Scene::new();
     place.export().await.unwrap();
     assert!(place.tables().await.is_empty());
@@ -122,17 +122,17 @@ async fn two_at_once() {
     let (settings, mut own) = (place.settings(), client(&place.api, place.store.clock()));
     let mut first = std::pin::pin!(super::super::sync(&first_lake, &mut own, &settings));
     tokio::select! {
-        _ = &mut first => panic!("it was to fall asleep"),
+        _ = &mut first => panic!("the run ended before it fell asleep"),
         () = slow.falls_asleep() => {}
     }
-    // The holder shows no sign of life, but it is not given up before its time.
+    // The holder does not renew its lease, but it keeps the lake until it expires.
     let watching = sound(&place.store);
     let second = async {
         let lake = lake(watching.clone(), &Kept::ByLease);
         super::super::sync(&lake, &mut client(&place.api, place.store.clock()), &place.settings()).await
     };
     let woken = async {
-        // The newest record takes it two calls, and how old that is four; then it waits.
+        // Reading the newest lease takes two calls, and its age four; then the second run waits.
         while watching.calls() < 6 {
             tokio::task::yield_now().await;
         }
@@ -146,7 +146,7 @@ async fn two_at_once() {
 }
 
 #[tokio::test]
-async fn verify_finds_what_is_gone() {
+async fn verify_finds_a_missing_table_file() {
     let place = Scene::new();
     place.sync().await.unwrap();
     let gone = place.tables().await.into_keys().find(|key| key.starts_with("messages/")).unwrap();

@@ -1,20 +1,20 @@
-//! Runs that sleep at any call, while others take over and time goes on: when they wake up, they change nothing any more.
+//! A run sleeps at each call in turn, while others take over and time passes. When it wakes up, it changes nothing.
 
 use super::*;
 
-/// What goes on while a run sleeps.
+/// What happens while a run sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meanwhile {
-    /// One sync takes over, time passes, and another one follows.
+    /// A sync takes over, time passes, and another sync follows.
     Syncs,
     /// A compaction takes over, and may have nothing to commit.
     Compaction,
-    /// A `verify --repair` takes over, and finds nothing to mend.
+    /// A `verify --repair` takes over, and finds nothing to repair.
     Repair,
 }
 
-/// Lets a run sleep at every call of a sync, while others take over and time goes on; when it wakes up, it changes
-/// nothing any more.
+/// Lets a run sleep at each call of a sync in turn, while others take over and time passes. Asserts that it changes
+/// nothing when it wakes up.
 async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
     let kept = Kept::ByLease;
     let made = Arc::new(Shelf::new());
@@ -66,7 +66,7 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
                 }
                 faulty.wake();
                 match sleeper.await {
-                    // It had done everything, or nothing yet.
+                    // The run had done everything, or nothing yet.
                     Ok(_) => {}
                     Err(error) => {
                         assert_eq!(error.kind(), Kind::Held, "{case}: {}", error.chain().join(": "));

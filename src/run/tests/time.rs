@@ -1,4 +1,4 @@
-//! What depends on the time of day, by moving a clock.
+//! Behavior that depends on the time, tested by moving a clock.
 
 use chrono::TimeDelta;
 
@@ -66,7 +66,7 @@ async fn delta_tables_keep_replaced_files_for_as_long_as_they_retain_them() {
     assert_exact(&store, &api.truth[1], "after the vacuum").await;
 }
 
-/// The watermark goes by the server's clock: a machine whose own is years off skips nothing.
+/// The watermark follows the server's clock, so a machine whose own clock is years off skips nothing.
 #[tokio::test]
 async fn a_wrong_clock_moves_no_watermark() {
     for years in [-10, 10] {

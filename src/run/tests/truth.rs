@@ -1,4 +1,4 @@
-//! What the tables hold, next to what the API's own objects say they must.
+//! Compares the conversations in the tables with the API's own objects.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(super) type Content = (i64, i32, [Vec<String>; 3]);
 /// Conversations by id.
 pub(super) type Conversations = BTreeMap<String, Content>;
 
-/// What the API says, a conversation a line.
+/// The API's conversations, from one line of JSON each.
 pub(super) fn expected(lines: &str) -> Conversations {
     let parse = |line: &str| {
         let conversation: Value = serde_json::from_str(line).unwrap();
@@ -36,7 +36,7 @@ pub(super) fn expected(lines: &str) -> Conversations {
     lines.lines().map(parse).collect()
 }
 
-/// What the tables of a lake hold; panics where a conversation is there twice, or a child's place is.
+/// The conversations in the tables of a lake. Panics if a conversation or the index of a child occurs twice.
 pub(super) async fn found(lake: &Lake) -> Conversations {
     let tables = Tables::of(lake.store(), &lake.existing().await.unwrap()).unwrap();
     let mut conversations = Conversations::new();

@@ -45,7 +45,7 @@ impl DeltaTable {
     /// Reads the table and decides whether it can apply a write intent.
     ///
     /// # Errors
-    /// If the store fails, or another program has changed the table beyond use.
+    /// If the store fails, or another writer has made the table unusable.
     pub(in crate::tables) fn readiness(&self, intent: &WriteIntent) -> Result<Readiness> {
         let Some(state) = self.refresh()? else { return Ok(Readiness::Ready(None)) };
         if self.has_applied(&state, intent)? {

@@ -15,7 +15,7 @@ use crate::files::CREATED_BY;
 use crate::layout;
 
 impl DeltaTable {
-    /// Creates the table, unless another program has just done so; the caller has to read it again.
+    /// Creates the table, unless another writer has just done so; the caller has to read it again.
     ///
     /// # Errors
     /// If the store fails; the table may have been created nevertheless.

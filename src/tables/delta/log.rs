@@ -3,7 +3,7 @@
 //! `delta_kernel` reads and writes the log through the lake's own store, so that its calls are bounded and counted too.
 //! (The protocol: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>.)
 //! Guarantees: a table applies a write intent once, however often it is published, because the intent's number is the
-//! transaction identifier of its commit. Commits of other programs stay.
+//! transaction identifier of its commit. Commits of other writers stay.
 //! Must not depend on: why write intents exist.
 
 use std::collections::BTreeMap;
@@ -27,11 +27,10 @@ use crate::layout;
 use crate::model::{CreatedDate, Table};
 use crate::store::Store;
 
-/// What to do about a table that another program has changed beyond use. This program has not committed to it since.
-const RESTORE: &str =
-    "restore the version before that change with that program (RESTORE); the table's history lists it";
-/// The same for one partition. Others may have been committed since, and RESTORE would undo these in this table only.
-const FETCH_AGAIN: &str = "delete the rows of that partition from all four tables with that program, and fetch it \
+/// The hint for a table that another writer made unusable. RESTORE is safe, because no run has committed to it since.
+const RESTORE: &str = "restore the version before that change with that writer (RESTORE); the table's history lists it";
+/// The hint for one unusable partition. RESTORE is not safe, because runs may have committed to other partitions since.
+const FETCH_AGAIN: &str = "delete the rows of that partition from all four tables with that writer, and fetch it \
     again with `backfill --timestamp-filter created_at` and `compact`";
 
 /// One of a lake's tables. Its functions block, and must not be called on an async thread.
@@ -73,7 +72,7 @@ impl DeltaTable {
     /// Finds the file of a partition.
     ///
     /// # Errors
-    /// Kind `Integrity` if another program has given it several.
+    /// Kind `Integrity` if another writer has added more files to it.
     pub(in crate::tables) fn partition_file(&self, date: CreatedDate) -> Result<Option<ObjectMeta>> {
         let Some(state) = self.state()? else { return Ok(None) };
         match state.files.get(&date).map(Vec::as_slice) {
@@ -203,8 +202,8 @@ impl DeltaTable {
         schema.map(Arc::new).map_err(|error| Error::bug("cannot write the columns as a Delta schema").caused_by(error))
     }
 
-    /// Checks that no other program has changed the columns, because files are written and merged by their names and
-    /// types.
+    /// Checks that no other writer has changed the columns, because files are written and merged by the columns' names
+    /// and types.
     pub(super) fn check_columns(&self, snapshot: &SnapshotRef) -> Result<()> {
         let columns = |schema: &StructType| -> Vec<String> {
             schema.fields().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
@@ -218,10 +217,10 @@ impl DeltaTable {
         }
     }
 
-    /// The error that another program has changed the table so that it cannot be used.
+    /// The error that another writer has made the table unusable.
     pub(super) fn altered(&self, how: String) -> Error {
         let place = format!("{}/{}", self.store.url(), layout::table_folder(self.table));
-        Error::integrity(format!("the Delta table {place} {how}: another program has written to it")).with_hint(RESTORE)
+        Error::integrity(format!("the Delta table {place} {how}: another writer has changed it")).with_hint(RESTORE)
     }
 
     pub(super) fn failed(&self, verb: &str, error: KernelError) -> Error {

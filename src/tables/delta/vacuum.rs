@@ -79,7 +79,7 @@ impl DeltaTable {
     }
 
     /// The files that commits since `since` removed, with the times of the commits; `None` if they are unknown because
-    /// another program is deleting parts of the log.
+    /// another writer is deleting parts of the log.
     async fn removed_since(
         &self,
         log: &[ObjectMeta],
@@ -104,7 +104,7 @@ impl DeltaTable {
         for commit in read {
             let Some(removed) = commit else {
                 tracing::warn!(
-                    "another program is deleting parts of the log of {}; no unused files are deleted this time",
+                    "another writer is deleting parts of the log of {}; no unused files are deleted this time",
                     self.url
                 );
                 return Ok(None);
