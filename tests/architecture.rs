@@ -62,8 +62,8 @@ const FILES: &[(&str, &[&str])] = &[
         ],
     ),
     ("files", &["writer", "promote", "conform", "reader", "sorted"]),
-    ("lake", &["write_intent", "state", "identity", "lake", "series", "ledger", "lease", "sweep", "history", "report"]),
-    ("lake/lease", &["record"]),
+    ("lake", &["write_intent", "state", "identity", "lake", "series", "ledger", "history", "lease", "sweep", "report"]),
+    ("lake/lease", &["ended", "record"]),
     ("tables", &["change", "delta", "no_delta", "tables"]),
     ("tables/delta", &["log", "create", "commit", "vacuum"]),
     (

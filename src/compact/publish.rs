@@ -1,4 +1,4 @@
-//! Makes new table files visible, and removes the staged files that they were made of.
+//! Makes new table files visible, and discards the staged files that they were made of.
 //!
 //! Guarantees: a change of Delta tables is completed by this run or a later one, unless another writer conflicts,
 //! because a checkpoint names it as a write intent first; a run that lost the lake cannot commit one. Plain table files
@@ -39,7 +39,7 @@ impl Publisher<'_> {
     }
 
     /// Publishes the new table files of `dates`, commits `state` without the staged files that they were made of, and
-    /// deletes these and the `folded` ones.
+    /// discards these and the `folded` ones.
     ///
     /// # Errors
     /// Of the store; kind `Held` if another run or another writer committed first.
@@ -51,12 +51,10 @@ impl Publisher<'_> {
     ) -> Result<()> {
         if dates.is_empty() || !self.tables.are_delta() {
             folded.append(&mut state.remove_compacted(&dates));
-            self.commit(state).await?;
-            return self.lake.store().delete(folded).await;
+            return self.commit_and_discard(state, folded).await;
         }
         state.write_intent = Some(WriteIntent { number: self.ledger.number().saturating_add(1), dates });
-        self.commit(state).await?;
-        self.lake.store().delete(folded).await?;
+        self.commit_and_discard(state, folded).await?;
         match self.apply_intent().await? {
             Some(Change::Conflict(place)) => {
                 let url = self.lake.url();
@@ -73,9 +71,16 @@ impl Publisher<'_> {
         let change = self.tables.publish(&intent).await?;
         let mut state = State { write_intent: None, ..self.ledger.state().clone() };
         let compacted = if change == Change::Made { state.remove_compacted(&intent.dates) } else { Vec::new() };
-        self.commit(state).await?;
-        self.lake.store().delete(compacted).await?;
+        self.commit_and_discard(state, compacted).await?;
         Ok(Some(change))
+    }
+
+    /// Commits `state`, which does not name the staged files `discarded` any more, and makes sure that no run has taken
+    /// over: table files are replaced or published only after that.
+    async fn commit_and_discard(&mut self, state: State, discarded: Vec<Path>) -> Result<()> {
+        self.commit(state).await?;
+        self.ledger.check().await?;
+        self.ledger.discard(discarded).await
     }
 
     /// Commits `state`.

@@ -16,7 +16,7 @@ use crate::layout;
 use crate::store::Store;
 
 /// The most objects of a kind that one run removes, so that the first run on a lake with a long history stays short.
-const AT_ONCE: usize = 2_000;
+pub const AT_ONCE: usize = 2_000;
 
 /// How much history to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,12 +5,22 @@
 //! Must not depend on: the lake's state.
 
 use chrono::{DateTime, Utc};
+use object_store::ObjectMeta;
 
 use super::identity::{Identity, NEWEST_VERSION, Wanted};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::store::{Store, StoreCalls, StoreOptions, to_json};
+
+/// The identity of a lake as it was read.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// What it says.
+    pub identity: Identity,
+    /// The object that says so.
+    object: ObjectMeta,
+}
 
 /// An opened lake; it need not exist yet.
 #[derive(Debug, Clone)]
@@ -57,7 +67,15 @@ impl Lake {
     /// # Errors
     /// If the store fails, or a newer version of this program created the lake.
     pub async fn describe(&self) -> Result<Option<Identity>> {
-        let Some(bytes) = self.store.get(&layout::identity()).await? else { return Ok(None) };
+        Ok(self.described().await?.map(|described| described.identity))
+    }
+
+    /// As [`Lake::describe`], with what [`Lake::claim`] needs.
+    ///
+    /// # Errors
+    /// As [`Lake::describe`].
+    pub async fn described(&self) -> Result<Option<Described>> {
+        let Some((bytes, object)) = self.store.get_with_meta(&layout::identity()).await? else { return Ok(None) };
         let identity: Identity = self.store.parse(&layout::identity(), &bytes)?;
         if identity.format_version > NEWEST_VERSION {
             let found = identity.format_version;
@@ -67,7 +85,7 @@ impl Lake {
             ))
             .with_hint("update decagon-lake"));
         }
-        Ok(Some(identity))
+        Ok(Some(Described { identity, object }))
     }
 
     /// Reads the identity of a lake that has to exist.
@@ -81,23 +99,29 @@ impl Lake {
         })
     }
 
-    /// Makes sure that the lake is as `wanted`, and returns its identity. If it `is_new`, with no commit yet, decides
-    /// it.
+    /// Makes sure that the lake, as it was `found`, is as `wanted`, and returns its identity. If it `is_new`, with no
+    /// commit yet, decides it.
     ///
     /// # Errors
-    /// Kind `Usage` if the lake is another one.
-    pub async fn claim(&self, wanted: Wanted<'_>, is_new: bool, now: DateTime<Utc>) -> Result<Identity> {
+    /// Kind `Usage` if the lake is another one; `Held` if another run has decided since.
+    pub async fn claim(
+        &self,
+        found: Option<Described>,
+        wanted: Wanted<'_>,
+        is_new: bool,
+        now: DateTime<Utc>,
+    ) -> Result<Identity> {
         let key = layout::identity();
-        // Before the content, so that the conditional write replaces nothing newer than what was read.
-        let there = self.store.head(&key).await?;
-        match self.describe().await? {
-            Some(found) if !is_new && found.suits(wanted) => Ok(found),
-            Some(found) if !is_new => Err(found.contradicts(self.url(), wanted)),
+        match found {
+            Some(found) if !is_new && found.identity.suits(wanted) => Ok(found.identity),
+            Some(found) if !is_new => Err(found.identity.contradicts(self.url(), wanted)),
             None if !is_new => Err(Error::integrity(format!("{}/{key} is missing", self.url()))
                 .with_hint("restore it from a backup: it says whose conversations the lake holds")),
             found => {
-                let identity = Identity::decided(wanted, found.map(|found| found.format), now);
-                self.store.replace(&key, there.as_ref(), to_json(&identity)?).await?;
+                let format = found.as_ref().map(|found| found.identity.format);
+                let identity = Identity::decided(wanted, format, now);
+                let object = found.map(|found| found.object);
+                self.store.replace(&key, object.as_ref(), to_json(&identity)?).await?;
                 Ok(identity)
             }
         }

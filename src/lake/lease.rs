@@ -9,11 +9,13 @@
 //! Must not depend on: what runs do.
 
 use std::fs::File;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use object_store::path::Path;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -23,9 +25,11 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::RunId;
 use crate::store::{Lock, Site, Store, lock, to_json};
-pub use record::{Ended, Holder};
+pub use ended::{Before, Ended, Upkeep};
+pub use record::Holder;
 use record::{Newest, Record, WATCH, held, outlive};
 
+mod ended;
 mod record;
 
 /// How often a holder renews its record.
@@ -50,21 +54,12 @@ pub struct Occupancy {
     pub last_request_at: Option<DateTime<Utc>>,
 }
 
-/// How the run before this one ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Before {
-    /// There was none.
-    Nobody,
-    /// It ended regularly.
-    Ended(Ended),
-    /// It was killed, or it is paused and may wake up.
-    Died,
-}
-
 /// The right to write to a lake, until it is [released](Lease::release).
 #[derive(Debug)]
 pub struct Lease {
     before: Before,
+    /// Records of earlier runs that need not be kept.
+    surplus: Vec<Path>,
     held: Arc<Held>,
     /// The lock on a local disk; it is released with the process.
     _lock: Option<File>,
@@ -87,6 +82,12 @@ struct Held {
     stop: CancellationToken,
 }
 
+/// A record that this run has just created.
+struct Created {
+    newest: Newest,
+    body: Vec<u8>,
+}
+
 impl Lease {
     /// Takes the lake for `holder`, whose run gets an id that sorts after those of all earlier runs. If the present
     /// holder may be dead, waits until that is certain.
@@ -94,12 +95,23 @@ impl Lease {
     /// # Errors
     /// Kind `Held`, with the holder, if another run holds the lake; `Interrupted` if `shutdown` comes while waiting;
     /// those of the store.
-    pub async fn acquire(
+    pub async fn acquire(store: &Store, holder: Holder, clock: Clock, shutdown: &CancellationToken) -> Result<Self> {
+        let nothing = |_: &Before| ready(());
+        Self::acquire_and(store, holder, clock, shutdown, nothing).await.map(|(lease, ())| lease)
+    }
+
+    /// As [`Lease::acquire`], and calls `read` as soon as the run has a record, so that both read at the same time. What
+    /// `read` returns counts only if the run gets the lake.
+    ///
+    /// # Errors
+    /// As [`Lease::acquire`].
+    pub async fn acquire_and<T>(
         store: &Store,
         mut holder: Holder,
         clock: Clock,
         shutdown: &CancellationToken,
-    ) -> Result<Self> {
+        read: impl AsyncFnOnce(&Before) -> T,
+    ) -> Result<(Self, T)> {
         // Calls for the lease go ahead of all others, which could make it expire.
         let store = &store.priority();
         let series = Series::new(store, layout::leases(), KEPT);
@@ -145,10 +157,15 @@ impl Lease {
             lost: AtomicBool::new(false),
             stop: shutdown.child_token(),
         });
-        held.take(&mut *held.newest.lock().await).await?;
-        let renewing = CancellationToken::new();
-        tokio::spawn(renew(Arc::clone(&held), renewing.clone()));
-        Ok(Lease { before, held, _lock: lock, renewing })
+        let renewing = CancellationToken::new().drop_guard();
+        let record = held.create(&*held.newest.lock().await, None).await?;
+        let confirming = async {
+            let surplus = held.begin(record, before.upkeep(store, clock.now()).is_none()).await?;
+            tokio::spawn(renew(Arc::clone(&held), renewing.token().clone()));
+            Ok::<_, Error>(surplus)
+        };
+        let (surplus, read) = tokio::join!(confirming, read(&before));
+        Ok((Lease { surplus: surplus?, before, held, _lock: lock, renewing: renewing.disarm() }, read))
     }
 
     /// Reads who holds the lake, without taking it.
@@ -169,8 +186,13 @@ impl Lease {
     }
 
     /// How the run before this one ended.
-    pub fn before(&self) -> Before {
-        self.before
+    pub fn before(&self) -> &Before {
+        &self.before
+    }
+
+    /// The records of earlier runs that the holder may delete, because nobody reads them any more.
+    pub fn surplus(&self) -> &[Path] {
+        &self.surplus
     }
 
     /// The run that holds it.
@@ -221,7 +243,8 @@ impl Lease {
         if newest.released || self.held.is_lost() {
             return Ok(());
         }
-        self.held.append(&mut newest, Some(ended)).await?;
+        // Should its number have been used and removed, the record is not the newest, and nobody reads it.
+        self.held.create(&newest, Some(ended)).await?;
         newest.released = true;
         Ok(())
     }
@@ -238,16 +261,18 @@ impl Held {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Appends the first record, and makes sure that the store's conditional writes exclude other runs.
-    async fn take(&self, newest: &mut Newest) -> Result<()> {
-        let record = self.append(newest, None).await?;
+    /// Makes sure that the first `record` excludes other runs, and, if it `proves` that, that the store's conditional
+    /// writes work. Returns the records of earlier runs that need not be kept.
+    async fn begin(&self, record: Created, proves: bool) -> Result<Vec<Path>> {
+        let surplus = self.confirm(record.newest.number).await?;
+        let (key, body) = (self.series.key(record.newest.number), record.body);
+        *self.newest.lock().await = record.newest;
         // A disk creates files exclusively by its own means, and replaces them without conditions.
-        if self.store.is_local() || !self.store.needs_lock() {
-            return Ok(());
+        if !proves || self.store.is_local() || !self.store.needs_lock() {
+            return Ok(surplus);
         }
-        let key = self.series.key(newest.number);
-        let proven = match self.store.prove_conditional_writes(&key, &record).await {
-            Ok(true) => return Ok(()),
+        let proven = match self.store.prove_conditional_writes(&key, &body).await {
+            Ok(true) => return Ok(surplus),
             Ok(false) => Err(self.taken_over().await),
             Err(error) => Err(error),
         };
@@ -257,30 +282,51 @@ impl Held {
         proven
     }
 
-    /// Appends a record, and returns its content.
-    async fn append(&self, newest: &mut Newest, ended: Option<Ended>) -> Result<Vec<u8>> {
+    /// Creates the record after the `newest`.
+    async fn create(&self, newest: &Newest, ended: Option<Ended>) -> Result<Created> {
         let (at, wall) = (self.clock.instant(), self.clock.now());
         let (holder, locked_at) = (self.holder.clone(), self.locked_at.clone());
         let record = Record { holder, written_at: wall, locked_at, ended };
         let body = to_json(&record)?;
         let mut number = newest.number.saturating_add(1);
-        let mut appended = self.series.append(number, body.clone()).await?;
-        if !appended && let Some((own, _)) = self.newest().await?.filter(|(_, by)| by.run_id == self.holder.run_id) {
-            // An earlier append of this run succeeded, though its response was lost.
+        let mut created = self.series.create(number, body.clone()).await?;
+        if !created && let Some((own, _)) = self.newest().await?.filter(|(_, by)| by.run_id == self.holder.run_id) {
+            // An earlier one of this run was created, though its response was lost.
             number = own.saturating_add(1);
-            appended = self.series.append(number, body.clone()).await?;
+            created = self.series.create(number, body.clone()).await?;
         }
-        if !appended {
+        if !created {
             return Err(self.mark_lost().await);
         }
-        (newest.number, newest.at, newest.wall) = (number, at, wall);
-        Ok(body)
+        Ok(Created { newest: Newest { number, at, wall, released: false }, body })
+    }
+
+    /// Makes sure that the record under `number` is the newest; returns those that need not be kept.
+    async fn confirm(&self, number: u64) -> Result<Vec<Path>> {
+        match self.series.confirm(number).await? {
+            Some(surplus) => Ok(surplus),
+            None => Err(self.mark_lost().await),
+        }
+    }
+
+    /// Appends a record, which proves that no other run has taken over.
+    async fn append(&self, newest: &mut Newest) -> Result<()> {
+        let created = self.create(newest, None).await?;
+        let surplus = self.confirm(created.newest.number).await?;
+        *newest = created.newest;
+        // The append has succeeded, even if old records cannot be deleted.
+        if !surplus.is_empty()
+            && let Err(error) = self.store.delete(surplus).await
+        {
+            tracing::debug!("{}", error.chain().join(": "));
+        }
+        Ok(())
     }
 
     /// Appends a record within the time of one try; `None` if that was too short. The next try finds out whether the
     /// append succeeded nevertheless.
     async fn try_append(&self, newest: &mut Newest) -> Option<Result<()>> {
-        self.clock.within(TRY, self.append(newest, None)).await.map(|appended| appended.map(drop))
+        self.clock.within(TRY, self.append(newest)).await
     }
 
     fn no_answer(&self) -> Error {

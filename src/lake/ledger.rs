@@ -1,10 +1,13 @@
 //! The ledger: a lake's numbered checkpoints, each the whole state, of which the highest counts.
 //!
 //! Guarantees: a run that has not seen the newest checkpoint cannot commit, because a checkpoint is a conditional write
-//! under the next number. Callers commit after everything that the state names is durable.
+//! under the next number. If that number was used and removed meanwhile, the write succeeds without effect, and
+//! [`Ledger::check`] fails; nothing is deleted before a check. Callers commit after everything that the state names is
+//! durable, and check before they change what they cannot undo.
 //! Must not depend on: the meaning of the state.
 
 use chrono::{DateTime, Utc};
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::series::Series;
@@ -16,6 +19,8 @@ use crate::store::{Store, to_json};
 
 /// How many checkpoints to keep, so that people can see what happened.
 const KEPT: u64 = 16;
+/// How many objects to delete at a time; S3 takes as many in one request.
+const DELETED_AT_ONCE: usize = 1_000;
 
 /// A checkpoint as it is stored.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +43,10 @@ pub struct Ledger {
     number: u64,
     untouched: bool,
     state: State,
+    /// How many checkpoints were written since the last check.
+    unchecked: u64,
+    /// What the newest checkpoint does not name any more, to be deleted.
+    discarded: Vec<Path>,
 }
 
 impl Ledger {
@@ -46,11 +55,20 @@ impl Ledger {
     /// # Errors
     /// If the store fails or the checkpoint is damaged.
     pub async fn load(store: &Store) -> Result<Self> {
+        Self::load_near(store, None).await
+    }
+
+    /// As [`Ledger::load`]; if the newest checkpoint is the `likely` one, with one round trip instead of two.
+    ///
+    /// # Errors
+    /// As [`Ledger::load`].
+    pub async fn load_near(store: &Store, likely: Option<u64>) -> Result<Self> {
         let series = Series::new(store, layout::checkpoints(), KEPT);
-        let newest = series.newest::<Commit>().await?;
+        let newest = series.newest_near::<Commit>(likely).await?;
         let (number, untouched, state) =
             newest.map_or((0, true, State::default()), |(number, it)| (number, it.untouched, it.state));
-        Ok(Ledger { store: store.clone(), series, number, untouched, state })
+        let store = store.clone();
+        Ok(Ledger { store, series, number, untouched, state, unchecked: 0, discarded: Vec::new() })
     }
 
     /// The state that was committed last.
@@ -93,16 +111,57 @@ impl Ledger {
         self.fence(run, now).await
     }
 
+    /// Makes sure that no other run has committed since this one began. Costs nothing if this run has not committed
+    /// since the last check.
+    ///
+    /// # Errors
+    /// Kind `Held` if another run has committed; those of the store.
+    pub async fn check(&mut self) -> Result<()> {
+        if self.unchecked == 0 {
+            return Ok(());
+        }
+        let surplus = self.series.confirm(self.number).await?.ok_or_else(|| self.outrun())?;
+        self.discarded.extend(surplus);
+        self.unchecked = 0;
+        Ok(())
+    }
+
+    /// Deletes `keys`, which the newest checkpoint does not name any more, with the next [`Ledger::clean`]. If they are
+    /// many, that is now.
+    ///
+    /// # Errors
+    /// As [`Ledger::clean`].
+    pub async fn discard(&mut self, keys: Vec<Path>) -> Result<()> {
+        self.discarded.extend(keys);
+        if self.discarded.len() < DELETED_AT_ONCE { Ok(()) } else { self.clean(Vec::new()).await }
+    }
+
+    /// Checks, then deletes at once what was discarded, the oldest checkpoints and `others`.
+    ///
+    /// # Errors
+    /// As [`Ledger::check`].
+    pub async fn clean(&mut self, others: Vec<Path>) -> Result<()> {
+        self.check().await?;
+        let mut keys = std::mem::take(&mut self.discarded);
+        keys.extend(others);
+        if keys.is_empty() { Ok(()) } else { self.store.delete(keys).await }
+    }
+
     async fn append(&mut self, commit: Commit) -> Result<()> {
         let number = self.number.saturating_add(1);
-        if !self.series.append(number, to_json(&commit)?).await? {
-            let url = self.store.url();
-            return Err(Error::held(format!("another run committed to the lake {url} after this one began"))
-                .with_hint("run the command again; let one run at a time write to a lake"));
+        if !self.series.create(number, to_json(&commit)?).await? {
+            return Err(self.outrun());
         }
         tracing::debug!(checkpoint = number, "committed");
         (self.number, self.untouched, self.state) = (number, commit.untouched, commit.state);
-        Ok(())
+        self.unchecked += 1;
+        // A long walk commits often.
+        if self.unchecked < KEPT { Ok(()) } else { self.clean(Vec::new()).await }
+    }
+
+    fn outrun(&self) -> Error {
+        Error::held(format!("another run committed to the lake {} after this one began", self.store.url()))
+            .with_hint("run the command again; let one run at a time write to a lake")
     }
 
     /// Whether no change of the state was ever committed.
@@ -148,10 +207,58 @@ mod tests {
         for secs in 2..40 {
             first.commit(state(secs), &run, at(secs)).await.unwrap();
         }
-        let error = paused.commit(state(2), &run, at(50)).await.unwrap_err();
-        assert_eq!(error.kind().exit_code(), 7, "its number is free again, but is not the next one");
+        first.clean(Vec::new()).await.unwrap();
+        let count = async || store.list(layout::checkpoints()).try_collect::<Vec<_>>().await.unwrap().len() as u64;
+        assert_eq!(count().await, KEPT);
+        // The numbers after those that it knows are free again, but are not the next ones.
+        let outrun = async |ledger: &mut Ledger| {
+            assert_eq!(ledger.clean(vec![layout::identity()]).await.unwrap_err().kind().exit_code(), 7);
+        };
+        store.put(&layout::identity(), "{}").await.unwrap();
+        for secs in 50..53 {
+            paused.commit(state(secs), &run, at(secs)).await.unwrap();
+            outrun(&mut paused).await;
+            assert_eq!(Ledger::load(&store).await.unwrap().state(), &state(39));
+        }
+        let mut refused = None;
+        for secs in 53..80 {
+            refused = refused.or(paused.commit(state(secs), &run, at(secs)).await.err());
+        }
+        assert_eq!(refused.unwrap().kind().exit_code(), 7, "if it never checks, a commit does");
         assert_eq!(Ledger::load(&store).await.unwrap().state(), &state(39));
-        let kept: Vec<_> = store.list(layout::checkpoints()).try_collect().await.unwrap();
-        assert_eq!(kept.len(), usize::try_from(KEPT).unwrap());
+        assert!(store.get(&layout::identity()).await.unwrap().is_some(), "it has deleted nothing");
+        first.commit(state(90), &run, at(90)).await.unwrap();
+        first.clean(Vec::new()).await.unwrap();
+        assert_eq!(count().await, KEPT, "what it has left is gone");
+    }
+
+    #[tokio::test]
+    async fn the_checkpoints_of_a_long_walk_stay_few() {
+        let store = Store::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
+        let run = RunId::new(at(0), 1);
+        let mut ledger = Ledger::load(&store).await.unwrap();
+        for secs in 1..200 {
+            ledger.commit(State { quarantined: secs, ..State::default() }, &run, at(0)).await.unwrap();
+            let kept: Vec<_> = store.list(layout::checkpoints()).try_collect().await.unwrap();
+            assert!(kept.len() as u64 <= 2 * KEPT, "{}", kept.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_likely_checkpoint_saves_a_call_and_a_wrong_guess_does_no_harm() {
+        let store = Store::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
+        let run = RunId::new(at(0), 1);
+        let mut ledger = Ledger::load(&store).await.unwrap();
+        for quarantined in 1..4 {
+            ledger.commit(State { quarantined, ..State::default() }, &run, at(0)).await.unwrap();
+        }
+        // The right one; an earlier one, which a late commit has followed; one that a restored backup lacks.
+        for (likely, lists, gets) in [(Some(3), 1, 1), (Some(2), 2, 2), (Some(9), 2, 2), (None, 1, 1)] {
+            let before = store.calls();
+            let found = Ledger::load_near(&store, likely).await.unwrap();
+            assert_eq!((found.number(), found.state().quarantined), (3, 3), "{likely:?}");
+            let calls = store.calls();
+            assert_eq!((calls.list - before.list, calls.get - before.get), (lists, gets), "{likely:?}");
+        }
     }
 }

@@ -19,8 +19,8 @@ mod write_intent;
 
 pub use history::History;
 pub use identity::{Format, Identity, Wanted};
-pub use lake::Lake;
-pub use lease::{Before, Ended, Holder, Lease, Occupancy};
+pub use lake::{Described, Lake};
+pub use lease::{Before, Ended, Holder, Lease, Occupancy, Upkeep};
 pub use ledger::Ledger;
 pub use report::{RunOutcome, RunReport};
 pub use state::{Canary, FilterSupport, Incremental, Overlap, Purpose, StagedFile, StagedFlush, State, Support, Walk};

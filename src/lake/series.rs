@@ -1,7 +1,8 @@
 //! Numbered objects in one folder, of which the highest counts. Checkpoints and leases are such series.
 //!
-//! Guarantees: only a run that has seen the newest number can append. The object is created conditionally under the
-//! next number; if that number was used and removed in the meantime, the listing after the write shows a higher one.
+//! Guarantees: of two runs that create the next object, one is refused, because the write is conditional. A run that
+//! has missed so many objects that its number was used and removed is refused by [`Series::confirm`], because a listing
+//! shows a higher number. One listing covers all objects that a run has created before.
 //! Must not depend on: the content of the objects.
 
 use futures::TryStreamExt;
@@ -48,27 +49,45 @@ impl Series {
         )))
     }
 
-    /// Appends an object under `number`, the one after the newest known. Returns false, and leaves nothing behind, if
-    /// another run has appended since. `body` must differ between runs.
+    /// As [`Series::newest`]; if its number is `likely`, with one round trip instead of two.
+    ///
+    /// # Errors
+    /// As [`Series::newest`].
+    pub(super) async fn newest_near<T: DeserializeOwned>(&self, likely: Option<u64>) -> Result<Option<(u64, T)>> {
+        let Some(likely) = likely else { return self.newest().await };
+        let key = self.key(likely);
+        let (newest, bytes) = tokio::try_join!(self.newest_number(), self.store.get(&key))?;
+        match bytes.filter(|_| newest == Some(likely)) {
+            Some(bytes) => Ok(Some((likely, self.store.parse(&key, &bytes)?))),
+            None => self.newest().await,
+        }
+    }
+
+    /// Creates an object under `number`, the one after the newest known. Returns false if another run has created one
+    /// there. `body` must differ between runs.
     ///
     /// # Errors
     /// If the store fails; the object may have been created nevertheless.
-    pub(super) async fn append(&self, number: u64, body: Vec<u8>) -> Result<bool> {
-        let key = self.key(number);
-        if !self.store.create(&key, body).await? {
-            return Ok(false);
-        }
-        if self.newest_number().await?.is_some_and(|newest| newest > number) {
-            self.store.delete(vec![key]).await?;
-            return Ok(false);
-        }
-        if let Some(old) = number.checked_sub(self.kept).filter(|old| *old > 0) {
-            // The append has succeeded, even if the old object cannot be deleted.
-            if let Err(error) = self.store.delete(vec![self.key(old)]).await {
-                tracing::debug!("{}", error.chain().join(": "));
+    pub(super) async fn create(&self, number: u64, body: Vec<u8>) -> Result<bool> {
+        self.store.create(&self.key(number), body).await
+    }
+
+    /// Makes sure that the object that was created under `number` is the newest. Returns the objects that need not be
+    /// kept, or `None` if there is a newer one: the number was used and removed before.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(super) async fn confirm(&self, number: u64) -> Result<Option<Vec<Path>>> {
+        let mut surplus = Vec::new();
+        let mut objects = self.store.list(self.folder.clone());
+        while let Some(key) = objects.try_next().await?.map(|object| object.location) {
+            match layout::number_of(&key) {
+                Some(other) if other > number => return Ok(None),
+                Some(other) if other <= number.saturating_sub(self.kept) => surplus.push(key),
+                _ => {}
             }
         }
-        Ok(true)
+        Ok(Some(surplus))
     }
 
     /// The key of an object.

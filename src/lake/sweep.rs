@@ -42,15 +42,11 @@ impl Leftovers {
 /// # Errors
 /// If the store fails.
 pub async fn leftovers(store: &Store, known: &HashSet<Path>, died: bool) -> Result<Leftovers> {
+    let list = |folder| store.list(folder).map_ok(|object| object.location).try_collect::<Vec<_>>();
+    let (staged, leases) = tokio::try_join!(list(layout::landing()), list(layout::leases()))?;
     let mut left = Leftovers::default();
-    let mut listed = store.list(layout::landing());
-    while let Some(key) = listed.try_next().await?.map(|object| object.location) {
-        if layout::is_staged_file(&key) && !known.contains(&key) {
-            left.objects.push(key);
-        }
-    }
-    let mut leases = store.list(layout::leases());
-    while let Some(key) = leases.try_next().await?.map(|object| object.location) {
+    left.objects.extend(staged.into_iter().filter(|key| layout::is_staged_file(key) && !known.contains(key)));
+    for key in leases {
         if layout::is_upload_record(&key) {
             left.uploads.push(key);
         } else if layout::is_store_time(&key) {

@@ -149,7 +149,8 @@ impl Session {
         format.map_or(Ok(()), Tables::check)?;
         let base_url = client.base_url().trim_end_matches('/').to_owned();
         let wanted = Wanted { base_url: &base_url, user_filters: user_filters.as_ref(), format: *format };
-        self.lake.claim(wanted, self.ledger.is_new(), self.clock.now()).await?;
+        let found = self.found.take();
+        self.identity = Some(self.lake.claim(found, wanted, self.ledger.is_new(), self.clock.now()).await?);
         self.report.admitted = true;
         self.sweep().await?;
         let planned = ask.plan(self);
@@ -194,6 +195,7 @@ impl Session {
                 return reached.map(drop);
             };
             self.compact_in_between(retain).await?;
+            self.ledger.clean(Vec::new()).await?;
             planned =
                 Begin::rest(self.ledger.state()).ok_or_else(|| Error::bug("no checkpoint names the paused walk"))?;
         }

@@ -6,15 +6,18 @@
 use super::session::Session;
 use crate::counted::counted;
 use crate::error::{Kind, Result};
+use crate::lake::history::AT_ONCE;
 use crate::lake::{History, history};
 
 impl Session {
     /// Removes the run reports and quarantine files that are older than the settings allow, except quarantine files if
-    /// some entries are not reported yet or this run reports them (`quarantined`). A failure is only logged.
-    pub(super) async fn prune(&self, result: &Result<()>, quarantined: bool) {
+    /// some entries are not reported yet or this run reports them (`quarantined`). Does so once a day, and whenever the
+    /// settings have changed. Returns whether it has removed all of them. A failure is only logged.
+    pub(super) async fn prune(&self, result: &Result<()>, quarantined: bool) -> bool {
         let lost = result.as_ref().is_err_and(|error| error.kind() == Kind::Held);
-        if !self.report.admitted || lost || self.control.shutdown.is_cancelled() {
-            return;
+        let is_due = self.upkeep.as_ref().is_none_or(|upkeep| !upkeep.is_by(self.history));
+        if !is_due || !self.report.admitted || lost || self.control.shutdown.is_cancelled() {
+            return false;
         }
         let History { reports, quarantine } = self.history;
         let age = chrono::Duration::from_std(quarantine).ok();
@@ -27,6 +30,7 @@ impl Session {
             }
         };
         let (reports, quarantine) = tokio::join!(reports, quarantine);
+        let is_done = [&reports, &quarantine].iter().all(|pruned| matches!(pruned, Ok(count) if *count < AT_ONCE));
         for (what, pruned) in [("old run report", reports), ("old quarantine file", quarantine)] {
             match pruned {
                 Ok(0) => {}
@@ -34,5 +38,6 @@ impl Session {
                 Err(error) => tracing::warn!("cannot remove an {what}: {}", error.chain().join(": ")),
             }
         }
+        is_done
     }
 }

@@ -15,7 +15,9 @@ use crate::clock::Clock;
 use crate::compact::Compaction;
 use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Before, Ended, History, Holder, Lake, Lease, Ledger, RunReport, State, sweep};
+use crate::lake::{
+    Before, Described, Ended, History, Holder, Identity, Lake, Lease, Ledger, RunReport, State, Upkeep, sweep,
+};
 use crate::layout;
 use crate::model::RunId;
 use crate::tables::Tables;
@@ -51,11 +53,21 @@ pub(super) struct Session {
     pub(super) lake: Lake,
     pub(super) lease: Arc<Lease>,
     pub(super) ledger: Ledger,
+    /// The lake's identity as it was read; `None` if it has none yet.
+    pub(super) found: Option<Described>,
+    /// The same, once it is decided.
+    pub(super) identity: Option<Identity>,
     pub(super) report: RunReport,
     /// When this run, or an earlier one, last sent a request to the API.
     pub(super) last_request_at: Option<DateTime<Utc>>,
     /// The number of the next file that the run names, in a flush or a compaction.
     pub(super) next_file: u32,
+    /// When a run last died or failed, if it may have left something behind, or calls of it may still arrive.
+    disturbed_at: Option<DateTime<Utc>>,
+    /// The upkeep that lasts; `None` if it is due.
+    pub(super) upkeep: Option<Upkeep>,
+    /// Whether this run has looked for leftovers.
+    swept: bool,
     /// The API key, which the report must not show.
     pub(super) key: Option<ApiKey>,
 }
@@ -92,29 +104,39 @@ impl Session {
             pid: std::process::id(),
             since: now,
         };
-        let lease = Lease::acquire(lake.store(), holder, clock, &control.shutdown).await?;
+        let read = async |before: &Before| {
+            tokio::join!(lake.described(), Ledger::load_near(lake.store(), before.checkpoint()))
+        };
+        let (lease, (found, ledger)) = Lease::acquire_and(lake.store(), holder, clock, &control.shutdown, read).await?;
         let run_id = lease.run_id().clone();
         let last_request_at = match lease.before() {
             Before::Nobody => None,
             Before::Ended(ended) => ended.last_request_at,
             Before::Died => Some(now),
         };
-        match load(lake, &lease, &run_id, command == "verify", now).await {
-            Ok(ledger) => Ok(Session {
+        let upkeep = lease.before().upkeep(lake.store(), now).cloned();
+        let disturbed_at = lease.before().disturbed_at(now);
+        match begin(lake, &lease, found, ledger, command == "verify", now).await {
+            Ok((found, ledger)) => Ok(Session {
                 control: control.clone(),
                 history,
                 clock,
                 lake: lake.clone(),
                 lease: Arc::new(lease),
                 ledger,
+                identity: found.as_ref().map(|found| found.identity.clone()),
+                found,
                 report: RunReport::new(command, run_id, now),
                 last_request_at,
                 next_file: 0,
+                disturbed_at,
+                upkeep,
+                swept: false,
                 key: None,
             }),
             Err(error) => {
                 let error = reason(&lease, error).await;
-                release(&lease, last_request_at).await;
+                release(&lease, Ended { last_request_at, disturbed_at: Some(now), ..Ended::default() }).await;
                 Err(error)
             }
         }
@@ -122,9 +144,17 @@ impl Session {
 
     /// Compacts the staged files; Delta tables keep replaced files for `retain`.
     pub(super) async fn compact(&mut self, retain: Duration) -> Result<()> {
-        let Session { clock, lake, lease, ledger, report, next_file, .. } = self;
+        let Session { clock, lake, lease, ledger, report, next_file, identity, .. } = self;
         let (clock, shutdown) = (*clock, lease.stop().clone());
-        let tables = &Tables::of(lake.store(), &lake.existing().await?)?;
+        let identity = match identity {
+            Some(identity) => identity,
+            none => none.insert(lake.existing().await?),
+        };
+        let tables = &Tables::of(lake.store(), identity)?;
+        if !tables.are_delta() {
+            // A run that was taken over would find the newer table files, and replace them.
+            ledger.check().await?;
+        }
         Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown }.run().await
     }
 
@@ -139,20 +169,50 @@ impl Session {
             result = self.report_quarantined().await;
             quarantined = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
         }
-        self.prune(&result, quarantined).await;
-        self.report.end(&result, quarantined, self.clock.now());
+        // A store that fails, and a lake that another run holds, are left alone.
+        let mut cleans = result.as_ref().err().is_none_or(|error| !matches!(error.kind(), Kind::Store | Kind::Held));
+        if cleans && let Err(error) = self.ledger.check().await {
+            (result, quarantined, cleans) = (Err(reason(&self.lease, error).await), false, false);
+        }
+        let is_pruned = self.prune(&result, quarantined).await;
+        self.write_report(&result, quarantined);
+        let cleaning = async {
+            match cleans {
+                true => self.ledger.clean(self.lease.surplus().to_vec()).await,
+                false => Ok(()),
+            }
+        };
+        let (cleaned, ()) = tokio::join!(cleaning, save(&self.report, &self.lake));
+        if let Err(error) = cleaned {
+            (result, quarantined) = (Err(reason(&self.lease, error).await), false);
+            self.write_report(&result, quarantined);
+            save(&self.report, &self.lake).await;
+        }
+        let now = self.clock.now();
+        let failed = result.is_err() && !quarantined;
+        let upkeep = match self.upkeep {
+            Some(upkeep) if is_pruned => Some(upkeep.by(self.history)),
+            None if is_pruned && self.swept => Some(Upkeep::done(self.lake.store(), self.history, now)),
+            upkeep => upkeep,
+        };
+        let ended = Ended {
+            last_request_at: self.last_request_at,
+            checkpoint: Some(self.ledger.number()),
+            disturbed_at: if failed { Some(now) } else { self.disturbed_at },
+            upkeep,
+        };
+        release(&self.lease, ended).await;
+        (self.report, result)
+    }
+
+    /// Says in the report how the run went.
+    fn write_report(&mut self, result: &Result<()>, quarantined: bool) {
+        self.report.end(result, quarantined, self.clock.now());
         self.report.watermark = self.ledger.state().watermark();
         self.report.store_calls = self.lake.calls();
         if let Some(key) = &self.key {
             self.report.error.iter_mut().for_each(|line| *line = key.redact(line));
         }
-        if self.report.admitted
-            && let Err(error) = self.report.save(self.lake.store()).await
-        {
-            tracing::warn!("{}", error.chain().join(": "));
-        }
-        release(&self.lease, self.last_request_at).await;
-        (self.report, result)
     }
 
     /// Fails a run that did everything else, if it or an earlier run that could not report it quarantined entries.
@@ -170,11 +230,15 @@ impl Session {
             .with_hint(format!("everything else is in the lake; see the entries and the reasons in {folder}")))
     }
 
-    /// Removes the files that dead runs have left behind.
+    /// Removes the files that dead runs have left behind, unless there can be none.
     pub(super) async fn sweep(&mut self) -> Result<()> {
+        if self.upkeep.is_some() && self.disturbed_at.is_none() {
+            return Ok(());
+        }
+        self.swept = true;
         let Session { lake, lease, ledger, report, clock, .. } = self;
         let left =
-            sweep::leftovers(lake.store(), &ledger.state().staged_keys(), lease.before() == Before::Died).await?;
+            sweep::leftovers(lake.store(), &ledger.state().staged_keys(), *lease.before() == Before::Died).await?;
         if left.is_empty() {
             return Ok(());
         }
@@ -186,18 +250,27 @@ impl Session {
     }
 }
 
-/// Loads the ledger of a lake that was just taken. Fails if the tables are newer than the ledger, unless the run
-/// `repairs` that.
-async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, repairs: bool, now: DateTime<Utc>) -> Result<Ledger> {
+/// Prepares a lake that was just taken, whose identity and ledger were read. Fails if the tables are newer than the
+/// ledger, unless the run `repairs` that.
+async fn begin(
+    lake: &Lake,
+    lease: &Lease,
+    found: Result<Option<Described>>,
+    ledger: Result<Ledger>,
+    repairs: bool,
+    now: DateTime<Utc>,
+) -> Result<(Option<Described>, Ledger)> {
     // Fails first if this program is too old for the lake.
-    let file = lake.describe().await?;
-    // The tables are read before the ledger, because a run that takes over in between commits its write intent before it
-    // changes them. So the ledger as read here is never behind the tables as read here, unless it was restored or damaged.
-    let applied = match file {
-        Some(file) => Tables::of(lake.store(), &file)?.applied().await?,
+    let (found, mut ledger, run_id) = (found?, ledger?, lease.run_id());
+    let applied = match &found {
+        Some(found) => Tables::of(lake.store(), &found.identity)?.applied().await?,
         None => 0,
     };
-    let mut ledger = Ledger::load(lake.store()).await?;
+    if applied > ledger.number() {
+        // A run that takes over in between commits its write intent before it changes the tables. So a ledger that is
+        // read after the tables is never behind them, unless it was restored or damaged.
+        ledger = Ledger::load(lake.store()).await?;
+    }
     if applied > ledger.number() && !repairs {
         return Err(verify::state_is_behind(lake, applied, ledger.number()));
     }
@@ -208,10 +281,19 @@ async fn load(lake: &Lake, lease: &Lease, run_id: &RunId, repairs: bool, now: Da
              the changes since its watermark again; repeat every backfill that ended after that watermark"
         );
     }
-    if lease.before() == Before::Died {
+    if *lease.before() == Before::Died {
         ledger.fence(run_id, now).await?;
     }
-    Ok(ledger)
+    Ok((found, ledger))
+}
+
+/// Saves the report of a run that was admitted. A failure is only logged.
+async fn save(report: &RunReport, lake: &Lake) {
+    if report.admitted
+        && let Err(error) = report.save(lake.store()).await
+    {
+        tracing::warn!("{}", error.chain().join(": "));
+    }
 }
 
 /// Returns the cause of a run's failure: `error`, unless another run has taken over, because that causes others.
@@ -223,8 +305,8 @@ async fn reason(lease: &Lease, error: Error) -> Error {
 }
 
 /// Releases the lease. A failure is only logged, because the next run takes over when the lease has expired.
-async fn release(lease: &Lease, last_request_at: Option<DateTime<Utc>>) {
-    if let Err(error) = lease.release(Ended { last_request_at }).await {
+async fn release(lease: &Lease, ended: Ended) {
+    if let Err(error) = lease.release(ended).await {
         tracing::warn!("{}", error.chain().join(": "));
     }
 }

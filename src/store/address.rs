@@ -18,7 +18,7 @@ use super::environment;
 use super::google::check_credentials;
 use super::limits::{Bounded, Limit};
 use super::parted::PartedStore;
-use super::store::Store;
+use super::store::{PART_BYTES, Store};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
@@ -30,6 +30,7 @@ const FORMS: &str = "give a path, file://, s3://bucket/prefix, gs://bucket/prefi
 /// The store and prefix that an address names.
 struct Location<'a> {
     url: &'a str,
+    server: String,
     backend: Backend,
     prefix: Path,
 }
@@ -63,7 +64,19 @@ impl Store {
         let (objects, priority) = lanes(PrefixStore::new(Disk(store), prefix), &limit);
         let (url, needs_lock) = (path.display().to_string(), options.needs_lock);
         let (folder, parted) = (Some(path), None);
-        Ok(Store { url, backend: Backend::Local, objects, priority, parted, folder, limit, needs_lock })
+        let server = String::new();
+        Ok(Store {
+            url,
+            server,
+            backend: Backend::Local,
+            objects,
+            priority,
+            parted,
+            folder,
+            limit,
+            needs_lock,
+            part_bytes: PART_BYTES,
+        })
     }
 
     fn open_url(address: &str, url: &Url, options: &StoreOptions, limit: Limit) -> Result<Self> {
@@ -75,9 +88,9 @@ impl Store {
         }
         let wrong = |error| Error::usage(format!("cannot use --lake {address}")).caused_by(error).with_hint(FORMS);
         let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| wrong(error.into()))?;
-        let location = |backend| Location { url: address.trim_end_matches('/'), backend, prefix };
         let needs_lock = options.needs_lock;
-        environment::check(backend_of(&scheme), options.endpoint.as_ref())?;
+        let server = environment::check(backend_of(&scheme), options.endpoint.as_ref())?;
+        let location = |backend| Location { url: address.trim_end_matches('/'), server, backend, prefix };
         match scheme {
             ObjectStoreScheme::AmazonS3 => options
                 .s3(address, host(url))
@@ -100,14 +113,26 @@ impl Store {
     /// A prefix of an object store.
     fn in_store<S: ObjectStore + MultipartStore>(
         store: S,
-        Location { url, backend, prefix }: Location<'_>,
+        Location { url, server, backend, prefix }: Location<'_>,
         limit: Limit,
         needs_lock: bool,
     ) -> Self {
         let store = Arc::new(store);
         let parted = PartedStore { store: Arc::clone(&store) as _, prefix: prefix.clone(), limit: limit.clone() };
         let (objects, priority) = lanes(PrefixStore::new(store, prefix), &limit);
-        Store { url: url.to_owned(), backend, objects, priority, parted: Some(parted), folder: None, limit, needs_lock }
+        let (url, parted) = (url.to_owned(), Some(parted));
+        Store {
+            url,
+            server,
+            backend,
+            objects,
+            priority,
+            parted,
+            folder: None,
+            limit,
+            needs_lock,
+            part_bytes: PART_BYTES,
+        }
     }
 
     /// Any store, for tests.
@@ -124,7 +149,7 @@ impl Store {
         call_timeout: std::time::Duration,
         concurrency: usize,
     ) -> Self {
-        let location = Location { url, backend: Backend::S3, prefix: Path::default() };
+        let location = Location { url, server: String::new(), backend: Backend::S3, prefix: Path::default() };
         Self::in_store(store, location, Limit::new(call_timeout, concurrency, Clock::system()), true)
     }
 
@@ -132,6 +157,12 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn by(self, clock: Clock) -> Self {
         Store { limit: self.limit.by(clock), ..self }
+    }
+
+    /// The same, with parts as large as outside of tests.
+    #[cfg(test)]
+    pub(crate) fn in_large_parts(self) -> Self {
+        Store { part_bytes: 10 << 20, ..self }
     }
 
     /// Any store whose writers exclude each other by a lock in `folder`.

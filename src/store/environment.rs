@@ -52,13 +52,14 @@ pub(super) fn azure() -> impl Iterator<Item = (AzureConfigKey, String)> {
     with_prefix("AZURE_").map(|(_, key, value)| (key, value)).chain(endpoint)
 }
 
-/// Checks the variables that a store's client will read: its own, and those of the proxy to the store.
+/// Checks the variables that a store's client will read: its own, and those of the proxy to the store. Returns the host
+/// and port of the store.
 ///
 /// # Errors
 /// If a variable contains stray characters. Values are not shown.
-pub(super) fn check(backend: Backend, endpoint: Option<&Url>) -> Result<()> {
+pub(super) fn check(backend: Backend, endpoint: Option<&Url>) -> Result<String> {
     let (found, usual) = match backend {
-        Backend::Local => return Ok(()),
+        Backend::Local => return Ok(String::new()),
         Backend::S3 => {
             let is_endpoint = |key: &_| matches!(key, AmazonS3ConfigKey::S3Endpoint | AmazonS3ConfigKey::Endpoint);
             (checked("AWS_", is_endpoint)?, "https://s3.amazonaws.com")
@@ -71,10 +72,12 @@ pub(super) fn check(backend: Backend, endpoint: Option<&Url>) -> Result<()> {
         }
     };
     let store = endpoint.cloned().or_else(|| Url::parse(found.as_deref().unwrap_or(usual)).ok());
-    match store.filter(|store| store.host().is_some_and(|host| !net::is_direct(&host))) {
-        Some(store) => net::check_proxy(&store),
-        None => Ok(()),
+    let Some(store) = store else { return Ok(String::new()) };
+    if store.host().is_some_and(|host| !net::is_direct(&host)) {
+        net::check_proxy(&store)?;
     }
+    let host = store.host_str().unwrap_or_default();
+    Ok(store.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 /// Checks the variables of a cloud and returns the endpoint among them.

@@ -25,6 +25,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(super) url: String,
+    /// The server that it is on; empty on local disks.
+    pub(super) server: String,
     pub(super) backend: Backend,
     pub(super) objects: Arc<dyn ObjectStore>,
     /// The same store, for calls that must not wait for others.
@@ -36,12 +38,22 @@ pub struct Store {
     pub(super) limit: Limit,
     /// Whether two writers must be kept apart; if not, puts are unconditional.
     pub(super) needs_lock: bool,
+    /// Objects up to this size are uploaded in one put, larger ones in parts of this size.
+    pub(super) part_bytes: usize,
 }
+
+/// See [`Store::part_bytes`].
+pub(super) const PART_BYTES: usize = if cfg!(test) { 4 << 10 } else { 10 << 20 };
 
 impl Store {
     /// The address of the store, as users write it in queries.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The address and the server behind it: two stores never have the same one.
+    pub fn place(&self) -> String {
+        format!("{} at {}", self.url, self.server)
     }
 
     /// The underlying store, whose calls are bounded and counted.
@@ -180,9 +192,20 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub async fn get(&self, key: &Path) -> Result<Option<Bytes>> {
+        Ok(self.get_with_meta(key).await?.map(|(bytes, _)| bytes))
+    }
+
+    /// Reads an object and its metadata; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn get_with_meta(&self, key: &Path) -> Result<Option<(Bytes, ObjectMeta)>> {
         let failed = |error| self.failed("read", key, error);
         match self.objects.get(key).await {
-            Ok(found) => found.bytes().await.map(Some).map_err(failed),
+            Ok(found) => {
+                let meta = found.meta.clone();
+                found.bytes().await.map(|bytes| Some((bytes, meta))).map_err(failed)
+            }
             Err(error @ object_store::Error::NotFound { .. }) if !bucket_is_missing(&error) => Ok(None),
             Err(error) => Err(failed(error)),
         }

@@ -17,8 +17,6 @@ use super::recorded;
 use super::store::Store;
 use crate::error::Result;
 
-/// Objects up to this size are uploaded in one put, larger ones in parts of this size.
-const PART_BYTES: usize = if cfg!(test) { 4 << 10 } else { 10 << 20 };
 /// How many parts of one object are sent concurrently.
 const PARTS_IN_FLIGHT: usize = 2;
 
@@ -94,7 +92,7 @@ impl Upload {
     }
 
     fn send_part(&mut self) -> Result<()> {
-        let rest = self.waiting.split_off(PART_BYTES);
+        let rest = self.waiting.split_off(self.store.part_bytes);
         let part = Bytes::from(std::mem::replace(&mut self.waiting, rest));
         self.runtime.clone().block_on(async {
             let parts = match &mut self.parts {
@@ -149,7 +147,7 @@ impl Write for Upload {
     fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
         self.waiting.extend_from_slice(buffer);
         self.bytes = self.bytes.saturating_add(u64::try_from(buffer.len()).unwrap_or(u64::MAX));
-        while self.waiting.len() >= PART_BYTES {
+        while self.waiting.len() >= self.store.part_bytes {
             self.send_part().map_err(std::io::Error::other)?;
         }
         Ok(buffer.len())

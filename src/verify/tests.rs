@@ -69,7 +69,7 @@ async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: 
 /// A lake with two sound days.
 async fn sound() -> Lake {
     let lake = Lake::on(Store::on(InMemory::new(), "memory", Duration::from_secs(60)));
-    lake.claim(Wanted { base_url: "https://api", user_filters: None, format: None }, true, DateTime::UNIX_EPOCH)
+    lake.claim(None, Wanted { base_url: "https://api", user_filters: None, format: None }, true, DateTime::UNIX_EPOCH)
         .await
         .unwrap();
     put(&lake, 1, &rows(&[conversation("a", 1), conversation("b", 1), conversation("c", 1)])).await;
@@ -237,7 +237,7 @@ async fn repaired(lake: &Lake) -> Verification {
     let lease = Arc::new(Lease::acquire(lake.store(), holder, clock, &shutdown).await.unwrap());
     let mut ledger = Ledger::load(lake.store()).await.unwrap();
     let found = repair(lake, &lease, &mut ledger, clock).await.unwrap();
-    lease.release(crate::lake::Ended { last_request_at: None }).await.unwrap();
+    lease.release(crate::lake::Ended::default()).await.unwrap();
     found
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::ended::Ended;
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
 use crate::lake::series::Series;
@@ -41,13 +42,6 @@ impl std::fmt::Display for Holder {
         let Holder { run_id, command, host, pid, since } = self;
         write!(f, "`{command}` run {run_id} (process {pid} on {host}) since {}", since.format("%Y-%m-%d %H:%M:%S UTC"))
     }
-}
-
-/// What a run leaves to the next at its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
-    /// When it sent its last request to the API, if it sent any.
-    pub last_request_at: Option<DateTime<Utc>>,
 }
 
 /// A record of the series.

@@ -17,6 +17,7 @@ use object_store::{
 };
 use tokio::sync::watch;
 
+use super::distance::Distance;
 use crate::clock::Clock;
 use crate::store::Shelf;
 
@@ -60,6 +61,8 @@ struct Plan {
     ended: AtomicBool,
     asleep: watch::Sender<bool>,
     late: Mutex<Option<LateCalls>>,
+    /// How far away the store is; `None` if it answers at once.
+    distance: Option<Distance>,
 }
 
 /// A put that has not arrived yet.
@@ -67,8 +70,17 @@ type LateCalls = (Path, PutPayload, PutOptions);
 
 impl Faulty {
     pub(super) fn new(inner: Arc<Shelf>, at: usize, fate: Fate) -> Self {
+        Self::at(None, inner, at, fate)
+    }
+
+    /// A sound store so far away.
+    pub(super) fn distant(inner: Arc<Shelf>, distance: Distance) -> Self {
+        Self::at(Some(distance), inner, 0, Fate::Hangs)
+    }
+
+    fn at(distance: Option<Distance>, inner: Arc<Shelf>, at: usize, fate: Fate) -> Self {
         let (calls, ended, asleep) = (AtomicUsize::new(0), AtomicBool::new(false), watch::Sender::new(false));
-        let plan = Plan { at, fate, calls, ended, asleep, late: Mutex::new(None) };
+        let plan = Plan { at, fate, calls, ended, asleep, late: Mutex::new(None), distance };
         let clock = inner.clock();
         Faulty { parted: inner.clone(), inner, plan: Arc::new(plan), clock }
     }
@@ -110,6 +122,13 @@ impl Faulty {
 
 impl Plan {
     async fn on<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        match &self.distance {
+            Some(distance) => distance.travel(self.near(call)).await,
+            None => self.near(call).await,
+        }
+    }
+
+    async fn near<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         if self.ended.load(Ordering::SeqCst) {
             return Err(failure());
         }
@@ -192,9 +211,15 @@ impl ObjectStore for Faulty {
         self.plan.on(self.inner.get_ranges(key, ranges)).await
     }
 
-    /// Deletes each key in a call of its own, because a process may end between two of them.
+    /// Deletes each key in a call of its own, because a process may end between two of them. At a distance, all are one
+    /// call.
     fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let store = self.clone();
+        if self.plan.distance.is_some() {
+            let deleted = self.inner.delete_stream(keys);
+            let deleted = async move { store.plan.on(deleted.try_collect::<Vec<_>>()).await };
+            return stream::once(deleted).map_ok(|keys| stream::iter(keys).map(Ok)).try_flatten().boxed();
+        }
         let delete = move |key: Path| {
             let store = store.clone();
             async move { store.plan.on(store.inner.delete(&key)).await.map(|()| key) }
