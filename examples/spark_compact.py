@@ -13,6 +13,8 @@ import sys
 from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F
 
+# The partition column, by what the lake is partitioned by.
+COLUMN = {"day": "created_date", "month": "created_month"}
 INDEXES = {"conversations": None, "messages": "message_index", "tags": "tag_index", "audit_logs": "log_index"}
 
 
@@ -30,32 +32,37 @@ def state(spark, file):
 
 
 def staged_files(spark, lake):
-    """The staged files by table, as the latest checkpoint names them. Other files there are incomplete flushes."""
+    """The partition column, and the staged files by table, as the latest checkpoint names them. Other files there are
+    incomplete flushes."""
     commits = [file for file in hadoop_files(spark, f"{lake}/_state/checkpoints") if file.endswith(".json")]
     if not commits:
         sys.exit(f"{lake} is not a lake")
-    if state(spark, f"{lake}/_state/lake.json").get("format") == "delta":
+    identity = state(spark, f"{lake}/_state/lake.json")
+    if identity.get("format") == "delta":
         sys.exit(f"{lake} has Delta tables, whose folders also hold replaced files: run `decagon-lake compact` instead")
+    column = COLUMN[identity.get("partition_by", "day")]
     latest = max(commits, key=lambda file: file.rsplit("/", 1)[1])
     files = {table: [] for table in INDEXES}
     for flush in state(spark, latest)["landed"]:
         name = f"{flush['flush']['run']}-{flush['flush']['number']:04}.parquet"
         for date in flush["dates"]:
+            # A day is named by its value alone, a month by its folder.
+            folder = date if "=" in date else f"{column}={date}"
             for table, found in files.items():
-                found.append(f"{lake}/_landing/{table}/created_date={date}/{name}")
-    return files
+                found.append(f"{lake}/_landing/{table}/{folder}/{name}")
+    return column, files
 
 
-def versions(spark, lake, table, staged):
+def versions(spark, lake, table, partition, staged):
     """The rows of all versions: those in a table and those that are staged for it."""
     in_table = [f"{lake}/{table}"] if hadoop_files(spark, f"{lake}/{table}") else []
     read = [spark.read.option("basePath", base).parquet(*paths)
             for base, paths in ((f"{lake}/{table}", in_table), (f"{lake}/_landing/{table}", staged)) if paths]
     both = read[0] if len(read) == 1 else read[0].unionByName(read[1])
-    return both.withColumn("created_date", F.col("created_date").cast("date"))
+    return both.withColumn(partition, F.col(partition).cast("date"))
 
 
-def latest_versions(conversations, messages, audit_logs):
+def latest_versions(partition, conversations, messages, audit_logs):
     """The latest version of each conversation: the one that changed last; of equal ones, the one committed last.
 
     If a version does not say when it changed, its newest other time counts, those of its messages and logs included. If a
@@ -65,7 +72,7 @@ def latest_versions(conversations, messages, audit_logs):
     times = messages.select(*version, "created_at").unionAll(audit_logs.select(*version, "created_at"))
     children = times.groupBy(*version).agg(F.max("created_at").alias("newest_child"))
     own = [F.col(name) for name in ("created_at", "last_message_at", "last_user_message_at", "newest_child")]
-    of_conversation = Window.partitionBy("conversation_id", "created_date")
+    of_conversation = Window.partitionBy("conversation_id", partition)
     n = F.row_number().over(of_conversation.orderBy("_run_id", "_seq"))
     ahead = F.max(F.when(F.col("changed_at") > F.col("_exported_at"), F.col("n"))).over(of_conversation)
     changed_at = F.when(F.col("ahead").isNull() | (F.col("n") > F.col("ahead")), F.col("changed_at"))
@@ -83,19 +90,20 @@ def main(lake, out):
     spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
     # Times as decagon-lake writes them: every engine reads them as instants.
     spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-    staged = staged_files(spark, lake)
-    tables = {table: versions(spark, lake, table, staged[table]) for table in INDEXES}
-    tables["conversations"] = latest_versions(tables["conversations"], tables["messages"], tables["audit_logs"]).cache()
-    owners = tables["conversations"].select("conversation_id", "created_date", "_run_id", "_seq")
+    partition, staged = staged_files(spark, lake)
+    tables = {table: versions(spark, lake, table, partition, staged[table]) for table in INDEXES}
+    tables["conversations"] = latest_versions(
+        partition, tables["conversations"], tables["messages"], tables["audit_logs"]).cache()
+    owners = tables["conversations"].select("conversation_id", partition, "_run_id", "_seq")
     for table, index in INDEXES.items():
         rows, sort = tables[table], ["conversation_id"]
         if index:
             # A conversation without a readable `created_at` has a null date. Null dates are equal here, unlike in a plain join.
             same = [rows[name].eqNullSafe(owners[name]) for name in owners.columns]
-            rows = rows.join(owners, same, "left_semi").dropDuplicates(["conversation_id", "created_date", index])
+            rows = rows.join(owners, same, "left_semi").dropDuplicates(["conversation_id", partition, index])
             sort.append(index)
-        rows = rows.repartition("created_date").sortWithinPartitions("created_date", *sort)
-        rows.write.partitionBy("created_date").option("compression", "zstd").parquet(f"{out}/{table}")
+        rows = rows.repartition(partition).sortWithinPartitions(partition, *sort)
+        rows.write.partitionBy(partition).option("compression", "zstd").parquet(f"{out}/{table}")
 
 
 if __name__ == "__main__":

@@ -4,15 +4,22 @@
 //! account's pace.
 //! Must not depend on: how results are printed.
 
+use object_store::ObjectMeta;
 use serde::{Serialize, Serializer};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Client;
 use crate::error::{Error, Kind, Result};
+use crate::files::FileReader;
 use crate::lake::{Lake, Lease};
 use crate::layout;
-use crate::model::{Request, RunId, Window};
+use crate::model::{CreatedDate, PartitionBy, Request, RunId, Table, Window};
 use crate::store::{Capability, Probe};
+use crate::tables::Tables;
+
+/// Below this many conversations a day, partitions of a month are the better ones (docs/stores.md has the reasons).
+pub const BY_MONTH_BELOW: u64 = 20_000;
 
 /// The result of one check.
 #[derive(Debug, Serialize)]
@@ -162,4 +169,97 @@ async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationTok
     // A run that follows does not know of this request.
     client.rest(shutdown).await;
     CheckOutcome::from(fetched)
+}
+
+/// What is known of a lake's partitions, to choose between days and months.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partitions {
+    /// How much time a partition covers; `None` if there is no lake yet.
+    pub by: Option<PartitionBy>,
+    /// How many conversations were created a day of late; `None` if no partition is complete yet.
+    pub conversations_a_day: Option<u64>,
+}
+
+/// Finds out what is known of a lake's partitions: counts the conversations of its newest complete week or month.
+///
+/// # Errors
+/// If the store fails, or a file is damaged.
+pub async fn partitions(lake: &Lake) -> Result<Partitions> {
+    let Some(identity) = lake.describe().await? else {
+        return Ok(Partitions { by: None, conversations_a_day: None });
+    };
+    let (files, _) = Tables::of(lake.store(), &identity)?.files(Table::Conversations).await?;
+    let conversations_a_day = match newest_complete(files, identity.partition_by) {
+        Some((days, files)) => Some(count(lake, files).await? / days),
+        None => None,
+    };
+    Ok(Partitions { by: Some(identity.partition_by), conversations_a_day })
+}
+
+/// The files of the newest week or month that more conversations are unlikely to be added to, and how many days they
+/// cover.
+fn newest_complete(files: Vec<(CreatedDate, ObjectMeta)>, by: PartitionBy) -> Option<(u64, Vec<ObjectMeta>)> {
+    let most = match by {
+        PartitionBy::Day => 7,
+        PartitionBy::Month => 1,
+    };
+    let mut dated: Vec<_> = files.into_iter().filter(|(partition, _)| partition.date().is_some()).collect();
+    dated.sort_unstable_by_key(|(partition, _)| std::cmp::Reverse(*partition));
+    // The newest one is under way.
+    let complete: Vec<_> = dated.into_iter().skip(1).take(most).collect();
+    let (last, first) = (complete.first()?.0.last_day()?, complete.last()?.0.date()?);
+    let days = u64::try_from(last.signed_duration_since(first).num_days()).ok()?.checked_add(1)?;
+    Some((days, complete.into_iter().map(|(_, file)| file).collect()))
+}
+
+async fn count(lake: &Lake, files: Vec<ObjectMeta>) -> Result<u64> {
+    let (lake, runtime) = (lake.clone(), Handle::current());
+    let counting = move || {
+        files.into_iter().try_fold(0_u64, |sum, file| {
+            let (rows, _) = FileReader::count_rows(lake.store(), file, &runtime)?;
+            Ok(sum.saturating_add(rows))
+        })
+    };
+    let task = tokio::task::spawn_blocking(counting);
+    task.await.map_err(|error| Error::bug("the reader failed").caused_by(error))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+
+    fn files(by: PartitionBy, values: &[&str]) -> Vec<(CreatedDate, ObjectMeta)> {
+        let file = |value: &&str| {
+            let partition = by.parse(value).unwrap();
+            let location = layout::table_file(Table::Conversations, partition);
+            let last_modified = DateTime::UNIX_EPOCH;
+            (partition, ObjectMeta { location, last_modified, size: 1, e_tag: None, version: None })
+        };
+        values.iter().map(file).collect()
+    }
+
+    #[test]
+    fn the_newest_complete_week_or_month_is_counted() {
+        let newest = |by, values: &[&str]| {
+            let (days, files) = newest_complete(files(by, values), by)?;
+            Some((days, files.iter().map(|file| file.location.parts().nth(1).unwrap().as_ref().to_owned()).collect()))
+        };
+        let unknown = crate::model::UNKNOWN_PARTITION;
+        for by in PartitionBy::ALL {
+            assert_eq!(newest(by, &[]), None::<(u64, Vec<String>)>);
+            assert_eq!(newest(by, &[unknown, "2024-02-01"]), None, "the only one is under way");
+        }
+        let february = vec!["created_month=2024-02-01".to_owned()];
+        assert_eq!(
+            newest(PartitionBy::Month, &["2024-01-01", "2024-03-01", unknown, "2024-02-01"]),
+            Some((29, february))
+        );
+        let (days, files) =
+            newest(PartitionBy::Day, &["2024-03-03", "2024-03-01", "2024-02-28", "2024-03-04"]).unwrap();
+        assert_eq!((days, files.len()), (5, 3), "a day without conversations counts");
+        let many: Vec<_> = (1..=20).map(|day| format!("2024-03-{day:02}")).collect();
+        let (days, files) = newest(PartitionBy::Day, &many.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        assert_eq!((days, files.len(), files[0].as_str()), (7, 7, "created_date=2024-03-19"));
+    }
 }

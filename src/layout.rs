@@ -15,8 +15,6 @@ const STATE: &str = "_state";
 const LANDING: &str = "_landing";
 /// The suffix of upload records.
 const UPLOAD: &str = ".upload";
-/// The partition column, as Hive, Spark and DuckDB find it in a key.
-pub const PARTITION: &str = "created_date";
 
 /// Identifies a flush, and so its staged files of all partitions and tables.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,6 +35,7 @@ impl std::fmt::Display for FlushId {
 ///
 /// ```text
 /// conversations/created_date=2024-01-01/part-0.parquet                  a table file (so messages/, tags/, audit_logs/)
+/// conversations/created_month=2024-01-01/part-0.parquet                 the same in a lake by month
 /// conversations/created_date=2024-01-01/part-<run>-<nnnn>.parquet       the same in a Delta table, whose log names it
 /// conversations/_delta_log/…                                            the Delta log
 /// _landing/conversations/created_date=2024-01-01/<run>-<nnnn>.parquet   a staged file, until it is compacted
@@ -58,12 +57,12 @@ pub fn folders() -> Vec<Path> {
 
 /// The file of one partition of a plain table.
 pub fn table_file(table: Table, date: CreatedDate) -> Path {
-    Path::from(format!("{}/{PARTITION}={date}/part-0.parquet", table.name()))
+    Path::from(format!("{}/{}/part-0.parquet", table.name(), date.folder()))
 }
 
 /// A file of one partition of a Delta table; every file has a new name.
 pub fn delta_file(table: Table, date: CreatedDate, file: &FlushId) -> Path {
-    Path::from(format!("{}/{PARTITION}={date}/part-{file}.parquet", table.name()))
+    Path::from(format!("{}/{}/part-{file}.parquet", table.name(), date.folder()))
 }
 
 /// The folder of a Delta table's log.
@@ -83,7 +82,7 @@ pub fn table_folder(table: Table) -> Path {
 
 /// The staged file of one flush, table and partition.
 pub fn staged_file(table: Table, date: CreatedDate, flush: &FlushId) -> Path {
-    Path::from(format!("{LANDING}/{}/{PARTITION}={date}/{flush}.parquet", table.name()))
+    Path::from(format!("{LANDING}/{}/{}/{flush}.parquet", table.name(), date.folder()))
 }
 
 /// Whether [`staged_file`] builds this key.
@@ -201,16 +200,33 @@ pub fn quarantine_start(key: &Path) -> Option<DateTime<Utc>> {
 
 /// The partition of a table file or staged file, from its key; `None` for other keys.
 pub fn date_of(key: &Path) -> Option<CreatedDate> {
-    let part = key.parts().find_map(|part| {
-        part.as_ref().strip_prefix(PARTITION).and_then(|rest| rest.strip_prefix('=')).map(str::to_owned)
-    })?;
-    part.parse().ok()
+    key.parts().find_map(|part| CreatedDate::of_folder(part.as_ref()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::PartitionBy;
     use chrono::DateTime;
+
+    #[test]
+    fn keys_of_months_round_trip() {
+        let flush = FlushId { run: RunId::new(DateTime::UNIX_EPOCH, 10), number: 7 };
+        for value in ["2024-02-01", "__HIVE_DEFAULT_PARTITION__"] {
+            let month = PartitionBy::Month.parse(value).unwrap();
+            let file = table_file(Table::Tags, month);
+            assert_eq!(file.as_ref(), format!("tags/created_month={value}/part-0.parquet"));
+            assert_eq!(table_file_date(Table::Tags, &file), Some(month));
+            let staged = staged_file(Table::Tags, month, &flush);
+            let folder = format!("_landing/tags/created_month={value}");
+            assert_eq!(staged.as_ref(), format!("{folder}/19700101T000000Z-00000a-0007.parquet"));
+            assert_eq!(date_of(&delta_file(Table::Tags, month, &flush)), Some(month));
+            assert!(is_staged_file(&staged) && date_of(&staged) == Some(month));
+        }
+        for other in ["tags/created_month=2024-02-02/part-0.parquet", "tags/created_month=2024-2-1/part-0.parquet"] {
+            assert_eq!(table_file_date(Table::Tags, &Path::from(other)), None, "{other}");
+        }
+    }
 
     #[test]
     fn keys_round_trip() {
@@ -231,9 +247,9 @@ mod tests {
         for other in [run_report(&flush.run), Path::from("_state/quarantine/19700101T000000Z-00000a.jsonl")] {
             assert_eq!(quarantine_start(&other), None, "{other}");
         }
-        let unknown = table_file(Table::Conversations, CreatedDate::UNKNOWN);
+        let unknown = table_file(Table::Conversations, PartitionBy::Day.unknown());
         assert_eq!(unknown.as_ref(), "conversations/created_date=__HIVE_DEFAULT_PARTITION__/part-0.parquet");
-        assert_eq!(date_of(&unknown), Some(CreatedDate::UNKNOWN));
+        assert_eq!(date_of(&unknown), Some(PartitionBy::Day.unknown()));
         let checkpoint = numbered(&checkpoints(), 12);
         assert_eq!(checkpoint.as_ref(), "_state/checkpoints/00000000000000000012.json");
         assert_eq!(number_of(&checkpoint), Some(12));

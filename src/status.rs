@@ -4,7 +4,7 @@
 //! still has it.
 //! Must not depend on: how a status is printed.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectMeta;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::error::{Error, Kind, Result};
 use crate::files::FileReader;
 use crate::lake::{Extent, Format, Lake, Ledger, Support, Walk};
-use crate::model::{CreatedDate, PerTable, Table, Window};
+use crate::model::{CreatedDate, PartitionBy, PerTable, Table, Window};
 use crate::tables::Tables;
 
 /// How many files to read at a time, each on a blocking thread.
@@ -30,6 +30,8 @@ pub struct Status {
     pub base_url: String,
     /// The format of its tables.
     pub format: Format,
+    /// How much time a partition covers.
+    pub partition_by: PartitionBy,
     /// The newest change that is known to be in the lake; none before the first complete export.
     pub watermark: Option<DateTime<Utc>>,
     /// How long ago that was, in seconds.
@@ -87,9 +89,9 @@ pub struct TableStatus {
     /// Partitions, each of one file.
     pub dates: u64,
     /// The first date; none if no partition has a known one.
-    pub first_date: Option<CreatedDate>,
-    /// The last date.
-    pub last_date: Option<CreatedDate>,
+    pub first_date: Option<NaiveDate>,
+    /// The last date. A month is named by its first day.
+    pub last_date: Option<NaiveDate>,
 }
 
 /// Reads the status of a lake.
@@ -120,6 +122,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         lake: lake.url().to_owned(),
         base_url: identity.base_url,
         format: identity.format,
+        partition_by: identity.partition_by,
         watermark,
         exported_at: incremental.and_then(|incremental| incremental.exported_at),
         lag_secs: watermark.map(|watermark| (now - watermark).num_seconds()),
@@ -177,9 +180,9 @@ async fn count(lake: &Lake, files: Vec<(CreatedDate, ObjectMeta)>) -> Result<Tab
         status.rows += rows;
         status.bytes += bytes;
         status.dates += 1;
-        if date.date().is_some() {
+        if let Some(date) = date.date() {
             status.first_date = Some(status.first_date.map_or(date, |first| first.min(date)));
-            status.last_date = Some(status.last_date.map_or(date, |last| last.max(date)));
+            status.last_date = status.last_date.max(Some(date));
         }
     }
     Ok(status)

@@ -33,7 +33,7 @@ pub(super) async fn views(args: &ViewsArgs, context: &Context) -> Result<()> {
     let lake = Lake::open(&args.lake, &args.store.options(), context.clock)?;
     let file = lake.existing().await?;
     let (objects, _) = Tables::of(lake.store(), &file)?.files(Table::Conversations).await?;
-    output::line(crate::views::statements(lake.url(), args.engine, file.format, !objects.is_empty())?.trim_end());
+    output::line(crate::views::statements(lake.url(), args.engine, &file, !objects.is_empty())?.trim_end());
     Ok(())
 }
 
@@ -81,6 +81,13 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> Result<()> {
         output::line(&logging::without_secrets(&json));
     } else {
         output::checked(&lake, &args.api.base_url, &checked);
+        if checked.iter().all(|checked| matches!(checked.outcome, CheckOutcome::Ok)) {
+            // Whether files can be read is for `verify` to say.
+            match crate::check::partitions(&lake).await {
+                Ok(found) => output::partitions(found),
+                Err(error) => tracing::warn!("cannot say which partitions suit the lake: {}", error.chain().join(": ")),
+            }
+        }
     }
     let failed = || {
         checked.iter().filter_map(|checked| match &checked.outcome {

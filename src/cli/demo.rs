@@ -16,7 +16,7 @@ use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::lake::{Lake, RunReport};
 use crate::layout;
-use crate::model::Table;
+use crate::model::{PartitionBy, Table};
 use crate::run::{self, SyncSettings};
 use crate::simulate::{Disputed, Settings, Simulator, World};
 use crate::status;
@@ -48,10 +48,10 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
     let stop = CancellationToken::new();
     let serving = tokio::spawn(simulator.serve(stop.clone()));
 
-    let first = sync(&lake, &mut client, context).await?;
+    let first = sync(&lake, &mut client, args.partition_by, context).await?;
     time.advance(DAY);
     tracing::info!("a day passes in the simulation");
-    let second = sync(&lake, &mut client, context).await?;
+    let second = sync(&lake, &mut client, args.partition_by, context).await?;
     stop.cancel();
     serving.await.map_err(|error| Error::bug("the simulator failed").caused_by(error))??;
 
@@ -66,8 +66,8 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
         DecimalBytes(Table::ALL.iter().map(|table| status.tables.get(*table).bytes).sum()),
         (context.clock.instant() - started).as_secs_f64(),
     ));
-    output::line(&examples::duckdb(lake.url()));
-    output::line(&examples::spark(lake.url()));
+    output::line(&examples::duckdb(lake.url(), args.partition_by));
+    output::line(&examples::spark(lake.url(), args.partition_by));
     Ok(())
 }
 
@@ -87,10 +87,11 @@ async fn fresh_lake(path: &Path, clock: Clock) -> Result<Lake> {
     Ok(lake)
 }
 
-/// A sync with every default. The environment is that of the user's real account, and has no say here.
-async fn sync(lake: &Lake, client: &mut Client, context: &Context) -> Result<RunReport> {
+/// A sync with every other default. The environment is that of the user's real account, and has no say here.
+async fn sync(lake: &Lake, client: &mut Client, by: PartitionBy, context: &Context) -> Result<RunReport> {
     let control = context.control();
     let mut settings = SyncSettings::default();
+    settings.export.fetch.partition_by = Some(by);
     settings.export.fetch.control = control.clone();
     follow(control, run::sync(lake, client, &settings), false, context).await
 }

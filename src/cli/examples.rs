@@ -1,7 +1,10 @@
 //! Queries for a given lake, to paste into DuckDB and Spark.
 
+use crate::model::PartitionBy;
+
 /// Statements for DuckDB.
-pub(super) fn duckdb(lake: &str) -> String {
+pub(super) fn duckdb(lake: &str, by: PartitionBy) -> String {
+    let partition = by.column();
     let lake = lake.replace('\'', "''");
     format!(
         "
@@ -10,22 +13,23 @@ CREATE VIEW conversations AS FROM read_parquet('{lake}/conversations/*/*.parquet
 CREATE VIEW messages AS FROM read_parquet('{lake}/messages/*/*.parquet', hive_partitioning = true);
 CREATE VIEW tags AS FROM read_parquet('{lake}/tags/*/*.parquet', hive_partitioning = true);
 SELECT count(*) AS conversations, sum(message_count) AS messages FROM conversations;
-SELECT created_date, count(*) AS conversations, round(avg((NOT undeflected)::INT), 3) AS deflection_rate
-FROM conversations GROUP BY created_date ORDER BY created_date DESC LIMIT 7;
+SELECT {partition}, count(*) AS conversations, round(avg((NOT undeflected)::INT), 3) AS deflection_rate
+FROM conversations GROUP BY {partition} ORDER BY {partition} DESC LIMIT 7;
 SELECT name AS tag, count(csat_rating) AS ratings, round(avg(csat_rating), 2) AS csat
-FROM conversations JOIN tags USING (created_date, conversation_id) GROUP BY tag ORDER BY ratings DESC;"
+FROM conversations JOIN tags USING ({partition}, conversation_id) GROUP BY tag ORDER BY ratings DESC;"
     )
 }
 
 /// Statements for PySpark.
-pub(super) fn spark(lake: &str) -> String {
+pub(super) fn spark(lake: &str, by: PartitionBy) -> String {
+    let partition = by.column();
     let lake = lake.replace('\\', "\\\\").replace('"', "\\\"");
     format!(
         "
 # Spark
 conversations = spark.read.parquet(\"{lake}/conversations\")
 messages = spark.read.parquet(\"{lake}/messages\")
-conversations.groupBy(\"created_date\").count().orderBy(\"created_date\").show()
-conversations.join(messages, [\"created_date\", \"conversation_id\"]).groupBy(\"destination\").count().show()"
+conversations.groupBy(\"{partition}\").count().orderBy(\"{partition}\").show()
+conversations.join(messages, [\"{partition}\", \"conversation_id\"]).groupBy(\"destination\").count().show()"
     )
 }

@@ -9,11 +9,11 @@ use url::Url;
 
 use super::args::LogFormat;
 use super::logging::without_secrets;
-use crate::check::{self, CheckResult};
+use crate::check::{self, BY_MONTH_BELOW, CheckResult, Partitions};
 use crate::counted::counted;
 use crate::error::Error;
 use crate::lake::{Lake, RunOutcome, RunReport, Support};
-use crate::model::{Table, Window};
+use crate::model::{PartitionBy, Table, Window};
 use crate::status::Status;
 use crate::verify::{Check, Problem, Verification};
 
@@ -95,6 +95,7 @@ pub(super) fn status(status: &Status) {
     line(&format!("lake       {}", status.lake));
     line(&format!("api        {}", status.base_url));
     line(&format!("format     {}", status.format.name()));
+    line(&format!("partitions by {}", status.partition_by.name()));
     match (status.watermark, status.lag_secs) {
         (Some(watermark), Some(lag)) => {
             let lag = duration(Duration::from_secs(u64::try_from(lag).unwrap_or(0)));
@@ -142,7 +143,7 @@ pub(super) fn status(status: &Status) {
         ),
     });
     line("");
-    line(&format!("{:<14} {:>14} {:>12} {:>7}  {}", "table", "rows", "bytes", "dates", "from .. to"));
+    line(&format!("{:<14} {:>14} {:>12} {:>10}  {}", "table", "rows", "bytes", "partitions", "from .. to"));
     for table in Table::ALL {
         let of = status.tables.get(table);
         let range = match (of.first_date, of.last_date) {
@@ -151,7 +152,7 @@ pub(super) fn status(status: &Status) {
         };
         let (rows, bytes, dates) =
             (HumanCount(of.rows).to_string(), DecimalBytes(of.bytes).to_string(), HumanCount(of.dates).to_string());
-        line(&format!("{:<14} {rows:>14} {bytes:>12} {dates:>7}  {range}", table.name()));
+        line(&format!("{:<14} {rows:>14} {bytes:>12} {dates:>10}  {range}", table.name()));
     }
 }
 
@@ -172,6 +173,32 @@ pub(super) fn checked(lake: &Lake, api: &Url, all: &[CheckResult]) {
             }
         }
     }
+}
+
+/// Prints for people which partitions to choose, or whether the lake has the better ones.
+pub(super) fn partitions(of: Partitions) {
+    let below = HumanCount(BY_MONTH_BELOW);
+    let Some(by) = of.by else {
+        line(&format!("note     below some {below} conversations a day, make the lake with --partition-by month"));
+        return;
+    };
+    let (own, conversations) = (by.name(), of.conversations_a_day.map(HumanCount));
+    let (better, why) = match by {
+        PartitionBy::Day => ("month", "faster queries over many days"),
+        PartitionBy::Month => ("day", "less to rewrite at each sync"),
+    };
+    let suits = of.conversations_a_day.map(|count| (count < BY_MONTH_BELOW) == (by == PartitionBy::Month));
+    line(&match (conversations, suits) {
+        (Some(count), Some(true)) => format!("note     partitions by {own} suit some {count} conversations a day"),
+        (Some(count), _) => format!(
+            "note     at some {count} conversations a day, partitions by {better} have {why}; a lake keeps its \
+             partitions, so make another --lake with --partition-by {better}"
+        ),
+        (None, _) => format!(
+            "note     partitions by {own}; months are better below some {below} conversations a day, but this lake \
+             does not show yet how many it has"
+        ),
+    });
 }
 
 /// Prints the result of `verify` for people.
@@ -226,10 +253,11 @@ pub(super) fn remedy(found: &Verification) -> String {
         steps.push("run `compact`, which finishes the work of a killed run");
     }
     if of(Check::UniqueAcrossDates) {
-        steps.push("run `verify --repair`, which keeps the latest version of conversations under several dates");
+        steps.push("run `verify --repair`, which keeps the latest version of conversations in several partitions");
     }
     if of(Check::StagedFiles) {
-        steps.push("run `verify --repair`, which discards damaged staged files and names the dates to fetch again");
+        steps
+            .push("run `verify --repair`, which discards damaged staged files and names the partitions to fetch again");
     }
     if of(Check::State) {
         steps.push(
@@ -238,8 +266,8 @@ pub(super) fn remedy(found: &Verification) -> String {
         );
     }
     steps.push(
-        "for anything else restore the files from a backup, or delete the date from all four tables and fetch it again \
-         with `backfill --timestamp-filter created_at` and `compact`",
+        "for anything else restore the files from a backup, or delete the partition from all four tables and fetch it \
+         again with `backfill --timestamp-filter created_at` and `compact`",
     );
     steps.join("; ")
 }

@@ -52,6 +52,7 @@ impl FetchArgs {
             page_size: self.api.page_size,
             user_filters: self.api.user_filters.clone(),
             format: self.format,
+            partition_by: self.partition_by,
             on_bad_record: self.on_bad_record,
             flush: self.flush.policy(),
             history: self.history.history(),

@@ -20,7 +20,7 @@ use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Origin, Reject, UnreadableTimes};
 use crate::lake::{FilterSupport, Support, Walk};
-use crate::model::{CreatedDate, RunId};
+use crate::model::{CreatedDate, PartitionBy, RunId};
 
 /// When gathered rows are staged. Small files cost requests and slow readers down; a crash loses the rows gathered so
 /// far.
@@ -91,6 +91,8 @@ pub(super) struct Collector {
     pub(super) policy: FlushPolicy,
     pub(super) progress: watch::Sender<Option<Progress>>,
     pub(super) on_bad_record: OnBadRecord,
+    /// How much time a partition of the lake covers.
+    pub(super) partition_by: PartitionBy,
     /// The walk, as far as it is collected.
     pub(super) walk: Walk,
     /// Whether the API honors the filter, as known so far.
@@ -252,7 +254,7 @@ impl Collector {
             return Err(malformed(first));
         }
         let times = AnswerTimes { asked_at: self.walk.started_at, answered_at };
-        let found = inspect(&batch, &self.walk.request.window, times, &mut self.filter_support)?;
+        let found = inspect(&batch, &self.walk.request.window, times, self.partition_by, &mut self.filter_support)?;
         if let Some((id, time)) = found.stray.filter(|_| flush.outside_window == 0) {
             let range = self.walk.request.window.describe().unwrap_or_default();
             tracing::warn!("the API returned conversation {id} of {time}, outside the requested range: {range}");

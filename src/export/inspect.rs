@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::flatten::Batch;
 use crate::lake::FilterSupport;
 use crate::merge::{changed_at, time};
-use crate::model::{CreatedDate, Table, TimestampFilter, Window, column, from_micros};
+use crate::model::{CreatedDate, PartitionBy, Table, TimestampFilter, Window, column, from_micros};
 
 /// The result of [`inspect`].
 #[derive(Debug, Default)]
@@ -45,6 +45,7 @@ pub(super) fn inspect(
     batch: &Batch,
     window: &Window,
     times: AnswerTimes,
+    partition_by: PartitionBy,
     filter_support: &mut FilterSupport,
 ) -> Result<Inspected> {
     let rows = batch.tables.get(Table::Conversations);
@@ -76,7 +77,7 @@ pub(super) fn inspect(
             found.stray.get_or_insert_with(|| (version.conversation_id.to_owned(), time));
         }
         if !left_out {
-            found.kept.push((CreatedDate::of(version.created_at), row));
+            found.kept.push((partition_by.of(version.created_at), row));
         }
     }
     Ok(found)
@@ -126,7 +127,7 @@ mod tests {
         let batch = flatten(conversations.iter().copied(), &origin).unwrap();
         let answered_at = DateTime::from_timestamp(10_000, 0).unwrap();
         let times = AnswerTimes { asked_at: DateTime::UNIX_EPOCH, answered_at };
-        inspect(&batch, window, times, &mut FilterSupport::default()).unwrap()
+        inspect(&batch, window, times, PartitionBy::Day, &mut FilterSupport::default()).unwrap()
     }
 
     #[test]

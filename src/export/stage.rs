@@ -143,7 +143,7 @@ struct MergedSoon {
     all: bool,
     /// Partitions that have staged files already.
     dates: BTreeSet<CreatedDate>,
-    /// Partitions from this date on, because the walk goes on and is likely to return more of their conversations.
+    /// Partitions that reach to this date, because the walk goes on and is likely to return more of their conversations.
     from: Option<NaiveDate>,
 }
 
@@ -160,7 +160,7 @@ impl MergedSoon {
     }
 
     fn written_for(&self, date: CreatedDate) -> WrittenFor {
-        let still_changing = date.date().zip(self.from).is_some_and(|(date, from)| date >= from);
+        let still_changing = date.last_day().zip(self.from).is_some_and(|(last, from)| last >= from);
         if self.all || still_changing || self.dates.contains(&date) { WrittenFor::Staging } else { WrittenFor::Table }
     }
 }

@@ -16,7 +16,7 @@ use crate::api::Client;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::{FilterSupport, Lake, Ledger, Purpose, RunReport, State, Support};
-use crate::model::Request;
+use crate::model::{PartitionBy, Request};
 
 /// How many fetched pages wait to be flattened. The fetcher also bounds their bytes.
 const PAGES_WAITING: usize = 8;
@@ -36,6 +36,8 @@ pub enum OnIgnoredFilter {
 pub struct Run<'a> {
     /// The lake to stage to.
     pub lake: &'a Lake,
+    /// How much time a partition of the lake covers.
+    pub partition_by: PartitionBy,
     /// The ledger to commit to.
     pub ledger: &'a mut Ledger,
     /// The API.
@@ -206,6 +208,7 @@ impl Walks<'_> {
         self.begin(&planned);
         let Planned { purpose, walk: begun, resumed, .. } = planned;
         let (policy, on_bad_record, pause_after) = (self.run.policy, self.run.on_bad_record, self.run.pause_after);
+        let partition_by = self.run.partition_by;
         let Run { lake, ledger, client, report, progress, clock, shutdown, memory, next_file, .. } = &mut self.run;
         let (page_sender, page_receiver) = mpsc::channel(PAGES_WAITING);
         let (flush_sender, flush_receiver) = mpsc::channel(FLUSHES_WAITING);
@@ -216,6 +219,7 @@ impl Walks<'_> {
             runtime: Handle::current(),
             policy,
             on_bad_record,
+            partition_by,
             progress: progress.clone(),
             walk: begun,
             filter_support: ledger.state().filter_support.clone(),

@@ -12,8 +12,7 @@ use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, new_null_array};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 
-use crate::layout::PARTITION;
-use crate::model::{ColumnKind, Table, column};
+use crate::model::{ColumnKind, PartitionBy, Table, column};
 
 /// The prefix of the columns in which pandas stores row numbers.
 const PANDAS_INDEX: &str = "__index_level_";
@@ -48,7 +47,8 @@ pub(super) fn check(table: Table, found: &Schema) -> Result<(), Misfit> {
             return Err(Misfit::new(format!("has two columns {name}"), "…"));
         }
         let is_known = wanted.fields().iter().any(|known| known.name() == name);
-        if !is_known && name != PARTITION && !name.starts_with(PANDAS_INDEX) {
+        let is_partition = PartitionBy::ALL.iter().any(|by| by.column() == name);
+        if !is_known && !is_partition && !name.starts_with(PANDAS_INDEX) {
             let what = format!("has a column {name}, which the table {} lacks", table.name());
             return Err(Misfit::new(what, &format!("* EXCLUDE (\"{name}\")")));
         }

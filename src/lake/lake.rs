@@ -118,8 +118,7 @@ impl Lake {
             None if !is_new => Err(Error::integrity(format!("{}/{key} is missing", self.url()))
                 .with_hint("restore it from a backup: it says whose conversations the lake holds")),
             found => {
-                let format = found.as_ref().map(|found| found.identity.format);
-                let identity = Identity::decided(wanted, format, now);
+                let identity = Identity::decided(wanted, found.as_ref().map(|found| &found.identity), now);
                 let object = found.map(|found| found.object);
                 self.store.replace(&key, object.as_ref(), to_json(&identity)?).await?;
                 Ok(identity)

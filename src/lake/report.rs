@@ -1,7 +1,7 @@
 //! The report of a run, kept in the lake as `_state/runs/<run>.json` and printed with `--json`.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Kind, Result};
 use crate::layout;
@@ -81,6 +81,7 @@ pub struct RunReport {
     /// The newest change that is known to be in the lake now.
     pub watermark: Option<DateTime<Utc>>,
     /// Partitions compacted.
+    #[serde(serialize_with = "partition_values")]
     pub compacted_dates: Vec<CreatedDate>,
     /// Versions of conversations that the compaction read.
     #[serde(rename = "compacted_copies")]
@@ -100,6 +101,11 @@ pub struct RunReport {
     pub vacuumed_files: usize,
     /// Calls to the store before this report was written.
     pub store_calls: StoreCalls,
+}
+
+/// Whether a partition is a day or a month is said elsewhere.
+fn partition_values<S: Serializer>(partitions: &[CreatedDate], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(partitions.iter().map(ToString::to_string))
 }
 
 impl RunReport {

@@ -1,9 +1,8 @@
-//! The id of a run, and the partition of a conversation.
+//! The id of a run.
 
 use std::fmt;
-use std::str::FromStr;
 
-use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Duration, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// The id of one run of a writing command: `20240501T093000Z-5f3a9c`. The ids of a lake sort in the order of its runs.
@@ -58,74 +57,9 @@ impl fmt::Display for RunId {
     }
 }
 
-/// The partition of a conversation: the UTC date of its `created_at`, or none if that cannot be read.
-///
-/// Orders by date, the unknown date first. Its text is the partition value in keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CreatedDate(Option<NaiveDate>);
-
-/// How Hive, Spark and DuckDB write a null partition value.
-const UNKNOWN: &str = "__HIVE_DEFAULT_PARTITION__";
-
-impl CreatedDate {
-    /// The partition of conversations without a readable `created_at`.
-    pub const UNKNOWN: CreatedDate = CreatedDate(None);
-
-    /// Returns the partition of a conversation created at `created_at`.
-    pub fn of(created_at: Option<DateTime<Utc>>) -> Self {
-        CreatedDate(created_at.map(|time| time.date_naive()))
-    }
-
-    /// Returns the date; `None` if it is unknown.
-    pub fn date(self) -> Option<NaiveDate> {
-        self.0
-    }
-}
-
-impl fmt::Display for CreatedDate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(date) => write!(f, "{}", date.format("%Y-%m-%d")),
-            None => f.write_str(UNKNOWN),
-        }
-    }
-}
-
-impl FromStr for CreatedDate {
-    type Err = chrono::ParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            UNKNOWN => Ok(CreatedDate(None)),
-            date => NaiveDate::parse_from_str(date, "%Y-%m-%d").map(|date| CreatedDate(Some(date))),
-        }
-    }
-}
-
-impl Serialize for CreatedDate {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for CreatedDate {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_partition_reads_back_from_its_text() {
-        for text in ["2024-01-01", "0001-12-31", UNKNOWN] {
-            assert_eq!(text.parse::<CreatedDate>().unwrap().to_string(), text);
-        }
-        assert!("2024-13-01".parse::<CreatedDate>().is_err());
-    }
 
     #[test]
     fn run_ids_sort_by_start() {

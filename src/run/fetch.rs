@@ -12,7 +12,7 @@ use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, Memory, OnIgnoredFilter, Planned, Reached, Run};
 use crate::lake::{Lake, RunReport, Wanted};
-use crate::model::Window;
+use crate::model::{PartitionBy, Window};
 use crate::tables::Tables;
 
 /// How a `sync` compacts.
@@ -145,12 +145,15 @@ fn is_of_the_api(kind: Kind) -> bool {
 impl Session {
     /// Fetches and stages the conversations of `ask`; with `compacting`, also compacts during a long walk.
     async fn export(&mut self, ask: &Ask<'_>, compacting: Option<Compacting>, client: &mut Client) -> Result<()> {
-        let FetchSettings { user_filters, format, .. } = ask.fetch();
+        let FetchSettings { user_filters, format, partition_by, .. } = ask.fetch();
         format.map_or(Ok(()), Tables::check)?;
         let base_url = client.base_url().trim_end_matches('/').to_owned();
-        let wanted = Wanted { base_url: &base_url, user_filters: user_filters.as_ref(), format: *format };
+        let (user_filters, format, partition_by) = (user_filters.as_ref(), *format, *partition_by);
+        let wanted = Wanted { base_url: &base_url, user_filters, format, partition_by };
         let found = self.found.take();
-        self.identity = Some(self.lake.claim(found, wanted, self.ledger.is_new(), self.clock.now()).await?);
+        let identity = self.lake.claim(found, wanted, self.ledger.is_new(), self.clock.now()).await?;
+        let partition_by = identity.partition_by;
+        self.identity = Some(identity);
         self.report.admitted = true;
         self.sweep().await?;
         let planned = ask.plan(self);
@@ -158,7 +161,7 @@ impl Session {
         if let Some(last_request_at) = self.last_request_at {
             client.follow(last_request_at);
         }
-        let result = self.walk(ask, compacting, client, planned).await;
+        let result = self.walk(ask, compacting, client, partition_by, planned).await;
         self.control.progress.send_replace(None);
         result
     }
@@ -169,6 +172,7 @@ impl Session {
         ask: &Ask<'_>,
         compacting: Option<Compacting>,
         client: &mut Client,
+        partition_by: PartitionBy,
         mut planned: Planned,
     ) -> Result<()> {
         let FetchSettings { flush, on_bad_record, .. } = ask.fetch();
@@ -176,6 +180,7 @@ impl Session {
         loop {
             let run = Run {
                 lake: &self.lake,
+                partition_by,
                 ledger: &mut self.ledger,
                 client: &mut *client,
                 report: &mut self.report,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::export::{FlushPolicy, OnBadRecord, OnIgnoredFilter, Progress};
 use crate::lake::{Format, History};
-use crate::model::TimestampFilter;
+use crate::model::{PartitionBy, TimestampFilter};
 
 /// Stops a run and follows its progress.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,8 @@ pub struct FetchSettings {
     pub user_filters: Option<Value>,
     /// The table format of a new lake; `None` means the default, or the format of an existing lake.
     pub format: Option<Format>,
+    /// How much time a partition of a new lake covers; `None` means a day, or the partitions of an existing lake.
+    pub partition_by: Option<PartitionBy>,
     /// What to do with a malformed entry.
     pub on_bad_record: OnBadRecord,
     /// When fetched rows are staged.

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::OnIgnoredFilter;
 use crate::lake::{Format, History, Lake, Ledger, RunReport, State};
 use crate::layout;
-use crate::model::{RunId, Table, TimestampFilter};
+use crate::model::{PartitionBy, RunId, Table, TimestampFilter};
 use crate::simulate::{Disputed, Settings, SimulatedTime, Simulator, World, WorldSettings};
 use crate::store::{Shelf, Store};
 use crate::tables::Tables;
@@ -49,6 +49,8 @@ struct Api {
     url: String,
     /// The format of its lakes.
     format: Format,
+    /// How much time a partition of its lakes covers.
+    partition_by: PartitionBy,
     /// How many pages its syncs fetch between two compactions.
     compact_every: u64,
     time: SimulatedTime,
@@ -66,6 +68,11 @@ impl Api {
     /// Starts an API whose lakes are Delta tables.
     fn for_delta() -> Self {
         Api { format: Format::Delta, ..Self::start() }
+    }
+
+    /// Makes its lakes by month.
+    fn by_month(self) -> Self {
+        Api { partition_by: PartitionBy::Month, ..self }
     }
 
     /// Makes its syncs compact after each page.
@@ -100,8 +107,8 @@ impl Api {
             expected(&time.conversations().collect::<String>())
         });
         assert_ne!(truth[0], truth[1]);
-        let (format, compact_every) = (Format::Parquet, u64::MAX);
-        Api { url, format, compact_every, time, truth, _stop: stop.drop_guard() }
+        let (format, partition_by, compact_every) = (Format::Parquet, PartitionBy::Day, u64::MAX);
+        Api { url, format, partition_by, compact_every, time, truth, _stop: stop.drop_guard() }
     }
 }
 
@@ -146,6 +153,7 @@ fn client(api: &Api, clock: Clock) -> Client {
 async fn sync(api: &Api, store: Faulty, kept: &Kept) -> Result<RunReport> {
     let mut settings = settings(9, 18);
     settings.export.fetch.format = Some(api.format);
+    settings.export.fetch.partition_by = Some(api.partition_by);
     settings.export.on_ignored_filter = OnIgnoredFilter::Full;
     settings.compact_every_pages = api.compact_every;
     let mut client = client(api, store.clock());
@@ -289,6 +297,17 @@ async fn any_put_may_arrive_after_its_run_has_ended() {
 #[tokio::test]
 async fn any_call_may_be_the_last_of_its_process() {
     exhaust(&Api::start(), Kept::ByLease, &[Fate::EndsBefore, Fate::EndsAfter]).await;
+}
+
+#[tokio::test]
+async fn any_call_of_a_lake_by_month_may_fail_or_be_the_last_of_its_process() {
+    let fates = [Fate::FailsAfter, Fate::EndsBefore, Fate::EndsAfter, Fate::ArrivesLate];
+    exhaust(&Api::start().by_month(), Kept::ByLease, &fates).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_call_of_a_delta_lake_by_month_may_be_the_last_of_its_process() {
+    exhaust(&Api::for_delta().by_month(), Kept::ByLease, &[Fate::EndsAfter]).await;
 }
 
 #[tokio::test]

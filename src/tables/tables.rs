@@ -19,13 +19,14 @@ use super::delta::{DeltaTable, Readiness};
 use crate::error::{Error, Result};
 use crate::lake::{Format, Identity, Lease, WriteIntent};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, PerTable, Table};
+use crate::model::{CreatedDate, PartitionBy, PerTable, Table};
 use crate::store::Store;
 
 /// The tables of a lake.
 #[derive(Clone)]
 pub struct Tables {
     store: Store,
+    partition_by: PartitionBy,
     /// Set if they are Delta tables.
     delta: Option<Arc<PerTable<DeltaTable>>>,
 }
@@ -51,10 +52,11 @@ impl Tables {
         Self::check(identity.format)?;
         let delta = (identity.format == Format::Delta).then(|| {
             let application = format!("decagon-lake {}", identity.created_at.to_rfc3339());
-            let runtime = Handle::current();
-            Arc::new(PerTable::from_fn(|table| DeltaTable::new(store, table, application.clone(), runtime.clone())))
+            let (by, runtime) = (identity.partition_by, Handle::current());
+            let table = |table| DeltaTable::new(store, table, by, application.clone(), runtime.clone());
+            Arc::new(PerTable::from_fn(table))
         });
-        Ok(Tables { store: store.clone(), delta })
+        Ok(Tables { store: store.clone(), partition_by: identity.partition_by, delta })
     }
 
     /// Whether a new file becomes visible only when a write intent is [published](Tables::publish).
@@ -101,8 +103,8 @@ impl Tables {
         let mut listed = self.store.list(layout::table_folder(table));
         while let Some(object) = listed.try_next().await? {
             match layout::table_file_date(table, &object.location) {
-                Some(date) => files.push((date, object)),
-                None => others.push(object.location),
+                Some(date) if date.by() == self.partition_by => files.push((date, object)),
+                _ => others.push(object.location),
             }
         }
         Ok((files, others))

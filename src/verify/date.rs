@@ -125,7 +125,7 @@ fn compare(
             }
             _ => {}
         }
-        let created = CreatedDate::of(row.created_at.and_then(from_micros));
+        let created = date.by().of(row.created_at.and_then(from_micros));
         if created != date {
             found.note(Check::CreatedDate, key, || format!("conversation {} belongs to partition {created}", row.id));
         }

@@ -138,7 +138,7 @@ fn place(date: CreatedDate, batch: &RecordBatch, row: usize) -> Occurrence {
     let (run_id, seq) = commit(batch, row);
     Occurrence {
         date,
-        in_place: CreatedDate::of(time(batch, column::CREATED_AT, row).and_then(from_micros)) == date,
+        in_place: date.by().of(time(batch, column::CREATED_AT, row).and_then(from_micros)) == date,
         has_updated_at: updated_at.is_some(),
         changed_at: updated_at.or_else(|| other_time(batch, row)),
         exported_at: time(batch, column::EXPORTED_AT, row),

@@ -48,7 +48,7 @@ pub(super) async fn discard_damaged(lake: &Lake, ledger: &mut Ledger, run: &RunI
     let mut state = ledger.state().clone();
     for (flush, date) in &damaged {
         tracing::warn!(
-            "discarding the staged files of flush {flush} in partition {date}; fetch that date again with `backfill \
+            "discarding the staged files of flush {flush} in partition {date}; fetch it again with `backfill \
              --timestamp-filter created_at`"
         );
         state.discard_staged(flush, *date);
@@ -94,7 +94,7 @@ fn problem(lake: &Lake, file: &StagedFile, runtime: &Handle) -> Result<Option<St
 fn count(mut file: CheckedRows, date: CreatedDate) -> Result<(u64, Option<String>)> {
     let mut stray = None;
     while let Some(row) = file.head() {
-        if file.table() == Table::Conversations && CreatedDate::of(row.created_at.and_then(from_micros)) != date {
+        if file.table() == Table::Conversations && date.by().of(row.created_at.and_then(from_micros)) != date {
             stray.get_or_insert_with(|| row.id.to_owned());
         }
         file.advance()?;

@@ -1,5 +1,7 @@
 //! Violates every invariant on purpose: its check finds the problem, and no other check does.
 
+mod months;
+
 use arrow_array::RecordBatch;
 use chrono::DateTime;
 use object_store::memory::InMemory;
@@ -69,9 +71,8 @@ async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: 
 /// A lake with two sound days.
 async fn sound() -> Lake {
     let lake = Lake::on(Store::on(InMemory::new(), "memory", Duration::from_secs(60)));
-    lake.claim(None, Wanted { base_url: "https://api", user_filters: None, format: None }, true, DateTime::UNIX_EPOCH)
-        .await
-        .unwrap();
+    let wanted = Wanted { base_url: "https://api", user_filters: None, format: None, partition_by: None };
+    lake.claim(None, wanted, true, DateTime::UNIX_EPOCH).await.unwrap();
     put(&lake, 1, &rows(&[conversation("a", 1), conversation("b", 1), conversation("c", 1)])).await;
     put(&lake, 2, &rows(&[conversation("d", 2)])).await;
     lake

@@ -1,33 +1,37 @@
 //! The statements for Athena.
 //!
-//! Partition projection computes the partitions, so none has to be registered. A projected value must be a date, so
+//! Partition projection computes the partitions, so none has to be registered: those of months in steps from a first
+//! day of a month. A projected value must be a date, so
 //! conversations without a known date are not visible. Sources: docs.aws.amazon.com/athena/latest/ug,
 //! partition-projection-supported-types (ranges, `NOW+1DAYS`), tables-location-format (no underscores in locations),
 //! delta-lake-tables-getting-started (nothing but LOCATION and table_type), data-types (timestamps in milliseconds).
 
-use super::latest::{Date, Dialect, columns, definitions, listed};
+use super::latest::{Date, Dialect, before_partition, columns, definitions, listed};
 use super::place::{self, LakeAddress};
 use super::text::{LATEST, UNTRIED, about, comment, quoted};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{ColumnKind, CreatedDate, Table};
+use crate::model::{ColumnKind, PartitionBy, Table};
 
-const DIALECT: Dialect = Dialect {
-    schema: "",
-    newest_of: |times| format!("array_max(filter(ARRAY[{}], t -> t IS NOT NULL))", times.join(", ")),
-    date: Date::Nullable("(SELECT * FROM newest_copies)"),
-};
+fn dialect(by: PartitionBy) -> Dialect {
+    Dialect {
+        schema: "",
+        by,
+        newest_of: |times| format!("array_max(filter(ARRAY[{}], t -> t IS NOT NULL))", times.join(", ")),
+        date: Date::Nullable("(SELECT * FROM newest_copies)"),
+    }
+}
 
-pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> {
+pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy) -> Result<String> {
     let lake = place.only(place::CloudKind::S3, "Athena", "s3")?;
     let mut text = about(place, "Athena");
     text.push_str(&comment(&[
         UNTRIED,
         "",
-        "Run them one by one, in the database for the tables. created_date is projected from 2015 to tomorrow, so no",
-        "partition has to be registered. Conversations without a created_at are not visible here: their partition,",
-        &format!("created_date={}, is not a date and cannot be projected.", CreatedDate::UNKNOWN),
+        &format!("Run them one by one, in the database for the tables. {} is projected from 2015 to", by.column()),
+        "tomorrow, so no partition has to be registered. Conversations without a created_at are not visible here: their",
+        &format!("partition, {}, is not a date and cannot be projected.", by.unknown().folder()),
         "Times are UTC, cut to milliseconds. Of versions that changed in the same one, the last committed counts.",
     ]));
     text.push_str(&comment(LATEST));
@@ -36,10 +40,10 @@ pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> 
         "this works: SELECT count(*) FROM decagon_checkpoints must not return 0.",
     ]));
     let tables = |table: Table| {
-        let landed = projected(&lake, &format!("{}_landing", table.name()), &landing(table), table);
-        compacted(&lake, table, format) + &landed
+        let landed = projected(&lake, &format!("{}_landing", table.name()), &landing(table), table, by);
+        compacted(&lake, table, format, by) + &landed
     };
-    text.push_str(&DIALECT.statements(tables, &landed_files(&lake), copies));
+    text.push_str(&dialect(by).statements(tables, &landed_files(&lake, by), |table| copies(table, by)));
     Ok(text)
 }
 
@@ -47,10 +51,10 @@ fn landing(table: Table) -> String {
     format!("{}/{}", layout::landing(), table.name())
 }
 
-fn compacted(lake: &str, table: Table, format: Format) -> String {
+fn compacted(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
     let name = table.name();
     match format {
-        Format::Parquet => projected(lake, name, name, table),
+        Format::Parquet => projected(lake, name, name, table, by),
         Format::Delta => format!(
             "\nCREATE EXTERNAL TABLE IF NOT EXISTS `{name}`\nLOCATION {}\nTBLPROPERTIES ('table_type' = 'DELTA');\n",
             quoted(&format!("{lake}/{name}/"))
@@ -58,26 +62,31 @@ fn compacted(lake: &str, table: Table, format: Format) -> String {
     }
 }
 
-fn projected(lake: &str, name: &str, folder: &str, table: Table) -> String {
+fn projected(lake: &str, name: &str, folder: &str, table: Table, by: PartitionBy) -> String {
+    let partition = by.column();
+    let unit = match by {
+        PartitionBy::Day => "DAYS",
+        PartitionBy::Month => "MONTHS",
+    };
     format!(
         "
 CREATE EXTERNAL TABLE IF NOT EXISTS `{name}` (
 {columns})
-PARTITIONED BY (`created_date` date)
+PARTITIONED BY (`{partition}` date)
 STORED AS PARQUET
 LOCATION {location}
 TBLPROPERTIES (
   'projection.enabled' = 'true',
-  'projection.created_date.type' = 'date',
-  'projection.created_date.format' = 'yyyy-MM-dd',
-  'projection.created_date.range' = '2015-01-01,NOW+1DAYS',
-  'projection.created_date.interval' = '1',
-  'projection.created_date.interval.unit' = 'DAYS',
+  'projection.{partition}.type' = 'date',
+  'projection.{partition}.format' = 'yyyy-MM-dd',
+  'projection.{partition}.range' = '2015-01-01,NOW+1DAYS',
+  'projection.{partition}.interval' = '1',
+  'projection.{partition}.interval.unit' = '{unit}',
   'storage.location.template' = {template});
 ",
         columns = definitions(table, "`", hive_type),
         location = quoted(&format!("{lake}/{folder}/")),
-        template = quoted(&format!("{lake}/{folder}/created_date=${{created_date}}")),
+        template = quoted(&format!("{lake}/{folder}/{partition}=${{{partition}}}")),
     )
 }
 
@@ -91,7 +100,8 @@ fn hive_type(kind: ColumnKind) -> &'static str {
     }
 }
 
-fn landed_files(lake: &str) -> String {
+fn landed_files(lake: &str, by: PartitionBy) -> String {
+    let before = before_partition(by);
     let commits = quoted(&format!("{lake}/{}/", layout::checkpoints()));
     format!(
         "
@@ -107,15 +117,15 @@ flushes AS (
   SELECT landed, d FROM flushes
   CROSS JOIN UNNEST(map_keys(CAST(json_extract(landed, '$.dates') AS map(varchar, json)))) AS u (d)
 )
-SELECT format('created_date=%s/%s-%04d.parquet', d, json_extract_scalar(landed, '$.flush.run'),
+SELECT format('{before}%s/%s-%04d.parquet', d, json_extract_scalar(landed, '$.flush.run'),
   CAST(json_extract_scalar(landed, '$.flush.number') AS bigint)) AS file
 FROM dates;
 "
     )
 }
 
-fn copies(table: Table) -> String {
-    let (name, columns) = (table.name(), listed(columns(table)));
+fn copies(table: Table, by: PartitionBy) -> String {
+    let (name, partition, columns) = (table.name(), by.column(), listed(columns(table, by)));
     format!(
         "
 CREATE OR REPLACE VIEW {name}_copies AS
@@ -124,7 +134,7 @@ FROM {name}
 UNION ALL
 SELECT {columns}, true AS landed
 FROM {name}_landing
-WHERE regexp_extract(\"$path\", 'created_date=[^/]*/[^/]*$') IN (SELECT file FROM landed_files);
+WHERE regexp_extract(\"$path\", '{partition}=[^/]*/[^/]*$') IN (SELECT file FROM landed_files);
 "
     )
 }

@@ -5,21 +5,24 @@
 //! cloud.google.com/bigquery/docs, reference/standard-sql/data-definition-language (CREATE EXTERNAL TABLE),
 //! hive-partitioned-queries, create-delta-lake-table, reference/standard-sql/json_functions (JSON_KEYS quotes keys).
 
-use super::latest::{Date, Dialect, definitions, listed};
+use super::latest::{Date, Dialect, before_partition, definitions, listed};
 use super::place::{self, LakeAddress};
 use super::text::{LATEST, UNTRIED, about, comment, escaped};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{ColumnKind, CreatedDate, Table};
+use crate::model::{ColumnKind, PartitionBy, Table, UNKNOWN_PARTITION};
 
-const DIALECT: Dialect = Dialect {
-    schema: "decagon.",
-    newest_of: |times| format!("(SELECT MAX(t) FROM UNNEST([{}]) AS t)", times.join(", ")),
-    date: Date::Text,
-};
+fn dialect(by: PartitionBy) -> Dialect {
+    Dialect {
+        schema: "decagon.",
+        by,
+        newest_of: |times| format!("(SELECT MAX(t) FROM UNNEST([{}]) AS t)", times.join(", ")),
+        date: Date::Text,
+    }
+}
 
-pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> {
+pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy) -> Result<String> {
     let lake = place.only(place::CloudKind::Gcs, "BigQuery", "gs")?;
     let mut text = about(place, "BigQuery");
     text.push_str(&comment(&[
@@ -27,19 +30,21 @@ pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> 
         "",
         "The tables are created in the dataset decagon, which must be in the bucket's location: CREATE SCHEMA decagon",
         "OPTIONS (location = '…'). If BigQuery refuses a pattern without a file, such as _landing before the first",
-        "export, omit the pattern from the …_files tables and create them again later. A filter by created_date reads",
-        "only those partitions of the four tables; whether also of the …_files tables is up to BigQuery.",
+        "export, omit the pattern from the …_files tables and create them again later. A filter by",
+        &format!("{} reads only those partitions of the four tables; whether also of the", by.column()),
+        "…_files tables is up to BigQuery.",
     ]));
     if format == Format::Delta {
         text.push_str(&comment(&["Replace CONNECTION by the name of your connection to Cloud Storage."]));
     }
     text.push_str(&comment(LATEST));
-    let tables = |table| compacted(&lake, table, format);
-    text.push_str(&DIALECT.statements(tables, &landed_files(&lake), |table| copies(&lake, table, format)));
+    let tables = |table| compacted(&lake, table, format, by);
+    let copies = |table| copies(&lake, table, format, by);
+    text.push_str(&dialect(by).statements(tables, &landed_files(&lake, by), copies));
     Ok(text)
 }
 
-fn compacted(lake: &str, table: Table, format: Format) -> String {
+fn compacted(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
     let name = table.name();
     let folder = format!("{lake}/{name}");
     match format {
@@ -47,7 +52,7 @@ fn compacted(lake: &str, table: Table, format: Format) -> String {
             "
 CREATE OR REPLACE EXTERNAL TABLE decagon.{name} (
 {columns})
-WITH PARTITION COLUMNS (created_date DATE)
+WITH PARTITION COLUMNS ({partition} DATE)
 OPTIONS (
   format = 'PARQUET',
   uris = [{files}],
@@ -55,6 +60,7 @@ OPTIONS (
   require_hive_partition_filter = false);
 ",
             columns = definitions(table, "", type_of),
+            partition = by.column(),
             files = escaped(&format!("{folder}/*")),
             folder = escaped(&folder),
         ),
@@ -75,7 +81,8 @@ fn type_of(kind: ColumnKind) -> &'static str {
     }
 }
 
-fn landed_files(lake: &str) -> String {
+fn landed_files(lake: &str, by: PartitionBy) -> String {
+    let before = before_partition(by);
     let commits = escaped(&format!("{lake}/{}/*", layout::checkpoints()));
     format!(
         "
@@ -85,7 +92,7 @@ OPTIONS (format = 'CSV', field_delimiter = '\\x01', quote = '', uris = [{commits
 
 CREATE OR REPLACE VIEW decagon.landed_files AS
 WITH newest AS (SELECT MAX_BY(line, _FILE_NAME) AS state FROM decagon.checkpoints)
-SELECT FORMAT('created_date=%s/%s-%04d.parquet', TRIM(date, '\"'), JSON_VALUE(landed, '$.flush.run'),
+SELECT FORMAT('{before}%s/%s-%04d.parquet', TRIM(date, '\"'), JSON_VALUE(landed, '$.flush.run'),
   CAST(JSON_VALUE(landed, '$.flush.number') AS INT64)) AS file
 FROM newest, UNNEST(JSON_QUERY_ARRAY(state, '$.landed')) AS landed,
   UNNEST(JSON_KEYS(PARSE_JSON(JSON_QUERY(landed, '$.dates')), 1)) AS date;
@@ -93,15 +100,15 @@ FROM newest, UNNEST(JSON_QUERY_ARRAY(state, '$.landed')) AS landed,
     )
 }
 
-fn copies(lake: &str, table: Table, format: Format) -> String {
-    let (name, landing, unknown) = (table.name(), layout::landing(), CreatedDate::UNKNOWN);
+fn copies(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
+    let (name, landing, unknown, partition) = (table.name(), layout::landing(), UNKNOWN_PARTITION, by.column());
     let names = listed(table.columns().iter().map(|column| column.name));
     let of_files = format!(
-        "SELECT {names}, SAFE_CAST(day AS DATE) AS created_date, day, landed
+        "SELECT {names}, SAFE_CAST(day AS DATE) AS {partition}, day, landed
 FROM (
-  SELECT *, REGEXP_EXTRACT(_FILE_NAME, r'(created_date=[^/]*/[^/]*)$') AS file,
-    REGEXP_EXTRACT(_FILE_NAME, r'created_date=([^/]*)/[^/]*$') AS day,
-    REGEXP_CONTAINS(_FILE_NAME, r'/{landing}/{name}/created_date=[^/]*/[^/]*$') AS landed
+  SELECT *, REGEXP_EXTRACT(_FILE_NAME, r'({partition}=[^/]*/[^/]*)$') AS file,
+    REGEXP_EXTRACT(_FILE_NAME, r'{partition}=([^/]*)/[^/]*$') AS day,
+    REGEXP_CONTAINS(_FILE_NAME, r'/{landing}/{name}/{partition}=[^/]*/[^/]*$') AS landed
   FROM decagon.{name}_files)
 WHERE"
     );
@@ -109,8 +116,8 @@ WHERE"
     let read = match format {
         Format::Parquet => format!("{of_files} NOT landed OR {is_landed}"),
         Format::Delta => format!(
-            "SELECT {names}, created_date,
-  COALESCE(CAST(created_date AS STRING), '{unknown}') AS day, false AS landed
+            "SELECT {names}, {partition},
+  COALESCE(CAST({partition} AS STRING), '{unknown}') AS day, false AS landed
 FROM decagon.{name}
 UNION ALL
 {of_files} landed AND {is_landed}"
@@ -126,7 +133,7 @@ CREATE OR REPLACE VIEW decagon.{name}_copies AS
 {read};
 ",
         columns = definitions(table, "", type_of),
-        files = escaped(&format!("{lake}/{name}/created_date=*")),
-        landed = escaped(&format!("{lake}/{landing}/{name}/created_date=*")),
+        files = escaped(&format!("{lake}/{name}/{partition}=*")),
+        landed = escaped(&format!("{lake}/{landing}/{name}/{partition}=*")),
     )
 }

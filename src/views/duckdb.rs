@@ -5,24 +5,29 @@
 //! without opening them. Sources: duckdb.org/docs/stable/data/parquet/overview, …/data/partitioning/hive_partitioning,
 //! …/core_extensions/httpfs/s3api and …/core_extensions/azure; tests/e2e/test_readers.py runs all of them.
 
-use super::latest::{Date, Dialect};
+use super::latest::{Date, Dialect, before_partition};
 use super::place::{CloudKind, LakeAddress};
-use super::text::{LATEST, NO_TABLES, PRUNED, about, comment, quoted};
+use super::text::{LATEST, NO_TABLES, about, comment, pruned, quoted};
 use crate::lake::Format;
 use crate::layout;
-use crate::model::Table;
+use crate::model::{PartitionBy, Table};
 
-const DIALECT: Dialect = Dialect {
-    schema: "",
-    newest_of: |times| format!("greatest({})", times.join(", ")),
-    // Evaluated once, with the filters of both readers.
-    date: Date::Nullable("MATERIALIZED (FROM newest_copies)"),
-};
+fn dialect(by: PartitionBy) -> Dialect {
+    Dialect {
+        schema: "",
+        by,
+        newest_of: |times| format!("greatest({})", times.join(", ")),
+        // Evaluated once, with the filters of both readers.
+        date: Date::Nullable("MATERIALIZED (FROM newest_copies)"),
+    }
+}
 
-/// Reads `created_date` from the path only, as a date.
-const HIVE: &str = "\n  hive_partitioning = true, hive_types = {'created_date': DATE}";
+/// Reads the partition column from the path only, as a date.
+fn hive(by: PartitionBy) -> String {
+    format!("\n  hive_partitioning = true, hive_types = {{'{}': DATE}}", by.column())
+}
 
-pub(super) fn statements(place: &LakeAddress, format: Format, has_tables: bool) -> String {
+pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy, has_tables: bool) -> String {
     let lake = match place {
         LakeAddress::Store { kind: CloudKind::Azure, account: Some(account), bucket, prefix } => {
             format!("abfss://{account}.dfs.core.windows.net/{bucket}/{prefix}").trim_end_matches('/').to_owned()
@@ -35,12 +40,13 @@ pub(super) fn statements(place: &LakeAddress, format: Format, has_tables: bool) 
         text.push_str(&comment(&["The tables are Delta tables: INSTALL delta; LOAD delta;"]));
     }
     text.push_str(&comment(LATEST));
-    text.push_str(&comment(&[PRUNED]));
+    text.push_str(&comment(&[&pruned(by)]));
     if !has_tables {
         text.push_str(&comment(NO_TABLES));
     }
-    let tables = |table| if has_tables { compacted(&lake, table, format) } else { String::new() };
-    text.push_str(&DIALECT.statements(tables, &landed_files(&lake), |table| copies(&lake, table, format)));
+    let tables = |table| if has_tables { compacted(&lake, table, format, by) } else { String::new() };
+    let copies = |table| copies(&lake, table, format, by);
+    text.push_str(&dialect(by).statements(tables, &landed_files(&lake, by), copies));
     text
 }
 
@@ -67,19 +73,20 @@ fn needs(place: &LakeAddress) -> &'static [&'static str] {
     }
 }
 
-fn compacted(lake: &str, table: Table, format: Format) -> String {
+fn compacted(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
     let name = table.name();
     let read = match format {
         Format::Parquet => {
             let files = quoted(&format!("{}/{name}/*/*.parquet", pattern(lake)));
-            format!("FROM read_parquet({files},{HIVE})")
+            format!("FROM read_parquet({files},{})", hive(by))
         }
         Format::Delta => format!("FROM delta_scan({})", quoted(&format!("{lake}/{name}"))),
     };
     format!("\nCREATE OR REPLACE VIEW {name} AS\n{read};\n")
 }
 
-fn landed_files(lake: &str) -> String {
+fn landed_files(lake: &str, by: PartitionBy) -> String {
+    let before = before_partition(by);
     let commits = quoted(&format!("{}/{}/*.json", pattern(lake), layout::checkpoints()));
     format!(
         "
@@ -89,18 +96,18 @@ WITH newest AS (
     '{{\"landed\": [{{\"flush\": {{\"run\": \"VARCHAR\", \"number\": \"UBIGINT\"}}, \"dates\": \"JSON\"}}]}}') AS state
   FROM read_text({commits})
 ), flushes AS (SELECT unnest(state.landed) AS landed FROM newest)
-SELECT format('created_date={{}}/{{}}-{{:04d}}.parquet', unnest(json_keys(landed.dates)), landed.flush.run,
+SELECT format('{before}{{}}/{{}}-{{:04d}}.parquet', unnest(json_keys(landed.dates)), landed.flush.run,
   landed.flush.number) AS file
 FROM flushes;
 "
     )
 }
 
-fn copies(lake: &str, table: Table, format: Format) -> String {
+fn copies(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
     let name = table.name();
-    let files = quoted(&format!("{}/**/{name}/created_date=*/*.parquet", pattern(lake)));
+    let files = quoted(&format!("{}/**/{name}/{}=*/*.parquet", pattern(lake), by.column()));
     let landing = quoted(&format!("{lake}/{}/{name}/", layout::landing()));
-    let files = format!("FROM read_parquet({files},{HIVE}, filename = true)");
+    let files = format!("FROM read_parquet({files},{}, filename = true)", hive(by));
     let is_landed = format!("filename IN (SELECT {landing} || file FROM landed_files)");
     let read = match format {
         Format::Parquet => format!(

@@ -9,7 +9,7 @@
 //! identity: all its rows come from the same place as the conversation, which has all of them, and no row comes twice.
 //! Grouping, unlike a join, is safe for null dates and passes a filter by date to the files.
 
-use crate::model::{ColumnKind, Table, column};
+use crate::model::{ColumnKind, PartitionBy, Table, column};
 
 /// The width of a line of columns.
 const WIDTH: usize = 100;
@@ -18,6 +18,8 @@ const WIDTH: usize = 100;
 pub(super) struct Dialect {
     /// The prefix of the names of views and tables: `decagon.`, or nothing.
     pub(super) schema: &'static str,
+    /// How much time a partition of the lake covers.
+    pub(super) by: PartitionBy,
     /// Builds the newest of some times, any of which may be null.
     pub(super) newest_of: fn(&[&str]) -> String,
     /// The column with the partition of a version.
@@ -28,7 +30,7 @@ pub(super) struct Dialect {
 pub(super) enum Date {
     /// By `day`, the partition's text, which is never null and exists only in `…_copies`.
     Text,
-    /// By `created_date` itself, with separate joins for null and other dates, because the engine passes a filter by
+    /// By the partition column, with separate joins for null and other dates, because the engine passes a filter by
     /// date to the other side of a join only over a plain `=`. The text says how both joins read `newest_copies`.
     Nullable(&'static str),
 }
@@ -37,7 +39,7 @@ impl Dialect {
     fn date_column(&self) -> &'static str {
         match self.date {
             Date::Text => "day",
-            Date::Nullable(_) => "created_date",
+            Date::Nullable(_) => self.by.column(),
         }
     }
 
@@ -107,7 +109,7 @@ SELECT {keys} FROM placed WHERE place = 1;
 
     fn latest_rows(&self, table: Table) -> String {
         let (schema, name) = (self.schema, table.name());
-        let columns = listed(columns(table).map(|name| format!("c.{name}")));
+        let columns = listed(columns(table, self.by).map(|name| format!("c.{name}")));
         let from = format!("SELECT {columns}\nFROM {schema}{name}_copies c JOIN");
         let same =
             |keys: &[&str]| keys.iter().map(|key| format!("c.{key} = n.{key}")).collect::<Vec<_>>().join(" AND ");
@@ -118,9 +120,10 @@ SELECT {keys} FROM placed WHERE place = 1;
                 let others: Vec<_> = keys.into_iter().filter(|key| *key != self.date_column()).collect();
                 format!(
                     "WITH newest AS {newest}\n{from} newest n\n  ON {}\nUNION ALL\n\
-                     {from} newest n\n  ON {}\nWHERE c.created_date IS NULL AND n.created_date IS NULL",
+                     {from} newest n\n  ON {}\nWHERE c.{date} IS NULL AND n.{date} IS NULL",
                     same(&keys),
-                    same(&others)
+                    same(&others),
+                    date = self.date_column(),
                 )
             }
         };
@@ -129,8 +132,16 @@ SELECT {keys} FROM placed WHERE place = 1;
 }
 
 /// The names of a table's columns, the partition column last.
-pub(super) fn columns(table: Table) -> impl Iterator<Item = &'static str> {
-    table.columns().iter().map(|column| column.name).chain(["created_date"])
+pub(super) fn columns(table: Table, by: PartitionBy) -> impl Iterator<Item = &'static str> {
+    table.columns().iter().map(|column| column.name).chain([by.column()])
+}
+
+/// What stands before a partition of a checkpoint in the name of its folder: a month is written with its column.
+pub(super) fn before_partition(by: PartitionBy) -> &'static str {
+    match by {
+        PartitionBy::Day => "created_date=",
+        PartitionBy::Month => "",
+    }
 }
 
 /// Joins things with commas, in lines of readable width.

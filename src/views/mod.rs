@@ -19,7 +19,7 @@ mod tests;
 mod text;
 
 use crate::error::{Error, Result};
-use crate::lake::Format;
+use crate::lake::{Format, Identity};
 use place::LakeAddress;
 
 /// A query engine.
@@ -37,22 +37,24 @@ pub enum Engine {
     Snowflake,
 }
 
-/// Builds the statements for a lake at `url`. Before the first compaction there are no tables: `has_tables` is false.
+/// Builds the statements for the lake `identity` at `url`. Before the first compaction there are no tables: `has_tables`
+/// is false.
 ///
 /// # Errors
 /// If the engine cannot read a lake there, or cannot read it yet.
-pub fn statements(url: &str, engine: Engine, format: Format, has_tables: bool) -> Result<String> {
+pub fn statements(url: &str, engine: Engine, identity: &Identity, has_tables: bool) -> Result<String> {
+    let (format, by) = (identity.format, identity.partition_by);
     if format == Format::Delta && !has_tables {
         return Err(Error::usage(format!("the lake {url} has no tables yet"))
             .with_hint("run `decagon-lake compact` first, which creates the Delta tables"));
     }
     let place = LakeAddress::parse(url)?;
     let written = match engine {
-        Engine::Duckdb => duckdb::statements(&place, format, has_tables),
-        Engine::Spark => spark::statements(&place, format, has_tables)?,
-        Engine::Athena => athena::statements(&place, format)?,
-        Engine::Bigquery => bigquery::statements(&place, format)?,
-        Engine::Snowflake => snowflake::statements(&place, format)?,
+        Engine::Duckdb => duckdb::statements(&place, format, by, has_tables),
+        Engine::Spark => spark::statements(&place, format, by, has_tables)?,
+        Engine::Athena => athena::statements(&place, format, by)?,
+        Engine::Bigquery => bigquery::statements(&place, format, by)?,
+        Engine::Snowflake => snowflake::statements(&place, format, by)?,
     };
     Ok(written)
 }

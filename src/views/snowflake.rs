@@ -4,18 +4,20 @@
 //! query lists a stage. Sources: docs.snowflake.com/en, user-guide/querying-stage, user-guide/querying-metadata,
 //! sql-reference/sql/create-stage, sql-reference/sql/create-file-format, sql-reference/sql/create-iceberg-table-delta.
 
-use super::latest::{Date, Dialect, columns, listed};
+use super::latest::{Date, Dialect, before_partition, columns, listed};
 use super::place::{self, LakeAddress, cannot_read, needs_account};
 use super::text::{LATEST, UNTRIED, about, comment, escaped};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{ColumnKind, CreatedDate, Table};
+use crate::model::{ColumnKind, PartitionBy, Table, UNKNOWN_PARTITION};
 
-const DIALECT: Dialect =
-    Dialect { schema: "", newest_of: |times| format!("GREATEST_IGNORE_NULLS({})", times.join(", ")), date: Date::Text };
+fn dialect(by: PartitionBy) -> Dialect {
+    let newest_of = |times: &[&str]| format!("GREATEST_IGNORE_NULLS({})", times.join(", "));
+    Dialect { schema: "", by, newest_of, date: Date::Text }
+}
 
-pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> {
+pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy) -> Result<String> {
     let lake = match place {
         LakeAddress::Local(_) => return Err(cannot_read("Snowflake", place, "s3://, gs:// or Azure")),
         LakeAddress::Store { kind: place::CloudKind::S3, .. } => place.below("s3"),
@@ -30,7 +32,10 @@ pub(super) fn statements(place: &LakeAddress, format: Format) -> Result<String> 
         UNTRIED,
         "",
         "Replace INTEGRATION by the name of your storage integration. Times are UTC, without a zone. Each query lists",
-        "the stage, so no partition has to be registered; how much a filter by created_date saves is up to Snowflake.",
+        &format!(
+            "the stage, so no partition has to be registered; how much a filter by {} saves is up to Snowflake.",
+            by.column()
+        ),
     ]));
     if format == Format::Delta {
         text.push_str(&comment(&[
@@ -47,16 +52,18 @@ CREATE STAGE IF NOT EXISTS decagon_lake URL = {} STORAGE_INTEGRATION = INTEGRATI
 ",
         escaped(&format!("{lake}/"))
     ));
-    text.push_str(&DIALECT.statements(|table| compacted(table, format), &landed_files(), copies));
+    let tables = |table| compacted(table, format, by);
+    text.push_str(&dialect(by).statements(tables, &landed_files(by), |table| copies(table, by)));
     Ok(text)
 }
 
 /// A table's files in a folder of the stage.
-fn read(table: Table, folder: &str) -> String {
+fn read(table: Table, folder: &str, by: PartitionBy) -> String {
+    let partition = by.column();
     let columns = table.columns().iter();
     let columns: Vec<_> = columns.map(|c| format!("  $1:{}::{} AS {}", c.name, type_of(c.kind), c.name)).collect();
     format!(
-        "SELECT\n{},\n  TRY_TO_DATE(REGEXP_SUBSTR(METADATA$FILENAME, 'created_date=([^/]*)/', 1, 1, 'e')) AS created_date\n\
+        "SELECT\n{},\n  TRY_TO_DATE(REGEXP_SUBSTR(METADATA$FILENAME, '{partition}=([^/]*)/', 1, 1, 'e')) AS {partition}\n\
          FROM @decagon_lake/{folder}/ (FILE_FORMAT => 'decagon_parquet', PATTERN => '.*[.]parquet')",
         columns.join(",\n")
     )
@@ -72,10 +79,10 @@ fn type_of(kind: ColumnKind) -> &'static str {
     }
 }
 
-fn compacted(table: Table, format: Format) -> String {
+fn compacted(table: Table, format: Format, by: PartitionBy) -> String {
     let name = table.name();
     match format {
-        Format::Parquet => format!("\nCREATE OR REPLACE VIEW {name} AS\n{};\n", read(table, name)),
+        Format::Parquet => format!("\nCREATE OR REPLACE VIEW {name} AS\n{};\n", read(table, name, by)),
         Format::Delta => format!(
             "\nCREATE OR REPLACE ICEBERG TABLE {name}\n  EXTERNAL_VOLUME = 'VOLUME' CATALOG = 'CATALOG_INTEGRATION'\n  \
              BASE_LOCATION = '{name}/' AUTO_REFRESH = TRUE;\n"
@@ -83,7 +90,8 @@ fn compacted(table: Table, format: Format) -> String {
     }
 }
 
-fn landed_files() -> String {
+fn landed_files(by: PartitionBy) -> String {
+    let before = before_partition(by);
     format!(
         "
 CREATE OR REPLACE VIEW landed_files AS
@@ -91,7 +99,7 @@ WITH commits AS (
   SELECT $1 AS state, METADATA$FILENAME AS name
   FROM @decagon_lake/{}/ (FILE_FORMAT => 'decagon_json', PATTERN => '.*[.]json')
 ), newest AS (SELECT MAX_BY(state, name) AS state FROM commits)
-SELECT 'created_date=' || dates.key || '/' || landed.value:flush:run::VARCHAR || '-'
+SELECT '{before}' || dates.key || '/' || landed.value:flush:run::VARCHAR || '-'
   || LPAD(landed.value:flush:number::VARCHAR, GREATEST(4, LENGTH(landed.value:flush:number::VARCHAR)), '0')
   || '.parquet' AS file
 FROM newest, LATERAL FLATTEN(INPUT => newest.state:landed) landed, LATERAL FLATTEN(INPUT => landed.value:dates) dates;
@@ -100,9 +108,9 @@ FROM newest, LATERAL FLATTEN(INPUT => newest.state:landed) landed, LATERAL FLATT
     )
 }
 
-fn copies(table: Table) -> String {
-    let (name, columns) = (table.name(), listed(columns(table)));
-    let day = format!("COALESCE(TO_CHAR(created_date, 'YYYY-MM-DD'), '{}') AS day", CreatedDate::UNKNOWN);
+fn copies(table: Table, by: PartitionBy) -> String {
+    let (name, partition, columns) = (table.name(), by.column(), listed(columns(table, by)));
+    let day = format!("COALESCE(TO_CHAR({partition}, 'YYYY-MM-DD'), '{UNKNOWN_PARTITION}') AS day");
     let folder = format!("{}/{name}", layout::landing());
     format!(
         "
@@ -115,8 +123,8 @@ SELECT {columns},
   {day}, true AS landed
 FROM (
 {landed}
-WHERE REGEXP_SUBSTR(METADATA$FILENAME, 'created_date=[^/]*/[^/]*$') IN (SELECT file FROM landed_files));
+WHERE REGEXP_SUBSTR(METADATA$FILENAME, '{partition}=[^/]*/[^/]*$') IN (SELECT file FROM landed_files));
 ",
-        landed = read(table, &folder),
+        landed = read(table, &folder, by),
     )
 }

@@ -7,18 +7,19 @@
 //! Sources: spark.apache.org/docs/latest, sql-data-sources-file-metadata… and sql-ref-syntax-qry-select-file;
 //! docs.delta.io/latest/quick-start. tests/e2e/test_readers.py runs all but Delta.
 
-use super::latest::{Date, Dialect, listed};
+use super::latest::{Date, Dialect, before_partition, listed};
 use super::place::{CloudKind, LakeAddress, needs_account};
-use super::text::{LATEST, NO_TABLES, PRUNED, about, comment};
+use super::text::{LATEST, NO_TABLES, about, comment, pruned};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{CreatedDate, Table};
+use crate::model::{PartitionBy, Table, UNKNOWN_PARTITION};
 
-const DIALECT: Dialect =
-    Dialect { schema: "", newest_of: |times| format!("greatest({})", times.join(", ")), date: Date::Text };
+fn dialect(by: PartitionBy) -> Dialect {
+    Dialect { schema: "", by, newest_of: |times| format!("greatest({})", times.join(", ")), date: Date::Text }
+}
 
-pub(super) fn statements(place: &LakeAddress, format: Format, has_tables: bool) -> Result<String> {
+pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy, has_tables: bool) -> Result<String> {
     let lake = match place {
         LakeAddress::Local(path) => path.clone(),
         LakeAddress::Store { kind: CloudKind::S3, .. } => place.below("s3a"),
@@ -38,28 +39,30 @@ pub(super) fn statements(place: &LakeAddress, format: Format, has_tables: bool) 
         text.push_str(&comment(&["The tables are Delta tables: the session needs delta-spark and its extension."]));
     }
     text.push_str(&comment(LATEST));
-    text.push_str(&comment(&[PRUNED]));
+    text.push_str(&comment(&[&pruned(by)]));
     if !has_tables {
         text.push_str(&comment(NO_TABLES));
     }
-    let tables = |table| if has_tables { compacted(&lake, table, format) } else { String::new() };
-    text.push_str(&DIALECT.statements(tables, &landed_files(&lake), |table| copies(&lake, table, format)));
+    let tables = |table| if has_tables { compacted(&lake, table, format, by) } else { String::new() };
+    let copies = |table| copies(&lake, table, format, by);
+    text.push_str(&dialect(by).statements(tables, &landed_files(&lake, by), copies));
     Ok(text)
 }
 
-fn compacted(lake: &str, table: Table, format: Format) -> String {
-    let name = table.name();
+fn compacted(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
+    let (name, partition) = (table.name(), by.column());
     let names = listed(table.columns().iter().map(|column| column.name));
     let read = match format {
         Format::Parquet => path("parquet", &format!("{}/{name}", pattern(lake))),
         Format::Delta => path("delta", &format!("{lake}/{name}")),
     };
     format!(
-        "\nCREATE OR REPLACE VIEW {name} AS\nSELECT {names}, CAST(created_date AS DATE) AS created_date\nFROM {read};\n"
+        "\nCREATE OR REPLACE VIEW {name} AS\nSELECT {names}, CAST({partition} AS DATE) AS {partition}\nFROM {read};\n"
     )
 }
 
-fn landed_files(lake: &str) -> String {
+fn landed_files(lake: &str, by: PartitionBy) -> String {
+    let before = before_partition(by);
     let commits = path("text", &format!("{}/{}/*.json", pattern(lake), layout::checkpoints()));
     format!(
         "
@@ -71,32 +74,32 @@ flushes AS (
     'landed ARRAY<STRUCT<flush: STRUCT<run: STRING, number: BIGINT>, dates: MAP<STRING, STRING>>>').landed) AS landed
   FROM newest
 )
-SELECT format_string('created_date=%s/%s-%04d.parquet', date, landed.flush.run, landed.flush.number) AS file
+SELECT format_string('{before}%s/%s-%04d.parquet', date, landed.flush.run, landed.flush.number) AS file
 FROM flushes LATERAL VIEW explode(map_keys(landed.dates)) AS date;
 "
     )
 }
 
-fn copies(lake: &str, table: Table, format: Format) -> String {
+fn copies(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
     let name = table.name();
     let names = listed(table.columns().iter().map(|column| column.name));
-    let (landing, unknown) = (layout::landing(), CreatedDate::UNKNOWN);
-    let files = path("parquet", &format!("{}/{{{name},{landing}/{name}}}/created_date=*", pattern(lake)));
+    let (landing, unknown, partition) = (layout::landing(), UNKNOWN_PARTITION, by.column());
+    let files = path("parquet", &format!("{}/{{{name},{landing}/{name}}}/{partition}=*", pattern(lake)));
     let files = format!(
         "files AS (
   SELECT {names},
-    regexp_extract(_metadata.file_path, '(created_date=[^/]*/[^/]*)$', 1) AS file,
-    regexp_extract(_metadata.file_path, 'created_date=([^/]*)/[^/]*$', 1) AS day,
-    _metadata.file_path RLIKE '/{landing}/{name}/created_date=[^/]*/[^/]*$' AS landed
+    regexp_extract(_metadata.file_path, '({partition}=[^/]*/[^/]*)$', 1) AS file,
+    regexp_extract(_metadata.file_path, '{partition}=([^/]*)/[^/]*$', 1) AS day,
+    _metadata.file_path RLIKE '/{landing}/{name}/{partition}=[^/]*/[^/]*$' AS landed
   FROM {files}
 )"
     );
-    let of_files = format!("SELECT {names}, try_cast(day AS DATE) AS created_date, day, landed\nFROM files\nWHERE");
+    let of_files = format!("SELECT {names}, try_cast(day AS DATE) AS {partition}, day, landed\nFROM files\nWHERE");
     let is_landed = "file IN (SELECT file FROM landed_files)";
     let read = match format {
         Format::Parquet => format!("WITH {files}\n{of_files} NOT landed OR {is_landed}"),
         Format::Delta => format!(
-            "WITH {files}\nSELECT {names}, created_date,\n  coalesce(CAST(created_date AS STRING), '{unknown}') AS day, \
+            "WITH {files}\nSELECT {names}, {partition},\n  coalesce(CAST({partition} AS STRING), '{unknown}') AS day, \
              false AS landed\nFROM {name}\nUNION ALL\n{of_files} landed AND {is_landed}"
         ),
     };

@@ -2,9 +2,28 @@
 
 use super::text::UNTRIED;
 use super::*;
+use crate::model::PartitionBy;
+use chrono::DateTime;
+
+const ENGINES: [Engine; 5] = [Engine::Duckdb, Engine::Spark, Engine::Athena, Engine::Bigquery, Engine::Snowflake];
+
+fn kept(format: Format, partition_by: PartitionBy) -> Identity {
+    Identity {
+        format_version: 1,
+        base_url: "https://api".to_owned(),
+        user_filters: None,
+        format,
+        partition_by,
+        created_at: DateTime::UNIX_EPOCH,
+    }
+}
+
+fn by_day(format: Format) -> Identity {
+    kept(format, PartitionBy::Day)
+}
 
 fn parquet(url: &str, engine: Engine) -> String {
-    statements(url, engine, Format::Parquet, true).unwrap()
+    statements(url, engine, &by_day(Format::Parquet), true).unwrap()
 }
 
 /// An address of a store that the engine reads.
@@ -52,7 +71,7 @@ fn a_lake_that_an_engine_cannot_read_is_refused_with_a_hint() {
         ("az://box/lake", Engine::Spark),
         ("az://box/lake", Engine::Snowflake),
     ] {
-        let error = statements(url, engine, Format::Parquet, true).unwrap_err();
+        let error = statements(url, engine, &by_day(Format::Parquet), true).unwrap_err();
         assert!(error.kind().exit_code() == 2 && error.hint().is_some(), "{url} {engine:?}");
     }
 }
@@ -82,16 +101,50 @@ fn delta_tables_are_read_as_such_and_staged_files_as_parquet() {
         (Engine::Bigquery, "format = 'DELTA_LAKE'", "'gs://bucket/lake/_landing/messages/created_date=*'"),
         (Engine::Snowflake, "CREATE OR REPLACE ICEBERG TABLE messages", "@decagon_lake/_landing/messages/"),
     ] {
-        let delta = statements(home(engine), engine, Format::Delta, true).unwrap();
+        let delta = statements(home(engine), engine, &by_day(Format::Delta), true).unwrap();
         assert!(delta.contains(table) && delta.contains(landing), "{engine:?}:\n{delta}");
         assert!(!parquet(home(engine), engine).contains(table), "{engine:?}");
-        assert!(statements(home(engine), engine, Format::Delta, false).is_err(), "{engine:?}");
+        assert!(statements(home(engine), engine, &by_day(Format::Delta), false).is_err(), "{engine:?}");
+    }
+}
+
+/// The same statements, but for the partitions: no word of a day is left in a lake by month.
+#[test]
+fn months_are_read_as_days_are() {
+    for format in [Format::Parquet, Format::Delta] {
+        for engine in ENGINES {
+            let of = |by| statements(home(engine), engine, &kept(format, by), true).unwrap();
+            let (days, months) = (of(PartitionBy::Day), of(PartitionBy::Month));
+            assert!(!months.contains("created_date"), "{engine:?}:\n{months}");
+            // The checkpoints of a lake by month write the column themselves.
+            let expected = days
+                .replace("'created_date={}/{}", "'{}/{}")
+                .replace("'created_date=%s/", "'%s/")
+                .replace("'created_date=' ||", "'' ||")
+                .replace("created_date", "created_month")
+                .replace("interval.unit' = 'DAYS'", "interval.unit' = 'MONTHS'");
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+            assert_eq!(words(&months), words(&expected), "{engine:?}");
+        }
+    }
+    let athena =
+        statements("s3://bucket/lake", Engine::Athena, &kept(Format::Parquet, PartitionBy::Month), true).unwrap();
+    for line in [
+        "PARTITIONED BY (`created_month` date)",
+        "'projection.created_month.type' = 'date'",
+        "'projection.created_month.format' = 'yyyy-MM-dd'",
+        "'projection.created_month.range' = '2015-01-01,NOW+1DAYS'",
+        "'projection.created_month.interval' = '1'",
+        "'projection.created_month.interval.unit' = 'MONTHS'",
+        "'s3://bucket/lake/_landing/tags/created_month=${created_month}'",
+    ] {
+        assert!(athena.contains(line), "{line} is not in\n{athena}");
     }
 }
 
 #[test]
 fn every_engine_gets_every_table_with_every_column_and_no_line_that_is_not_sql() {
-    for engine in [Engine::Duckdb, Engine::Spark, Engine::Athena, Engine::Bigquery, Engine::Snowflake] {
+    for engine in ENGINES {
         let text = parquet(home(engine), engine);
         for table in crate::model::Table::ALL {
             for name in [table.name().to_owned(), format!("{}_latest", table.name())] {

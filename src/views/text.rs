@@ -1,6 +1,7 @@
 //! The common parts of the statements of all engines: quoting, and comments about the views.
 
 use super::place::LakeAddress;
+use crate::model::PartitionBy;
 
 /// Quotes text for a dialect without backslash escapes.
 pub(super) fn quoted(text: &str) -> String {
@@ -37,7 +38,9 @@ pub(super) const LATEST: &[&str] = &[
 ];
 
 /// For engines that are known to pass a filter by date to the files.
-pub(super) const PRUNED: &str = "Filter by created_date if you can: the engine then reads only those partitions.";
+pub(super) fn pruned(by: PartitionBy) -> String {
+    format!("Filter by {} if you can: the engine then reads only those partitions.", by.column())
+}
 
 /// For a lake without tables.
 pub(super) const NO_TABLES: &[&str] = &[

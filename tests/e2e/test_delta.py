@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pytest
 from conftest import ROOT, page, run
 from deltalake import DeltaTable, Field, write_deltalake
-from truth import TABLES, as_rows, assert_exact, connect, decoded, read_delta, read_table
+from truth import COLUMN, TABLES, as_rows, assert_exact, connect, decoded, read_delta, read_table
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from proxy import Proxy  # noqa: E402
@@ -99,13 +99,14 @@ def sync_often(command, api, times):
         command("sync", api, *DELTA)
 
 
-def test_every_reader_sees_the_same(simulate, command, lake):
+@pytest.mark.parametrize("by", COLUMN)
+def test_every_reader_sees_the_same(simulate, command, lake, by):
     api = simulate(*SMALL)
-    command("sync", api, *DELTA)
+    command("sync", api, *DELTA, "--partition-by", by)
     api.advance(hours=30)
     command("sync", api)
     for reader in READERS:
-        assert_exact(lake, api.conversations(), reader())
+        assert_exact(lake, api.conversations(), reader(), by)
     command("verify")
     assert json.loads(command("status", None, "--json").stdout)["format"] == "delta"
 
@@ -120,20 +121,21 @@ def test_every_reader_sees_the_same_on_s3(simulate, seaweed):
         assert_exact(url, api.conversations(), reader(seaweed))
 
 
-def test_a_plain_lake_and_a_delta_one_have_the_same_columns(simulate, command, lake, tmp_path):
-    api, plain = simulate(*SMALL), tmp_path / "plain"
-    command("sync", api, *DELTA)
-    run("sync", "--lake", plain, "--base-url", api.url, "--requests-per-second", 0)
+@pytest.mark.parametrize("by", COLUMN)
+def test_a_plain_lake_and_a_delta_one_have_the_same_columns(simulate, command, lake, tmp_path, by):
+    api, plain, partition = simulate(*SMALL), tmp_path / "plain", COLUMN[by]
+    command("sync", api, *DELTA, "--partition-by", by)
+    run("sync", "--lake", plain, "--base-url", api.url, "--requests-per-second", 0, "--partition-by", by)
     for table in TABLES:
         described = connect().sql(f"DESCRIBE FROM read_parquet('{plain}/{table}/*/*.parquet', hive_partitioning = true)")
         wanted = [(name, TYPES[kind]) for name, kind, *_ in described.fetchall()]
         schema = DeltaTable(lake / table).schema()
         assert [(field.name, field.type.type) for field in schema.fields] == wanted
-        assert not schema.fields[0].nullable and schema.fields[-1].name == "created_date"
-        assert DeltaTable(lake / table).metadata().partition_columns == ["created_date"]
+        assert not schema.fields[0].nullable and schema.fields[-1].name == partition
+        assert DeltaTable(lake / table).metadata().partition_columns == [partition]
         arrow = DeltaTable(lake / table).to_pyarrow_table().schema
         assert {kind for kind in arrow.types if pa.types.is_timestamp(kind)} <= {UTC_MICROSECONDS}
-        assert arrow.field("created_date").type == pa.date32()
+        assert arrow.field(partition).type == pa.date32()
 
 
 def test_a_lake_keeps_its_format(simulate, command, lake, tmp_path):

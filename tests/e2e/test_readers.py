@@ -13,8 +13,8 @@ import pyarrow.parquet
 import pytest
 from chdb import session
 from conftest import ROOT, assert_latest, page, run, served_pages
-from truth import (CHILD_FIELDS, CONVERSATION_FIELDS, TABLES, as_rows, assert_rows, connect, expected_rows, files,
-                   read_table)
+from truth import (CHILD_FIELDS, COLUMN, CONVERSATION_FIELDS, TABLES, as_rows, assert_rows, connect, expected_rows,
+                   files, read_table)
 
 READS = ROOT / "tests" / "support" / "spark_reads.py"
 LATEST = [f"{table}_latest" for table in TABLES]
@@ -37,7 +37,7 @@ ODD = [
 ]
 
 KINDS = {**CONVERSATION_FIELDS, "conversation_id": "text", "message_count": "int", "extra": "json", "_exported_at": "time",
-         "_run_id": "text", "_seq": "long", "created_date": "date"}
+         "_run_id": "text", "_seq": "long", "created_date": "date", "created_month": "date"}
 for _index, _fields in CHILD_FIELDS.values():
     KINDS |= {_index: "int", **_fields}
 TYPES = {
@@ -54,31 +54,31 @@ TYPES = {
 }
 
 
-def names_of(table):
+def names_of(table, by):
     """The columns in order, from the README, whose table is held to the program's by test_docs.py."""
     [line] = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| {table} | conv")]
-    return [*line.split("|")[2].strip().split(", "), "created_date"]
+    return [*line.split("|")[2].strip().split(", "), COLUMN[by]]
 
 
-def by_duckdb(lake, table):
+def by_duckdb(lake, table, _):
     relation = connect().sql(f"FROM read_parquet('{lake}/{table}/*/*.parquet', hive_partitioning = true)")
     return dict(zip(relation.columns, map(str, relation.types))), relation.fetchall()
 
 
-def by_polars(lake, table):
+def by_polars(lake, table, _):
     frame = polars.read_parquet(f"{lake}/{table}/*/*.parquet", hive_partitioning=True)
     return dict(frame.schema), frame.rows()
 
 
-def by_pyarrow(lake, table):
-    partition = pyarrow.dataset.partitioning(pyarrow.schema([("created_date", pyarrow.date32())]), flavor="hive")
+def by_pyarrow(lake, table, by):
+    partition = pyarrow.dataset.partitioning(pyarrow.schema([(COLUMN[by], pyarrow.date32())]), flavor="hive")
     found = pyarrow.dataset.dataset(lake / table, partitioning=partition).to_table()
     return dict(zip(found.schema.names, found.schema.types)), [tuple(row.values()) for row in found.to_pylist()]
 
 
-def by_clickhouse(lake, table):
+def by_clickhouse(lake, table, by):
     answer = session.Session().query(
-        f"""SELECT *, toDate32OrNull(extract(_path, 'created_date=([^/]+)')) AS created_date
+        f"""SELECT *, toDate32OrNull(extract(_path, '{COLUMN[by]}=([^/]+)')) AS {COLUMN[by]}
             FROM file('{lake}/{table}/*/*.parquet', Parquet) SETTINGS use_hive_partitioning = 0""", "JSONCompact")
     result = json.loads(answer.data())
     types = {}
@@ -116,24 +116,23 @@ def by_spark(submit, scratch, jobs):
     return found
 
 
-@pytest.fixture
-def odd_lake(serve, lake):
+def odd_lake(serve, lake, by):
     account = serve(page(*ODD))
-    run("sync", "--lake", lake, "--base-url", account.url, "--requests-per-second", 0)
+    run("sync", "--lake", lake, "--base-url", account.url, "--requests-per-second", 0, "--partition-by", by)
     return lake
 
 
-@pytest.fixture
-def states(serve, tmp_path):
+def states(serve, folder, by):
     """A lake in every state before and after a compaction, and the rows that it must come to.
 
     The folder's name contains characters that are special to shells, SQL and patterns."""
-    folder = tmp_path / "it's 100%20 [odd] {a,b} *"
+    folder = folder / f"it's 100%20 [odd] {{a,b}} * by {by}"
     account = serve(*served_pages())
     before, never = folder / "before", folder / "never compacted"
 
     def export():
-        run("export", "--lake", before, "--base-url", account.url, "--requests-per-second", 0, "--flush-conversations", 1)
+        run("export", "--lake", before, "--base-url", account.url, "--requests-per-second", 0, "--flush-conversations", 1,
+            "--partition-by", by)
 
     def copied(source, name):
         return Path(shutil.copytree(source, folder / name))
@@ -161,22 +160,25 @@ def states(serve, tmp_path):
     return {never: first, **{place: compacted for place in (before, half, forgetful, compacted)}}
 
 
-def assert_read(engine, table, types, rows):
+def assert_read(engine, table, by, types, rows):
     """Asserts that an engine reads the odd lake's table exactly: names and types in order, and every value."""
-    assert list(types.items()) == [(name, TYPES[engine][KINDS[name]]) for name in names_of(table)], f"{engine}: {table}"
-    assert_rows(as_rows(types, rows), expected_rows(ODD)[table], f"{engine}: {table}")
+    assert list(types.items()) == [(name, TYPES[engine][KINDS[name]]) for name in names_of(table, by)], f"{engine}: {table}"
+    assert_rows(as_rows(types, rows), expected_rows(ODD, by)[table], f"{engine}: {table}")
 
 
 # Spark is further down, because it starts once for everything.
+@pytest.mark.parametrize("by", COLUMN)
 @pytest.mark.parametrize("engine", ["duckdb", "polars", "pyarrow", "clickhouse"])
-def test_every_engine_reads_the_same(odd_lake, engine):
+def test_every_engine_reads_the_same(serve, lake, engine, by):
     reader = {"duckdb": by_duckdb, "polars": by_polars, "pyarrow": by_pyarrow, "clickhouse": by_clickhouse}[engine]
+    odd_lake(serve, lake, by)
     for table in TABLES:
-        assert_read(engine, table, *reader(odd_lake, table))
+        assert_read(engine, table, by, *reader(lake, table, by))
 
 
-def test_duckdb_sees_what_compact_will_make_of_it(states):
-    for place, compacted in states.items():
+@pytest.mark.parametrize("by", COLUMN)
+def test_duckdb_sees_what_compact_will_make_of_it(serve, tmp_path, by):
+    for place, compacted in states(serve, tmp_path, by).items():
         connection = connect()
         connection.execute(run("views", "--engine", "duckdb", "--lake", place).stdout)
         for table in TABLES:
@@ -198,37 +200,45 @@ def latest(connection, table, suffix="_latest"):
 
 def read(lake, table):
     """The rows of a table whose folder no pattern can name as it is."""
-    plain = Path(shutil.copytree(lake / table, lake.parent.parent / "plain" / lake.name / table, dirs_exist_ok=True))
+    by = lake.parent.name.rsplit(" ", 1)[1]
+    plain = Path(shutil.copytree(lake / table, lake.parent.parent / "plain" / by / lake.name / table, dirs_exist_ok=True))
     return read_table(plain.parent, table)
 
 
-def test_spark_reads_the_same_and_sees_what_compact_will_make_of_it(states, odd_lake, submit, tmp_path):
-    chosen = {place: states[place] for place in states if place.name in ("never compacted", "half", "compacted")}
-    jobs = [(None, [f"{odd_lake}/{table}" for table in TABLES])]
-    for place, compacted in chosen.items():
-        script = tmp_path / f"{place.name}.sql"
-        script.write_text(run("views", "--engine", "spark", "--lake", place).stdout)
-        jobs.append((script, ["messages_latest", *TABLES] if place == compacted else LATEST))
-    plain, *found = by_spark(submit, tmp_path, jobs)
-    for table in TABLES:
-        assert_read("spark", table, *plain[f"{odd_lake}/{table}"])
-    for (place, compacted), tables in zip(chosen.items(), found):
+def test_spark_reads_the_same_and_sees_what_compact_will_make_of_it(serve, submit, tmp_path):
+    jobs, expected = [], []
+    for by in COLUMN:
+        odd = odd_lake(serve, tmp_path / f"odd-{by}", by)
+        jobs.append((None, [f"{odd}/{table}" for table in TABLES]))
+        expected.append((by, odd, None))
+        for place, compacted in states(serve, tmp_path, by).items():
+            if place.name not in (("never compacted", "half", "compacted") if by == "day" else ("half",)):
+                continue
+            script = tmp_path / f"{place.name} by {by}.sql"
+            script.write_text(run("views", "--engine", "spark", "--lake", place).stdout)
+            jobs.append((script, ["messages_latest", *TABLES] if place == compacted else LATEST))
+            expected.append((by, place, compacted))
+    for (by, place, compacted), tables in zip(expected, by_spark(submit, tmp_path, jobs)):
         for name, (types, rows) in tables.items():
-            table = name.removesuffix("_latest")
-            assert list(types.items()) == [(name, TYPES["spark"][KINDS[name]]) for name in names_of(table)], name
+            table = name.removeprefix(f"{place}/").removesuffix("_latest")
+            if compacted is None:
+                assert_read("spark", table, by, types, rows)
+                continue
+            assert list(types.items()) == [(name, TYPES["spark"][KINDS[name]]) for name in names_of(table, by)], name
             in_order = sorted(as_rows(types, rows), key=repr)
-            assert in_order == sorted(read(compacted, table), key=repr), f"{place.name}: {name}"
+            assert in_order == sorted(read(compacted, table), key=repr), f"{place.name} by {by}: {name}"
 
 
-def test_a_filter_by_date_reads_that_date_alone(simulate, command, lake):
-    api = simulate("--conversations", 200, "--days", 10, "--messages", 2)
-    command("sync", api)
+@pytest.mark.parametrize("by, days, value", [("day", 10, "2024-02-25"), ("month", 70, "2024-01-01")])
+def test_a_filter_by_date_reads_that_date_alone(simulate, command, lake, by, days, value):
+    api = simulate("--conversations", 200, "--days", days, "--messages", 2)
+    command("sync", api, "--partition-by", by)
     api.advance(hours=5)
     command("export", api)
     connection = connect()
     connection.execute(command("views", None, "--engine", "duckdb").stdout)
-    [plan] = connection.sql("""EXPLAIN (ANALYZE, FORMAT json)
-        SELECT count(text) FROM messages_latest WHERE created_date = '2024-02-25'""").fetchall()
+    [plan] = connection.sql(f"""EXPLAIN (ANALYZE, FORMAT json)
+        SELECT count(text) FROM messages_latest WHERE {COLUMN[by]} = '{value}'""").fetchall()
     scans = [scan for scan in nodes(json.loads(plan[1])) if scan.get("Function") == "READ_PARQUET"]
     # Conversations, messages and logs to find the latest versions, and messages for their text.
     assert sorted(int(scan["Total Files Read"]) for scan in scans) == [0, 1, 1, 1, 1], scans

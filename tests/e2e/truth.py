@@ -23,6 +23,8 @@ CHILD_FIELDS = {
 }
 TABLES = ["conversations", *CHILD_FIELDS]
 API_NAME = {"tag_id": "id"}
+# The partition columns.
+COLUMN = {"day": "created_date", "month": "created_month"}
 
 
 def instant(text):
@@ -35,13 +37,14 @@ def cell(kind, value):
     return instant(value) if kind == "time" and value is not None else value
 
 
-def date_of(conversation):
-    """The partition of a conversation."""
+def partition_of(conversation, by):
+    """The partition column of a conversation, and its value."""
     created_at = conversation.get("created_at")
-    return instant(created_at).date() if created_at else None
+    date = instant(created_at).date() if created_at else None
+    return {COLUMN[by]: date and (date.replace(day=1) if by == "month" else date)}
 
 
-def expected_rows(conversations):
+def expected_rows(conversations, by="day"):
     """Rows by table, from the API's objects, each without the columns that only the program can know."""
     rows = {table: [] for table in TABLES}
     for conversation in conversations:
@@ -52,7 +55,7 @@ def expected_rows(conversations):
             **{name: cell(kind, conversation.get(name)) for name, kind in CONVERSATION_FIELDS.items()},
             "message_count": len(conversation.get("messages") or []),
             "extra": {name: value for name, value in conversation.items() if name not in known} or None,
-            "created_date": date_of(conversation),
+            **partition_of(conversation, by),
         })
         for table, (index_name, fields) in CHILD_FIELDS.items():
             for index, element in enumerate(conversation.get(table) or []):
@@ -62,7 +65,7 @@ def expected_rows(conversations):
                     index_name: index,
                     **{name: cell(kind, element.get(API_NAME.get(name, name))) for name, kind in fields.items()},
                     "extra": {name: value for name, value in element.items() if name not in names} or None,
-                    "created_date": date_of(conversation),
+                    **partition_of(conversation, by),
                 })
     return rows
 
@@ -104,14 +107,14 @@ def sort_key(row):
     return row["conversation_id"], index
 
 
-def assert_exact(lake, conversations, read=read_table):
+def assert_exact(lake, conversations, read=read_table, by="day"):
     """The tables hold exactly these conversations, each once, every field as the API has it, and every child row comes from
     the same version as its conversation."""
-    expected, versions = expected_rows(conversations), set()
+    expected, versions = expected_rows(conversations, by), set()
     for table in TABLES:
         found = read(lake, table)
         assert_rows(found, expected[table], table)
-        of = {tuple(row[name] for name in ("conversation_id", "created_date", "_run_id", "_seq")) for row in found}
+        of = {tuple(row[name] for name in ("conversation_id", COLUMN[by], "_run_id", "_seq")) for row in found}
         if table == "conversations":
             versions = of
         assert of <= versions, f"{table}: rows of another version than the conversation's"

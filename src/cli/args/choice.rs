@@ -3,7 +3,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use crate::model::TimestampFilter;
+use crate::model::{PartitionBy, TimestampFilter};
 
 /// A value of a flag: the value, its name, its help text.
 pub(super) type Choice<T> = (T, &'static str, &'static str);
@@ -28,5 +28,14 @@ pub(super) fn timestamp_filter() -> impl TypedValueParser<Value = TimestampFilte
         choice_of(TimestampFilter::CreatedAt, "When the conversation began, which never changes"),
         choice_of(TimestampFilter::UpdatedAt, "When it last changed"),
         choice_of(TimestampFilter::LastMessageTime, "When its last message arrived"),
+    ])
+}
+
+/// Parses how much time a partition covers.
+pub(super) fn partition_by() -> impl TypedValueParser<Value = PartitionBy> {
+    let choice_of = |by: PartitionBy, help| (by, by.name(), help);
+    choice([
+        choice_of(PartitionBy::Day, "created_date=2024-02-29, for accounts of any size"),
+        choice_of(PartitionBy::Month, "created_month=2024-02-01, for less than some 20,000 conversations a day"),
     ])
 }

@@ -41,7 +41,7 @@ Exit codes:
 /// Export the conversations of a Decagon account into a data lake of Parquet tables.
 ///
 /// Fetches `GET /conversation/export` page by page and keeps four tables: conversations, messages, tags and audit_logs.
-/// They are partitioned by the date on which a conversation was created, and hold its latest version.
+/// They are partitioned by the day or month in which a conversation was created, and hold its latest version.
 ///
 /// Every flag has an environment variable; an empty variable counts as unset.
 #[derive(Debug, Parser)]

@@ -8,14 +8,14 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, value_parser};
 
 use super::api::ApiArgs;
-use super::choice::{choice, timestamp_filter};
+use super::choice::{choice, partition_by, timestamp_filter};
 use super::compact::RetainArgs;
 use super::heading::TUNING;
 use super::lake::{LakeArgs, MetricsArgs};
 use super::retention::HistoryArgs;
 use crate::export::{OnBadRecord, OnIgnoredFilter};
 use crate::lake::Format;
-use crate::model::{TimestampFilter, parse_user_time};
+use crate::model::{PartitionBy, TimestampFilter, parse_user_time};
 
 /// When fetched rows are written to staging.
 #[derive(Debug, Clone, Args)]
@@ -47,6 +47,9 @@ pub(in crate::cli) struct FetchArgs {
         (Format::Delta, Format::Delta.name(), "Delta Lake: snapshots, time travel, files that stay while they are read"),
     ]))]
     pub(in crate::cli) format: Option<Format>,
+    /// Choose the partitions of the tables when the lake is made; they never change [default: day]
+    #[arg(long, env = "DECAGON_PARTITION_BY", value_parser = partition_by())]
+    pub(in crate::cli) partition_by: Option<PartitionBy>,
     /// Discard the interrupted walk and start over
     ///
     /// Without it, a run continues the walk that an earlier run of the same command left unfinished.

@@ -15,7 +15,7 @@ use crate::views::Engine;
 pub(in crate::cli) struct VerifyArgs {
     #[command(flatten)]
     pub(in crate::cli) of: LakeArgs,
-    /// Remove older versions of conversations found under two dates, and discard damaged or missing staged files
+    /// Remove older versions of conversations found in two partitions, and discard damaged or missing staged files
     ///
     /// If _state is older than the tables, as after a restore, the next commits are numbered after theirs.
     #[arg(long, env = "DECAGON_REPAIR", value_parser = BoolishValueParser::new())]

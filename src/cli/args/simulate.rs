@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use clap::builder::{BoolishValueParser, PathBufValueParser};
 use clap::{Args, value_parser};
 
-use super::choice::{choice, timestamp_filter};
+use super::choice::{choice, partition_by, timestamp_filter};
 use super::place::place;
 use super::value::rate;
 use crate::api::ApiKey;
-use crate::model::{TimestampFilter, parse_user_time};
+use crate::model::{PartitionBy, TimestampFilter, parse_user_time};
 use crate::simulate::{CursorName, WorldSettings};
 
 /// The simulated conversations.
@@ -98,6 +98,9 @@ pub(in crate::cli) struct DemoArgs {
     #[arg(long, env = "DECAGON_DEMO_LAKE", value_name = "DIR", default_value = "demo-lake",
         value_parser = place(PathBufValueParser::new()))]
     pub(in crate::cli) lake: PathBuf,
+    /// Choose the partitions of the tables
+    #[arg(long, env = "DECAGON_PARTITION_BY", default_value = PartitionBy::Day.name(), value_parser = partition_by())]
+    pub(in crate::cli) partition_by: PartitionBy,
     #[command(flatten)]
     pub(in crate::cli) world: WorldArgs,
 }

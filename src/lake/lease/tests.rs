@@ -12,7 +12,7 @@ use super::record::EXPIRY;
 use super::*;
 use crate::error::Kind;
 use crate::lake::{Ledger, Purpose, State, Walk, sweep};
-use crate::model::{CreatedDate, Request, Table, Window};
+use crate::model::{PartitionBy, Request, Table, Window};
 use crate::store::{Shelf, StoreOptions, Upload};
 
 const CLOCK: Clock = Clock::system();
@@ -136,7 +136,7 @@ async fn a_holder_that_was_taken_over_while_paused_changes_nothing() {
     let first = acquire(&store, 1).await.unwrap();
     let mut stale = Ledger::load(&store).await.unwrap();
     stale.commit(state(1), &run(1), DateTime::UNIX_EPOCH).await.unwrap();
-    let key = layout::table_file(Table::Messages, CreatedDate::UNKNOWN);
+    let key = layout::table_file(Table::Messages, PartitionBy::Day.unknown());
     store.put(&key, b"as it was".to_vec()).await.unwrap();
     let found = store.head(&key).await.unwrap();
     pause(&first);
@@ -378,7 +378,7 @@ async fn a_holder_that_was_taken_over_in_a_shared_folder_changes_nothing() {
     let first = acquire(&store, 1).await.unwrap();
     pause(&first);
     let second = acquire(&shared(&folder), 2).await.unwrap();
-    let key = layout::table_file(Table::Messages, CreatedDate::UNKNOWN);
+    let key = layout::table_file(Table::Messages, PartitionBy::Day.unknown());
     store.put(&key, b"newer".to_vec()).await.unwrap();
     assert_eq!(kind(first.prove().await), Kind::Held);
     let (runtime, of_first, written) = (Handle::current(), store.clone(), key.clone());

@@ -59,7 +59,7 @@ fn files(conversations: &[Value], lifetime: WrittenFor) -> (PerTable<Vec<u8>>, E
 async fn with_a_double() -> Arc<Shelf> {
     let store = Arc::new(Shelf::new());
     let lake = lake(sound(&store), &Kept::ByLease);
-    let wanted = Wanted { base_url: "https://api", user_filters: None, format: None };
+    let wanted = Wanted { base_url: "https://api", user_filters: None, format: None, partition_by: None };
     lake.claim(None, wanted, true, DateTime::UNIX_EPOCH).await.unwrap();
     let mut first: Vec<_> = (10..30).map(|n| conversation(&format!("c{n}"), 0, "2024-01-03T00:00:00Z")).collect();
     first.push(conversation("moved", 0, "2024-01-03T00:00:00Z"));

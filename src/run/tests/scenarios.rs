@@ -16,8 +16,16 @@ impl Scene {
         Scene { api, store: Arc::new(Shelf::new()) }
     }
 
+    /// One whose lake is partitioned by day, and one whose lake is by month.
+    fn both() -> [Self; 2] {
+        let Scene { api, store } = Self::new();
+        [Self::new(), Scene { api: api.by_month(), store }]
+    }
+
     fn settings(&self) -> SyncSettings {
-        settings(5, 10)
+        let mut settings = settings(5, 10);
+        settings.export.fetch.partition_by = Some(self.api.partition_by);
+        settings
     }
 
     fn lake(&self) -> Lake {
@@ -59,49 +67,61 @@ impl Scene {
 
 #[tokio::test]
 async fn fresh_sync_and_increments() {
-    let place = Scene::new();
-    for (later, passed) in [(0, Duration::ZERO), (1, LATER), (1, LATER)] {
-        place.api.time.set(passed);
-        place.sync().await.unwrap();
-        place.assert_exact(later).await;
+    for place in Scene::both() {
+        for (later, passed) in [(0, Duration::ZERO), (1, LATER), (1, LATER)] {
+            place.api.time.set(passed);
+            place.sync().await.unwrap();
+            place.assert_exact(later).await;
+        }
+        let folders = place.tables().await.into_keys().map(|key| key.split('/').nth(1).unwrap().to_owned());
+        let folders: std::collections::BTreeSet<_> = folders.collect();
+        match place.api.partition_by {
+            PartitionBy::Day => assert!(folders.len() > 2, "{folders:?}"),
+            PartitionBy::Month => {
+                let months = ["created_month=2024-02-01", "created_month=2024-03-01"].map(str::to_owned);
+                assert_eq!(folders, months.into());
+            }
+        }
     }
 }
 
 #[tokio::test]
 async fn backfill_then_sync() {
-    let place = Scene::new();
-    let from = DateTime::from_timestamp(1_709_251_200 - 86_400, 0).unwrap();
-    let fetch = place.settings().export.fetch;
-    let range = BackfillSettings { from, to: from + LATER, timestamp_filter: TimestampFilter::UpdatedAt, fetch };
-    backfill(&place.lake(), &mut client(&place.api, place.store.clock()), &range).await.unwrap();
-    place.compact().await;
-    let (from, to) = (from.timestamp_micros(), (from + LATER).timestamp_micros());
-    let inside = place.api.truth[0].clone().into_iter().filter(|(_, (at, ..))| (from..to).contains(at));
-    let inside: Conversations = inside.collect();
-    assert!(!inside.is_empty() && inside.len() < place.api.truth[0].len());
-    assert_exact(&place.store, &inside, "after the backfill").await;
-    place.sync().await.unwrap();
-    place.assert_exact(0).await;
+    for place in Scene::both() {
+        let from = DateTime::from_timestamp(1_709_251_200 - 86_400, 0).unwrap();
+        let fetch = place.settings().export.fetch;
+        let range = BackfillSettings { from, to: from + LATER, timestamp_filter: TimestampFilter::UpdatedAt, fetch };
+        backfill(&place.lake(), &mut client(&place.api, place.store.clock()), &range).await.unwrap();
+        place.compact().await;
+        let (from, to) = (from.timestamp_micros(), (from + LATER).timestamp_micros());
+        let inside = place.api.truth[0].clone().into_iter().filter(|(_, (at, ..))| (from..to).contains(at));
+        let inside: Conversations = inside.collect();
+        assert!(!inside.is_empty() && inside.len() < place.api.truth[0].len());
+        assert_exact(&place.store, &inside, "after the backfill").await;
+        place.sync().await.unwrap();
+        place.assert_exact(0).await;
+    }
 }
 
 #[tokio::test]
 async fn compaction_touches_only_partitions_with_staged_files() {
-    let place = Scene::new();
-    place.export().await.unwrap();
-    assert!(place.tables().await.is_empty());
-    place.compact().await;
-    place.assert_exact(0).await;
-    let before = place.tables().await;
-    place.compact().await;
-    assert_eq!(place.tables().await, before);
-    place.api.time.set(LATER);
-    let compacted = place.sync().await.unwrap().compacted_dates;
-    for (key, body) in place.tables().await {
-        let touched = compacted.iter().any(|date| key.contains(&format!("={date}/")));
-        let same = before.get(&key) == Some(&body);
-        assert!(if key.starts_with("conversations/") { touched != same } else { touched || same }, "{key}");
+    for place in Scene::both() {
+        place.export().await.unwrap();
+        assert!(place.tables().await.is_empty());
+        place.compact().await;
+        place.assert_exact(0).await;
+        let before = place.tables().await;
+        place.compact().await;
+        assert_eq!(place.tables().await, before);
+        place.api.time.set(LATER);
+        let compacted = place.sync().await.unwrap().compacted_dates;
+        for (key, body) in place.tables().await {
+            let touched = compacted.iter().any(|date| key.contains(&format!("={date}/")));
+            let same = before.get(&key) == Some(&body);
+            assert!(if key.starts_with("conversations/") { touched != same } else { touched || same }, "{key}");
+        }
+        place.assert_exact(1).await;
     }
-    place.assert_exact(1).await;
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ impl DeltaTable {
             .build(&self.engine, Box::new(FileSystemCommitter::new()))?;
         let write_state = transaction.write_state()?;
         for (date, replacement) in &intent.dates {
-            let partition = [(layout::PARTITION.to_owned(), partition_value(*date))];
+            let partition = [(self.partition_by.column().to_owned(), partition_value(*date))];
             let context =
                 write_state.write_context_builder().with_partition_values(HashMap::from(partition)).build()?;
             transaction.add_files(build_add_file_metadata(self.added(*date, replacement)?, &context)?);

@@ -21,13 +21,13 @@ impl DeltaTable {
     /// If the store fails; the table may have been created nevertheless.
     pub(super) fn create(&self, now: DateTime<Utc>) -> Result<()> {
         let key = layout::numbered(&layout::delta_log(self.table), 0);
-        let commit = first_commit(self.schema()?.as_ref(), now)?;
+        let commit = first_commit(self.schema()?.as_ref(), self.partition_by.column(), now)?;
         self.runtime.block_on(self.store.create(&key, commit)).map(drop)
     }
 }
 
-/// The lines of the first commit of a table with these columns.
-fn first_commit(schema: &StructType, now: DateTime<Utc>) -> Result<Vec<u8>> {
+/// The lines of the first commit of a table with these columns, one of which is the `partition`.
+fn first_commit(schema: &StructType, partition: &str, now: DateTime<Utc>) -> Result<Vec<u8>> {
     let schema = serde_json::to_string(schema)
         .map_err(|error| Error::bug("cannot write the columns as a Delta schema").caused_by(error))?;
     let now = now.timestamp_millis();
@@ -38,7 +38,7 @@ fn first_commit(schema: &StructType, now: DateTime<Utc>) -> Result<Vec<u8>> {
         json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}),
         json!({"metaData": {
             "id": random_id(), "format": {"provider": "parquet", "options": {}}, "schemaString": schema,
-            "partitionColumns": [layout::PARTITION], "configuration": {}, "createdTime": now,
+            "partitionColumns": [partition], "configuration": {}, "createdTime": now,
         }}),
     ];
     Ok(actions.iter().map(|action| format!("{action}\n")).collect::<String>().into_bytes())

@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::model::{CreatedDate, Table};
+use crate::model::{CreatedDate, PartitionBy, Table};
 use crate::store::Store;
 
 /// The hint for a table that another writer made unusable. RESTORE is safe, because no run has committed to it since.
@@ -37,6 +37,7 @@ const FETCH_AGAIN: &str = "delete the rows of that partition from all four table
 pub(in crate::tables) struct DeltaTable {
     pub(super) store: Store,
     pub(super) table: Table,
+    pub(super) partition_by: PartitionBy,
     /// The application id of its transactions, which differs from that of every other lake, earlier ones here included.
     pub(super) application: String,
     pub(super) url: String,
@@ -59,14 +60,21 @@ impl fmt::Debug for DeltaTable {
 }
 
 impl DeltaTable {
-    pub(in crate::tables) fn new(store: &Store, table: Table, application: String, runtime: Handle) -> Self {
+    pub(in crate::tables) fn new(
+        store: &Store,
+        table: Table,
+        partition_by: PartitionBy,
+        application: String,
+        runtime: Handle,
+    ) -> Self {
         let executor = Arc::new(TokioMultiThreadExecutor::new(runtime.clone()));
         let engine = DefaultEngineBuilder::new(Arc::clone(store.objects())).with_task_executor(executor).build();
         // The store's root is the lake's. The engine decides by the URL whether listings are in order: those of local
         // disks are not, and it takes the listings of a host with this name to be unordered.
         let host = if store.is_local() { "disk--x-s3" } else { "store" };
         let url = format!("lake://{host}/{}/", layout::table_folder(table));
-        DeltaTable { store: store.clone(), table, application, url, runtime, engine, cache: Mutex::new(None) }
+        let (store, cache) = (store.clone(), Mutex::new(None));
+        DeltaTable { store, table, partition_by, application, url, runtime, engine, cache }
     }
 
     /// Finds the file of a partition.
@@ -175,9 +183,10 @@ impl DeltaTable {
             if file.dv_info.has_vector() {
                 return Err(self.altered(format!("marks rows of {} as deleted", file.path)));
             }
-            let value = file.partition_values.get(layout::PARTITION);
-            let date = value.map_or(Ok(CreatedDate::UNKNOWN), |date| date.parse::<CreatedDate>());
-            let date = date.map_err(|error| self.altered(format!("has a file in no partition of a date: {error}")))?;
+            let by = self.partition_by;
+            let date = file.partition_values.get(by.column()).map_or(Ok(by.unknown()), |value| by.parse(value));
+            let date =
+                date.map_err(|error| self.altered(format!("has a file in no partition of this lake: {error}")))?;
             files.entry(date).or_default().push(self.file_meta(&file)?);
         }
         Ok(files)
@@ -197,7 +206,7 @@ impl DeltaTable {
     /// The table's columns, the partition last.
     pub(super) fn schema(&self) -> Result<SchemaRef> {
         let columns = StructType::try_from_arrow(self.table.schema().as_ref())?;
-        let partition = StructField::nullable(layout::PARTITION, DataType::DATE);
+        let partition = StructField::nullable(self.partition_by.column(), DataType::DATE);
         let schema = StructType::try_new(columns.fields().cloned().chain([partition]));
         schema.map(Arc::new).map_err(|error| Error::bug("cannot write the columns as a Delta schema").caused_by(error))
     }
