@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Client;
+use crate::api::{Client, Fetched};
 use crate::error::{Error, Kind, Result};
 use crate::files::FileReader;
 use crate::lake::{Lake, Lease};
@@ -30,6 +30,9 @@ pub struct CheckResult {
     /// How it ended.
     #[serde(flatten)]
     pub outcome: CheckOutcome,
+    /// What else was found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A subject of a check.
@@ -126,7 +129,7 @@ pub async fn check(
     if shutdown.is_cancelled() {
         return Err(Error::new(Kind::Interrupted, "interrupted"));
     }
-    checked.push(CheckResult { item: Item::Api, outcome: try_api(lake, client, shutdown).await });
+    checked.push(try_api(lake, client, shutdown).await);
     Ok(checked)
 }
 
@@ -145,30 +148,46 @@ async fn try_store(probe: &Probe<'_>, checked: &mut Vec<CheckResult>, shutdown: 
         if capability == Capability::Put {
             written = matches!(outcome, CheckOutcome::Ok);
         }
-        checked.push(CheckResult { item: Item::Store(capability), outcome });
+        checked.push(CheckResult { item: Item::Store(capability), outcome, note: None });
     }
 }
 
-async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationToken) -> CheckOutcome {
+async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationToken) -> CheckResult {
+    let result = |outcome, note| CheckResult { item: Item::Api, outcome, note };
     let mut client = match client {
         Ok(client) => client,
-        Err(error) => return CheckOutcome::from(Err(error)),
+        Err(error) => return result(CheckOutcome::from(Err(error)), None),
     };
     // The failure of a store is in the results already.
     let occupancy = Lease::occupancy(lake.store()).await.unwrap_or_default();
     if let Some(holder) = occupancy.holder {
-        return CheckOutcome::Skipped {
-            why: format!("the API allows one client at a time, and {holder} may be using it"),
-        };
+        let why = format!("the API allows one client at a time, and {holder} may be using it");
+        return result(CheckOutcome::Skipped { why }, None);
     }
     if let Some(last_request_at) = occupancy.last_request_at {
         client.follow(last_request_at);
     }
-    let request = Request { window: Window::EVERYTHING, page_size: None, user_filters: None };
-    let fetched = client.fetch(&request, None, shutdown).await.map(drop);
+    let request = Request { window: Window::EVERYTHING, user_filters: None };
+    let asked = client.page_size().asked();
+    let fetched = client.fetch(&request, None, shutdown).await;
     // A run that follows does not know of this request.
     client.rest(shutdown).await;
-    CheckOutcome::from(fetched)
+    let note = asked.and_then(|asked| describe_pages(asked, fetched.as_ref().ok()?));
+    result(CheckOutcome::from(fetched.map(drop)), note)
+}
+
+/// Describes what the API does with `page_size`, as far as one page shows it.
+fn describe_pages(asked: u32, fetched: &Fetched) -> Option<String> {
+    let (rows, sent) = (fetched.page.len(), fetched.page_size);
+    Some(match sent {
+        None => format!("it refuses page_size {asked}, and returns {rows} conversations per request without it"),
+        Some(size) if usize::try_from(size).is_ok_and(|size| rows >= size) => {
+            format!("it returns {rows} conversations per request, as page_size asks for")
+        }
+        // The account has no more.
+        Some(_) if fetched.page.next().is_none() => return None,
+        Some(size) => format!("it returns {rows} conversations per request, although page_size asks for {size}"),
+    })
 }
 
 /// What is known of a lake's partitions, to choose between days and months.

@@ -34,7 +34,7 @@ const FLOORS: [&[&str]; 13] = [
 /// use them all.
 const FILES: &[(&str, &[&str])] = &[
     ("json", &["objects", "lenient"]),
-    ("model", &["ids", "partition", "api_time", "time", "cursor", "window", "table"]),
+    ("model", &["ids", "partition", "api_time", "time", "cursor", "page_size", "window", "table"]),
     ("net", &["hosts", "proxies", "trust", "cause"]),
     ("api", &["address", "key", "http", "retry", "pacer", "salvage", "page", "attempt", "client"]),
     ("flatten", &["column", "row", "conversation"]),

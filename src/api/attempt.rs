@@ -37,7 +37,11 @@ pub(super) struct Endpoint {
 /// Why a try returned no page.
 pub(super) enum Failure {
     /// A retry may succeed; the server may have asked to wait.
-    Temporary { error: Error, retry_after: Option<Duration> },
+    Temporary { error: Error, retry_after: Option<Duration>, may_need_smaller_pages: bool },
+    /// The response is larger than the limit.
+    TooLarge(Error),
+    /// The server refuses a parameter.
+    Refused(Error),
     /// A response arrived, but its JSON is malformed or cut.
     Flawed { error: Error, flaw: Flaw },
     /// The server says that it did not process the request, so to send it again does not count as a try.
@@ -50,7 +54,7 @@ pub(super) enum Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flaw {
     /// Whether it ends too early, which a connection can cause; if not, the server sent malformed JSON.
-    cut: bool,
+    pub(super) cut: bool,
     /// A hash of the body.
     fingerprint: u64,
 }
@@ -91,9 +95,15 @@ impl Flaws {
 
 impl Endpoint {
     /// Sends one request; earlier responses to it had `flaws`.
-    pub(super) async fn send(&self, query: &[(&str, String)], flaws: &Flaws) -> Result<Fetched, Failure> {
+    pub(super) async fn send(
+        &self,
+        query: &[(&str, String)],
+        page_size: Option<u32>,
+        flaws: &Flaws,
+    ) -> Result<Fetched, Failure> {
         let began = self.clock.instant();
-        let sent = self.http.get().query(query).send().await;
+        let size = page_size.map(|size| [("page_size", size)]);
+        let sent = self.http.get().query(query).query(&size).send().await;
         let response = sent.map_err(|error| self.transport(error))?;
         if !response.status().is_success() {
             let (status, headers) = (response.status(), response.headers().clone());
@@ -108,7 +118,7 @@ impl Endpoint {
         let flaws = flaws.clone();
         let parsed = tokio::task::spawn_blocking(move || parse(body, &flaws)).await;
         match parsed.map_err(|error| Failure::Permanent(Error::bug("the page parser failed").caused_by(error)))? {
-            Ok(page) => Ok(Fetched { page, answered_at, asked_at }),
+            Ok(page) => Ok(Fetched { page, page_size, answered_at, asked_at }),
             Err((fault, flaw)) => Err(self.no_page(status, &fault, flaw)),
         }
     }
@@ -119,7 +129,9 @@ impl Endpoint {
             .with_hint("check that --base-url is the address of the export API");
         match (fault, flaw) {
             (_, Some(flaw)) => Failure::Flawed { error, flaw },
-            (PageError::NotJson { .. }, None) => Failure::Temporary { error, retry_after: None },
+            (PageError::NotJson { .. }, None) => {
+                Failure::Temporary { error, retry_after: None, may_need_smaller_pages: false }
+            }
             (PageError::StrangeCursor { .. } | PageError::NoConversations { .. }, None) => Failure::Permanent(error),
         }
     }
@@ -127,7 +139,7 @@ impl Endpoint {
     async fn read(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
         let limit = self.max_response_bytes;
         let too_large = || {
-            Failure::Permanent(
+            Failure::TooLarge(
                 Error::api(format!("{} sent a response of more than {limit} bytes", self.url))
                     .with_hint("lower --page-size, or raise --max-response-bytes if there is enough memory"),
             )
@@ -172,6 +184,8 @@ impl Endpoint {
             _ => "received no response from",
         };
         let unprocessed = is_unprocessed(&error);
+        let may_need_smaller_pages =
+            !error.is_connect() && (error.is_timeout() || error.is_decode() || error.is_body());
         let hint = net::tls_hint(&error);
         let error = Error::unreachable(format!("{what} {}", self.url)).caused_by(error.without_url());
         match hint {
@@ -180,7 +194,7 @@ impl Endpoint {
             Some(hint) => Failure::Permanent(error.with_hint(hint)),
             None => {
                 self.http.reconnect();
-                Failure::Temporary { error, retry_after: None }
+                Failure::Temporary { error, retry_after: None, may_need_smaller_pages }
             }
         }
     }
@@ -188,9 +202,8 @@ impl Endpoint {
     /// Classifies a status other than 2xx.
     fn refusal(&self, status: StatusCode, headers: &HeaderMap, text: &str) -> Failure {
         let message = |what: &str| format!("{} {what}: {status}: {text}", self.url);
-        let permanent = |what: &str, hint: &str| {
-            Failure::Permanent(Error::api(message(what)).with_hint(hint).with_status(status.as_u16()))
-        };
+        let refused = |what: &str, hint: &str| Error::api(message(what)).with_hint(hint).with_status(status.as_u16());
+        let permanent = |what: &str, hint: &str| Failure::Permanent(refused(what, hint));
         match status.as_u16() {
             401 => permanent(
                 "does not accept the API key",
@@ -202,11 +215,12 @@ impl Endpoint {
                 "ask the vendor's support: the account may lack the export entitlement, or too many requests caused a \
                  ban of this IP address",
             ),
-            400 | 422 => permanent(
+            400 | 422 => Failure::Refused(refused(
                 "refuses a parameter",
-                "correct the parameter that the server's message names; --user-filters, --page-size and \
+                "correct the parameter that the server's message names; --user-filters, a number of --page-size and \
                  --timestamp-filter are sent unchanged",
-            ),
+            )),
+            413 => Failure::TooLarge(refused("refuses a response that is too large", "lower --page-size")),
             301 | 302 | 303 | 307 | 308 => permanent(
                 "redirects",
                 &format!("the key is not sent to {}; set --base-url to the right address", self.target(headers)),
@@ -214,6 +228,7 @@ impl Endpoint {
             408 | 425 | 429 | 500..=599 => Failure::Temporary {
                 error: Error::unreachable(message("failed")),
                 retry_after: retry_after(headers, server_time(headers).unwrap_or_else(|| self.clock.now())),
+                may_need_smaller_pages: status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT,
             },
             _ => permanent("refuses the request", "check that --base-url is the address of the export API"),
         }

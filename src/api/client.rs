@@ -19,7 +19,7 @@ use super::retry::RetryPolicy;
 use crate::clock::Clock;
 use crate::counted::counted;
 use crate::error::{Error, Result};
-use crate::model::{Cursor, Request};
+use crate::model::{Cursor, PageSize, Request};
 
 /// The API's address outside the EU.
 pub const DEFAULT_BASE_URL: &str = "https://api.decagon.ai";
@@ -79,6 +79,8 @@ pub struct Tally {
     pub requests: u64,
     /// Requests that were retries.
     pub retries: u64,
+    /// The `page_size` of the last request.
+    pub page_size: Option<u32>,
     /// When the last request was sent; if it needed a new connection, when it was answered.
     pub last_request_at: Option<DateTime<Utc>>,
 }
@@ -91,6 +93,7 @@ pub struct Client {
     retry: RetryPolicy,
     pacer: Pacer,
     clock: Clock,
+    page_size: PageSize,
     tally: Tally,
 }
 
@@ -109,6 +112,7 @@ impl Client {
             retry,
             pacer: Pacer::new(clock, requests_per_second),
             clock,
+            page_size: PageSize::default(),
             tally: Tally::default(),
         })
     }
@@ -143,6 +147,11 @@ impl Client {
         self.tally
     }
 
+    /// How many conversations the next request asks for; each response may change it.
+    pub fn page_size(&mut self) -> &mut PageSize {
+        &mut self.page_size
+    }
+
     /// Fetches the page of `request` at `cursor`, and retries temporary failures.
     ///
     /// # Errors
@@ -153,12 +162,26 @@ impl Client {
         cursor: Option<&Cursor>,
         shutdown: &CancellationToken,
     ) -> Result<Fetched> {
+        let fetched = self.try_to_fetch(request, cursor, shutdown).await;
+        match &fetched {
+            Ok(Fetched { page, .. }) => self.page_size.came(page.len(), page.next(), self.clock.now()),
+            Err(_) => self.page_size.gave_up(),
+        }
+        fetched
+    }
+
+    async fn try_to_fetch(
+        &mut self,
+        request: &Request,
+        cursor: Option<&Cursor>,
+        shutdown: &CancellationToken,
+    ) -> Result<Fetched> {
         let query = query(request, cursor);
         let (mut delays, mut flaws) = (self.retry.delays(), Flaws::default());
         let mut started = None;
-        let mut unprocessed = 0;
+        let (mut tries_left, mut not_counted) = (self.retry.max_tries.saturating_sub(1), 0);
         for sent in 1_usize.. {
-            let attempt = sent.saturating_sub(unprocessed);
+            let attempt = sent.saturating_sub(not_counted);
             let connections = self.endpoint.http.connections();
             tokio::select! {
                 biased;
@@ -166,11 +189,13 @@ impl Client {
                 () = self.pacer.turn() => {}
             }
             let started = *started.get_or_insert_with(|| self.clock.instant());
+            let page_size = self.page_size.asked();
             self.tally.requests += 1;
+            self.tally.page_size = page_size;
             self.tally.last_request_at = Some(self.clock.now());
             let tried = tokio::select! {
                 biased;
-                tried = self.endpoint.send(&query, &flaws) => tried,
+                tried = self.endpoint.send(&query, page_size, &flaws) => tried,
                 () = self.grace_ends(shutdown) => return Err(Error::interrupted()),
             };
             // A request that needed a new connection reached the server some time after its turn.
@@ -178,19 +203,38 @@ impl Client {
                 self.pacer.restart();
                 self.tally.last_request_at = Some(self.clock.now());
             }
-            let (error, requested_wait) = match tried {
+            let (error, requested_wait, backs_off) = match tried {
                 Ok(fetched) => return Ok(fetched),
                 Err(Failure::Permanent(error)) => return Err(error),
-                Err(Failure::Unprocessed(error)) if unprocessed < MOST_UNPROCESSED => {
+                Err(Failure::Unprocessed(error)) if not_counted < MOST_UNPROCESSED => {
                     tracing::debug!("{}; sending it again", error.chain().join(": "));
-                    unprocessed += 1;
+                    not_counted += 1;
                     self.tally.retries += 1;
                     continue;
                 }
-                Err(Failure::Unprocessed(error)) => (error, None),
-                Err(Failure::Temporary { error, retry_after }) => (error, retry_after),
+                Err(Failure::Unprocessed(error)) => (error, None, true),
+                Err(Failure::Refused(error)) if self.page_size.refused() => {
+                    tracing::info!("{}; sending it without page_size", error.chain().join(": "));
+                    not_counted += 1;
+                    self.tally.retries += 1;
+                    continue;
+                }
+                Err(Failure::Refused(error)) => return Err(error),
+                Err(Failure::TooLarge(error)) if self.page_size.was_too_large() => (error, None, false),
+                Err(Failure::TooLarge(error)) => return Err(error),
+                Err(Failure::Temporary { error, retry_after, may_need_smaller_pages }) => {
+                    if may_need_smaller_pages {
+                        self.page_size.failed();
+                    }
+                    (error, retry_after, true)
+                }
                 Err(Failure::Flawed { error, flaw }) => match flaws.record(flaw) {
-                    NextTry::Later => (error, None),
+                    NextTry::Later => {
+                        if flaw.cut {
+                            self.page_size.failed();
+                        }
+                        (error, None, true)
+                    }
                     NextTry::Never => return Err(error),
                     NextTry::AtOnce => {
                         tracing::warn!("{}; sending the request once more", error.chain().join(": "));
@@ -200,9 +244,11 @@ impl Client {
                 },
             };
             let spent = self.clock.instant() - started;
-            let Some(delay) = delays.next() else {
+            if tries_left == 0 {
                 return Err(exhausted(error, attempt, spent, "see --max-tries"));
-            };
+            }
+            tries_left -= 1;
+            let delay = if backs_off { delays.next().unwrap_or(self.retry.max_delay) } else { Duration::ZERO };
             self.pacer.hold_off(requested_wait.unwrap_or_default().min(LONGEST_WAIT).max(delay));
             let wait = self.pacer.wait();
             if spent.saturating_add(wait) > self.retry.max_total {
@@ -213,7 +259,12 @@ impl Client {
                 return Err(exhausted(error, attempt, spent, &reason));
             }
             let next_try_in_secs = (wait.as_secs_f64() * 10.0).floor() / 10.0;
-            tracing::warn!(attempt, next_try_in_secs, "{}; trying again", error.chain().join(": "));
+            let change = match self.page_size.asked() {
+                same if same == page_size => String::new(),
+                Some(size) => format!(" with pages of {size}"),
+                None => " without page_size".to_owned(),
+            };
+            tracing::warn!(attempt, next_try_in_secs, "{}; trying again{change}", error.chain().join(": "));
             self.tally.retries += 1;
         }
         Err(Error::bug("the number of tries overflowed"))
@@ -232,7 +283,6 @@ fn query(request: &Request, cursor: Option<&Cursor>) -> Vec<(&'static str, Strin
     query.extend(cursor.map(|cursor| ("cursor", cursor.as_str().to_owned())));
     query.extend(window.min_timestamp().map(|secs| ("min_timestamp", secs.0.to_string())));
     query.extend(window.max_timestamp().map(|secs| ("max_timestamp", secs.0.to_string())));
-    query.extend(request.page_size.map(|size| ("page_size", size.to_string())));
     query.extend(request.user_filters.as_ref().map(|filters| ("user_filters", filters.to_string())));
     query
 }

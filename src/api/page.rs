@@ -277,6 +277,8 @@ fn is_bidi(c: char) -> bool {
 pub struct Fetched {
     /// The page.
     pub page: Page,
+    /// The `page_size` that the request asked for.
+    pub page_size: Option<u32>,
     /// When the server answered, to the second; the page has no later changes.
     pub answered_at: DateTime<Utc>,
     /// When the request was sent, to the second; the page has all changes before it.

@@ -8,7 +8,7 @@ use crate::check::CheckOutcome;
 use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::lake::Lake;
-use crate::model::{RunId, Table};
+use crate::model::{PageSize, RunId, Table};
 use crate::run;
 use crate::tables::Tables;
 
@@ -71,7 +71,9 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> Result<()> {
     let lake = Lake::open(&args.of.lake, &options, context.clock)?;
     let client = args.api.options().and_then(|mut options| {
         options.retry.max_tries = options.retry.max_tries.min(CHECK_RETRIES + 1);
-        Client::new(options, context.clock)
+        let mut client = Client::new(options, context.clock)?;
+        *client.page_size() = PageSize::new(args.api.page_size, None, context.clock.now());
+        Ok(client)
     });
     let run = RunId::new(context.clock.now(), fastrand::u32(..));
     let checked = crate::check::check(&lake, client, run, &context.shutdown).await?;

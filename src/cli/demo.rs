@@ -18,7 +18,7 @@ use crate::lake::{Lake, RunReport};
 use crate::layout;
 use crate::model::{PartitionBy, Table};
 use crate::run::{self, SyncSettings};
-use crate::simulate::{Disputed, Settings, Simulator, World};
+use crate::simulate::{Disputed, PageSizeRule, Settings, Simulator, World};
 use crate::status;
 use crate::store::StoreOptions;
 
@@ -110,6 +110,12 @@ pub(super) async fn simulate(args: &SimulateArgs, context: &Context) -> Result<(
         speed: args.speed.min(FASTEST),
         fault_every: args.fault_every,
         not_entitled: args.not_entitled,
+        page_size: PageSizeRule {
+            first: args.on_page_size,
+            then: args.then_after.zip(args.then_on_page_size),
+            largest: args.largest_page,
+        },
+        time_per_conversation: Duration::from_millis(args.millis_per_conversation),
         disputed: Disputed {
             cursor_name: args.cursor_name,
             default_filter: args.default_filter,

@@ -160,10 +160,13 @@ pub(super) fn status(status: &Status) {
 pub(super) fn checked(lake: &Lake, api: &Url, all: &[CheckResult]) {
     line(&format!("lake     {}", lake.url()));
     line(&format!("api      {}", api.as_str().trim_end_matches('/')));
-    for CheckResult { item, outcome } in all {
+    for CheckResult { item, outcome, note } in all {
         let described = item.describe();
         match outcome {
-            check::CheckOutcome::Ok => line(&format!("ok       {described}")),
+            check::CheckOutcome::Ok => {
+                let note = note.as_ref().map_or_else(String::new, |note| format!("; {note}"));
+                line(&format!("ok       {described}{note}"));
+            }
             check::CheckOutcome::Skipped { why } => line(&format!("skipped  {described}: {why}")),
             check::CheckOutcome::Failed { error, hint, .. } => {
                 line(&without_secrets(&format!("FAILED   {described}: {}", error.join(": "))));

@@ -20,7 +20,7 @@ use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Origin, Reject, UnreadableTimes};
 use crate::lake::{FilterSupport, Support, Walk};
-use crate::model::{CreatedDate, PartitionBy, RunId};
+use crate::model::{CreatedDate, LearnedPageSize, PartitionBy, RunId};
 
 /// When gathered rows are staged. Small files cost requests and slow readers down; a crash loses the rows gathered so
 /// far.
@@ -58,6 +58,8 @@ pub(super) struct Flush {
     pub(super) walk: Walk,
     /// Whether the API honors the filter, as known after these pages.
     pub(super) filter_support: FilterSupport,
+    /// What the API's answers taught about the size of pages, up to these.
+    pub(super) page_size: Option<LearnedPageSize>,
     /// Whether these pages complete the walk.
     pub(super) done: bool,
     pub(super) page_bytes: u64,
@@ -219,6 +221,7 @@ impl Collector {
             bad_records: Vec::new(),
             walk: self.walk.clone(),
             filter_support: self.filter_support.clone(),
+            page_size: None,
             done: false,
             page_bytes: 0,
             page_count: 0,
@@ -241,8 +244,8 @@ impl Collector {
     }
 
     fn add(&mut self, flush: &mut Flush, step: Step) -> Result<()> {
-        let Step { fetched, next, full_without_cursor, end_without_field, permit } = step;
-        let Fetched { page, answered_at, asked_at } = fetched;
+        let Step { fetched, page_size: learned, next, full_without_cursor, end_without_field, permit } = step;
+        let Fetched { page, page_size, answered_at, asked_at } = fetched;
         if self.walk.pages == 0 {
             self.walk.started_at = asked_at;
         }
@@ -268,7 +271,7 @@ impl Collector {
         self.walk.conversations += found.kept.len() as u64;
         self.walk.newest_change = self.walk.newest_change.max(found.newest_change);
         if next.is_some() {
-            self.walk.cursor = next;
+            (self.walk.cursor, self.walk.page_size) = (next, page_size);
         }
         self.progress.send_modify(|progress| {
             let Some(progress) = progress else { return };
@@ -287,6 +290,7 @@ impl Collector {
         flush.page_count += 1;
         flush.walk = self.walk.clone();
         flush.filter_support = self.filter_support.clone();
+        flush.page_size = learned;
         if !found.kept.is_empty() {
             flush.pages.push(FlatPage { batch, kept: found.kept });
         }

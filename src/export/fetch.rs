@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Client, Fetched, Page, Sign, excerpt};
 use crate::error::{Error, Result};
-use crate::model::{Cursor, Request};
+use crate::model::{Cursor, LearnedPageSize, Request, USUAL_PAGE};
 
-/// The most conversations of a page if no `page_size` is sent (*doc*: "up to 100 at a time") or the API ignores it.
-const USUAL_PAGE: usize = 100;
+/// How often one cursor is sent with a larger page because it came back: from the smallest page to the largest.
+const ENLARGEMENTS: u32 = 6;
 /// The most bytes of pages that wait to be flattened; a larger page waits by itself.
 const WAITING_BYTES: usize = 16 << 20;
 /// The statuses with which the API refuses a cursor that it no longer knows.
@@ -25,6 +25,8 @@ const CURSOR_REFUSED: [u16; 4] = [400, 404, 410, 422];
 /// A page of a walk, and where the walk continues.
 pub(super) struct Step {
     pub(super) fetched: Fetched,
+    /// What the API's answers taught about the size of pages, up to this one.
+    pub(super) page_size: Option<LearnedPageSize>,
     /// `None` if the walk is complete.
     pub(super) next: Option<Cursor>,
     /// Whether the walk ends with a full page, so that more pages may exist.
@@ -54,6 +56,8 @@ pub(super) struct Trail {
     cursors: HashSet<u64>,
     /// The most conversations of a page.
     largest: Option<usize>,
+    /// The `page_size` of the last page, and the most conversations of those that it brought without a change of it.
+    largest_of_size: Option<(Option<u32>, usize)>,
     /// Whether a page had a field for a cursor.
     had_cursor_field: bool,
     /// A sign of failure on a page with conversations, which was no failure.
@@ -83,6 +87,7 @@ impl Fetcher<'_> {
             self.trail.insert(cursor);
         }
         let waiting = Arc::new(Semaphore::new(WAITING_BYTES));
+        let mut enlarged = 0;
         for fetched_before in 0_u64.. {
             if fetched_before == self.pause_after {
                 return Ok(FetchEnd::Paused);
@@ -102,9 +107,15 @@ impl Fetcher<'_> {
             }
             match next {
                 None => return Ok(FetchEnd::Complete),
-                Some(next) if Some(&next) == cursor.as_ref() => return Err(repeats_at_once(&next, rows)),
+                Some(next) if Some(&next) == cursor.as_ref() => {
+                    // If the cursor is a second, a page that holds all of it leads on.
+                    if rows == 0 || enlarged == ENLARGEMENTS || !self.client.page_size().enlarge() {
+                        return Err(repeats_at_once(&next, rows));
+                    }
+                    enlarged += 1;
+                }
                 Some(next) if !self.trail.insert(&next) => return Err(repeats(&next)),
-                Some(next) => cursor = Some(next),
+                Some(next) => (cursor, enlarged) = (Some(next), 0),
             }
         }
         Err(Error::bug("ran out of numbers for pages"))
@@ -127,8 +138,9 @@ impl Fetcher<'_> {
         let (rows, bytes) = (page.len(), page.bytes().clamp(1, WAITING_BYTES));
         let end_without_field = matches!(self.trail.doubt(page, cursor), Some(Doubt::NoCursorField));
         let next = if is_echo(page, cursor) { None } else { page.next().cloned() };
-        let full_without_cursor = next.is_none() && is_full(rows, self.request, self.trail.largest);
-        self.trail.remember(page);
+        let full_without_cursor = next.is_none() && self.trail.is_full(rows, fetched.page_size);
+        self.trail.remember(page, fetched.page_size);
+        let page_size = self.client.page_size().learned();
         let bytes = u32::try_from(bytes).map_err(|error| Error::bug("a page has no size").caused_by(error))?;
         let permit = tokio::select! {
             biased;
@@ -137,7 +149,7 @@ impl Fetcher<'_> {
             () = self.shutdown.cancelled() => return Err(Error::interrupted()),
         };
         let permit = permit.map_err(|error| Error::bug("the semaphore of the pages is closed").caused_by(error))?;
-        Ok(Step { fetched, next, full_without_cursor, end_without_field, permit })
+        Ok(Step { fetched, page_size, next, full_without_cursor, end_without_field, permit })
     }
 }
 
@@ -165,12 +177,30 @@ impl Trail {
     }
 
     /// Remembers a page that counts.
-    fn remember(&mut self, page: &Page) {
+    fn remember(&mut self, page: &Page, asked: Option<u32>) {
         self.largest = self.largest.max(Some(page.len()));
+        self.largest_of_size = Some((asked, self.largest_of_size(asked).map_or(page.len(), |it| it.max(page.len()))));
         self.had_cursor_field |= page.has_cursor_field();
         if !page.is_empty() {
             self.harmless = page.sign().cloned();
         }
+    }
+
+    /// The most conversations of the pages that came last, if they were asked for with this size.
+    fn largest_of_size(&self, asked: Option<u32>) -> Option<usize> {
+        self.largest_of_size.filter(|(of, _)| *of == asked).map(|(_, rows)| rows)
+    }
+
+    /// Whether a page is full: as large as asked for, as the API's usual page, as the largest page before it, or as the
+    /// largest since the size last changed.
+    fn is_full(&self, rows: usize, asked: Option<u32>) -> bool {
+        let size = u32::try_from(rows).unwrap_or(u32::MAX);
+        let before = |largest: Option<usize>| largest.is_some_and(|largest| largest > 0 && rows >= largest);
+        rows > 0
+            && (asked.is_some_and(|asked| size >= asked)
+                || size == USUAL_PAGE
+                || before(self.largest)
+                || before(self.largest_of_size(asked)))
     }
 
     /// Returns why `page`, the response to `cursor`, may report a failure or may not be the last.
@@ -195,13 +225,6 @@ fn is_echo(page: &Page, cursor: Option<&Cursor>) -> bool {
 
 fn is_refusal(error: &Error) -> bool {
     error.status().is_some_and(|status| CURSOR_REFUSED.contains(&status))
-}
-
-/// Whether a page is full: as large as requested, as the API's usual page, or as the largest page before it.
-fn is_full(rows: usize, request: &Request, largest: Option<usize>) -> bool {
-    let asked = request.page_size.and_then(|size| usize::try_from(size).ok());
-    rows > 0
-        && (asked == Some(rows) || rows == USUAL_PAGE || largest.is_some_and(|largest| largest > 0 && rows >= largest))
 }
 
 fn describe(Sign { name, value }: &Sign) -> String {

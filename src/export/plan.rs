@@ -13,8 +13,6 @@ use crate::model::{Request, Window};
 pub struct Begin {
     /// Whether to discard an interrupted walk and start over.
     pub restart: bool,
-    /// The `page_size` to send, if any.
-    pub page_size: Option<u32>,
     /// The `user_filters` to send, if any.
     pub user_filters: Option<Value>,
 }
@@ -78,13 +76,9 @@ impl Begin {
 
     fn plan(self, purpose: Purpose, interrupted: Option<Walk>, window: Window, now: DateTime<Utc>) -> Planned {
         match interrupted.filter(|_| !self.restart) {
-            Some(mut walk) => {
-                // The request stays the same except for the size of its pages.
-                walk.request.page_size = self.page_size.or(walk.request.page_size);
-                Planned { purpose, walk, resumed: true, continued: false }
-            }
+            Some(walk) => Planned { purpose, walk, resumed: true, continued: false },
             None => {
-                let request = Request { window, page_size: self.page_size, user_filters: self.user_filters };
+                let request = Request { window, user_filters: self.user_filters };
                 Planned { purpose, walk: Walk::new(request, now), resumed: false, continued: false }
             }
         }
@@ -100,7 +94,7 @@ mod tests {
     }
 
     fn begin(restart: bool) -> Begin {
-        Begin { restart, page_size: None, user_filters: None }
+        Begin { restart, user_filters: None }
     }
 
     fn export(restart: bool, state: &State, now: i64) -> Planned {
@@ -120,10 +114,6 @@ mod tests {
         assert!(again.resumed);
         assert_eq!(again.walk.overlap_secs, 600);
         assert_eq!(again.walk, walk, "a resumed walk asks for exactly the same");
-        let larger = Begin { page_size: Some(500), ..begin(false) };
-        let larger = larger.export(Duration::from_secs(600), &state, at(20_000));
-        let request = Request { page_size: Some(500), ..walk.request.clone() };
-        assert_eq!(larger.walk, Walk { request, ..walk.clone() }, "except for the size of its pages");
         let restarted = export(true, &state, 20_000);
         assert!(!restarted.resumed && restarted.walk.newest_change.is_none());
 

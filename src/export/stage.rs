@@ -91,6 +91,7 @@ impl Stager<'_> {
         let mut state = self.ledger.state().clone();
         state.stage(staged);
         state.filter_support = flush.filter_support;
+        state.page_size = flush.page_size;
         state.quarantined += quarantined;
         match flush.done {
             true => state.complete_walk(self.purpose, &flush.walk),

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::stage::Stager;
 use crate::api::Client;
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::{FilterSupport, Lake, Ledger, Purpose, RunReport, State, Support};
 use crate::model::{PartitionBy, Request};
 
@@ -91,10 +91,14 @@ pub enum Reached {
 pub async fn run(run: Run<'_>, planned: Planned) -> Result<Reached> {
     let mut walks = Walks { run };
     let result = walks.complete(planned).await;
+    if let Err(error) = &result {
+        walks.keep_page_size(error.kind()).await;
+    }
     let Run { report, client, .. } = walks.run;
     let tally = client.tally();
     report.requests = tally.requests;
     report.retries = tally.retries;
+    report.page_size = tally.page_size;
     result
 }
 
@@ -198,8 +202,19 @@ impl Walks<'_> {
         filter_support::ask(client, request, filter_support, absence_counts, &report.run_id, shutdown).await
     }
 
-    async fn commit(&mut self, state: State) -> Result<()> {
-        let Run { ledger, report, clock, .. } = &mut self.run;
+    /// Keeps what a failure of the API taught about the size of pages, so that the next run need not fail to learn it.
+    async fn keep_page_size(&mut self, kind: Kind) {
+        if matches!(kind, Kind::Api | Kind::Unreachable) {
+            let state = self.run.ledger.state().clone();
+            if let Err(error) = self.commit(state).await {
+                tracing::debug!("cannot keep the size of pages: {}", error.chain().join(": "));
+            }
+        }
+    }
+
+    async fn commit(&mut self, mut state: State) -> Result<()> {
+        let Run { ledger, client, report, clock, .. } = &mut self.run;
+        state.page_size = client.page_size().learned();
         ledger.commit(state, &report.run_id, clock.now()).await
     }
 
@@ -213,6 +228,7 @@ impl Walks<'_> {
         let (page_sender, page_receiver) = mpsc::channel(PAGES_WAITING);
         let (flush_sender, flush_receiver) = mpsc::channel(FLUSHES_WAITING);
         let (request, cursor) = (begun.request.clone(), begun.cursor.clone());
+        client.page_size().begin_walk(cursor.as_ref(), begun.page_size);
         let collector = Collector {
             run_id: report.run_id.clone(),
             clock: *clock,

@@ -184,7 +184,7 @@ mod tests {
     }
 
     fn walk(newest: Option<i64>, started: i64) -> Walk {
-        let request = Request { window: Window::EVERYTHING, page_size: None, user_filters: None };
+        let request = Request { window: Window::EVERYTHING, user_filters: None };
         Walk { newest_change: newest.map(at), ..Walk::new(request, at(started)) }
     }
 

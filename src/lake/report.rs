@@ -51,6 +51,8 @@ pub struct RunReport {
     pub requests: u64,
     /// Retries sent.
     pub retries: u64,
+    /// The `page_size` of the last request; `None` if it had none.
+    pub page_size: Option<u32>,
     /// Pages fetched.
     pub pages: u64,
     /// Bytes of pages fetched.
@@ -124,6 +126,7 @@ impl RunReport {
             resumed: false,
             requests: 0,
             retries: 0,
+            page_size: None,
             pages: 0,
             page_bytes: 0,
             staged_rows: PerTable::default(),

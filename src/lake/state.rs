@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::write_intent::{Extent, Replacement, WriteIntent};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, Cursor, Request, Table, Window};
+use crate::model::{CreatedDate, Cursor, LearnedPageSize, Request, Table, Window};
 
 /// The state of a lake.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct State {
     /// Whether the API honors the filter that increments depend on.
     #[serde(default, rename = "evidence")]
     pub filter_support: FilterSupport,
+    /// How many conversations a request asks for, as the API's answers taught; `None` if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_size: Option<LearnedPageSize>,
     /// Quarantined entries that no run has reported by its exit code yet.
     #[serde(default, rename = "set_aside")]
     pub quarantined: u64,
@@ -60,6 +63,9 @@ pub struct Walk {
     pub started_at: DateTime<Utc>,
     /// Where its next page begins; `None` before the first page.
     pub cursor: Option<Cursor>,
+    /// The `page_size` with which the cursor came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_size: Option<u32>,
     /// The newest change seen.
     pub newest_change: Option<DateTime<Utc>>,
     /// Pages staged.
@@ -138,7 +144,16 @@ pub enum Purpose {
 impl Walk {
     /// Creates a walk at its beginning.
     pub fn new(request: Request, started_at: DateTime<Utc>) -> Self {
-        Walk { request, started_at, cursor: None, newest_change: None, pages: 0, conversations: 0, overlap_secs: 0 }
+        Walk {
+            request,
+            started_at,
+            cursor: None,
+            page_size: None,
+            newest_change: None,
+            pages: 0,
+            conversations: 0,
+            overlap_secs: 0,
+        }
     }
 
     /// The watermark that the complete walk allows: the newest change seen or, if no version says when it changed, its

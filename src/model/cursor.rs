@@ -38,6 +38,12 @@ impl Cursor {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it may be a number of pages or conversations: a short number. Epoch seconds have had nine digits since
+    /// 1973.
+    pub fn may_count_pages(&self) -> bool {
+        self.0.len() < 9 && self.0.bytes().all(|digit| digit.is_ascii_digit())
+    }
 }
 
 impl std::fmt::Display for Cursor {

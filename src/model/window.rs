@@ -1,4 +1,4 @@
-//! The request of a walk: its window and other parameters.
+//! The request of a walk: its window and other parameters. The size of its pages is no part of it.
 //!
 //! Guarantees: a resumed walk asks for the same, because the request is stored with its cursor.
 
@@ -86,14 +86,11 @@ impl Window {
     }
 }
 
-/// Every parameter of a walk except its cursor.
+/// Every parameter of a walk except its cursor and the size of its pages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The range of time.
     pub window: Window,
-    /// `page_size`, if the user set one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page_size: Option<u32>,
     /// `user_filters`, a JSON object, if the user set one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_filters: Option<Value>,

@@ -12,7 +12,7 @@ use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, Memory, OnIgnoredFilter, Planned, Reached, Run};
 use crate::lake::{Lake, RunReport, Wanted};
-use crate::model::{PartitionBy, Window};
+use crate::model::{PageSize, PartitionBy, Window};
 use crate::tables::Tables;
 
 /// How a `sync` compacts.
@@ -39,8 +39,8 @@ impl Ask<'_> {
     }
 
     fn plan(&self, session: &Session) -> Planned {
-        let FetchSettings { restart, page_size, user_filters, .. } = self.fetch().clone();
-        let begin = Begin { restart, page_size, user_filters };
+        let FetchSettings { restart, user_filters, .. } = self.fetch().clone();
+        let begin = Begin { restart, user_filters };
         let (state, now) = (session.ledger.state(), session.clock.now());
         match self {
             Ask::Changes(settings) => begin.export(settings.overlap, state, now),
@@ -175,7 +175,8 @@ impl Session {
         partition_by: PartitionBy,
         mut planned: Planned,
     ) -> Result<()> {
-        let FetchSettings { flush, on_bad_record, .. } = ask.fetch();
+        let FetchSettings { flush, on_bad_record, page_size, .. } = ask.fetch();
+        *client.page_size() = PageSize::new(*page_size, self.ledger.state().page_size, self.clock.now());
         let mut memory = Memory::default();
         loop {
             let run = Run {

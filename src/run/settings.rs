@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::export::{FlushPolicy, OnBadRecord, OnIgnoredFilter, Progress};
 use crate::lake::{Format, History};
-use crate::model::{PartitionBy, TimestampFilter};
+use crate::model::{PageSizeChoice, PartitionBy, TimestampFilter};
 
 /// Stops a run and follows its progress.
 #[derive(Debug, Clone, Default)]
@@ -25,8 +25,8 @@ pub struct Control {
 pub struct FetchSettings {
     /// Discards an interrupted walk and starts over.
     pub restart: bool,
-    /// How many conversations to request per page; `None` lets the API decide.
-    pub page_size: Option<u32>,
+    /// How many conversations to request per page.
+    pub page_size: PageSizeChoice,
     /// Restricts the lake to some users: the API's `user_filters`.
     pub user_filters: Option<Value>,
     /// The table format of a new lake; `None` means the default, or the format of an existing lake.

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::OnIgnoredFilter;
 use crate::lake::{Format, History, Lake, Ledger, RunReport, State};
 use crate::layout;
-use crate::model::{PartitionBy, RunId, Table, TimestampFilter};
+use crate::model::{PageSizeChoice, PartitionBy, RunId, Table, TimestampFilter};
 use crate::simulate::{Disputed, Settings, SimulatedTime, Simulator, World, WorldSettings};
 use crate::store::{Shelf, Store};
 use crate::tables::Tables;
@@ -139,7 +139,7 @@ fn lake(store: Faulty, kept: &Kept) -> Lake {
 fn settings(page_size: u32, flush: u64) -> SyncSettings {
     let mut settings = SyncSettings { retain: Duration::from_secs(3_600), ..SyncSettings::default() };
     settings.compact_every_pages = u64::MAX;
-    settings.export.fetch.page_size = Some(page_size);
+    settings.export.fetch.page_size = PageSizeChoice::Fixed(page_size);
     settings.export.fetch.flush.max_conversations = flush;
     settings
 }

@@ -11,7 +11,7 @@ use crate::model::TimestampFilter;
 /// The size of a page by default (*doc*: "up to 100 at a time").
 const PAGE: usize = 100;
 /// The largest `page_size` of live clients.
-const LARGEST_PAGE: usize = 1_000;
+pub const LARGEST_PAGE: usize = 1_000;
 
 /// The name of the next page's cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,56 @@ pub enum CursorName {
     NextPageCursor,
     /// As in the vendor's example response: an integer, the second in which the next page begins.
     NextPageUpdatedAfter,
+}
+
+/// What the API does with `page_size`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPageSize {
+    /// Returns pages of this size, and refuses more than its largest page.
+    Honor,
+    /// Returns at most its largest page.
+    Cap,
+    /// Refuses the parameter with 400.
+    Refuse400,
+    /// Refuses the parameter with 422.
+    Refuse422,
+    /// Returns its usual pages.
+    Ignore,
+}
+
+/// What the API does with `page_size`, and when that changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageSizeRule {
+    /// At first.
+    pub first: OnPageSize,
+    /// After so many requests.
+    pub then: Option<(u32, OnPageSize)>,
+    /// The largest page.
+    pub largest: usize,
+}
+
+impl Default for PageSizeRule {
+    /// As live accounts are known to answer.
+    fn default() -> Self {
+        PageSizeRule { first: OnPageSize::Honor, then: None, largest: LARGEST_PAGE }
+    }
+}
+
+impl PageSizeRule {
+    /// The size of the page that answers request `number`.
+    fn size(&self, asked: Option<&str>, number: u32) -> Result<usize, Refused> {
+        let usual = PAGE.min(self.largest);
+        let Some(asked) = asked else { return Ok(usual) };
+        let refuse = |status, message| Err(Refused { status, parameter: "page_size", message });
+        match (self.then.filter(|(after, _)| number > *after).map_or(self.first, |(_, it)| it), asked.parse()) {
+            (OnPageSize::Refuse400, _) => refuse(400, "Unknown parameter"),
+            (OnPageSize::Refuse422, _) => refuse(422, "Extra inputs are not permitted"),
+            (OnPageSize::Ignore, _) => Ok(usual),
+            (OnPageSize::Cap, Ok(size @ 1..)) => Ok(self.largest.min(size)),
+            (OnPageSize::Honor, Ok(size @ 1..)) if size <= self.largest => Ok(size),
+            (OnPageSize::Honor | OnPageSize::Cap, _) => refuse(422, "Input should be between 1 and the largest page"),
+        }
+    }
 }
 
 /// The points on which sources disagree.
@@ -64,15 +114,31 @@ pub(super) struct Query {
 /// A conversation's position in the order of the export: its time, then its number.
 pub(super) type PagePosition = (i64, u64);
 
-/// A parameter that the API refuses, and its error message.
-pub(super) type Refused = (&'static str, &'static str);
+/// A parameter that the API refuses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused {
+    pub(super) status: u16,
+    pub(super) parameter: &'static str,
+    pub(super) message: &'static str,
+}
+
+fn refused(parameter: &'static str, message: &'static str) -> Refused {
+    Refused { status: 422, parameter, message }
+}
 
 impl Query {
-    /// Parses the parameters, as strictly as the API does.
-    pub(super) fn parse(parameters: &HashMap<String, String>, disputed: &Disputed) -> Result<Self, Refused> {
+    /// Parses the parameters of request `number`, as strictly as the API does.
+    pub(super) fn parse(
+        parameters: &HashMap<String, String>,
+        disputed: &Disputed,
+        page_size: &PageSizeRule,
+        number: u32,
+    ) -> Result<Self, Refused> {
         let get = |name: &str| parameters.get(name).map(String::as_str).filter(|text| !text.is_empty());
         let seconds = |name: &'static str| {
-            get(name).map(|text| text.parse::<i64>().map_err(|_| (name, "Input should be a valid integer"))).transpose()
+            get(name)
+                .map(|text| text.parse::<i64>().map_err(|_| refused(name, "Input should be a valid integer")))
+                .transpose()
         };
         let filter = match get("timestamp_filter").filter(|_| !disputed.ignores_filter) {
             None => disputed.default_filter,
@@ -80,18 +146,17 @@ impl Query {
             Some("updated_at") => TimestampFilter::UpdatedAt,
             Some("last_message_time") => TimestampFilter::LastMessageTime,
             Some(_) => {
-                return Err(("timestamp_filter", "Input should be 'created_at', 'updated_at' or 'last_message_time'"));
+                return Err(refused(
+                    "timestamp_filter",
+                    "Input should be 'created_at', 'updated_at' or 'last_message_time'",
+                ));
             }
         };
-        let page_size = match get("page_size").or(get("limit")).map(str::parse) {
-            None => PAGE,
-            Some(Ok(size @ 1..=LARGEST_PAGE)) => size,
-            Some(_) => return Err(("page_size", "Input should be between 1 and 1000")),
-        };
+        let page_size = page_size.size(get("page_size").or(get("limit")), number)?;
         let user_filters = match get("user_filters").map(serde_json::from_str) {
             None => None,
             Some(Ok(filters @ Value::Object(_))) => Some(filters),
-            Some(_) => return Err(("user_filters", "Input should be a JSON object")),
+            Some(_) => return Err(refused("user_filters", "Input should be a JSON object")),
         };
         Ok(Query {
             cursor: get("cursor").filter(|text| *text != "0").map(read_cursor).transpose()?.flatten(),
@@ -109,8 +174,8 @@ impl Query {
         self.filter
     }
 
-    /// Renders the page at the cursor, the body of the response.
-    pub(super) fn page(&self, world: &World, index: &[PagePosition], now: i64, disputed: &Disputed) -> String {
+    /// Renders the page at the cursor: the body of the response, and how many conversations it has.
+    pub(super) fn page(&self, world: &World, index: &[PagePosition], now: i64, disputed: &Disputed) -> (String, u32) {
         let first = index.partition_point(|(time, _)| *time < self.min_micros);
         let last = index.partition_point(|(time, _)| *time <= self.max_micros);
         let window = index.get(first..last).unwrap_or_default();
@@ -140,7 +205,8 @@ impl Query {
             }
         }
         let next = last_position.filter(|_| positions.next().is_some());
-        body(&conversations, next, disputed.cursor_name)
+        let count = u32::try_from(conversations.len()).unwrap_or(u32::MAX);
+        (body(&conversations, next, disputed.cursor_name), count)
     }
 }
 
@@ -183,7 +249,7 @@ fn read_cursor(text: &str) -> Result<Option<PagePosition>, Refused> {
     if text.is_empty() {
         return Ok(None);
     }
-    let refused = ("cursor", "Invalid cursor");
+    let refused = refused("cursor", "Invalid cursor");
     match text.split_once('_') {
         Some((time, number)) => match (time.parse(), number.parse()) {
             (Ok(time), Ok(number)) => Ok(Some((time, number))),

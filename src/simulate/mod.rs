@@ -8,6 +8,6 @@ mod render;
 mod server;
 mod world;
 
-pub use export::{CursorName, Disputed};
+pub use export::{CursorName, Disputed, LARGEST_PAGE, OnPageSize, PageSizeRule};
 pub use server::{Settings, SimulatedTime, Simulator};
 pub use world::{World, WorldSettings};

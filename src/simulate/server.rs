@@ -3,7 +3,7 @@
 //! It has five endpoints of its own:
 //! - `POST /_simulate/advance?seconds=N` lets time pass.
 //! - `GET /_simulate/conversations` returns all conversations of this moment, one per line.
-//! - `GET /_simulate/requests` returns the number of requests to the API, and the time between them.
+//! - `GET /_simulate/requests` returns the requests to the API: their number, gaps and `page_size`s.
 //! - `POST /_simulate/hold?after=N` answers the next N requests to the API and holds later ones.
 //! - `POST /_simulate/release` answers the held requests and all later ones.
 
@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::export::{Disputed, PagePosition, Query, index};
+use super::export::{Disputed, PagePosition, PageSizeRule, Query, Refused, index};
 use super::render;
 use super::world::World;
 use crate::clock::{Clock, Instant};
@@ -52,6 +52,10 @@ pub struct Settings {
     pub fault_every: u32,
     /// Whether the account lacks the entitlement to export.
     pub not_entitled: bool,
+    /// What it does with `page_size`.
+    pub page_size: PageSizeRule,
+    /// How long it takes for each conversation of a page.
+    pub time_per_conversation: Duration,
     /// The points on which sources disagree.
     pub disputed: Disputed,
 }
@@ -66,6 +70,8 @@ impl Settings {
             speed: 0.0,
             fault_every: 0,
             not_entitled: false,
+            page_size: PageSizeRule::default(),
+            time_per_conversation: Duration::ZERO,
             disputed: Disputed::default(),
         }
     }
@@ -102,6 +108,8 @@ struct ServerState {
     admitted: u32,
     /// The time between each request and the one before it.
     gaps: Vec<Duration>,
+    /// The `page_size` of each admitted request.
+    page_sizes: Vec<Option<String>>,
     /// The export's order at a moment, kept because it is expensive to compute.
     index: Option<(i64, TimestampFilter, Index)>,
 }
@@ -214,7 +222,7 @@ impl Shared {
     }
 
     /// Records a request to the API and returns its number; fails if it comes too soon after the last one.
-    fn admit(&self) -> Result<u32, Duration> {
+    fn admit(&self, page_size: Option<&String>) -> Result<u32, Duration> {
         let now = self.clock.instant();
         let mut state = self.state();
         let gap = state.last_request.map(|last| now - last);
@@ -229,6 +237,7 @@ impl Shared {
             Some(early) => Err(early),
             None => {
                 state.last_request = Some(now);
+                state.page_sizes.push(page_size.cloned());
                 state.admitted = state.admitted.wrapping_add(1);
                 Ok(state.admitted)
             }
@@ -275,7 +284,7 @@ async fn export(
 ) -> Response {
     let expected = format!("Bearer {}", shared.settings.key);
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let number = match shared.admit() {
+    let number = match shared.admit(parameters.get("page_size")) {
         Ok(number) => number,
         Err(early) => {
             let wait = early.as_secs().saturating_add(1).to_string();
@@ -295,20 +304,22 @@ async fn export(
     if sent != Some(expected.as_str()) {
         return detail(StatusCode::UNAUTHORIZED, &json!("Invalid Authorization token."));
     }
-    let query = match Query::parse(&parameters, &shared.settings.disputed) {
+    let Settings { disputed, page_size, time_per_conversation, .. } = &shared.settings;
+    let query = match Query::parse(&parameters, disputed, page_size, number) {
         Ok(query) => query,
-        Err((parameter, message)) => {
+        Err(Refused { status, parameter, message }) => {
             let fault = json!([{"loc": ["query", parameter], "msg": message, "type": "value_error"}]);
-            return detail(StatusCode::UNPROCESSABLE_ENTITY, &fault);
+            return detail(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), &fault);
         }
     };
-    let now = shared.now();
+    let (now, clock, time_per_conversation) = (shared.now(), shared.clock, *time_per_conversation);
     let page = tokio::task::spawn_blocking(move || {
         let index = shared.index(now, query.filter());
         query.page(&shared.world, &index, now, &shared.settings.disputed)
     });
     match page.await {
-        Ok(body) => {
+        Ok((body, conversations)) => {
+            clock.sleep(time_per_conversation.saturating_mul(conversations)).await;
             ([(header::CONTENT_TYPE, "application/json".to_owned()), (header::DATE, date(now))], body).into_response()
         }
         Err(_) => detail(StatusCode::INTERNAL_SERVER_ERROR, &json!("Internal Server Error")),
@@ -358,5 +369,5 @@ async fn requests(State(shared): State<Arc<Shared>>) -> Response {
     let state = shared.state();
     let gaps: Vec<f64> = state.gaps.iter().map(Duration::as_secs_f64).collect();
     let count = gaps.len() + usize::from(state.last_request.is_some());
-    axum::Json(json!({ "requests": count, "gaps_secs": gaps })).into_response()
+    axum::Json(json!({ "requests": count, "gaps_secs": gaps, "page_sizes": state.page_sizes })).into_response()
 }

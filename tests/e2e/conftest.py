@@ -54,9 +54,12 @@ def page(*conversations, cursor=None, name="next_cursor"):
 
 
 class Simulator:
-    """A running `decagon-lake simulate`, whose time stands still until a test advances it."""
+    """A running `decagon-lake simulate`, whose time stands still until a test advances it. Unless a test asks for others,
+    its pages have 100 conversations at most, as the vendor's page says."""
 
     def __init__(self, *arguments):
+        if not {"--on-page-size", "--largest-page"} & set(arguments):
+            arguments = (*arguments, "--on-page-size", "cap", "--largest-page", 100)
         self.process = subprocess.Popen(
             [BINARY, "simulate", "--port", "0", "--speed", "0", "--now", "2024-03-01", "--requests-per-second", "0",
              *map(str, arguments)],
@@ -80,6 +83,10 @@ class Simulator:
         """How many requests to the API there were, and the seconds between them."""
         statistics = requests.get(f"{self.url}/_simulate/requests").json()
         return statistics["requests"], statistics["gaps_secs"]
+
+    def page_sizes(self):
+        """The `page_size` of each request to the API."""
+        return [size and int(size) for size in requests.get(f"{self.url}/_simulate/requests").json()["page_sizes"]]
 
     def hold(self, after=0):
         """Answers the next `after` requests to the API; those after them wait until they are released."""

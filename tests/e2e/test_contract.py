@@ -33,17 +33,20 @@ class Account:
     """An account's export API. A test can change how it behaves, also while it serves."""
 
     def __init__(self):
+        # The largest page, which is also its usual one.
         self.conversations, self.page_size = [], 100
         self.cursor_is_a_second = self.ignores_filter = False
         # A function that may answer a request instead: from its parameters to a status and a body.
         self.instead = lambda query: None
-        self.asked = []
+        # The parameters of each request, and apart from them its `page_size`.
+        self.asked, self.sizes = [], []
         account = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 query = dict(parse_qsl(urlsplit(self.path).query))
-                account.asked.append(query)
+                account.sizes.append(int(query["page_size"]) if "page_size" in query else None)
+                account.asked.append({name: value for name, value in query.items() if name != "page_size"})
                 status, body = account.instead(query) or (200, account.page(query))
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body.encode())))
@@ -67,7 +70,7 @@ class Account:
 
         first, last = int(query.get("min_timestamp", 0)), int(query.get("max_timestamp", 10**12))
         rows = sorted((one for one in self.conversations if first <= second(one) <= last), key=second)
-        size = int(query.get("page_size", self.page_size))
+        size = min(int(query.get("page_size", self.page_size)), self.page_size)
         if self.cursor_is_a_second:
             rows = [one for one in rows if int(query.get("cursor", 0)) <= second(one)]
             cursor = second(rows[size - 1]) if len(rows) > size else None
@@ -190,6 +193,7 @@ def test_more_in_a_second_than_a_page_holds_is_reported_as_that(account, command
     assert len([own_id for own_id in came if own_id.startswith("then")]) >= 100
     assert status(command)["watermark"] is None
 
+    account.page_size = 300
     command("sync", account, "--restart", "--page-size", 300)
     assert_exact(lake, account.conversations)
 
@@ -543,8 +547,8 @@ def test_a_probe_asks_as_the_walk_does(account, command):
     command("sync", account, *asked)
     account.conversations.append(LATER)
     command("sync", account, *asked)
-    more = {"page_size": "50", "user_filters": '{"flow_filter":["chat"]}'}
-    assert account.asked[-1] == {**probe(CANARIES[5]), **more}
+    assert account.asked[-1] == {**probe(CANARIES[5]), "user_filters": '{"flow_filter":["chat"]}'}
+    assert set(account.sizes) == {50}
 
 
 def test_a_canary_on_a_later_page_of_its_second_is_found(quiet, command, lake):

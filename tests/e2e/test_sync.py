@@ -155,7 +155,7 @@ def test_the_api_s_pace_is_kept(simulate, command):
 
 
 def test_other_page_sizes(simulate, command, lake):
-    api = simulate(*SMALL)
+    api = simulate(*SMALL, "--largest-page", 1_000)
     done = report(command("sync", api, "--json", "--page-size", 350))
     assert done["pages"] == 2
     assert_exact(lake, api.conversations())
@@ -184,18 +184,18 @@ def test_a_backfill_keeps_what_does_not_say_when_it_was_updated(serve, command, 
 
 
 def test_what_is_asked_for(serve, command):
-    """The parameters on the wire: nothing but the filter at first, then the newest change less the overlap."""
+    """The parameters on the wire: the filter and the size of a page at first, then the newest change less the overlap."""
     newest = {"conversation_id": "a", "created_at": "2024-01-05T00:00:00Z", "updated_at": "2024-02-01T10:00:00Z"}
     api = serve(json.dumps({"conversations": [newest], "next_cursor": None}))
     command("sync", api)
     command("sync", api)
-    command("sync", api, "--overlap", "1h")
+    command("sync", api, "--overlap", "1h", "--page-size", "none")
     command("backfill", api, "--from", "0", "--to", "2024-01-01", "--page-size", 7, "--timestamp-filter", "created_at")
     asked = [dict(pair.split("=") for pair in path.split("?")[1].split("&")) for path in api.asked]
     ten = 1706781600
     assert asked == [
-        {"timestamp_filter": "updated_at"},
-        {"timestamp_filter": "updated_at", "min_timestamp": str(ten - 600 - 1)},
+        {"timestamp_filter": "updated_at", "page_size": "1000"},
+        {"timestamp_filter": "updated_at", "min_timestamp": str(ten - 600 - 1), "page_size": "1000"},
         {"timestamp_filter": "updated_at", "min_timestamp": str(ten - 3600 - 1)},
         {"timestamp_filter": "created_at", "min_timestamp": "0", "max_timestamp": "1704067200", "page_size": "7"},
     ]

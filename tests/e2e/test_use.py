@@ -27,6 +27,8 @@ def conversation(own_id, **fields):
         (["sync", "--lake", "x", "--user-filters", "[1]"], "--user-filters"),
         (["sync", "--lake", "x", "--requests-per-second", "-1"], "--requests-per-second"),
         (["sync", "--lake", "x", "--page-size", "0"], "--page-size"),
+        (["sync", "--lake", "x", "--page-size", "many"], "expected auto, none, or a number from 1"),
+        (["simulate", "--then-on-page-size", "cap"], "--then-after"),
         (["sync", "--lake", "x", "--overlap", "soon"], "--overlap"),
         (["sync", "--lake", ""], "--lake"),
         (["sync", "--lake", "gopher://x/y"], "gopher://x/y"),
@@ -148,7 +150,7 @@ def test_an_empty_page_with_the_same_cursor_is_the_end(serve, command, lake):
 
 
 def test_a_walk_whose_cursor_is_refused_later_starts_over(serve, command, lake):
-    api = serve(page(conversation("a"), cursor="old"), (401, {}, "{}"), (422, {}, "{}"), page(conversation("b")))
+    api = serve(page(conversation("a"), cursor="old"), (401, {}, "{}"), (404, {}, "{}"), page(conversation("b")))
     command("sync", api, code=3)
     command("sync", api)
     assert "cursor=old" in api.asked[2] and "cursor=" not in api.asked[3]

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::Args;
 use clap::builder::{BoolishValueParser, PathBufValueParser};
-use clap::{Args, value_parser};
 use serde_json::Value;
 use url::Url;
 
 use super::heading::API;
 use super::place::place;
-use super::value::{json_object, rate, response_bytes};
+use super::value::{json_object, page_size, rate, response_bytes};
 use crate::api::DEFAULT_BASE_URL;
+use crate::model::PageSizeChoice;
 
 /// How to ask the API.
 #[derive(Debug, Clone, Args)]
@@ -28,10 +29,14 @@ pub(in crate::cli) struct ApiArgs {
     /// Export these users' conversations only: a JSON object, as in {"metadata_filter": {"plan": "pro"}}
     #[arg(long, help_heading = API, env = "DECAGON_USER_FILTERS", value_name = "JSON", value_parser = json_object)]
     pub(in crate::cli) user_filters: Option<Value>,
-    /// Request this many conversations per page; by default the API decides
-    #[arg(long, help_heading = API, env = "DECAGON_PAGE_SIZE", value_name = "N",
-        value_parser = value_parser!(u32).range(1..))]
-    pub(in crate::cli) page_size: Option<u32>,
+    /// Request this many conversations at a time: a number, auto or none
+    ///
+    /// auto asks for 1,000. If the API refuses page_size, the run goes on without it. If responses time out, fail
+    /// with 5xx or exceed --max-response-bytes, it asks for half as many, down to 25, and for more again later. The
+    /// lake keeps what worked. none never sends page_size, so the API decides.
+    #[arg(long, help_heading = API, env = "DECAGON_PAGE_SIZE", value_name = "N", default_value = "auto",
+        value_parser = page_size)]
+    pub(in crate::cli) page_size: PageSizeChoice,
     /// Start at most this many requests per second, retries included; 0 removes the limit
     ///
     /// The API allows one request per second and bans callers that exceed it.

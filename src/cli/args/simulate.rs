@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use clap::builder::{BoolishValueParser, PathBufValueParser};
+use clap::builder::{BoolishValueParser, PathBufValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, value_parser};
 
 use super::choice::{choice, partition_by, timestamp_filter};
@@ -11,7 +11,7 @@ use super::place::place;
 use super::value::rate;
 use crate::api::ApiKey;
 use crate::model::{PartitionBy, TimestampFilter, parse_user_time};
-use crate::simulate::{CursorName, WorldSettings};
+use crate::simulate::{CursorName, LARGEST_PAGE, OnPageSize, WorldSettings};
 
 /// The simulated conversations.
 #[derive(Debug, Clone, Args)]
@@ -80,6 +80,24 @@ pub(in crate::cli) struct SimulateArgs {
     /// 500 and 503 with HTML, 429 without Retry-After, a body cut short, and an empty page with a cursor take turns.
     #[arg(long, env = "DECAGON_FAULT_EVERY", value_name = "N", default_value_t = 0)]
     pub(in crate::cli) fault_every: u32,
+    /// Choose what to do with page_size
+    #[arg(long, env = "DECAGON_ON_PAGE_SIZE", value_name = "ACTION", default_value = "honor",
+        value_parser = on_page_size())]
+    pub(in crate::cli) on_page_size: OnPageSize,
+    /// Change to this, after --then-after requests
+    #[arg(long, env = "DECAGON_THEN_ON_PAGE_SIZE", value_name = "ACTION", value_parser = on_page_size(),
+        requires = "then_after")]
+    pub(in crate::cli) then_on_page_size: Option<OnPageSize>,
+    /// Answer this many requests before --then-on-page-size applies
+    #[arg(long, env = "DECAGON_THEN_AFTER", value_name = "N", requires = "then_on_page_size")]
+    pub(in crate::cli) then_after: Option<u32>,
+    /// Return at most this many conversations per page
+    #[arg(long, env = "DECAGON_LARGEST_PAGE", value_name = "N", default_value_t = LARGEST_PAGE,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(in crate::cli) largest_page: usize,
+    /// Take this many milliseconds for each conversation of a page
+    #[arg(long, env = "DECAGON_MILLIS_PER_CONVERSATION", value_name = "N", default_value_t = 0)]
+    pub(in crate::cli) millis_per_conversation: u64,
     /// Answer 403, as the API does to an account without the entitlement
     #[arg(long, env = "DECAGON_NOT_ENTITLED", value_parser = BoolishValueParser::new())]
     pub(in crate::cli) not_entitled: bool,
@@ -89,6 +107,16 @@ pub(in crate::cli) struct SimulateArgs {
     /// Ignore timestamp_filter: treat every request as one without it
     #[arg(long, env = "DECAGON_IGNORE_FILTER", value_parser = BoolishValueParser::new())]
     pub(in crate::cli) ignore_filter: bool,
+}
+
+fn on_page_size() -> impl TypedValueParser<Value = OnPageSize> {
+    choice([
+        (OnPageSize::Honor, "honor", "Return this many; refuse more than --largest-page with 422"),
+        (OnPageSize::Cap, "cap", "Return this many, but at most --largest-page"),
+        (OnPageSize::Refuse400, "refuse-400", "Refuse the parameter with 400"),
+        (OnPageSize::Refuse422, "refuse-422", "Refuse the parameter with 422"),
+        (OnPageSize::Ignore, "ignore", "Return 100, whatever it says"),
+    ])
 }
 
 /// `demo`.

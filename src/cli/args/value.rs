@@ -3,11 +3,23 @@
 use bytesize::ByteSize;
 use serde_json::Value;
 
+use crate::model::PageSizeChoice;
+
 /// A number per second; 0 means no limit.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate == 0.0 || (0.000_1..=1e9).contains(&rate) => Ok(rate),
         _ => Err("expected 0, or a number from 0.0001 to a billion".to_owned()),
+    }
+}
+
+/// How many conversations to request at a time.
+pub(super) fn page_size(text: &str) -> Result<PageSizeChoice, String> {
+    match (text, text.parse::<u32>()) {
+        ("auto", _) => Ok(PageSizeChoice::Auto),
+        ("none", _) => Ok(PageSizeChoice::Unset),
+        (_, Ok(size @ 1..)) => Ok(PageSizeChoice::Fixed(size)),
+        _ => Err("expected auto, none, or a number from 1".to_owned()),
     }
 }
 

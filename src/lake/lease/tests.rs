@@ -50,7 +50,7 @@ fn pause(lease: &Lease) {
 }
 
 fn state(newest_secs: i64) -> State {
-    let request = Request { window: Window::EVERYTHING, page_size: None, user_filters: None };
+    let request = Request { window: Window::EVERYTHING, user_filters: None };
     let newest_change = DateTime::from_timestamp(newest_secs, 0);
     let walk = Walk { newest_change, ..Walk::new(request, DateTime::UNIX_EPOCH) };
     let mut state = State::default();

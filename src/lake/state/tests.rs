@@ -12,7 +12,7 @@ fn at(secs: i64) -> DateTime<Utc> {
 }
 
 fn walk(newest: Option<i64>, started: i64) -> Walk {
-    let request = Request { window: Window::EVERYTHING, page_size: None, user_filters: None };
+    let request = Request { window: Window::EVERYTHING, user_filters: None };
     Walk { newest_change: newest.map(at), ..Walk::new(request, at(started)) }
 }
 
