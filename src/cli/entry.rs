@@ -17,10 +17,10 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::lake::RunReport;
 
-/// How many threads do what must not block the async ones. Of the program's own tasks at most four hold one at a time
-/// (three stages of an export, two dates of a compaction or verification, four footers of a status); the rest is for
-/// local disks. 16 threads made a sync no faster, and it took more memory.
-const BLOCKING_THREADS: usize = 6;
+/// How many threads do what must not block the async ones. Of the program's own tasks at most six hold one at a time
+/// (three stages of an export; four partitions in memory and two streamed ones of a compaction or verification; four
+/// footers of a status); the rest is for local disks. 16 threads made a sync no faster, and it took more memory.
+const BLOCKING_THREADS: usize = 8;
 
 /// How long threads may take to end once all is said and done.
 const THREADS_MAY_TAKE: Duration = Duration::from_secs(1);

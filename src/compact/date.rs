@@ -1,151 +1,142 @@
-//! Compacts one partition: merges its table files with its staged files into new table files. A single staged flush in
-//! a partition without table files is promoted instead.
+//! Makes the new files of one partition: merges its table files with its staged files. A single staged flush in a
+//! partition without table files is promoted instead.
 //!
 //! Guarantees: the children of a conversation are visible before the conversation, because `conversations` is written
 //! last.
-//! Must not depend on: how changes are committed.
+//! Must not depend on: how files are loaded, and how changes are committed.
 
-use std::collections::BTreeMap;
-use std::io::Write;
-
-use futures::future::try_join_all;
+use futures::FutureExt;
+use futures::future::join_all;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
 use super::inputs::{Files, Without};
+use super::job::{Compacted, Job, ReplacedFile, StagedPart, Work, WrittenFile};
 use crate::error::{Error, Result};
-use crate::files::{TableWriter, WrittenFor, promote};
-use crate::lake::{Extent, Lake, Lease, Overlap, sweep};
-use crate::layout::{self, FlushId};
+use crate::files::{FoundFile, Promoted, TableWriter, WrittenFor, promote};
+use crate::lake::{Lake, Lease, sweep};
+use crate::layout;
 use crate::merge::{Late, MergeInput, Merged, merge};
-use crate::model::{CreatedDate, PerTable, Table};
-use crate::store::Upload;
+use crate::model::{PerTable, RowTimes, Table};
+use crate::store::{ClosedUpload, Upload};
 use crate::tables::Tables;
-
-/// The largest staged flush of a partition that is promoted, because that takes it whole into memory.
-const PROMOTED_BYTES: u64 = 32 << 20;
-
-/// The result of compacting or folding a partition.
-#[derive(Debug, Clone)]
-pub(super) struct Compacted {
-    /// Versions of conversations read.
-    pub(super) versions: u64,
-    /// Versions that a later one replaced.
-    pub(super) duplicates: u64,
-    /// Late arrivals.
-    pub(super) late: Late,
-    /// How much the new files hold.
-    pub(super) extent: Extent,
-    /// The keys of the table files that they replace.
-    pub(super) replaces: PerTable<Option<String>>,
-}
 
 /// The tables of one partition, for the holder of the lease. Its functions must not be called on an async thread.
 pub(super) struct DateTables<'a> {
     pub(super) lake: &'a Lake,
     pub(super) tables: &'a Tables,
     pub(super) lease: &'a Lease,
-    pub(super) date: CreatedDate,
-    /// The id in the names of the new files.
-    pub(super) file: &'a FlushId,
-    /// The overlaps of the flushes that increments wrote.
-    pub(super) overlaps: &'a BTreeMap<FlushId, Overlap>,
+    pub(super) job: &'a Job,
+    /// The table files that the partition has.
+    pub(super) found: &'a PerTable<Option<FoundFile>>,
     pub(super) runtime: &'a Handle,
 }
 
-/// The table files that a partition has.
-type Found = PerTable<Option<ObjectMeta>>;
+/// New files whose bytes are all there, but which are not visible yet.
+pub(super) struct MadeFiles {
+    uploads: PerTable<Option<ClosedUpload>>,
+    rows: PerTable<u64>,
+    merged: Merged,
+    replaced: PerTable<Option<ReplacedFile>>,
+    times: RowTimes,
+}
 
 impl DateTables<'_> {
-    /// Merges staged flushes, oldest first, into the tables.
-    pub(super) fn compact(&self, staged: &[(FlushId, Extent)]) -> Result<Compacted> {
-        let found = self.tables.partition_files(self.date, self.runtime)?;
-        let tables = self.files(&found)?;
-        if let ([(flush, extent)], None) = (staged, &tables)
-            && let Some(compacted) = self.promote(&found, flush, extent)?
+    /// Makes the files of the job from its `staged` files, oldest first.
+    pub(super) fn make(&self, staged: &[StagedPart]) -> Result<MadeFiles> {
+        match &self.job.work {
+            Work::Fold => self.fold(staged),
+            Work::Compact => self.compact(staged),
+            Work::Remove(unwanted) => {
+                let files = self.files()?;
+                let replaced = self.replaced(files.as_ref());
+                let unwanted = &|id: &str| unwanted.contains(id);
+                let inputs = files.into_iter().map(|files| Without { files, unwanted });
+                self.replace(inputs.collect(), replaced)
+            }
+        }
+    }
+
+    fn compact(&self, staged: &[StagedPart]) -> Result<MadeFiles> {
+        let tables = self.files()?;
+        let replaced = self.replaced(tables.as_ref());
+        if let ([staged], None) = (staged, &tables)
+            && let Some(promoted) = promoted(staged)?
         {
-            return Ok(compacted);
+            return self.promote(promoted, staged, replaced);
         }
         let mut inputs: Vec<_> = tables.into_iter().collect();
         inputs.append(&mut self.staged(staged)?);
-        self.replace(&found, inputs)
+        self.replace(inputs, replaced)
     }
 
-    /// Removes the `unwanted` conversations from the tables.
-    pub(super) fn remove(&self, unwanted: &(dyn Fn(&str) -> bool + Sync)) -> Result<Compacted> {
-        let found = self.tables.partition_files(self.date, self.runtime)?;
-        let inputs = self.files(&found)?.into_iter().map(|files| Without { files, unwanted });
-        self.replace(&found, inputs.collect())
+    /// Folds staged flushes into one that holds the latest versions only. It drops a version that claims a change after
+    /// its response if a later version corrects it. The tables then keep their own version if, and only if, that is
+    /// later than the correction.
+    fn fold(&self, staged: &[StagedPart]) -> Result<MadeFiles> {
+        let key = |table| layout::staged_file(table, self.job.date, &self.job.file);
+        let uploads = self.begin(key, |_| None)?;
+        self.write(self.staged(staged)?, WrittenFor::Staging, key, uploads, PerTable::default())
     }
 
     /// The table files as an input of a merge.
-    fn files(&self, found: &Found) -> Result<Option<Files>> {
-        Files::of_tables(self.lake, self.tables.are_delta(), self.date, found, self.runtime)
-    }
-
-    /// Folds staged flushes, oldest first, into one that holds the latest versions only. It drops a version that claims
-    /// a change after its response if a later version corrects it. The tables then keep their own version if, and only
-    /// if, that is later than the correction.
-    pub(super) fn fold(&self, staged: &[(FlushId, Extent)]) -> Result<Compacted> {
-        let key = |table| layout::staged_file(table, self.date, self.file);
-        let uploads = self.begin(key, &PerTable::default())?;
-        self.write(self.staged(staged)?, WrittenFor::Staging, key, uploads)
+    fn files(&self) -> Result<Option<Files>> {
+        Files::of_tables(self.lake, self.tables.are_delta(), self.job.date, self.found, self.runtime)
     }
 
     /// The staged files of flushes as inputs of a merge.
-    fn staged(&self, staged: &[(FlushId, Extent)]) -> Result<Vec<Files>> {
-        let mut inputs = Vec::new();
-        for (flush, extent) in staged {
-            let overlap = self.overlaps.get(flush).copied();
-            let files = Files::of_flush(self.lake, self.date, flush, extent, self.runtime)?;
-            inputs.extend(files.into_iter().map(|files| files.with_overlap(overlap)));
-        }
-        Ok(inputs)
+    fn staged(&self, staged: &[StagedPart]) -> Result<Vec<Files>> {
+        let inputs = staged.iter().map(|staged| Files::of_flush(self.lake, staged, self.runtime));
+        Ok(inputs.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
-    /// Promotes the latest versions of the partition's only flush to table files; `None` if they have to be merged.
-    fn promote(&self, found: &Found, flush: &FlushId, staged: &Extent) -> Result<Option<Compacted>> {
-        if staged.bytes.total() > PROMOTED_BYTES {
-            return Ok(None);
-        }
-        let fetch = |table| {
-            let key = layout::staged_file(table, self.date, flush);
-            async move { Ok::<_, Error>((table, self.lake.store().get(&key).await?)) }
-        };
-        let mut promoted = PerTable::from_fn(|_| None);
-        for (table, body) in self.runtime.block_on(try_join_all(Table::ALL.map(fetch)))? {
-            let whole = body.filter(|body| u64::try_from(body.len()).ok() == Some(*staged.bytes.get(table)));
-            let Some(file) = whole.map(|body| promote(table, &body)).transpose()?.flatten() else { return Ok(None) };
-            *promoted.get_mut(table) = Some(file);
-        }
-        let mut rows = PerTable::default();
-        let uploads = self.begin(self.new_key(), &self.overwritten(found))?.try_map(|table, mut upload| {
-            if let Some(promoted) = promoted.get(table) {
-                *rows.get_mut(table) = promoted.rows;
-                upload.write_all(&promoted.body).map_err(|error| self.failed(&self.new_key()(table), error))?;
+    /// The table files that the new ones replace; `files` are the same as an input.
+    fn replaced(&self, files: Option<&Files>) -> PerTable<Option<ReplacedFile>> {
+        let rows = files.map(Files::table_rows).unwrap_or_default();
+        PerTable::from_fn(|table| {
+            let object = self.found.get(table).as_ref()?.object();
+            Some(ReplacedFile { key: object.location.to_string(), bytes: object.size, rows: *rows.get(table) })
+        })
+    }
+
+    /// Makes table files of the latest versions of the partition's only flush.
+    fn promote(
+        &self,
+        mut promoted: PerTable<Option<Promoted>>,
+        staged: &StagedPart,
+        replaced: PerTable<Option<ReplacedFile>>,
+    ) -> Result<MadeFiles> {
+        let (mut rows, mut times) = (PerTable::default(), RowTimes::default());
+        let uploads = self.begin(self.new_key(), |table| self.overwritten(table))?;
+        let uploads = uploads.try_map(|table, mut upload| {
+            if let Some(file) = promoted.get_mut(table).take() {
+                *rows.get_mut(table) = file.rows;
+                if table == Table::Conversations {
+                    times = file.times;
+                }
+                upload.write_owned(file.body).map_err(|error| self.failed(&self.new_key()(table), error))?;
             }
-            Ok::<_, Error>(upload)
+            Ok::<_, Error>(Some(upload.close()))
         })?;
-        let versions = *staged.rows.get(Table::Conversations);
+        let versions = *staged.extent.rows.get(Table::Conversations);
         let duplicates = versions.checked_sub(*rows.get(Table::Conversations));
         let duplicates =
             duplicates.ok_or_else(|| Error::bug("a staged file has more latest versions than versions"))?;
-        let extent = Extent { rows, bytes: self.finish(uploads)? };
-        let late = Late::default();
-        Ok(Some(Compacted { versions, duplicates, late, extent, replaces: keys(found) }))
+        let merged = Merged { versions, duplicates, rows, late: Late::default() };
+        Ok(MadeFiles { uploads, rows, merged, replaced, times })
     }
 
-    /// Replaces the table files `found` by the merged `inputs`, the children first.
-    fn replace<I: MergeInput>(&self, found: &Found, inputs: Vec<I>) -> Result<Compacted> {
-        let uploads = self.begin(self.new_key(), &self.overwritten(found))?;
-        let written = self.write(inputs, WrittenFor::Table, self.new_key(), uploads)?;
-        Ok(Compacted { replaces: keys(found), ..written })
+    /// Makes table files of the merged `inputs`.
+    fn replace<I: MergeInput>(&self, inputs: Vec<I>, replaced: PerTable<Option<ReplacedFile>>) -> Result<MadeFiles> {
+        let uploads = self.begin(self.new_key(), |table| self.overwritten(table))?;
+        self.write(inputs, WrittenFor::Table, self.new_key(), uploads, replaced)
     }
 
-    /// The files that exist under the keys of the new ones: those that they replace, unless keys are used once.
-    fn overwritten(&self, found: &Found) -> Found {
-        if self.tables.are_delta() { Found::default() } else { found.clone() }
+    /// The file that exists under the key of the new one: the one that it replaces, unless keys are used once.
+    fn overwritten(&self, table: Table) -> Option<ObjectMeta> {
+        let found = self.found.get(table).as_ref().filter(|_| !self.tables.are_delta());
+        found.map(|file| file.object().clone())
     }
 
     /// Writes the merged `inputs` to the files at `key`, whose uploads were begun.
@@ -155,45 +146,38 @@ impl DateTables<'_> {
         purpose: WrittenFor,
         key: impl Fn(Table) -> Path,
         uploads: PerTable<Upload>,
-    ) -> Result<Compacted> {
+        replaced: PerTable<Option<ReplacedFile>>,
+    ) -> Result<MadeFiles> {
         let failed = |table: Table, error| self.failed(&key(table), error);
         let mut writers = uploads.try_map(|table, upload| TableWriter::begin(table, purpose, upload))?;
-        let Merged { versions, duplicates, rows, late } =
-            merge(inputs, |table, batch| writers.get_mut(table).write(&batch).map_err(|error| failed(table, error)))?;
-        let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(|error| failed(table, error)))?;
-        let extent = Extent { rows, bytes: self.finish(uploads)? };
-        Ok(Compacted { versions, duplicates, late, extent, replaces: PerTable::default() })
-    }
-
-    /// Finishes the uploads, the conversations last; returns their sizes.
-    fn finish(&self, uploads: PerTable<Upload>) -> Result<PerTable<u64>> {
-        // An upload in parts may be refused at its end, which must not happen after others are replaced.
-        if Table::ALL.iter().any(|table| uploads.get(*table).is_in_parts()) {
-            self.runtime.block_on(self.lease.prove())?;
-        }
-        let mut uploads = uploads.try_map(|_, upload| Ok::<_, Error>(Some(upload)))?;
-        let mut bytes = PerTable::default();
-        // A query that sees a conversation then sees its children too.
-        for table in Table::CHILDREN.into_iter().chain([Table::Conversations]) {
-            if let Some(upload) = uploads.get_mut(table).take() {
-                *bytes.get_mut(table) = upload.finish(|| self.lease.prove())?;
+        let mut times = RowTimes::default();
+        let merged = merge(inputs, |table, batch| {
+            if table == Table::Conversations {
+                times.add(RowTimes::of(&batch));
             }
-        }
-        Ok(bytes)
+            writers.get_mut(table).write(&batch).map_err(|error| failed(table, error))
+        })?;
+        let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(|error| failed(table, error)))?;
+        let uploads = uploads.try_map(|_, upload| Ok::<_, Error>(Some(upload.close())))?;
+        Ok(MadeFiles { uploads, rows: merged.rows, merged, replaced, times })
     }
 
     /// Begins the uploads of the files at `key`, which replace those `found` there.
-    fn begin(&self, key: impl Fn(Table) -> Path, found: &Found) -> Result<PerTable<Upload>> {
+    fn begin(
+        &self,
+        key: impl Fn(Table) -> Path,
+        found: impl Fn(Table) -> Option<ObjectMeta>,
+    ) -> Result<PerTable<Upload>> {
         PerTable::try_from_fn(|table| {
-            let (key, found) = (key(table), found.get(table).clone());
+            let key = key(table);
             sweep::sweep_beside(self.lake.store(), &key)?;
             let record = layout::upload_record(self.lease.run_id(), &key);
-            Ok(Upload::begin(self.lake.store(), key, record, found, self.runtime.clone()))
+            Ok(Upload::begin(self.lake.store(), key, record, found(table), self.runtime.clone()))
         })
     }
 
     fn new_key(&self) -> impl Fn(Table) -> Path {
-        |table| self.tables.new_file(table, self.date, self.file)
+        |table| self.tables.new_file(table, self.job.date, &self.job.file)
     }
 
     fn failed(&self, key: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -201,6 +185,52 @@ impl DateTables<'_> {
     }
 }
 
-fn keys(found: &Found) -> PerTable<Option<String>> {
-    PerTable::from_fn(|table| found.get(table).as_ref().map(|object| object.location.to_string()))
+/// Promotes the latest versions of a flush; `None` if they have to be merged.
+fn promoted(staged: &StagedPart) -> Result<Option<PerTable<Option<Promoted>>>> {
+    let mut promoted = PerTable::from_fn(|_| None);
+    for table in Table::ALL {
+        let body = staged.files.get(table).body();
+        let Some(file) = body.map(|body| promote(table, body)).transpose()?.flatten() else { return Ok(None) };
+        *promoted.get_mut(table) = Some(file);
+    }
+    Ok(Some(promoted))
+}
+
+impl MadeFiles {
+    /// Makes the files visible: the children at once, then the conversations.
+    ///
+    /// # Errors
+    /// If the store fails; kind `Held` if another run has taken over.
+    pub(super) async fn finish(mut self, lease: &Lease) -> Result<Compacted> {
+        let mut written = PerTable::default();
+        if let Err(error) = self.put(lease, &mut written).await {
+            let left = Table::ALL.into_iter().filter_map(|table| self.uploads.get_mut(table).take());
+            join_all(left.map(ClosedUpload::abort)).await;
+            return Err(error);
+        }
+        let MadeFiles { merged: Merged { versions, duplicates, late, .. }, replaced, times, .. } = self;
+        Ok(Compacted { versions, duplicates, late, written, replaced, times })
+    }
+
+    async fn put(&mut self, lease: &Lease, written: &mut PerTable<WrittenFile>) -> Result<()> {
+        // An upload in parts may be refused at its end, which must not happen after others are replaced.
+        if Table::ALL.iter().any(|table| self.uploads.get(*table).as_ref().is_some_and(ClosedUpload::is_in_parts)) {
+            lease.prove().await?;
+        }
+        // A query that sees a conversation then sees its children too.
+        for tables in [Table::CHILDREN.as_slice(), &[Table::Conversations]] {
+            let mut finishing = Vec::new();
+            for table in tables {
+                if let Some(upload) = self.uploads.get_mut(*table).take() {
+                    finishing.push(upload.finish(lease.prove()).map(|uploaded| (*table, uploaded)));
+                }
+            }
+            for (table, uploaded) in join_all(finishing).await {
+                let uploaded = uploaded?;
+                let rows = *self.rows.get(table);
+                *written.get_mut(table) = WrittenFile { rows, bytes: uploaded.bytes, e_tag: uploaded.e_tag };
+            }
+        }
+        Ok(())
+    }
 }

@@ -5,27 +5,24 @@ use std::ops::Range;
 
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
-use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
+use super::job::StagedPart;
 use crate::error::{Error, Result};
-use crate::files::{FileReader, SortedReader};
-use crate::lake::{Extent, Lake, Overlap};
-use crate::layout::{self, FlushId};
+use crate::files::{FileReader, FoundFile, SortedReader};
+use crate::lake::{Lake, Overlap};
+use crate::layout;
 use crate::merge::MergeInput;
 use crate::model::{CreatedDate, PerTable, Table, column, texts};
 
 /// The files of one input.
 pub(super) struct Files {
-    lake: Lake,
-    runtime: Handle,
     tables: PerTable<InputFile>,
     /// See [`MergeInput::overlap`].
     overlap: Option<Overlap>,
 }
 
 enum InputFile {
-    Closed(ObjectMeta),
     OfTable(Box<SortedReader>),
     OfFlush(Box<FileReader>),
     Ended,
@@ -36,19 +33,21 @@ impl Files {
     /// if they exist, the others do too, unless another writer has changed Delta tables.
     ///
     /// # Errors
-    /// Kind `Integrity` if one is missing nevertheless.
+    /// Kind `Integrity` if one is missing nevertheless, or damaged, kind `Store` if it cannot be fetched.
     pub(super) fn of_tables(
         lake: &Lake,
         are_delta: bool,
         date: CreatedDate,
-        found: &PerTable<Option<ObjectMeta>>,
+        found: &PerTable<Option<FoundFile>>,
         runtime: &Handle,
     ) -> Result<Option<Self>> {
         if found.get(Table::Conversations).is_none() {
             return Ok(None);
         }
         let tables = PerTable::try_from_fn(|table| match found.get(table) {
-            Some(file) => Ok(InputFile::Closed(file.clone())),
+            Some(file) => {
+                SortedReader::open(lake.store(), table, file, runtime).map(|file| InputFile::OfTable(Box::new(file)))
+            }
             None if are_delta => Ok(InputFile::Ended),
             None => {
                 let key = layout::table_file(table, date);
@@ -58,40 +57,37 @@ impl Files {
                 ))
             }
         })?;
-        Ok(Some(Files { lake: lake.clone(), runtime: runtime.clone(), tables, overlap: None }))
+        Ok(Some(Files { tables, overlap: None }))
+    }
+
+    /// How many rows each table file has.
+    pub(super) fn table_rows(&self) -> PerTable<Option<u64>> {
+        PerTable::from_fn(|table| match self.tables.get(table) {
+            InputFile::OfTable(file) => Some(file.count()),
+            InputFile::OfFlush(_) | InputFile::Ended => None,
+        })
     }
 
     /// Opens the staged files of one flush and partition.
     ///
     /// # Errors
     /// Kind `Integrity` if one is missing or damaged, kind `Store` if it cannot be fetched.
-    pub(super) fn of_flush(
-        lake: &Lake,
-        date: CreatedDate,
-        flush: &FlushId,
-        extent: &Extent,
-        runtime: &Handle,
-    ) -> Result<Vec<Self>> {
+    pub(super) fn of_flush(lake: &Lake, staged: &StagedPart, runtime: &Handle) -> Result<Vec<Self>> {
         let mut older = PerTable::from_fn(|_| InputFile::Ended);
         let newest = PerTable::try_from_fn(|table| {
-            if *extent.rows.get(table) == 0 {
+            if *staged.extent.rows.get(table) == 0 {
                 return Ok(InputFile::Ended);
             }
-            let (key, bytes) = (layout::staged_file(table, date, flush), *extent.bytes.get(table));
-            let (first, rest) = FileReader::open_staged(lake.store(), table, key, bytes, runtime.clone())?;
+            let file = staged.files.get(table);
+            let (first, rest) = FileReader::open_staged(lake.store(), table, file, runtime.clone())?;
             if let Some(rest) = rest {
                 *older.get_mut(table) = InputFile::OfFlush(Box::new(rest));
             }
             Ok::<_, Error>(InputFile::OfFlush(Box::new(first)))
         })?;
-        let files = |tables| Files { lake: lake.clone(), runtime: runtime.clone(), tables, overlap: None };
         let has_older = matches!(older.get(Table::Conversations), InputFile::OfFlush(_));
+        let files = |tables| Files { tables, overlap: staged.overlap };
         Ok(std::iter::once(newest).chain(has_older.then_some(older)).map(files).collect())
-    }
-
-    /// The same files, whose conversations count as late if they changed in the overlap.
-    pub(super) fn with_overlap(self, overlap: Option<Overlap>) -> Self {
-        Files { overlap, ..self }
     }
 }
 
@@ -102,13 +98,10 @@ impl MergeInput for Files {
 
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         let file = self.tables.get_mut(table);
-        if let InputFile::Closed(meta) = file {
-            *file = InputFile::OfTable(Box::new(SortedReader::open(self.lake.store(), table, meta, &self.runtime)?));
-        }
         let batch = match file {
             InputFile::OfTable(reader) => reader.next_batch()?,
             InputFile::OfFlush(reader) => reader.next_batch()?,
-            InputFile::Closed(_) | InputFile::Ended => None,
+            InputFile::Ended => None,
         };
         if batch.is_none() {
             *file = InputFile::Ended;

@@ -4,22 +4,22 @@
 //! conversations last, then commits a checkpoint that no longer names the staged files, and only then deletes these. A
 //! plain table file is replaced by one write, a Delta table changes by one commit. A partition with more staged flushes
 //! than one merge takes is folded first, with the same kind of commits. Partitions without staged files are not
-//! touched. No task outlives it.
+//! touched. No task outlives it, because it waits for all that it began.
 //! Must not depend on: the API.
 
 mod date;
 mod inputs;
+mod job;
 mod late;
 mod publish;
 mod remove;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
-use tokio::runtime::Handle;
-use tokio::task::JoinError;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -30,11 +30,10 @@ use crate::model::{CreatedDate, Table};
 use crate::tables::Tables;
 pub use remove::remove_conversations;
 
-use date::{Compacted, DateTables};
+use job::{Compacted, Job, JobFlush, Work};
 use publish::Publisher;
+use work::Worker;
 
-/// How many partitions are compacted at a time, each on its own thread.
-const DATES_AT_ONCE: usize = 2;
 /// How many jobs one checkpoint covers.
 const JOBS_PER_COMMIT: usize = 128;
 /// How many flushes one merge takes, at some 5 MB of memory each. A partition with more is folded first.
@@ -64,19 +63,8 @@ pub struct Compaction<'a> {
     pub shutdown: &'a CancellationToken,
 }
 
-/// One merge of a partition.
-struct Job {
-    date: CreatedDate,
-    /// The flushes to merge, oldest first.
-    flushes: Vec<(FlushId, Extent)>,
-    /// The id in the names of the new files.
-    file: FlushId,
-    /// Whether to fold the flushes into one; else they go into the tables.
-    folds: bool,
-}
-
 /// A job that was done, with its result.
-type Done = (Job, Compacted);
+type Done = (Arc<Job>, Compacted);
 
 /// What has failed during a compaction.
 struct Failures {
@@ -115,7 +103,8 @@ impl Compaction<'_> {
             self.run_jobs(folds, &mut failures).await;
         }
         let staged = self.staged(&failures).into_iter();
-        let jobs = staged.map(|(date, flushes)| Job { date, flushes, file: self.new_file(), folds: false }).collect();
+        let job = |(date, flushes)| Job { date, flushes, file: self.new_file(), work: Work::Compact };
+        let jobs = staged.map(job).collect();
         self.run_jobs(jobs, &mut failures).await;
         self.report.compacted_dates.sort_unstable();
         // A sync may compact a partition several times.
@@ -154,12 +143,15 @@ impl Compaction<'_> {
     }
 
     /// The staged flushes of each partition that has not failed.
-    fn staged(&self, failures: &Failures) -> Vec<(CreatedDate, Vec<(FlushId, Extent)>)> {
-        let by_date = self.ledger.state().staged_by_date().into_iter();
-        by_date
-            .filter(|(date, _)| !failures.dates.contains(date))
-            .map(|(date, flushes)| (date, flushes.into_iter().map(|(flush, extent)| (flush.clone(), extent)).collect()))
-            .collect()
+    fn staged(&self, failures: &Failures) -> Vec<(CreatedDate, Vec<JobFlush>)> {
+        let state = self.ledger.state();
+        let part = |(flush, extent): (&FlushId, Extent)| JobFlush {
+            flush: flush.clone(),
+            extent,
+            overlap: state.overlap(flush),
+        };
+        let by_date = state.staged_by_date().into_iter().filter(|(date, _)| !failures.dates.contains(date));
+        by_date.map(|(date, flushes)| (date, flushes.into_iter().map(part).collect())).collect()
     }
 
     /// The jobs that fold the partitions with more flushes than one merge takes.
@@ -167,7 +159,7 @@ impl Compaction<'_> {
         let mut jobs = Vec::new();
         for (date, flushes) in self.staged(failures).into_iter().filter(|(_, flushes)| flushes.len() > MAX_FAN_IN) {
             for part in flushes.chunks(MAX_FAN_IN).filter(|part| part.len() > 1) {
-                jobs.push(Job { date, flushes: part.to_vec(), file: self.new_file(), folds: true });
+                jobs.push(Job { date, flushes: part.to_vec(), file: self.new_file(), work: Work::Fold });
             }
         }
         jobs
@@ -175,65 +167,48 @@ impl Compaction<'_> {
 
     /// Does the jobs and commits their results.
     async fn run_jobs(&mut self, jobs: Vec<Job>, failures: &mut Failures) {
-        let tasks: Vec<_> = jobs.into_iter().map(|job| self.task(job)).collect();
-        let stopped = failures.stop.clone();
-        let mut results = stream::iter(tasks)
-            .take_while(move |_| std::future::ready(!stopped.is_cancelled()))
-            .buffer_unordered(DATES_AT_ONCE);
-
-        let mut waiting: Vec<Done> = Vec::new();
-        while let Some(result) = results.next().await {
-            let (job, result) = match result {
-                Ok(done) => done,
-                Err(error) => {
-                    failures.add(Error::bug("the merge failed").caused_by(error));
-                    continue;
-                }
-            };
-            match result {
-                Ok(compacted) => {
+        let worker = Worker::new(self.lake, self.tables, self.lease, failures.stop.clone());
+        let (mut jobs, mut running) = (jobs.into_iter(), JoinSet::new());
+        let mut done: Vec<Done> = Vec::new();
+        loop {
+            // The tasks go on while this one commits.
+            while running.len() < worker.at_once()
+                && !failures.stop.is_cancelled()
+                && let Some(job) = jobs.next().map(Arc::new)
+            {
+                let worker = worker.clone();
+                running.spawn(async move {
+                    let result = worker.run(&job).await;
+                    (job, result)
+                });
+            }
+            match running.join_next().await {
+                None => break,
+                Some(Err(error)) => failures.add(Error::bug("the merge failed").caused_by(error)),
+                Some(Ok((job, Ok(compacted)))) => {
                     self.note(&job, &compacted);
-                    waiting.push((job, compacted));
+                    done.push((job, compacted));
                 }
-                Err(error) => {
+                Some(Ok((job, Err(error)))) => {
                     failures.dates.insert(job.date);
                     failures.add(error);
                 }
             }
-            if waiting.len() >= JOBS_PER_COMMIT
-                && let Err(error) = self.commit(std::mem::take(&mut waiting)).await
+            if done.len() >= JOBS_PER_COMMIT
+                && let Err(error) = self.commit(std::mem::take(&mut done)).await
             {
                 failures.add(error);
             }
         }
-        drop(results);
-        if let Err(error) = self.commit(waiting).await {
+        if let Err(error) = self.commit(done).await {
             failures.add(error);
-        }
-    }
-
-    /// Does one job, on a blocking thread.
-    fn task(&self, job: Job) -> impl Future<Output = Result<(Job, Result<Compacted>), JoinError>> + use<> {
-        let (lake, tables, lease) = (self.lake.clone(), self.tables.clone(), Arc::clone(self.lease));
-        let overlap = |(flush, _): &(FlushId, Extent)| Some((flush.clone(), self.ledger.state().overlap(flush)?));
-        let overlaps: BTreeMap<_, _> = job.flushes.iter().filter_map(overlap).collect();
-        async move {
-            let runtime = Handle::current();
-            let task = tokio::task::spawn_blocking(move || {
-                let Job { date, flushes, file, folds } = &job;
-                let (overlaps, runtime, date) = (&overlaps, &runtime, *date);
-                let tables = DateTables { lake: &lake, tables: &tables, lease: &lease, date, file, overlaps, runtime };
-                let result = if *folds { tables.fold(flushes) } else { tables.compact(flushes) };
-                (job, result)
-            });
-            task.await
         }
     }
 
     fn note(&mut self, job: &Job, compacted: &Compacted) {
         let report = &mut *self.report;
         report.duplicates_resolved += compacted.duplicates;
-        if job.folds {
+        if matches!(job.work, Work::Fold) {
             // The others are read and counted again.
             report.compacted_versions += compacted.duplicates;
             return;
@@ -241,25 +216,25 @@ impl Compaction<'_> {
         late::count(report, compacted.late);
         report.compacted_dates.push(job.date);
         report.compacted_versions += compacted.versions;
-        report.table_rows.add(&compacted.extent.rows);
-        report.table_bytes.add(&compacted.extent.bytes);
+        let extent = compacted.extent();
+        report.table_rows.add(&extent.rows);
+        report.table_bytes.add(&extent.bytes);
     }
 
     /// Makes the results of jobs visible, and removes the staged files that they were made of.
     async fn commit(&mut self, done: Vec<Done>) -> Result<()> {
         let (mut state, written_at) = (self.ledger.state().clone(), self.clock.now());
         let (mut folded, mut dates) = (Vec::new(), BTreeMap::new());
-        for (Job { date, flushes, file, folds }, Compacted { extent, replaces, .. }) in done {
-            let flushes: Vec<_> = flushes.into_iter().map(|(flush, _)| flush).collect();
-            if folds {
+        for (job, compacted) in done {
+            let (date, file, extent) = (job.date, job.file.clone(), compacted.extent());
+            let flushes: Vec<_> = job.flushes.iter().map(|part| part.flush.clone()).collect();
+            if matches!(job.work, Work::Fold) {
                 let keys = |flush| Table::ALL.map(|table| layout::staged_file(table, date, flush));
                 folded.extend(flushes.iter().flat_map(keys));
-                state.fold_staged(
-                    date,
-                    &flushes,
-                    StagedFlush { flush: file, dates: [(date, extent)].into(), overlap: None },
-                );
+                let dates = [(date, extent)].into();
+                state.fold_staged(date, &flushes, StagedFlush { flush: file, dates, overlap: None });
             } else {
+                let replaces = compacted.replaces();
                 dates.insert(date, Replacement { file, written_at, extent, replaces, flushes });
             }
         }

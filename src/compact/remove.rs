@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
-use super::date::{Compacted, DateTables};
+use super::job::{Job, Work};
 use super::publish::Publisher;
+use super::work::Worker;
 use crate::clock::Clock;
 use crate::counted::counted;
 use crate::error::{Error, Result};
@@ -29,6 +28,7 @@ pub async fn remove_conversations(
     clock: Clock,
 ) -> Result<u64> {
     let run = lease.run_id().clone();
+    let worker = Worker::new(lake, tables, lease, lease.stop().clone());
     let mut publisher = Publisher { lake, tables, ledger, run: &run, clock };
     publisher.resume().await?;
     let mut removed = 0;
@@ -39,15 +39,10 @@ pub async fn remove_conversations(
         tracing::info!("removing {} from partition {date}", counted(ids.len(), "version"));
         removed += ids.len() as u64;
         let file = FlushId { run: run.clone(), number };
-        let (own, of, by, name, runtime) =
-            (lake.clone(), tables.clone(), Arc::clone(lease), file.clone(), Handle::current());
-        let task = tokio::task::spawn_blocking(move || {
-            let (file, overlaps) = (&name, &BTreeMap::new());
-            let tables = DateTables { lake: &own, tables: &of, lease: &by, date, file, overlaps, runtime: &runtime };
-            tables.remove(&|id| ids.contains(id))
-        });
-        let done = task.await.map_err(|error| Error::bug("the removal failed").caused_by(error))??;
-        let Compacted { extent, replaces, .. } = done;
+        let work = Work::Remove(Arc::new(ids));
+        let job = Arc::new(Job { date, flushes: Vec::new(), file: file.clone(), work });
+        let compacted = worker.run(&job).await?;
+        let (extent, replaces) = (compacted.extent(), compacted.replaces());
         let replacement = Replacement { file, written_at: clock.now(), extent, replaces, flushes: Vec::new() };
         let state = publisher.ledger.state().clone();
         publisher.publish(state, [(date, replacement)].into(), Vec::new()).await?;

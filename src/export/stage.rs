@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use chrono::{Days, NaiveDate};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
@@ -20,8 +21,8 @@ use crate::lake::{Extent, Lake, Ledger, Overlap, Purpose, RunReport, StagedFlush
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, RunId, Table};
 
-/// How many files are uploaded at a time.
-const UPLOADS: usize = 16;
+/// How many files are uploaded to a local disk at a time; to other stores, as many as there may be calls.
+const LOCAL_UPLOADS: usize = 16;
 /// For how many days after their creation most conversations change.
 const STILL_CHANGING: Days = Days::new(3);
 /// How many encoded files wait for an upload.
@@ -34,6 +35,8 @@ pub(super) struct Stager<'a> {
     pub(super) report: &'a mut RunReport,
     pub(super) clock: Clock,
     pub(super) purpose: Purpose,
+    /// Whether to keep staged files in memory for a compaction.
+    pub(super) keeps: bool,
     /// The number of the run's next flush, over all its walks.
     pub(super) next_flush: &'a mut u32,
 }
@@ -57,7 +60,7 @@ impl Stager<'_> {
             self.lake.store().put(&layout::quarantine(&id), quarantine_lines(&flush.bad_records, &id.run)?).await?;
         }
         let merged_soon = MergedSoon::of(self.ledger.state(), self.purpose, &flush);
-        let dates = upload(self.lake, flush.pages, id.clone(), merged_soon).await?;
+        let dates = self.upload(flush.pages, id.clone(), merged_soon).await?;
         let staged = StagedFlush { flush: id, dates, overlap: self.overlap(&flush.walk) };
 
         let report = &mut *self.report;
@@ -107,34 +110,43 @@ impl Stager<'_> {
         let from = walk.request.window.from.filter(|_| increment)?;
         Some(Overlap { from, to: self.ledger.state().watermark()? })
     }
-}
 
-/// Encodes `pages` on a blocking thread and uploads the files; returns their sizes by partition.
-async fn upload(
-    lake: &Lake,
-    pages: Vec<FlatPage>,
-    id: FlushId,
-    merged_soon: MergedSoon,
-) -> Result<BTreeMap<CreatedDate, Extent>> {
-    let (sender, mut receiver) = mpsc::channel::<EncodedFile>(WAITING);
-    let encoding = tokio::task::spawn_blocking(move || {
-        encode(&pages, &id, |date| merged_soon.written_for(date), |file| sender.blocking_send(file).is_ok())
-    });
-    let mut dates: BTreeMap<CreatedDate, Extent> = BTreeMap::new();
-    let mut uploads = stream::poll_fn(|context| receiver.poll_recv(context))
-        .map(|EncodedFile { table, date, key, rows, body }| async move {
-            let bytes = body.len() as u64;
-            lake.store().put(&key, body).await.map(|()| (date, table, rows, bytes))
-        })
-        .buffer_unordered(UPLOADS);
-    while let Some((date, table, rows, bytes)) = uploads.try_next().await? {
-        let extent = dates.entry(date).or_default();
-        *extent.rows.get_mut(table) = rows;
-        *extent.bytes.get_mut(table) = bytes;
+    /// Encodes `pages` on a blocking thread and uploads the files; returns their sizes by partition. The bytes of the
+    /// flush bound those of the files that wait.
+    async fn upload(
+        &self,
+        pages: Vec<FlatPage>,
+        id: FlushId,
+        merged_soon: MergedSoon,
+    ) -> Result<BTreeMap<CreatedDate, Extent>> {
+        let (store, kept) = (self.lake.store(), self.lake.kept_files());
+        let uploads_at_once = if store.is_local() { LOCAL_UPLOADS } else { store.concurrency() };
+        let (sender, mut receiver) = mpsc::channel::<EncodedFile>(WAITING);
+        let encoding = tokio::task::spawn_blocking(move || {
+            encode(&pages, &id, |date| merged_soon.written_for(date), |file| sender.blocking_send(file).is_ok())
+        });
+        let mut dates: BTreeMap<CreatedDate, Extent> = BTreeMap::new();
+        let mut uploads = stream::poll_fn(|context| receiver.poll_recv(context))
+            .map(|EncodedFile { table, date, key, rows, body }| async move {
+                // What is kept has no spare memory.
+                let body = if self.keeps { body.into_boxed_slice().into() } else { Bytes::from(body) };
+                store.put(&key, body.clone()).await?;
+                let bytes = body.len() as u64;
+                if self.keeps {
+                    kept.keep(key, body);
+                }
+                Ok::<_, Error>((date, table, rows, bytes))
+            })
+            .buffer_unordered(uploads_at_once);
+        while let Some((date, table, rows, bytes)) = uploads.try_next().await? {
+            let extent = dates.entry(date).or_default();
+            *extent.rows.get_mut(table) = rows;
+            *extent.bytes.get_mut(table) = bytes;
+        }
+        drop(uploads);
+        encoding.await.map_err(|error| Error::bug("the encoder failed").caused_by(error))??;
+        Ok(dates)
     }
-    drop(uploads);
-    encoding.await.map_err(|error| Error::bug("the encoder failed").caused_by(error))??;
-    Ok(dates)
 }
 
 /// Guesses which partitions have other rows, or will soon, so that compaction must merge their staged files. A listing

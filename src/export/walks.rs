@@ -54,6 +54,8 @@ pub struct Run<'a> {
     pub progress: &'a watch::Sender<Option<Progress>>,
     /// What it remembers between the parts of a walk.
     pub memory: &'a mut Memory,
+    /// Whether a compaction of the same run merges what is staged.
+    pub compacts: bool,
     /// The number of its next flush, unique among the files of the run.
     pub next_file: &'a mut u32,
     /// The number of pages of a walk after which it pauses.
@@ -224,7 +226,8 @@ impl Walks<'_> {
         let Planned { purpose, walk: begun, resumed, .. } = planned;
         let (policy, on_bad_record, pause_after) = (self.run.policy, self.run.on_bad_record, self.run.pause_after);
         let partition_by = self.run.partition_by;
-        let Run { lake, ledger, client, report, progress, clock, shutdown, memory, next_file, .. } = &mut self.run;
+        let Run { lake, ledger, client, report, progress, clock, shutdown, memory, next_file, compacts, .. } =
+            &mut self.run;
         let (page_sender, page_receiver) = mpsc::channel(PAGES_WAITING);
         let (flush_sender, flush_receiver) = mpsc::channel(FLUSHES_WAITING);
         let (request, cursor) = (begun.request.clone(), begun.cursor.clone());
@@ -244,7 +247,8 @@ impl Walks<'_> {
             resumed_at: memory.resumed_at,
         };
         let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
-        let stager = Stager { lake, ledger, report, clock: *clock, purpose, next_flush: next_file };
+        let keeps = *compacts && !lake.store().is_local();
+        let stager = Stager { lake, ledger, report, clock: *clock, purpose, keeps, next_flush: next_file };
         // After the store has failed, more pages are of no use.
         let stop = shutdown.child_token();
         let staging = async {

@@ -4,6 +4,8 @@
 //! Must not depend on: which files a lake has.
 
 mod conform;
+mod found;
+mod lanes;
 mod promote;
 mod reader;
 #[cfg(test)]
@@ -11,6 +13,8 @@ mod samples;
 mod sorted;
 mod writer;
 
+pub use found::FoundFile;
+pub use lanes::{Lane, Lanes};
 pub use promote::{Promoted, promote};
 pub use reader::FileReader;
 pub use sorted::SortedReader;

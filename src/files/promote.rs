@@ -11,11 +11,12 @@ use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
+use parquet::file::statistics::Statistics;
 use parquet::file::writer::SerializedFileWriter;
 
 use super::writer::{WrittenFor, is_used, latest_row_groups, properties};
 use crate::error::{Error, Result};
-use crate::model::Table;
+use crate::model::{RowTimes, Table, TimeRange, column};
 
 /// A table file made from a staged file.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Promoted {
     pub body: Vec<u8>,
     /// Its rows.
     pub rows: u64,
+    /// The earliest and latest `created_at` and `updated_at`, of conversations.
+    pub times: RowTimes,
 }
 
 /// Promotes a `staged` file of `table`. `None` if its encoding or columns differ from a table file's: an older release
@@ -42,7 +45,29 @@ pub fn promote(table: Table, staged: &Bytes) -> Result<Option<Promoted>> {
     let rows = groups.iter().map(|group| u64::try_from(group.num_rows())).sum::<Result<_, _>>();
     let Ok(rows) = rows else { return Ok(None) };
     let properties = properties(table, WrittenFor::Table)?;
-    Ok(copy(&metadata, groups, staged, properties).ok().map(|body| Promoted { body, rows }))
+    let range = |name| range(groups, name);
+    let (Some(created_at), Some(updated_at)) = (range(column::CREATED_AT), range(column::UPDATED_AT)) else {
+        return Ok(None);
+    };
+    let times = RowTimes { created_at, updated_at };
+    Ok(copy(&metadata, groups, staged, properties).ok().map(|body| Promoted { body, rows, times }))
+}
+
+/// The range of the times in a column, if any; `None` if its row groups have no statistics.
+fn range(groups: &[RowGroupMetaData], name: &str) -> Option<Option<TimeRange>> {
+    let columns =
+        groups.iter().flat_map(RowGroupMetaData::columns).filter(|column| column.column_path().string() == name);
+    let mut whole: Option<TimeRange> = None;
+    for column in columns {
+        let Some(Statistics::Int64(values)) = column.statistics() else { return None };
+        let range = match (values.min_opt(), values.max_opt()) {
+            (Some(first), Some(last)) => Some(TimeRange { first: *first, last: *last }),
+            _ if values.null_count_opt() == u64::try_from(column.num_values()).ok() => None,
+            _ => return None,
+        };
+        whole = whole.into_iter().chain(range).reduce(TimeRange::join);
+    }
+    Some(whole)
 }
 
 /// Whether a file has the columns that this release writes for `table`.
@@ -111,7 +136,8 @@ mod tests {
             let expected = encode(table, WrittenFor::Table, std::slice::from_ref(&latest), &[]).unwrap();
             for older in [vec![], vec![older]] {
                 let staged = encode(table, WrittenFor::Table, std::slice::from_ref(&latest), &older).unwrap().into();
-                let Promoted { body, rows } = promote(table, &staged).unwrap().unwrap();
+                let Promoted { body, rows, times } = promote(table, &staged).unwrap().unwrap();
+                assert_eq!(times, RowTimes::of(&latest), "{}", table.name());
                 assert_eq!(rows, latest.num_rows() as u64);
                 let read_back = read(table, body);
                 assert_eq!(read_back, read(table, expected.clone()));

@@ -1,6 +1,6 @@
 //! Reads Parquet files from a blocking thread, one row group at a time.
 //!
-//! Guarantees: a file is reported as damaged only if it is still the one that the caller found, which [`is_another`]
+//! Guarantees: a file is reported as damaged only if it is still the one that the caller found, which [`unreadable`]
 //! checks after a failure. A file that was replaced meanwhile is an error of kind `Held`. Must not depend on: what is
 //! done with rows.
 
@@ -10,8 +10,6 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::{Field, Schema};
 use bytes::Bytes;
-use chrono::DateTime;
-use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
@@ -23,8 +21,8 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
 use tokio::runtime::Handle;
 
 use super::conform::{self, Misfit};
+use super::found::{FoundFile, RESTORE, unreadable};
 use super::writer::{is_own, latest_row_groups};
-use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::model::Table;
 use crate::store::Store;
@@ -37,9 +35,6 @@ const FOOTER_BYTES: u64 = 16 << 10;
 const WINDOW_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 1 << 20 };
 /// The approximate size of a batch.
 const BATCH_BYTES: u64 = 1 << 20;
-/// The hint for a damaged or missing file.
-const RESTORE: &str = "restore it from a backup; if it is in _landing, discard it with `verify --repair`, then fetch \
-                       its date again with `backfill --timestamp-filter created_at`";
 /// The most rows of a batch, because a merge has batches of all its inputs in memory.
 const BATCH_ROWS: u64 = 1_024;
 /// How often a footer is read if runs keep replacing the file.
@@ -76,7 +71,7 @@ struct FileSource {
 }
 
 impl FileReader {
-    /// Opens some columns of the file that was found as `object`.
+    /// Opens some columns of a file that was found.
     ///
     /// # Errors
     /// Kind `Integrity` if it is damaged or not a file of `table`, `Held` if it was replaced meanwhile,
@@ -84,27 +79,19 @@ impl FileReader {
     pub fn open_columns(
         store: &Store,
         table: Table,
-        object: &ObjectMeta,
+        file: &FoundFile,
         columns: &[&str],
         runtime: Handle,
     ) -> Result<Self> {
-        OpenFile::open(store, table, object, runtime)?.all(Some(columns))
+        OpenFile::open(store, table, file, runtime)?.all(Some(columns))
     }
 
-    /// Opens the staged file of `size` bytes at `key`: the latest versions, and the older ones if it has any.
+    /// Opens a staged file: the latest versions, and the older ones if it has any.
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
-    pub fn open_staged(
-        store: &Store,
-        table: Table,
-        key: Path,
-        size: u64,
-        runtime: Handle,
-    ) -> Result<(Self, Option<Self>)> {
-        let object =
-            ObjectMeta { location: key, last_modified: DateTime::UNIX_EPOCH, size, e_tag: None, version: None };
-        let file = OpenFile::open(store, table, &object, runtime)?;
+    pub fn open_staged(store: &Store, table: Table, file: &FoundFile, runtime: Handle) -> Result<(Self, Option<Self>)> {
+        let file = OpenFile::open(store, table, file, runtime)?;
         let all = file.metadata.num_row_groups();
         let latest = latest_row_groups(&file.metadata).unwrap_or(all);
         let older = (latest < all).then(|| file.reader(None, latest..all)).transpose()?;
@@ -119,7 +106,8 @@ impl FileReader {
     pub fn count_rows(store: &Store, mut object: ObjectMeta, runtime: &Handle) -> Result<(u64, u64)> {
         let mut tries = 1;
         loop {
-            let counted = FileSource::open(store, &object, FOOTER_BYTES, runtime.clone()).and_then(|mut source| {
+            let file = FoundFile::not_read(object.clone());
+            let counted = FileSource::open(store, &file, FOOTER_BYTES, runtime.clone()).and_then(|mut source| {
                 let rows = source.metadata()?.file_metadata().num_rows();
                 u64::try_from(rows).map_err(|_| source.damaged(ParquetError::General(format!("it claims {rows} rows"))))
             });
@@ -156,12 +144,12 @@ impl FileReader {
 }
 
 impl OpenFile {
-    /// Opens the file that was found as `object`.
+    /// Opens a file that was found.
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
-    pub(super) fn open(store: &Store, table: Table, object: &ObjectMeta, runtime: Handle) -> Result<Self> {
-        let mut source = FileSource::open(store, object, TAIL_BYTES, runtime)?;
+    pub(super) fn open(store: &Store, table: Table, file: &FoundFile, runtime: Handle) -> Result<Self> {
+        let mut source = FileSource::open(store, file, TAIL_BYTES, runtime)?;
         let metadata = source.metadata()?;
         let damaged = |error| source.damaged(error);
         // The Arrow schema that another writer puts into the footer does not count.
@@ -263,13 +251,16 @@ fn batch_rows(metadata: &ParquetMetaData) -> usize {
 }
 
 impl FileSource {
-    fn open(store: &Store, object: &ObjectMeta, tail_bytes: u64, runtime: Handle) -> Result<Self> {
-        let (object, window_start) = (object.clone(), object.size.saturating_sub(tail_bytes));
+    fn open(store: &Store, file: &FoundFile, tail_bytes: u64, runtime: Handle) -> Result<Self> {
+        let (object, window_start) = (file.object().clone(), file.object().size.saturating_sub(tail_bytes));
         let mut source = FileSource { store: store.clone(), object, runtime, window: Bytes::new(), window_start };
         if source.object.size == 0 {
             return Err(source.damaged(ParquetError::EOF("the file is empty".to_owned())));
         }
-        source.window = source.fetch(window_start..source.object.size)?;
+        (source.window_start, source.window) = match file.body() {
+            Some(body) => (0, body.clone()),
+            None => (window_start, source.fetch(window_start..source.object.size)?),
+        };
         Ok(source)
     }
 
@@ -297,18 +288,7 @@ impl FileSource {
 
     /// The error of an unreadable file: the file has changed since it was found, or else `fault`.
     fn unreadable(&self, fault: impl FnOnce(&str) -> Error) -> Error {
-        let (file, found) = (self.url(), &self.object);
-        match self.runtime.block_on(self.store.head(&found.location)) {
-            Err(error) => error,
-            Ok(None) => Error::integrity(format!("{file} no longer exists")).with_hint(RESTORE),
-            Ok(Some(now)) if is_another(found, &now) => Error::held(format!("{file} was replaced while it was read"))
-                .with_hint("the file is not damaged: run this command again"),
-            Ok(Some(now)) if now.size != found.size => {
-                Error::integrity(format!("{file} has {}, not {}", counted(now.size, "byte"), found.size))
-                    .with_hint(RESTORE)
-            }
-            Ok(Some(_)) => fault(&file),
-        }
+        self.runtime.block_on(unreadable(&self.store, &self.object, fault))
     }
 
     fn damaged(&self, error: ParquetError) -> Error {
@@ -372,12 +352,6 @@ impl FileSource {
             }
         }
     }
-}
-
-/// Whether the object was replaced since it was found. Listings of some stores have ETags without quotes.
-fn is_another(found: &ObjectMeta, now: &ObjectMeta) -> bool {
-    let bare = |object: &ObjectMeta| object.e_tag.as_deref().map(|tag| tag.trim_matches('"').to_owned());
-    found.e_tag.is_some() && bare(found) != bare(now)
 }
 
 #[cfg(test)]

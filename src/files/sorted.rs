@@ -7,9 +7,9 @@
 use arrow_array::{BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_select::filter::filter_record_batch;
 use arrow_select::interleave::interleave_record_batch;
-use object_store::ObjectMeta;
 use tokio::runtime::Handle;
 
+use super::found::FoundFile;
 use super::reader::{FileReader, OpenFile};
 use crate::counted::counted;
 use crate::error::{Error, Result};
@@ -24,6 +24,8 @@ const SAMPLES_PER_PART: usize = 64;
 /// Reads one table file, sorted by conversation, version and index.
 pub struct SortedReader {
     rows: SortedRows,
+    /// How many rows the file has.
+    count: u64,
 }
 
 enum SortedRows {
@@ -47,12 +49,13 @@ struct SortedParts {
 }
 
 impl SortedReader {
-    /// Opens the file that was found as `object`.
+    /// Opens a file that was found.
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
-    pub fn open(store: &Store, table: Table, object: &ObjectMeta, runtime: &Handle) -> Result<Self> {
-        let file = OpenFile::open(store, table, object, runtime.clone())?;
+    pub fn open(store: &Store, table: Table, file: &FoundFile, runtime: &Handle) -> Result<Self> {
+        let file = OpenFile::open(store, table, file, runtime.clone())?;
+        let count = file.rows() as u64;
         let rows = match file.is_own() {
             true => SortedRows::InOrder(Box::new(file.all(None)?)),
             false => match find_parts(&file, table)? {
@@ -68,7 +71,12 @@ impl SortedReader {
                 })),
             },
         };
-        Ok(SortedReader { rows })
+        Ok(SortedReader { rows, count })
+    }
+
+    /// How many rows the file has.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// Whether the file is not sorted, so that this reader sorts it.
@@ -255,7 +263,7 @@ mod tests {
         store.put(&key, body).await.unwrap();
         let (object, runtime) = (store.head(&key).await.unwrap().unwrap(), Handle::current());
         let task = tokio::task::spawn_blocking(move || {
-            let mut reader = SortedReader::open(&store, table, &object, &runtime)?;
+            let mut reader = SortedReader::open(&store, table, &FoundFile::not_read(object), &runtime)?;
             let mut batches = Vec::new();
             while let Some(batch) = reader.next_batch()? {
                 batches.push(batch);

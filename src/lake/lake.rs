@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use object_store::ObjectMeta;
 
 use super::identity::{Identity, NEWEST_VERSION, Wanted};
+use super::kept::KeptFiles;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout;
@@ -26,6 +27,7 @@ pub struct Described {
 #[derive(Debug, Clone)]
 pub struct Lake {
     store: Store,
+    kept: KeptFiles,
 }
 
 impl Lake {
@@ -39,12 +41,17 @@ impl Lake {
 
     /// Opens the lake that begins where `store` does.
     pub fn on(store: Store) -> Self {
-        Lake { store }
+        Lake { store, kept: KeptFiles::default() }
     }
 
     /// Its store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Its just staged files that are in memory.
+    pub fn kept_files(&self) -> &KeptFiles {
+        &self.kept
     }
 
     /// Its URL or path, as people write it in queries.
@@ -75,7 +82,9 @@ impl Lake {
     /// # Errors
     /// As [`Lake::describe`].
     pub async fn described(&self) -> Result<Option<Described>> {
-        let Some((bytes, object)) = self.store.get_with_meta(&layout::identity()).await? else { return Ok(None) };
+        let Some(found) = self.store.request(&layout::identity()).await? else { return Ok(None) };
+        let object = found.meta().clone();
+        let bytes = found.read().await?;
         let identity: Identity = self.store.parse(&layout::identity(), &bytes)?;
         if identity.format_version > NEWEST_VERSION {
             let found = identity.format_version;

@@ -7,6 +7,7 @@
 
 pub mod history;
 mod identity;
+mod kept;
 #[expect(clippy::module_inception, reason = "the type that the module is named after")]
 mod lake;
 mod lease;
@@ -19,6 +20,7 @@ mod write_intent;
 
 pub use history::History;
 pub use identity::{Format, Identity, Wanted};
+pub use kept::KeptFiles;
 pub use lake::{Described, Lake};
 pub use lease::{Before, Ended, Holder, Lease, Occupancy, Upkeep};
 pub use ledger::Ledger;

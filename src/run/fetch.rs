@@ -190,6 +190,7 @@ impl Session {
                 on_ignored_filter: ask.on_ignored_filter(),
                 progress: &self.control.progress,
                 memory: &mut memory,
+                compacts: compacting.is_some(),
                 next_file: &mut self.next_file,
                 pause_after: compacting.map_or(u64::MAX, |it| it.every_pages),
                 clock: self.clock,

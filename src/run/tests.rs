@@ -27,6 +27,7 @@ use truth::{Conversations, expected};
 
 mod distance;
 mod faulty;
+mod flight;
 mod outrun;
 mod records;
 mod repairs;
@@ -86,14 +87,17 @@ impl Api {
     }
 
     fn with(ignores_filter: bool) -> Self {
+        let now = DateTime::from_timestamp(1_709_251_200, 0).unwrap();
+        Self::of(WorldSettings { seed: SEED, conversations: 24, days: 2, messages: 3, now }, ignores_filter)
+    }
+
+    fn of(world: WorldSettings, ignores_filter: bool) -> Self {
         let (sender, receiver) = std::sync::mpsc::channel();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let now = DateTime::from_timestamp(1_709_251_200, 0).unwrap();
-                let world = WorldSettings { seed: SEED, conversations: 24, days: 2, messages: 3, now };
                 let disputed = Disputed { ignores_filter, ..Disputed::default() };
                 let settings = Settings { disputed, ..Settings::without_limits(KEY) };
                 let simulator = Simulator::bind(World::new(world), settings, Clock::system()).await.unwrap();

@@ -54,7 +54,7 @@ impl Default for StoreOptions {
             call_timeout: Duration::from_secs(300),
             request_timeout: Duration::from_secs(60),
             retries: 10,
-            concurrency: 16,
+            concurrency: 64,
             needs_lock: true,
         }
     }

@@ -14,8 +14,8 @@ const PUT_TRIES: usize = 3;
 
 /// The outcome of a conditional put.
 pub(super) enum PutOutcome {
-    /// The condition held, and the object is written.
-    Put,
+    /// The condition held, and the object is written; with its ETag, if the store has ETags.
+    Put(Option<String>),
     /// The condition did not hold.
     Refused,
     /// The store does not support conditions.
@@ -52,7 +52,7 @@ pub(super) async fn put(
     loop {
         tries.next();
         match store.put_opts(key, body.clone().into(), mode.clone().into()).await {
-            Ok(_) => return Ok(PutOutcome::Put),
+            Ok(put) => return Ok(PutOutcome::Put(put.e_tag)),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                 return Ok(PutOutcome::Refused);
             }

@@ -36,6 +36,7 @@ pub(super) struct Bounded<S> {
 #[derive(Debug, Clone)]
 pub(super) struct Limit {
     call_timeout: Duration,
+    concurrency: usize,
     permits: Arc<Semaphore>,
     calls: Arc<Counter>,
     clock: Clock,
@@ -49,8 +50,9 @@ impl<S> Bounded<S> {
 
 impl Limit {
     pub(super) fn new(call_timeout: Duration, concurrency: usize, clock: Clock) -> Self {
-        let permits = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        Limit { call_timeout, permits, calls: Arc::default(), clock }
+        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(concurrency));
+        Limit { call_timeout, concurrency, permits, calls: Arc::default(), clock }
     }
 
     /// The same limit with permits of its own, so that its calls do not wait for others.
@@ -71,6 +73,11 @@ impl Limit {
     /// How long a call may take.
     pub(super) fn call_timeout(&self) -> Duration {
         self.call_timeout
+    }
+
+    /// How many calls may be under way.
+    pub(super) fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     pub(super) fn calls(&self) -> &Counter {

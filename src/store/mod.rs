@@ -38,5 +38,5 @@ pub use probe::{Capability, Probe};
 pub use recorded::end_upload;
 #[cfg(test)]
 pub(crate) use shelf::Shelf;
-pub use store::{Store, to_json};
-pub use upload::Upload;
+pub use store::{OpenObject, Store, to_json};
+pub use upload::{ClosedUpload, Upload, Uploaded};

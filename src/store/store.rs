@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::answers::{Backend, is_archived};
@@ -76,6 +77,11 @@ impl Store {
         self.limit.call_timeout()
     }
 
+    /// How many calls may be under way.
+    pub fn concurrency(&self) -> usize {
+        self.limit.concurrency()
+    }
+
     /// Whether two writers must be kept apart.
     pub fn needs_lock(&self) -> bool {
         self.needs_lock
@@ -114,13 +120,19 @@ impl Store {
         self.objects.put(key, body.into()).await.map(drop).map_err(|error| self.failed("write", key, error))
     }
 
-    /// Writes an object, on the condition that it is still as it was `found`.
+    /// Writes an object, on the condition that it is still as it was `found`. Returns the ETag of the new object, if
+    /// the store has ETags.
     ///
     /// # Errors
     /// If the store fails; kind `Held` if another run has written the object since.
-    pub async fn replace(&self, key: &Path, found: Option<&ObjectMeta>, body: impl Into<Bytes>) -> Result<()> {
-        if self.put_if(key, body.into(), self.replace_mode(found)).await? {
-            return Ok(());
+    pub async fn replace(
+        &self,
+        key: &Path,
+        found: Option<&ObjectMeta>,
+        body: impl Into<Bytes>,
+    ) -> Result<Option<String>> {
+        if let Some(PutReply { e_tag }) = self.put_if(key, body.into(), self.replace_mode(found)).await? {
+            return Ok(e_tag);
         }
         Err(Error::held(format!("another run replaced {}/{key} first", self.url))
             .with_hint("let only one run at a time write to a lake, and run this command again"))
@@ -133,11 +145,11 @@ impl Store {
     /// If the store fails; the object may still have been written.
     pub async fn create(&self, key: &Path, body: impl Into<Bytes>) -> Result<bool> {
         if self.needs_lock {
-            return self.put_if(key, body.into(), PutMode::Create).await;
+            return Ok(self.put_if(key, body.into(), PutMode::Create).await?.is_some());
         }
         match self.get(key).await? {
             Some(there) => Ok(there == body.into()),
-            None => self.put_if(key, body.into(), PutMode::Overwrite).await,
+            None => Ok(self.put_if(key, body.into(), PutMode::Overwrite).await?.is_some()),
         }
     }
 
@@ -148,7 +160,10 @@ impl Store {
     /// # Errors
     /// Kind `Store` if the store fails or does not refuse the put.
     pub async fn prove_conditional_writes(&self, key: &Path, body: &[u8]) -> Result<bool> {
-        let put = async |mode| self.put_on(key, &Bytes::copy_from_slice(body), mode).await;
+        let put = async |mode| {
+            let put = self.put_on(key, &Bytes::copy_from_slice(body), mode).await?;
+            Ok::<_, Error>(put.is_some())
+        };
         if put(PutMode::Create).await? {
             return match put(PutMode::Create).await? {
                 false => Ok(false),
@@ -161,11 +176,11 @@ impl Store {
         }
     }
 
-    /// Puts an object on a condition; returns whether the condition held.
-    async fn put_on(&self, key: &Path, body: &Bytes, mode: PutMode) -> Result<bool> {
+    /// Puts an object on a condition; `None` if the condition did not hold.
+    async fn put_on(&self, key: &Path, body: &Bytes, mode: PutMode) -> Result<Option<PutReply>> {
         match conditional::put(&*self.objects, key, body, &mode).await {
-            Ok(PutOutcome::Put) => Ok(true),
-            Ok(PutOutcome::Refused) => Ok(false),
+            Ok(PutOutcome::Put(e_tag)) => Ok(Some(PutReply { e_tag })),
+            Ok(PutOutcome::Refused) => Ok(None),
             Ok(PutOutcome::Unsupported(error)) => {
                 Err(self.no_conditional_writes("it rejects the condition").caused_by(StoreAnswer::of(&error)))
             }
@@ -181,10 +196,15 @@ impl Store {
         )
     }
 
-    /// Puts an object on a condition; returns whether it is there now. If a refused put finds its own body there, it
-    /// had succeeded and its answer was lost.
-    async fn put_if(&self, key: &Path, body: Bytes, mode: PutMode) -> Result<bool> {
-        Ok(self.put_on(key, &body, mode).await? || self.get(key).await?.is_some_and(|there| there == body))
+    /// Puts an object on a condition; `None` if another object is there now. If a refused put finds its own body there,
+    /// it had succeeded and its answer was lost.
+    async fn put_if(&self, key: &Path, body: Bytes, mode: PutMode) -> Result<Option<PutReply>> {
+        if let Some(written) = self.put_on(key, &body, mode).await? {
+            return Ok(Some(written));
+        }
+        let Some(there) = self.request(key).await? else { return Ok(None) };
+        let e_tag = there.meta().e_tag.clone();
+        Ok((there.read().await? == body).then_some(PutReply { e_tag }))
     }
 
     /// Reads an object; `None` if there is none.
@@ -192,22 +212,21 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub async fn get(&self, key: &Path) -> Result<Option<Bytes>> {
-        Ok(self.get_with_meta(key).await?.map(|(bytes, _)| bytes))
+        match self.request(key).await? {
+            Some(found) => found.read().await.map(Some),
+            None => Ok(None),
+        }
     }
 
-    /// Reads an object and its metadata; `None` if there is none.
+    /// Requests an object and waits until its metadata are known; `None` if there is none.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn get_with_meta(&self, key: &Path) -> Result<Option<(Bytes, ObjectMeta)>> {
-        let failed = |error| self.failed("read", key, error);
+    pub async fn request(&self, key: &Path) -> Result<Option<OpenObject>> {
         match self.objects.get(key).await {
-            Ok(found) => {
-                let meta = found.meta.clone();
-                found.bytes().await.map(|bytes| Some((bytes, meta))).map_err(failed)
-            }
+            Ok(found) => Ok(Some(OpenObject { store: self.clone(), found })),
             Err(error @ object_store::Error::NotFound { .. }) if !bucket_is_missing(&error) => Ok(None),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(self.failed("read", key, error)),
         }
     }
 
@@ -235,6 +254,13 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub async fn delete(&self, keys: Vec<Path>) -> Result<()> {
+        // The client deletes ten objects at a time if it needs a request for each.
+        let streams = if self.backend == Backend::Gcs { self.concurrency().div_ceil(10) } else { 1 };
+        let parts = keys.chunks(keys.len().div_ceil(streams).max(1));
+        try_join_all(parts.map(|part| self.delete_part(part.to_vec()))).await.map(drop)
+    }
+
+    async fn delete_part(&self, keys: Vec<Path>) -> Result<()> {
         let mut deletions = self.objects.delete_stream(stream::iter(keys).map(Ok).boxed());
         while let Some(deleted) = deletions.next().await {
             match deleted {
@@ -263,6 +289,35 @@ impl Store {
         });
         let failed = Error::store(format!("cannot {verb} {place}")).caused_by(StoreAnswer::of(&error)).with_hint(hint);
         if is_archived(&error) { failed.of_one_object() } else { failed }
+    }
+}
+
+/// The store's reply to a conditional put that succeeded.
+struct PutReply {
+    e_tag: Option<String>,
+}
+
+/// An object whose metadata are known and whose bytes are on their way. Dropping it ends the request.
+#[derive(Debug)]
+pub struct OpenObject {
+    store: Store,
+    found: GetResult,
+}
+
+impl OpenObject {
+    /// The object's metadata.
+    pub fn meta(&self) -> &ObjectMeta {
+        &self.found.meta
+    }
+
+    /// Waits for the bytes.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn read(self) -> Result<Bytes> {
+        let OpenObject { store, found } = self;
+        let key = found.meta.location.clone();
+        found.bytes().await.map_err(|error| store.failed("read", &key, error))
     }
 }
 

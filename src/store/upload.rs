@@ -1,4 +1,5 @@
-//! Writes an object, which may be large and may replace another, from a blocking thread.
+//! Writes an object, which may be large and may replace another: its bytes from a blocking thread, the last request on
+//! an async one.
 //!
 //! Guarantees: the object becomes visible as a whole, and replaces only the one found at the start. A fenced writer
 //! replaces nothing: a small object is one conditional put. The request that completes a large one, and a local put,
@@ -20,8 +21,8 @@ use crate::error::Result;
 /// How many parts of one object are sent concurrently.
 const PARTS_IN_FLIGHT: usize = 2;
 
-/// An object being written. If it is dropped unfinished, the object stays as it was. Must not be used on an async
-/// thread.
+/// An object being written. If it is dropped before it is closed, the object stays as it was. Must not be used on an
+/// async thread.
 pub struct Upload {
     store: Store,
     key: Path,
@@ -49,46 +50,29 @@ impl Upload {
         Upload { store, key, record, found, runtime, waiting: Vec::new(), parts: None, bytes: 0 }
     }
 
-    /// Whether the object is so large that it is uploaded in parts.
-    pub fn is_in_parts(&self) -> bool {
-        self.parts.is_some()
-    }
-
-    /// Makes the object visible and returns its size in bytes. `prove` fails if another run has taken over.
+    /// Writes the bytes of `body`, without copying them if they are all.
     ///
     /// # Errors
-    /// If the store or `prove` fails; the object then stays as it was.
-    pub fn finish(mut self, prove: impl AsyncFn() -> Result<()>) -> Result<u64> {
-        let rest = Bytes::from(std::mem::take(&mut self.waiting));
-        let (runtime, parts) = (self.runtime.clone(), self.parts.take());
-        runtime.block_on(async {
-            match parts {
-                None => {
-                    if self.store.is_local() {
-                        // Local puts are not conditional either.
-                        prove().await?;
-                    }
-                    self.store.replace(&self.key, self.found.as_ref(), rest).await?;
-                }
-                Some(mut parts) => {
-                    if let Err(error) = self.complete(&mut parts, rest, &prove).await {
-                        self.abort(parts).await;
-                        return Err(error);
-                    }
-                }
-            }
-            Ok(self.bytes)
-        })
+    /// If the store fails.
+    pub fn write_owned(&mut self, body: Vec<u8>) -> std::io::Result<()> {
+        if !self.waiting.is_empty() || self.parts.is_some() || body.len() >= self.store.part_bytes {
+            return self.write_all(&body);
+        }
+        self.bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        self.waiting = body;
+        Ok(())
     }
 
-    async fn complete(&self, parts: &mut UploadParts, rest: Bytes, prove: &impl AsyncFn() -> Result<()>) -> Result<()> {
-        let failed = |error| self.store.failed("write", &self.key, error);
-        if !rest.is_empty() {
-            parts.send(rest).await.map_err(failed)?;
+    /// Ends the bytes of the object.
+    pub fn close(mut self) -> ClosedUpload {
+        ClosedUpload {
+            store: self.store.clone(),
+            key: self.key.clone(),
+            found: self.found.take(),
+            rest: Bytes::from(std::mem::take(&mut self.waiting)),
+            parts: self.parts.take(),
+            bytes: self.bytes,
         }
-        parts.wait_for(0).await.map_err(failed)?;
-        prove().await?;
-        parts.upload.complete().await.map(drop).map_err(failed)
     }
 
     fn send_part(&mut self) -> Result<()> {
@@ -105,16 +89,92 @@ impl Upload {
             parts.send(part).await.map_err(|error| self.store.failed("write", &self.key, error))
         })
     }
+}
 
-    async fn abort(&self, mut parts: UploadParts) {
-        parts.sending.shutdown().await;
-        if let Err(error) = parts.upload.abort().await {
-            tracing::warn!("cannot abort the upload of {}/{}: {error}", self.store.url(), self.key);
+/// An object whose bytes are all there, but which is not visible yet. If it is dropped unfinished, the object stays as
+/// it was, and the next run aborts an upload in parts.
+pub struct ClosedUpload {
+    store: Store,
+    key: Path,
+    found: Option<ObjectMeta>,
+    /// The bytes that were not sent yet.
+    rest: Bytes,
+    parts: Option<UploadParts>,
+    bytes: u64,
+}
+
+/// An object that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Its size.
+    pub bytes: u64,
+    /// Its ETag, if the store has ETags.
+    pub e_tag: Option<String>,
+}
+
+impl ClosedUpload {
+    /// Whether the object is so large that it is uploaded in parts.
+    pub fn is_in_parts(&self) -> bool {
+        self.parts.is_some()
+    }
+
+    /// Makes the object visible. `prove` fails if another run has taken over; it runs right before, if need be.
+    ///
+    /// # Errors
+    /// If the store or `prove` fails; the object then stays as it was.
+    pub async fn finish(mut self, prove: impl Future<Output = Result<()>>) -> Result<Uploaded> {
+        let rest = std::mem::take(&mut self.rest);
+        let e_tag = match self.parts.take() {
+            None => {
+                if self.store.is_local() {
+                    // Local puts are not conditional either.
+                    prove.await?;
+                }
+                self.store.replace(&self.key, self.found.as_ref(), rest).await?
+            }
+            Some(mut parts) => match parts.complete(rest, prove, &self.store, &self.key).await {
+                Ok(e_tag) => e_tag,
+                Err(error) => {
+                    parts.abort(&self.store, &self.key).await;
+                    return Err(error);
+                }
+            },
+        };
+        Ok(Uploaded { bytes: self.bytes, e_tag })
+    }
+
+    /// Gives the object up.
+    pub async fn abort(mut self) {
+        if let Some(parts) = self.parts.take() {
+            parts.abort(&self.store, &self.key).await;
         }
     }
 }
 
 impl UploadParts {
+    async fn complete(
+        &mut self,
+        rest: Bytes,
+        prove: impl Future<Output = Result<()>>,
+        store: &Store,
+        key: &Path,
+    ) -> Result<Option<String>> {
+        let failed = |error| store.failed("write", key, error);
+        if !rest.is_empty() {
+            self.send(rest).await.map_err(failed)?;
+        }
+        self.wait_for(0).await.map_err(failed)?;
+        prove.await?;
+        self.upload.complete().await.map(|put| put.e_tag).map_err(failed)
+    }
+
+    async fn abort(mut self, store: &Store, key: &Path) {
+        self.sending.shutdown().await;
+        if let Err(error) = self.upload.abort().await {
+            tracing::warn!("cannot abort the upload of {}/{key}: {error}", store.url());
+        }
+    }
+
     /// Sends a part; all but the last have the same size.
     async fn send(&mut self, part: Bytes) -> object_store::Result<()> {
         self.wait_for(PARTS_IN_FLIGHT - 1).await?;
@@ -138,7 +198,7 @@ impl UploadParts {
 impl Drop for Upload {
     fn drop(&mut self) {
         if let Some(parts) = self.parts.take() {
-            self.runtime.clone().block_on(self.abort(parts));
+            self.runtime.clone().block_on(parts.abort(&self.store, &self.key));
         }
     }
 }

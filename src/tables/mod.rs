@@ -8,8 +8,10 @@ mod delta;
 #[cfg(not(feature = "delta"))]
 #[path = "no_delta.rs"]
 mod delta;
+mod open;
 #[expect(clippy::module_inception, reason = "the type that the module is named after")]
 mod tables;
 
 pub use change::Change;
+pub use open::OpenPartition;
 pub use tables::Tables;

@@ -13,9 +13,11 @@ use futures::future::try_join_all;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 
 use super::change::Change;
 use super::delta::{DeltaTable, Readiness};
+use super::open::{OpenPartition, OpenTableFile};
 use crate::error::{Error, Result};
 use crate::lake::{Format, Identity, Lease, WriteIntent};
 use crate::layout::{self, FlushId};
@@ -29,6 +31,8 @@ pub struct Tables {
     partition_by: PartitionBy,
     /// Set if they are Delta tables.
     delta: Option<Arc<PerTable<DeltaTable>>>,
+    /// Whose turn it is to read a log. More readers would only wait for each other, on threads that the engine needs.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Tables {
@@ -56,7 +60,7 @@ impl Tables {
             let table = |table| DeltaTable::new(store, table, by, application.clone(), runtime.clone());
             Arc::new(PerTable::from_fn(table))
         });
-        Ok(Tables { store: store.clone(), partition_by: identity.partition_by, delta })
+        Ok(Tables { store: store.clone(), partition_by: identity.partition_by, delta, turn: Arc::default() })
     }
 
     /// Whether a new file becomes visible only when a write intent is [published](Tables::publish).
@@ -64,21 +68,59 @@ impl Tables {
         self.delta.is_some()
     }
 
-    /// Finds the files of a partition. Must not be called on an async thread.
+    /// Finds the files of a partition.
     ///
     /// # Errors
     /// If the store fails; kind `Integrity` if another writer has made a Delta table unusable.
-    pub fn partition_files(&self, date: CreatedDate, runtime: &Handle) -> Result<PerTable<Option<ObjectMeta>>> {
-        match &self.delta {
-            None => runtime.block_on(self.plain_partition_files(date)),
-            Some(delta) => PerTable::try_from_fn(|table| delta.get(table).partition_file(date)),
+    pub async fn partition_files(&self, date: CreatedDate) -> Result<PerTable<Option<ObjectMeta>>> {
+        if let Some(delta) = self.delta.clone() {
+            let _turn = self.turn.lock().await;
+            let find = move || PerTable::try_from_fn(|table| delta.get(table).partition_file(date));
+            let task = tokio::task::spawn_blocking(find);
+            return task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))?;
         }
-    }
-
-    async fn plain_partition_files(&self, date: CreatedDate) -> Result<PerTable<Option<ObjectMeta>>> {
         let keys = Table::ALL.map(|table| layout::table_file(table, date));
         let mut found = try_join_all(keys.iter().map(|key| self.store.head(key))).await?.into_iter();
         Ok(PerTable::from_fn(|_| found.next().flatten()))
+    }
+
+    /// Finds the files of a partition and requests their bytes, if one call to the store does both.
+    ///
+    /// # Errors
+    /// As [`Tables::partition_files`].
+    pub async fn open_partition(&self, date: CreatedDate) -> Result<OpenPartition> {
+        self.open_tables(date, &Table::ALL).await
+    }
+
+    /// The same for the files of some tables.
+    ///
+    /// # Errors
+    /// As [`Tables::partition_files`].
+    pub async fn open_tables(&self, date: CreatedDate, wanted: &[Table]) -> Result<OpenPartition> {
+        if self.are_delta() || self.store.is_local() {
+            let mut found = self.partition_files(date).await?;
+            let files = PerTable::from_fn(|table| {
+                let found = found.get_mut(table).take().filter(|_| wanted.contains(&table));
+                found.map(OpenTableFile::Found)
+            });
+            return Ok(OpenPartition::new(&self.store, files));
+        }
+        let open = Table::ALL.map(|table| self.open_plain(table, date, wanted.contains(&table)));
+        let mut open = try_join_all(open).await?.into_iter();
+        Ok(OpenPartition::new(&self.store, PerTable::from_fn(|_| open.next().flatten())))
+    }
+
+    async fn open_plain(&self, table: Table, date: CreatedDate, is_wanted: bool) -> Result<Option<OpenTableFile>> {
+        if !is_wanted {
+            return Ok(None);
+        }
+        let key = layout::table_file(table, date);
+        match self.store.request(&key).await {
+            Ok(open) => Ok(open.map(|open| OpenTableFile::Requested(Box::new(open)))),
+            // The reader says what is wrong with this file.
+            Err(error) if error.is_of_one_object() => Ok(self.store.head(&key).await?.map(OpenTableFile::Found)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The key of a new file that replaces the file of a partition.
@@ -95,6 +137,7 @@ impl Tables {
     /// As [`Tables::partition_files`].
     pub async fn files(&self, table: Table) -> Result<(Vec<(CreatedDate, ObjectMeta)>, Vec<Path>)> {
         if let Some(delta) = self.delta.clone() {
+            let _turn = self.turn.lock().await;
             let task = tokio::task::spawn_blocking(move || delta.get(table).all_files());
             let files = task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))??;
             return Ok((files, Vec::new()));

@@ -7,10 +7,11 @@ use super::problems::{Check, Verification};
 use super::rows::{CheckedRows, Row};
 use crate::counted::counted;
 use crate::error::Result;
+use crate::files::{FoundFile, Lanes};
 use crate::lake::Lake;
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Table, from_micros};
-use crate::tables::Tables;
+use crate::tables::{OpenPartition, Tables};
 
 /// How often to read a partition that changes while it is read.
 const TRIES: usize = 4;
@@ -22,43 +23,55 @@ pub(super) struct DateRead {
     pub(super) found: Verification,
 }
 
-/// Checks the partition `date`, unless its files are the same as in the reading `before`. Must not be called on an
-/// async thread.
-///
-/// # Errors
-/// If the store fails.
-pub(super) fn verify(
-    lake: &Lake,
-    tables: &Tables,
-    date: CreatedDate,
-    before: Option<DateRead>,
-    runtime: &Handle,
-) -> Result<DateRead> {
-    let find = || tables.partition_files(date, runtime);
-    let mut files = find()?;
-    if let Some(before) = before.filter(|before| before.files == files) {
-        return Ok(before);
-    }
-    for _ in 1..TRIES {
-        let found = read(lake, tables, date, &files, runtime);
-        if found.as_ref().is_ok_and(|found| found.problems() == 0) {
-            return found.map(|found| DateRead { files, found });
+/// Checks partitions. A clone shares the lanes.
+#[derive(Clone)]
+pub(super) struct DateReader {
+    pub(super) lake: Lake,
+    pub(super) tables: Tables,
+    pub(super) lanes: Lanes,
+}
+
+impl DateReader {
+    /// Checks the partition `date`, unless its files are the same as in the reading `before`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(super) async fn verify(&self, date: CreatedDate, before: Option<DateRead>) -> Result<DateRead> {
+        if let Some(before) = before
+            && self.tables.partition_files(date).await? == before.files
+        {
+            return Ok(before);
         }
-        tables.invalidate();
-        let now = find()?;
-        if now == files {
-            return found.map(|found| DateRead { files, found });
+        let mut open = self.tables.open_partition(date).await?;
+        let mut files = open.objects();
+        for _ in 1..TRIES {
+            let found = self.read(date, open).await;
+            if found.as_ref().is_ok_and(|found| found.problems() == 0) {
+                return found.map(|found| DateRead { files, found });
+            }
+            self.tables.invalidate();
+            if self.tables.partition_files(date).await? == files {
+                return found.map(|found| DateRead { files, found });
+            }
+            open = self.tables.open_partition(date).await?;
+            files = open.objects();
         }
-        files = now;
+        self.read(date, open).await.map(|found| DateRead { files, found })
     }
-    read(lake, tables, date, &files, runtime).map(|found| DateRead { files, found })
+
+    async fn read(&self, date: CreatedDate, open: OpenPartition) -> Result<Verification> {
+        let (files, lane) = open.read(&self.lanes).await?;
+        let (reader, runtime) = (self.clone(), Handle::current());
+        let read = move || read(&reader.lake, &reader.tables, date, &files, &runtime);
+        self.lanes.work(&lane, read).await?
+    }
 }
 
 fn read(
     lake: &Lake,
     tables: &Tables,
     date: CreatedDate,
-    files: &PerTable<Option<ObjectMeta>>,
+    files: &PerTable<Option<FoundFile>>,
     runtime: &Handle,
 ) -> Result<Verification> {
     let mut found = Verification::of(lake.url());
@@ -72,7 +85,7 @@ fn read(
             }
             continue;
         };
-        found.count_file(file.size);
+        found.count_file(file.object().size);
         match CheckedRows::open(lake, table, file, runtime) {
             Ok(rows) => {
                 if rows.are_sorted_here() {

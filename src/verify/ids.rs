@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use arrow_array::RecordBatch;
+use futures::{FutureExt, StreamExt, stream};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use crate::error::Result;
-use crate::files::FileReader;
+use crate::error::{Error, Result};
+use crate::files::{FileReader, FoundFile, Lane, Lanes};
 use crate::lake::Lake;
 use crate::merge::{Version, latest, other_time, time};
 use crate::model::{CreatedDate, Table, big_ints, column, from_micros, texts};
-use crate::tables::Tables;
+use crate::tables::{OpenPartition, Tables};
 
 /// How many hashes to keep at a time: 64 MB.
 const HASHES: u64 = if cfg!(test) { 7 } else { 8 << 20 };
@@ -43,20 +46,13 @@ impl Occurrence {
     }
 }
 
-/// Finds every id in more than one of the partitions `dates`, with its occurrences, the latest version first. The
-/// tables have about `rows` conversations. Must not be called on an async thread.
+/// Finds every id in more than one of some partitions, with its occurrences, the latest version first. The tables have
+/// about `rows` conversations. Must not be called on an async thread.
 ///
 /// # Errors
 /// If a table cannot be read.
-pub(super) fn across_dates(
-    lake: &Lake,
-    tables: &Tables,
-    dates: &[CreatedDate],
-    rows: u64,
-    runtime: &Handle,
-) -> Result<Vec<(String, Vec<Occurrence>)>> {
+pub(super) fn across_dates(ids: &Ids, rows: u64) -> Result<Vec<(String, Vec<Occurrence>)>> {
     let hasher = RandomState::new();
-    let ids = Ids { lake, tables, dates, runtime };
     let passes = rows.div_ceil(HASHES).max(1);
     let mut twice = HashSet::new();
     for pass in 0..passes {
@@ -95,14 +91,14 @@ pub(super) fn across_dates(
     places.retain(|_, places| places.iter().any(|place| places.first().is_some_and(|first| first.date != place.date)));
     if places.values().flatten().any(|place| !place.has_updated_at) {
         for table in [Table::Messages, Table::AuditLogs] {
-            add_times(&ids, table, &mut places)?;
+            add_times(ids, table, &mut places)?;
         }
     }
     Ok(places.into_iter().map(|(id, places)| (id, latest_first(places))).collect())
 }
 
 /// Adds the times of the children in `table` to the versions without `updated_at`.
-fn add_times(ids: &Ids<'_>, table: Table, places: &mut BTreeMap<String, Vec<Occurrence>>) -> Result<()> {
+fn add_times(ids: &Ids, table: Table, places: &mut BTreeMap<String, Vec<Occurrence>>) -> Result<()> {
     let columns = [column::CONVERSATION_ID, column::CREATED_AT, column::RUN_ID, column::SEQ];
     ids.each(table, &columns, |date, batch| {
         for (row, id) in texts(batch, column::CONVERSATION_ID).into_iter().flatten().enumerate() {
@@ -125,7 +121,7 @@ fn commit(batch: &RecordBatch, row: usize) -> (&str, i64) {
 
 /// Puts the latest version first; of one version in two partitions, the one in its own partition.
 fn latest_first(mut places: Vec<Occurrence>) -> Vec<Occurrence> {
-    places.sort_by_key(|place| place.in_place);
+    places.sort_by_key(|place| (place.in_place, place.date));
     let versions: Vec<_> = places.iter().map(Occurrence::version).collect();
     if let Some(latest) = latest(&versions) {
         places.swap(0, latest);
@@ -148,42 +144,82 @@ fn place(date: CreatedDate, batch: &RecordBatch, row: usize) -> Occurrence {
 }
 
 /// Reads columns of some partitions.
-struct Ids<'a> {
-    lake: &'a Lake,
-    tables: &'a Tables,
-    dates: &'a [CreatedDate],
-    runtime: &'a Handle,
+pub(super) struct Ids {
+    pub(super) lake: Lake,
+    pub(super) tables: Tables,
+    pub(super) dates: Vec<CreatedDate>,
+    pub(super) runtime: Handle,
 }
 
-impl Ids<'_> {
-    /// Calls `visit` with some columns of one table; perhaps twice for a file that is replaced meanwhile.
+/// A partition's file that was read ahead, and its lane.
+type ReadAhead = (CreatedDate, Result<(Option<FoundFile>, Lane)>);
+
+impl Ids {
+    /// Calls `visit` with some columns of one table, in any order of the partitions; perhaps twice for a file that is
+    /// replaced meanwhile.
     fn each(&self, table: Table, columns: &[&str], mut visit: impl FnMut(CreatedDate, &RecordBatch)) -> Result<()> {
-        for date in self.dates {
+        let (sender, mut files) = mpsc::channel(1);
+        // It is aborted when this is dropped.
+        let mut reading = JoinSet::new();
+        reading.spawn_on(self.read_ahead(table, sender), &self.runtime);
+        for _ in &self.dates {
+            let (date, found) = files.blocking_recv().ok_or_else(|| Error::bug("the reading ahead ended"))?;
+            let mut read = found.and_then(|(file, _lane)| self.read(table, date, file.as_ref(), columns, &mut visit));
             let mut tries = 1;
-            while let Err(error) = self.read(table, *date, columns, &mut visit) {
+            while let Err(error) = read {
                 if tries == TRIES {
                     return Err(error);
                 }
                 tries += 1;
                 self.tables.invalidate();
+                // As a stream, because what was read ahead may leave no room in memory.
+                let found = self.runtime.block_on(self.tables.open_tables(date, &[table])).map(OpenPartition::not_read);
+                read = found.and_then(|found| self.read(table, date, found.get(table).as_ref(), columns, &mut visit));
             }
         }
         Ok(())
+    }
+
+    /// Finds the files of one table and reads small ones into memory, until the receiver is dropped.
+    fn read_ahead(&self, table: Table, files: mpsc::Sender<ReadAhead>) -> impl Future<Output = ()> + use<> {
+        let (tables, dates, lanes) = (self.tables.clone(), self.dates.clone(), Lanes::of(self.lake.store()));
+        async move {
+            let read = dates.into_iter().map(|date| read_file(&tables, &lanes, table, date).map(move |it| (date, it)));
+            let read: Vec<_> = read.collect();
+            // In any order, because those that are read hold the memory that the others wait for.
+            let mut found = stream::iter(read).buffer_unordered(lanes.at_once());
+            while let Some(found) = found.next().await {
+                if files.send(found).await.is_err() {
+                    break;
+                }
+            }
+        }
     }
 
     fn read(
         &self,
         table: Table,
         date: CreatedDate,
+        file: Option<&FoundFile>,
         columns: &[&str],
         visit: &mut impl FnMut(CreatedDate, &RecordBatch),
     ) -> Result<()> {
-        let found = self.tables.partition_files(date, self.runtime)?;
-        let Some(file) = found.get(table) else { return Ok(()) };
+        let Some(file) = file else { return Ok(()) };
         let mut reader = FileReader::open_columns(self.lake.store(), table, file, columns, self.runtime.clone())?;
         while let Some(batch) = reader.next_batch()? {
             visit(date, &batch);
         }
         Ok(())
     }
+}
+
+/// Finds the file of a table in a partition, and reads it into memory if it is small.
+async fn read_file(
+    tables: &Tables,
+    lanes: &Lanes,
+    table: Table,
+    date: CreatedDate,
+) -> Result<(Option<FoundFile>, Lane)> {
+    let (mut found, lane) = tables.open_tables(date, &[table]).await?.read(lanes).await?;
+    Ok((found.get_mut(table).take(), lane))
 }

@@ -15,23 +15,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::try_join_all;
+use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::compact::remove_conversations;
 use crate::error::{Error, Kind, Result};
+use crate::files::Lanes;
 use crate::lake::{Lake, Lease, Ledger};
 use crate::layout;
 use crate::model::{CreatedDate, RunId, Table};
 use crate::tables::Tables;
 use beside::Beside;
-use date::DateRead;
-use ids::Occurrence;
+use date::{DateRead, DateReader};
+use ids::{Ids, Occurrence};
 pub use problems::{Check, Problem, Verification};
-
-/// How many partitions to read at a time, each on its own thread.
-const DATES_AT_ONCE: usize = 2;
 
 /// How often, and how far apart, to read a partition with a problem while another run is alive.
 const TRIES: usize = 10;
@@ -150,18 +149,17 @@ type Dates = Vec<(CreatedDate, Option<DateRead>)>;
 /// Reads the partitions that have changed since their last reading. Adds those without a problem to `found`, and
 /// returns the others.
 async fn read(lake: &Lake, tables: &Tables, dates: Dates, found: &mut Verification) -> Result<Dates> {
+    let lanes = Lanes::of(lake.store());
+    let at_once = lanes.at_once();
+    let reader = DateReader { lake: lake.clone(), tables: tables.clone(), lanes };
     let reading = dates.into_iter().map(|(date, before)| {
-        let (lake, tables, runtime) = (lake.clone(), tables.clone(), Handle::current());
-        async move {
-            let task = tokio::task::spawn_blocking(move || date::verify(&lake, &tables, date, before, &runtime));
-            let read = task.await.map_err(|error| Error::bug("the reading failed").caused_by(error))?;
-            Ok::<_, Error>((date, read))
-        }
+        let reader = reader.clone();
+        async move { (date, reader.verify(date, before).await) }
     });
     let reading: Vec<_> = reading.collect();
-    let mut results = stream::iter(reading).buffer_unordered(DATES_AT_ONCE);
+    let mut results = stream::iter(reading).buffer_unordered(at_once);
     let mut doubtful = Vec::new();
-    while let Some((date, read)) = results.try_next().await? {
+    while let Some((date, read)) = results.next().await {
         match read {
             Ok(read) if read.found.problems() == 0 => {
                 found.dates += 1;
@@ -182,10 +180,10 @@ async fn across_dates(
     dates: &BTreeSet<CreatedDate>,
     found: &Verification,
 ) -> Result<Doubles> {
-    let (lake, tables, runtime) = (lake.clone(), tables.clone(), Handle::current());
     let rows = *found.rows.get(Table::Conversations);
     let dates: Vec<_> = dates.iter().copied().filter(|date| found.is_readable(*date)).collect();
-    tokio::task::spawn_blocking(move || ids::across_dates(&lake, &tables, &dates, rows, &runtime))
+    let ids = Ids { lake: lake.clone(), tables: tables.clone(), dates, runtime: Handle::current() };
+    tokio::task::spawn_blocking(move || ids::across_dates(&ids, rows))
         .await
         .map_err(|error| Error::bug("the comparison of ids failed").caused_by(error))?
 }
@@ -193,8 +191,7 @@ async fn across_dates(
 /// Lists the partitions that any table has; adds other objects in the tables' folders as problems.
 async fn dates(tables: &Tables, found: &mut Verification) -> Result<BTreeSet<CreatedDate>> {
     let mut dates = BTreeSet::new();
-    for table in Table::ALL {
-        let (files, others) = tables.files(table).await?;
+    for (files, others) in try_join_all(Table::ALL.map(|table| tables.files(table))).await? {
         dates.extend(files.into_iter().map(|(date, _)| date));
         for key in others {
             found.note(Check::NothingElse, Some(&key), || "is not a table file".to_owned());

@@ -1,12 +1,11 @@
 //! Reads the rows of one file in turn, with the columns that the checks need. All columns are decoded.
 
 use arrow_array::{Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::files::SortedReader;
+use crate::files::{FoundFile, SortedReader};
 use crate::lake::Lake;
 use crate::model::{Table, big_ints, column, ints, texts, times};
 
@@ -50,9 +49,9 @@ impl CheckedRows {
     ///
     /// # Errors
     /// Kind `Integrity` if it is no file of `table`, kind `Held` if it was replaced meanwhile.
-    pub(super) fn open(lake: &Lake, table: Table, file: &ObjectMeta, runtime: &Handle) -> Result<Self> {
+    pub(super) fn open(lake: &Lake, table: Table, file: &FoundFile, runtime: &Handle) -> Result<Self> {
         let reader = SortedReader::open(lake.store(), table, file, runtime)?;
-        let mut rows = CheckedRows { table, key: file.location.clone(), reader, block: None, row: 0, read: 0 };
+        let mut rows = CheckedRows { table, key: file.object().location.clone(), reader, block: None, row: 0, read: 0 };
         rows.fill()?;
         Ok(rows)
     }

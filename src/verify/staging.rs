@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
+use futures::future::ready;
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 
 use super::problems::{Check, Verification};
 use super::rows::CheckedRows;
 use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
+use crate::files::{FoundFile, Lanes};
 use crate::lake::{Lake, Ledger, StagedFile, StagedFlush};
 use crate::layout;
 use crate::model::{CreatedDate, RunId, Table, from_micros};
@@ -57,31 +59,32 @@ pub(super) async fn discard_damaged(lake: &Lake, ledger: &mut Ledger, run: &RunI
     Ok(damaged.len() as u64)
 }
 
-/// The staged files that are missing or damaged, each with its problem.
+/// The staged files that are missing or damaged, each with its problem, in the order of `files`.
 async fn problems(lake: &Lake, files: Vec<StagedFile>) -> Result<Vec<(StagedFile, String)>> {
-    let (lake, runtime) = (lake.clone(), Handle::current());
-    let check = move || {
-        let mut problems = Vec::new();
-        for file in files {
-            if let Some(problem) = problem(&lake, &file, &runtime)? {
-                problems.push((file, problem));
-            }
-        }
-        Ok(problems)
-    };
-    let task = tokio::task::spawn_blocking(check);
-    task.await.map_err(|error| Error::bug("the check of staged files failed").caused_by(error))?
+    let lanes = &Lanes::of(lake.store());
+    let checks = files.into_iter().map(|file| async move {
+        let problem = problem(lake, lanes, &file).await?;
+        Ok::<_, Error>(problem.map(|problem| (file, problem)))
+    });
+    let checks: Vec<_> = checks.collect();
+    stream::iter(checks).buffered(lanes.at_once()).try_filter_map(|problem| ready(Ok(problem))).try_collect().await
 }
 
 /// The problem of one staged file.
-fn problem(lake: &Lake, file: &StagedFile, runtime: &Handle) -> Result<Option<String>> {
+async fn problem(lake: &Lake, lanes: &Lanes, file: &StagedFile) -> Result<Option<String>> {
     let StagedFile { table, date, key, rows, bytes, .. } = file;
-    let Some(there) = runtime.block_on(lake.store().head(key))? else { return Ok(Some("is missing".to_owned())) };
+    let Some(there) = lake.store().head(key).await? else { return Ok(Some("is missing".to_owned())) };
     if there.size != *bytes {
         return Ok(Some(format!("has {}, not {bytes}", counted(there.size, "byte"))));
     }
-    let found = CheckedRows::open(lake, *table, &there, runtime).and_then(|file| count(file, *date));
-    match found {
+    let lane = lanes.enter(*bytes).await?;
+    let mut found = FoundFile::not_read(there);
+    if Lanes::are_small(*bytes) {
+        found = found.load(lake.store()).await?;
+    }
+    let (own, table, date, runtime) = (lake.clone(), *table, *date, Handle::current());
+    let counting = move || CheckedRows::open(&own, table, &found, &runtime).and_then(|file| count(file, date));
+    match lanes.work(&lane, counting).await? {
         Ok((read, _)) if read != *rows => Ok(Some(format!("has {}, not {rows}", counted(read, "row")))),
         Ok((_, Some(id))) => Ok(Some(format!("has conversation {id} of another partition"))),
         Ok(_) => Ok(None),

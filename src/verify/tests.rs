@@ -273,10 +273,10 @@ async fn of_a_conversation_in_several_partitions_the_latest_version_stays() {
     assert_eq!((broken(&found), found.removed_versions), (vec![], 7));
     let left = async |day| {
         let key = layout::table_file(Table::Conversations, date(day));
-        let object = lake.store().head(&key).await.unwrap().unwrap();
+        let file = crate::files::FoundFile::not_read(lake.store().head(&key).await.unwrap().unwrap());
         let (lake, runtime) = (lake.clone(), Handle::current());
         let read = tokio::task::spawn_blocking(move || {
-            let mut file = rows::CheckedRows::open(&lake, Table::Conversations, &object, &runtime).unwrap();
+            let mut file = rows::CheckedRows::open(&lake, Table::Conversations, &file, &runtime).unwrap();
             let mut ids = Vec::new();
             while let Some(row) = file.head() {
                 ids.push(row.id.to_owned());

@@ -30,6 +30,8 @@ pub(in crate::cli) struct StoreArgs {
         ]))]
     s3_addressing: Option<S3Addressing>,
     /// Limit the number of calls to the store at a time
+    ///
+    /// More calls hide the latency of a distant store; fewer spare a slow one.
     #[arg(long, help_heading = STORE, env = "DECAGON_STORE_CONCURRENCY", value_name = "N", hide_short_help = true,
         default_value_t = StoreOptions::default().concurrency,
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST))]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use object_store::memory::InMemory;
+use object_store::path::Path;
 
 use super::*;
 use crate::files::samples::rows;
@@ -17,7 +18,7 @@ async fn put(store: &Store, key: &Path, conversations: u32) -> ObjectMeta {
 
 /// Reads all rows of a file that was found as `seen`.
 fn read(store: &Store, seen: &ObjectMeta, runtime: &Handle, meanwhile: impl FnOnce()) -> Result<usize> {
-    let mut reader = SortedReader::open(store, TABLE, seen, runtime)?;
+    let mut reader = SortedReader::open(store, TABLE, &FoundFile::not_read(seen.clone()), runtime)?;
     let mut rows = reader.next_batch()?.map_or(0, |batch| batch.num_rows());
     meanwhile();
     while let Some(batch) = reader.next_batch()? {
@@ -81,4 +82,33 @@ async fn an_unreadable_file_that_was_not_replaced_is_damaged() {
     let (own, runtime) = (store.clone(), Handle::current());
     let task = tokio::task::spawn_blocking(move || read(&own, &seen, &runtime, || ()).unwrap_err());
     assert!(task.await.unwrap().to_string().contains("no longer exists"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_memory_is_read_without_the_store() {
+    let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
+    let seen = put(&store, &key, 40_000).await;
+    let file = FoundFile::not_read(seen).load(&store).await.unwrap();
+    store.delete(vec![key]).await.unwrap();
+    let (calls, own, runtime) = (store.calls(), store.clone(), Handle::current());
+    let task = tokio::task::spawn_blocking(move || {
+        let mut reader = SortedReader::open(&own, TABLE, &file, &runtime).unwrap();
+        std::iter::from_fn(|| reader.next_batch().unwrap()).map(|batch| batch.num_rows()).sum::<usize>()
+    });
+    assert_eq!(task.await.unwrap(), 80_000);
+    assert_eq!(store.calls(), calls);
+}
+
+/// The reader then says what is wrong with it, as with a file that is not loaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_gone_or_has_another_size_is_not_loaded() {
+    let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
+    store.put(&key, "four".as_bytes().to_vec()).await.unwrap();
+    for (key, size) in [(key, 5), (Path::from("gone"), 4)] {
+        let file = FoundFile::named_once(key.clone(), size).load(&store).await.unwrap();
+        assert_eq!(file.body(), None, "{key}");
+        let (own, runtime) = (store.clone(), Handle::current());
+        let task = tokio::task::spawn_blocking(move || SortedReader::open(&own, TABLE, &file, &runtime).map(drop));
+        assert_eq!(task.await.unwrap().unwrap_err().kind(), Kind::Integrity, "{key}");
+    }
 }

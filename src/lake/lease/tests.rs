@@ -163,7 +163,7 @@ async fn a_holder_that_was_taken_over_while_paused_changes_nothing() {
                 runtime.clone(),
             );
             std::io::Write::write_all(&mut upload, &vec![b'x'; bytes]).unwrap();
-            let error = upload.finish(|| first.prove()).unwrap_err();
+            let error = runtime.block_on(upload.close().finish(first.prove())).unwrap_err();
             assert_eq!(error.kind(), Kind::Held, "{bytes} bytes");
             assert!(error.to_string().contains(named), "{error}");
         }
@@ -386,7 +386,8 @@ async fn a_holder_that_was_taken_over_in_a_shared_folder_changes_nothing() {
         for bytes in [10_usize, 1 << 20] {
             let mut upload = Upload::begin(&of_first, written.clone(), record(&first, &written), None, runtime.clone());
             std::io::Write::write_all(&mut upload, &vec![b'x'; bytes]).unwrap();
-            assert_eq!(kind(upload.finish(|| first.prove())), Kind::Held, "{bytes} bytes");
+            let finished = runtime.block_on(upload.close().finish(first.prove()));
+            assert_eq!(kind(finished), Kind::Held, "{bytes} bytes");
         }
         assert!(first.stop().is_cancelled());
     })
