@@ -68,11 +68,16 @@ async fn oversleep_numbers(api: &Api) {
             Err(error) => {
                 assert_eq!(error.kind(), Kind::Held, "{case}: {}", error.chain().join(": "));
                 fenced += 1;
-                let after = contents(&store).await;
-                let gone: Vec<_> = before.keys().filter(|key| !after.contains_key(*key)).collect();
-                assert!(gone.is_empty(), "{case}: {gone:?}");
                 let found = Ledger::load(lake(sound(&store), &kept).store()).await.unwrap();
-                assert_eq!((found.number(), found.state()), (newest.number(), newest.state()), "{case}");
+                // Before it slept it had read nothing yet, so it has continued what it then found.
+                if found.number() > newest.number() {
+                    assert!(at < 8, "{case}");
+                } else {
+                    assert_eq!((found.number(), found.state()), (newest.number(), newest.state()), "{case}");
+                    let after = contents(&store).await;
+                    let gone: Vec<_> = before.keys().filter(|key| !after.contains_key(*key)).collect();
+                    assert!(gone.is_empty(), "{case}: {gone:?}");
+                }
             }
         }
         sync(api, Faulty::an_hour_later(store.clone()), &kept)
