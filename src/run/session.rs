@@ -170,7 +170,8 @@ impl Session {
             quarantined = result.as_ref().is_err_and(|error| error.kind() == Kind::Integrity);
         }
         // A store that fails, and a lake that another run holds, are left alone.
-        let mut cleans = result.as_ref().err().is_none_or(|error| !matches!(error.kind(), Kind::Store | Kind::Held));
+        let allows = |error: &Error| !matches!(error.kind(), Kind::Store | Kind::Held) || error.is_of_one_object();
+        let mut cleans = result.as_ref().err().is_none_or(allows);
         if cleans && let Err(error) = self.ledger.check().await {
             (result, quarantined, cleans) = (Err(reason(&self.lease, error).await), false, false);
         }

@@ -114,7 +114,7 @@ def test_demo_prints_what_duckdb_finds(tmp_path, by, days, partitions):
     for table, rows in printed.items():
         counted = connect().sql(f"SELECT count(*) FROM '{tmp_path}/demo/{table}/*/*.parquet'").fetchone()[0]
         assert counted == int(rows.replace(",", "")), table
-    summary = re.search(r"^([\d,]+) versions .*?, ([\d,]+) duplicates resolved", done.stdout, re.MULTILINE)
+    summary = re.search(r"^([\d,]+) versions .*?, ([\d,]+) duplicates? resolved", done.stdout, re.MULTILINE)
     versions, resolved = summary.groups()
     rows = int(printed["conversations"].replace(",", ""))
     assert int(versions.replace(",", "")) - int(resolved.replace(",", "")) == rows and int(resolved) > 0

@@ -95,7 +95,7 @@ def holder(lake):
     return json.loads(newest.read_text())
 
 
-def staged(lake):
+def temporary(lake):
     """The temporary files, not yet renamed into place."""
     return [path for path in Path(lake).rglob("*#*") if path.is_file()]
 
@@ -137,7 +137,7 @@ def test_killed_again_and_again_it_is_always_continued(simulate, command, begin,
             pass
         if killed(process):
             tally[f"{name} killed"] += 1
-            tally["left something behind"] += bool(staged(lake))
+            tally["left something behind"] += bool(temporary(lake))
             usual[name] *= 1.1
         else:
             assert process.returncode == 0, process.args
@@ -162,7 +162,7 @@ def test_killed_again_and_again_it_is_always_continued(simulate, command, begin,
         named = [uri for table in TABLES for uri in DeltaTable(Path(lake, table)).file_uris()]
         assert {Path(lake, path) for path in files if path.suffix == ".parquet" and "_delta_log" not in path.parts} == {
             Path(uri) for uri in named}
-    assert not staged(lake)
+    assert not temporary(lake)
 
 
 # -- asked to stop ----------------------------------------------------------------------------------------------------
@@ -222,17 +222,17 @@ def test_a_run_that_is_stuck_ends_in_time_and_stages_what_it_has(stopped, how, w
     assert it.took < GRACE_SECS or "wait" not in what, "nothing was under way"
     assert "stopping" in it.stderr and "interrupted" in it.stderr and "run the same command again" in it.stderr
     status = json.loads(run("status", "--lake", it.lake, "--json", key=None).stdout)
-    staged = 0 if what == "no answer at all" else 2
-    assert status["landing"]["rows"]["conversations"] == staged and status["watermark"] is None
+    rows = 0 if what == "no answer at all" else 2
+    assert status["landing"]["rows"]["conversations"] == rows and status["watermark"] is None
     [report] = Path(it.lake, "_state", "runs").iterdir()
     assert json.loads(report.read_text())["outcome"] == "interrupted"
-    assert not staged(it.lake) and holder(it.lake)["ended"], "the next one need not wait"
+    assert not temporary(it.lake) and holder(it.lake)["ended"], "the next one need not wait"
 
     it.server.left = [good("c")]
     before = len(it.server.times)
     run("sync", "--lake", it.lake, "--base-url", it.server.url, "--requests-per-second", 1_000)
-    assert len(it.server.times) == before + 1 and ("cursor=1" in it.server.asked[-1]) == (staged > 0)
-    assert_exact(it.lake, map(conversation, "abc" if staged else "c"))
+    assert len(it.server.times) == before + 1 and ("cursor=1" in it.server.asked[-1]) == (rows > 0)
+    assert_exact(it.lake, map(conversation, "abc" if rows else "c"))
 
 
 @pytest.mark.parametrize("how", SIGNALS)
