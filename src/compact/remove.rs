@@ -31,6 +31,7 @@ pub async fn remove_conversations(
     let worker = Worker::new(lake, tables, lease, lease.stop().clone());
     let mut publisher = Publisher { lake, tables, ledger, run: &run, clock };
     publisher.resume().await?;
+    publisher.ledger.check().await?;
     let mut removed = 0;
     for ((date, ids), number) in unwanted.into_iter().zip(0..) {
         if lease.stop().is_cancelled() {
@@ -41,6 +42,8 @@ pub async fn remove_conversations(
         let file = FlushId { run: run.clone(), number };
         let work = Work::Remove(Arc::new(ids));
         let job = Arc::new(Job { date, flushes: Vec::new(), file: file.clone(), work });
+        // A run that was taken over would replace newer table files, which it finds only now.
+        lease.prove().await?;
         let compacted = worker.run(&job).await?;
         let (extent, replaces) = (compacted.extent(), compacted.replaces());
         let replacement = Replacement { file, written_at: clock.now(), extent, replaces, flushes: Vec::new() };

@@ -68,7 +68,10 @@ impl Worker {
             !open.has(Table::Conversations) && matches!((&job.work, job.flushes.as_slice()), (Work::Compact, [_]));
         let bytes = open.bytes().saturating_add(job.staged_bytes());
         let (found, staged, lane) = if Lanes::are_small(bytes) {
-            let lane = self.enter(bytes).await?;
+            let (open, lane) = match self.lanes.try_enter(bytes) {
+                Some(lane) => (open, lane),
+                None => (open.requested_later(), self.enter(bytes).await?),
+            };
             let loading = if may_be_promoted { Loading::Everything } else { Loading::Rows };
             let (found, staged) = tokio::try_join!(open.load(), self.staged(job, loading))?;
             (found, staged, lane)

@@ -68,6 +68,12 @@ impl Lanes {
         self.at_once
     }
 
+    /// Takes a lane for work on files of `bytes` that are small, if one is free.
+    pub fn try_enter(&self, bytes: u64) -> Option<Lane> {
+        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).ok().filter(|_| Self::are_small(bytes))?;
+        Arc::clone(&self.in_memory).try_acquire_many_owned(permits).ok().map(Lane::InMemory)
+    }
+
     /// Waits for a lane for work on files of `bytes`.
     ///
     /// # Errors
@@ -114,9 +120,10 @@ mod tests {
         let most = IN_MEMORY_BYTES / SMALL_BYTES;
         let taken: Vec<_> = (0..most).map(|_| lanes.enter(SMALL_BYTES).now_or_never().unwrap().unwrap()).collect();
         assert!(taken.iter().all(|lane| matches!(lane, Lane::InMemory(_))));
-        assert!(lanes.enter(1).now_or_never().is_none(), "there is no room");
+        assert!(lanes.enter(1).now_or_never().is_none() && lanes.try_enter(1).is_none(), "there is no room");
         drop(taken);
-        assert!(lanes.enter(1).now_or_never().is_some());
+        assert!(lanes.enter(1).now_or_never().is_some() && lanes.try_enter(1).is_some());
+        assert!(lanes.try_enter(SMALL_BYTES + 1).is_none(), "it is not small");
     }
 
     #[test]

@@ -27,7 +27,7 @@ const DELETED_AT_ONCE: usize = 1_000;
 struct Commit {
     committed_at: DateTime<Utc>,
     run: RunId,
-    /// Whether no change of the state was ever committed.
+    /// Whether nothing was ever committed but what was learned about pages.
     #[serde(default)]
     untouched: bool,
     #[serde(flatten)]
@@ -89,7 +89,9 @@ impl Ledger {
         if state == self.state {
             return Ok(());
         }
-        self.append(Commit { committed_at: now, run: run.clone(), untouched: false, state }).await
+        // What a failed first run learned about pages decides nothing about the lake.
+        let untouched = self.untouched && State { page_size: self.state.page_size, ..state.clone() } == self.state;
+        self.append(Commit { committed_at: now, run: run.clone(), untouched, state }).await
     }
 
     /// Commits the same state again, so that a run that lost the lake without noticing cannot commit.
@@ -164,7 +166,7 @@ impl Ledger {
             .with_hint("run the command again; let one run at a time write to a lake")
     }
 
-    /// Whether no change of the state was ever committed.
+    /// Whether nothing was ever committed but what was learned about pages.
     pub fn is_new(&self) -> bool {
         self.untouched
     }
@@ -177,7 +179,7 @@ mod tests {
     use object_store::memory::InMemory;
 
     use crate::lake::{Purpose, Walk};
-    use crate::model::{Request, Window};
+    use crate::model::{PageSize, Request, Window};
 
     fn at(secs: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(secs, 0).unwrap()
@@ -242,6 +244,21 @@ mod tests {
             let kept: Vec<_> = store.list(layout::checkpoints()).try_collect().await.unwrap();
             assert!(kept.len() as u64 <= 2 * KEPT, "{}", kept.len());
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_learned_about_pages_does_not_make_a_lake() {
+        let store = Store::on(InMemory::new(), "memory", std::time::Duration::from_secs(60));
+        let run = RunId::new(at(0), 1);
+        let mut size = PageSize::default();
+        assert!(size.failed(), "it learned something");
+        let learned = State { page_size: size.learned(), ..State::default() };
+        let mut ledger = Ledger::load(&store).await.unwrap();
+        ledger.commit(learned.clone(), &run, at(1)).await.unwrap();
+        let mut ledger = Ledger::load(&store).await.unwrap();
+        assert!(ledger.is_new() && ledger.state() == &learned);
+        ledger.commit(State { quarantined: 1, ..learned }, &run, at(2)).await.unwrap();
+        assert!(!Ledger::load(&store).await.unwrap().is_new());
     }
 
     #[tokio::test]

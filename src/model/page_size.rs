@@ -213,7 +213,8 @@ impl PageSize {
     /// Asks for more, because a page was too small to get past a second with many changes. Returns whether it can.
     pub fn enlarge(&mut self) -> bool {
         let mut learned = self.known();
-        let can = self.asked().is_some_and(|asked| self.choice == PageSizeChoice::Auto && asked < self.limit);
+        let may = self.choice == PageSizeChoice::Auto && !self.counts;
+        let can = self.asked().is_some_and(|asked| may && asked < self.limit);
         if can {
             learned.change(learned.size.saturating_mul(2));
             self.learned = Some(learned);
@@ -240,13 +241,14 @@ impl PageSize {
                 self.usual = self.usual.max(u32::try_from(rows).ok());
             }
             let size = learned.size;
-            learned.count(!next.is_some_and(Cursor::may_count_pages));
+            learned.count(!self.counts && !next.is_some_and(Cursor::may_count_pages));
             if learned.size != size {
                 self.usual = None;
             }
         }
         (self.failing, self.came_without) = (false, came_without);
-        self.counts = next.is_some_and(Cursor::may_count_pages);
+        // Without a next cursor the same one may be sent again.
+        self.counts = next.map_or(self.counts, Cursor::may_count_pages);
         self.learned = (asked.is_some() || without.is_some()).then_some(learned).or(self.learned);
     }
 

@@ -67,12 +67,22 @@ impl OpenPartition {
     /// As [`FoundFile::load`].
     pub async fn read(self, lanes: &Lanes) -> Result<(PerTable<Option<FoundFile>>, Lane)> {
         let bytes = self.bytes();
-        if Lanes::are_small(bytes) {
-            let lane = lanes.enter(bytes).await?;
+        if let Some(lane) = lanes.try_enter(bytes) {
             return Ok((self.load().await?, lane));
         }
-        let files = self.not_read();
-        Ok((files, lanes.enter(bytes).await?))
+        let later = self.requested_later();
+        let lane = lanes.enter(bytes).await?;
+        let files = if Lanes::are_small(bytes) { later.load().await? } else { later.not_read() };
+        Ok((files, lane))
+    }
+
+    /// Gives up the bytes that are on their way, because a request that waits for a lane would time out.
+    pub fn requested_later(mut self) -> Self {
+        let files = PerTable::from_fn(|table| {
+            let file = self.files.get_mut(table).take();
+            file.map(|file| OpenTableFile::Found(file.object().clone()))
+        });
+        OpenPartition { files, ..self }
     }
 
     /// Reads the files into memory.
@@ -99,6 +109,13 @@ async fn load(store: &Store, file: Option<OpenTableFile>) -> Result<Option<Found
     Ok(match file {
         None => None,
         Some(OpenTableFile::Found(object)) => Some(FoundFile::not_read(object).load(store).await?),
-        Some(OpenTableFile::Requested(open)) => Some(FoundFile::read(*open).await?),
+        Some(OpenTableFile::Requested(open)) => {
+            let object = open.meta().clone();
+            match FoundFile::read(*open).await {
+                Ok(file) => Some(file),
+                // Another request shows whether it was replaced meanwhile.
+                Err(_) => Some(FoundFile::not_read(object).load(store).await?),
+            }
+        }
     })
 }

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use arrow_array::RecordBatch;
-use futures::{FutureExt, StreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -184,11 +183,17 @@ impl Ids {
     fn read_ahead(&self, table: Table, files: mpsc::Sender<ReadAhead>) -> impl Future<Output = ()> + use<> {
         let (tables, dates, lanes) = (self.tables.clone(), self.dates.clone(), Lanes::of(self.lake.store()));
         async move {
-            let read = dates.into_iter().map(|date| read_file(&tables, &lanes, table, date).map(move |it| (date, it)));
-            let read: Vec<_> = read.collect();
-            // In any order, because those that are read hold the memory that the others wait for.
-            let mut found = stream::iter(read).buffer_unordered(lanes.at_once());
-            while let Some(found) = found.next().await {
+            let (mut reading, mut dates) = (JoinSet::new(), dates.into_iter());
+            loop {
+                // As tasks: a read that stands still while this waits for the receiver would keep permits from it.
+                while reading.len() < lanes.at_once()
+                    && let Some(date) = dates.next()
+                {
+                    let (tables, lanes) = (tables.clone(), lanes.clone());
+                    reading.spawn(async move { (date, read_file(&tables, &lanes, table, date).await) });
+                }
+                // In any order, because those that are read hold the memory that the others wait for.
+                let Some(Ok(found)) = reading.join_next().await else { break };
                 if files.send(found).await.is_err() {
                     break;
                 }

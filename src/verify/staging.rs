@@ -49,9 +49,15 @@ pub(super) async fn discard_damaged(lake: &Lake, ledger: &mut Ledger, run: &RunI
     let damaged: BTreeSet<_> = problems.into_iter().map(|(file, _)| (file.flush, file.date)).collect();
     let mut state = ledger.state().clone();
     for (flush, date) in &damaged {
+        let range = match (date.date(), date.last_day().and_then(|last| last.succ_opt())) {
+            (Some(from), Some(to)) => format!(" --from {from} --to {to}"),
+            // Nothing says when these conversations were created.
+            _ => String::new(),
+        };
         tracing::warn!(
-            "discarding the staged files of flush {flush} in partition {date}; fetch it again with `backfill \
-             --timestamp-filter created_at`"
+            "discarding the staged files of flush {flush} in {}; fetch it again with `backfill \
+             --timestamp-filter created_at{range}`",
+            date.folder()
         );
         state.discard_staged(flush, *date);
     }
