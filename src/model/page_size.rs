@@ -53,7 +53,7 @@ pub struct LearnedPageSize {
 
 /// Why a request goes without `page_size`, although it should have one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Without {
+enum NoSize {
     /// The API refused the request with it.
     Refused,
     /// The request failed with the smallest size, too.
@@ -74,7 +74,7 @@ pub struct PageSize {
     counts: bool,
     /// The largest page that came at the present size.
     usual: Option<u32>,
-    without: Option<Without>,
+    without: Option<NoSize>,
     /// Whether no page came since the last failure.
     failing: bool,
     /// Whether the last page came only without `page_size`, after the request had failed with it.
@@ -165,7 +165,7 @@ impl PageSize {
         // Without it pages may be larger.
         let goes_without = asked.is_some_and(|asked| !self.counts || asked >= USUAL_PAGE);
         if goes_without {
-            self.without = Some(Without::Refused);
+            self.without = Some(NoSize::Refused);
         }
         goes_without
     }
@@ -176,7 +176,7 @@ impl PageSize {
             return false;
         }
         let Some(asked) = self.asked() else {
-            self.without = self.without.filter(|why| *why == Without::Refused);
+            self.without = self.without.filter(|why| *why == NoSize::Refused);
             return false;
         };
         if self.shrink(asked) {
@@ -184,7 +184,7 @@ impl PageSize {
         }
         if !self.counts {
             // Perhaps the API fails because of the parameter itself.
-            self.without = Some(Without::Failed);
+            self.without = Some(NoSize::Failed);
         }
         false
     }
@@ -230,9 +230,9 @@ impl PageSize {
         }
         let mut learned = self.known();
         let (without, asked) = (self.without.take(), self.asked());
-        let came_without = without == Some(Without::Failed);
+        let came_without = without == Some(NoSize::Failed);
         // Once may be the end of an outage.
-        if without == Some(Without::Refused) || came_without && self.came_without {
+        if without == Some(NoSize::Refused) || came_without && self.came_without {
             learned.refused_at = Some(now);
             self.refused = true;
         } else if without.is_none() && asked.is_some() {
