@@ -170,7 +170,7 @@ fn what_is_kept_may_be_of_another_release() {
 
 /// What a server does with a request.
 #[derive(Debug, Clone, Copy)]
-enum Answer {
+enum Reply {
     Page {
         rows: usize,
         counts: bool,
@@ -183,14 +183,14 @@ enum Answer {
     Dies(i64),
 }
 
-fn answer() -> impl Strategy<Value = Answer> {
+fn answer() -> impl Strategy<Value = Reply> {
     prop_oneof![
-        4 => (0_usize..3_000, any::<bool>()).prop_map(|(rows, counts)| Answer::Page { rows, counts }),
-        1 => Just(Answer::Refuses),
-        2 => Just(Answer::Fails),
-        1 => Just(Answer::TooLarge),
-        1 => Just(Answer::Repeats),
-        1 => (0_i64..20).prop_map(Answer::Dies),
+        4 => (0_usize..3_000, any::<bool>()).prop_map(|(rows, counts)| Reply::Page { rows, counts }),
+        1 => Just(Reply::Refuses),
+        2 => Just(Reply::Fails),
+        1 => Just(Reply::TooLarge),
+        1 => Just(Reply::Repeats),
+        1 => (0_i64..20).prop_map(Reply::Dies),
     ]
 }
 
@@ -202,20 +202,20 @@ proptest! {
             let before = size.asked();
             let smaller = |size: &PageSize| size.asked().is_some_and(|now| before.is_some_and(|before| now < before));
             match answer {
-                Answer::Page { rows, counts } => {
+                Reply::Page { rows, counts } => {
                     let next = cursor(if counts { "12" } else { "opaque" });
                     size.came(rows, Some(&next), at(day));
                     prop_assert!(!counts || before.is_none() || size.asked() <= before, "no larger page of a number");
                 }
-                Answer::Refuses => {
+                Reply::Refuses => {
                     let refused = size.refused();
                     prop_assert!(!refused || before.is_some() && size.asked().is_none());
                     prop_assert!(refused || size.asked() == before);
                 }
-                Answer::Fails => prop_assert_eq!(size.failed(), smaller(&size)),
-                Answer::TooLarge => prop_assert_eq!(size.was_too_large(), smaller(&size)),
-                Answer::Repeats => prop_assert_eq!(size.enlarge(), size.asked() > before),
-                Answer::Dies(days) => {
+                Reply::Fails => prop_assert_eq!(size.failed(), smaller(&size)),
+                Reply::TooLarge => prop_assert_eq!(size.was_too_large(), smaller(&size)),
+                Reply::Repeats => prop_assert_eq!(size.enlarge(), size.asked() > before),
+                Reply::Dies(days) => {
                     day += days;
                     size.gave_up();
                     size = later(&size, day);
