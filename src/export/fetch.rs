@@ -191,14 +191,14 @@ impl Trail {
         self.largest_of_size.filter(|(of, _)| *of == asked).map(|(_, rows)| rows)
     }
 
-    /// Whether a page is full: as large as asked for, as the largest page before it, or as the largest since the size
-    /// last changed; or a multiple of the API's usual page, because a cap of the API is one.
+    /// Whether a page is full: as large as asked for, as the API's usual page, as the largest page before it, or as the
+    /// largest since the size last changed.
     fn is_full(&self, rows: usize, asked: Option<u32>) -> bool {
         let size = u32::try_from(rows).unwrap_or(u32::MAX);
         let before = |largest: Option<usize>| largest.is_some_and(|largest| largest > 0 && rows >= largest);
         rows > 0
             && (asked.is_some_and(|asked| size >= asked)
-                || size.is_multiple_of(USUAL_PAGE)
+                || size == USUAL_PAGE
                 || before(self.largest)
                 || before(self.largest_of_size(asked)))
     }
