@@ -36,7 +36,6 @@ pub(super) struct DateTables<'a> {
 /// New files whose bytes are all there, but which are not visible yet.
 pub(super) struct MadeFiles {
     uploads: PerTable<Option<ClosedUpload>>,
-    rows: PerTable<u64>,
     merged: Merged,
     replaced: PerTable<Option<ReplacedFile>>,
     times: RowTimes,
@@ -124,7 +123,7 @@ impl DateTables<'_> {
         let duplicates =
             duplicates.ok_or_else(|| Error::bug("a staged file has more latest versions than versions"))?;
         let merged = Merged { versions, duplicates, rows, late: Late::default() };
-        Ok(MadeFiles { uploads, rows, merged, replaced, times })
+        Ok(MadeFiles { uploads, merged, replaced, times })
     }
 
     /// Makes table files of the merged `inputs`.
@@ -159,7 +158,7 @@ impl DateTables<'_> {
         })?;
         let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(|error| failed(table, error)))?;
         let uploads = uploads.try_map(|_, upload| Ok::<_, Error>(Some(upload.close())))?;
-        Ok(MadeFiles { uploads, rows: merged.rows, merged, replaced, times })
+        Ok(MadeFiles { uploads, merged, replaced, times })
     }
 
     /// Begins the uploads of the files at `key`, which replace those `found` there.
@@ -227,7 +226,7 @@ impl MadeFiles {
             }
             for (table, uploaded) in join_all(finishing).await {
                 let uploaded = uploaded?;
-                let rows = *self.rows.get(table);
+                let rows = *self.merged.rows.get(table);
                 *written.get_mut(table) = WrittenFile { rows, bytes: uploaded.bytes, e_tag: uploaded.e_tag };
             }
         }

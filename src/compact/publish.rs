@@ -25,11 +25,15 @@ pub(super) struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    /// Completes the write intent of a run that died.
+    /// Completes the write intent of a run that died, before anything else changes the tables.
     ///
     /// # Errors
-    /// Of the store.
+    /// Of the store; kind `Held` if another run has taken over.
     pub(super) async fn resume(&mut self) -> Result<()> {
+        if !self.tables.are_delta() {
+            // A run that was taken over would find the newer table files, and replace them.
+            self.ledger.check().await?;
+        }
         if let Some(Change::Conflict(place)) = self.apply_intent().await? {
             tracing::warn!(
                 "another writer committed to Delta table {place}, first; merging the staged rows with that commit"

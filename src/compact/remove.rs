@@ -31,7 +31,6 @@ pub async fn remove_conversations(
     let worker = Worker::new(lake, tables, lease, lease.stop().clone());
     let mut publisher = Publisher { lake, tables, ledger, run: &run, clock };
     publisher.resume().await?;
-    publisher.ledger.check().await?;
     let mut removed = 0;
     for ((date, ids), number) in unwanted.into_iter().zip(0..) {
         if lease.stop().is_cancelled() {

@@ -67,20 +67,14 @@ impl Worker {
         let may_be_promoted =
             !open.has(Table::Conversations) && matches!((&job.work, job.flushes.as_slice()), (Work::Compact, [_]));
         let bytes = open.bytes().saturating_add(job.staged_bytes());
-        let (found, staged, lane) = if Lanes::are_small(bytes) {
-            let (open, lane) = match self.lanes.try_enter(bytes) {
-                Some(lane) => (open, lane),
-                None => (open.requested_later(), self.enter(bytes).await?),
-            };
+        let (open, lane) = self.enter(open, bytes).await?;
+        let (found, staged) = if Lanes::are_small(bytes) {
             let loading = if may_be_promoted { Loading::Everything } else { Loading::Rows };
-            let (found, staged) = tokio::try_join!(open.load(), self.staged(job, loading))?;
-            (found, staged, lane)
+            tokio::try_join!(open.load(), self.staged(job, loading))?
         } else {
-            let found = open.not_read();
-            let lane = self.enter(bytes).await?;
             let is_promoted = may_be_promoted && job.staged_bytes() <= PROMOTED_BYTES;
             let loading = if is_promoted { Loading::Everything } else { Loading::Nothing };
-            (found, self.staged(job, loading).await?, lane)
+            (open.not_read(), self.staged(job, loading).await?)
         };
         let (worker, own, runtime) = (self.clone(), Arc::clone(job), Handle::current());
         let make = move || {
@@ -91,12 +85,12 @@ impl Worker {
         made.finish(&self.lease).await
     }
 
-    /// Waits for a lane, unless the compaction stops.
-    async fn enter(&self, bytes: u64) -> Result<Lane> {
+    /// Takes a lane, unless the compaction stops.
+    async fn enter(&self, open: OpenPartition, bytes: u64) -> Result<(OpenPartition, Lane)> {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Error::interrupted()),
-            lane = self.lanes.enter(bytes) => lane,
+            entered = open.enter(&self.lanes, bytes) => entered,
         }
     }
 

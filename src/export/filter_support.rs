@@ -140,8 +140,8 @@ fn second_of(time: DateTime<Utc>) -> Window {
     Window { filter: TimestampFilter::UpdatedAt, from, to }
 }
 
-/// Whether the API returns the canary for the second of `time`: of the one in which it was created, only a server that bounds
-/// that time does. `None` if there are too many pages to search.
+/// Whether the API returns the canary for the second of `time`: of the one in which it was created, only a server that
+/// bounds that time does. `None` if there are too many pages to search.
 async fn returns(
     client: &mut Client,
     request: &Request,

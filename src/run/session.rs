@@ -151,10 +151,6 @@ impl Session {
             none => none.insert(lake.existing().await?),
         };
         let tables = &Tables::of(lake.store(), identity)?;
-        if !tables.are_delta() {
-            // A run that was taken over would find the newer table files, and replace them.
-            ledger.check().await?;
-        }
         Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown }.run().await
     }
 

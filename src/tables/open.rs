@@ -67,17 +67,24 @@ impl OpenPartition {
     /// As [`FoundFile::load`].
     pub async fn read(self, lanes: &Lanes) -> Result<(PerTable<Option<FoundFile>>, Lane)> {
         let bytes = self.bytes();
-        if let Some(lane) = lanes.try_enter(bytes) {
-            return Ok((self.load().await?, lane));
-        }
-        let later = self.requested_later();
-        let lane = lanes.enter(bytes).await?;
-        let files = if Lanes::are_small(bytes) { later.load().await? } else { later.not_read() };
+        let (open, lane) = self.enter(lanes, bytes).await?;
+        let files = if Lanes::are_small(bytes) { open.load().await? } else { open.not_read() };
         Ok((files, lane))
     }
 
-    /// Gives up the bytes that are on their way, because a request that waits for a lane would time out.
-    pub fn requested_later(mut self) -> Self {
+    /// Takes a lane for work on `bytes`, those of these files included. If it has to wait, it gives up the bytes that are
+    /// on their way, because such a request would time out.
+    ///
+    /// # Errors
+    /// Only on a bug.
+    pub async fn enter(self, lanes: &Lanes, bytes: u64) -> Result<(Self, Lane)> {
+        match lanes.try_enter(bytes) {
+            Some(lane) => Ok((self, lane)),
+            None => Ok((self.requested_later(), lanes.enter(bytes).await?)),
+        }
+    }
+
+    fn requested_later(mut self) -> Self {
         let files = PerTable::from_fn(|table| {
             let file = self.files.get_mut(table).take();
             file.map(|file| OpenTableFile::Found(file.object().clone()))

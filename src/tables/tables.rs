@@ -73,11 +73,11 @@ impl Tables {
     /// # Errors
     /// If the store fails; kind `Integrity` if another writer has made a Delta table unusable.
     pub async fn partition_files(&self, date: CreatedDate) -> Result<PerTable<Option<ObjectMeta>>> {
-        if let Some(delta) = self.delta.clone() {
-            let _turn = self.turn.lock().await;
-            let find = move || PerTable::try_from_fn(|table| delta.get(table).partition_file(date));
-            let task = tokio::task::spawn_blocking(find);
-            return task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))?;
+        if let Some(delta) = &self.delta {
+            let find = move |delta: &PerTable<DeltaTable>| {
+                PerTable::try_from_fn(|table| delta.get(table).partition_file(date))
+            };
+            return self.read_logs(delta, find).await;
         }
         let keys = Table::ALL.map(|table| layout::table_file(table, date));
         let mut found = try_join_all(keys.iter().map(|key| self.store.head(key))).await?.into_iter();
@@ -136,11 +136,8 @@ impl Tables {
     /// # Errors
     /// As [`Tables::partition_files`].
     pub async fn files(&self, table: Table) -> Result<(Vec<(CreatedDate, ObjectMeta)>, Vec<Path>)> {
-        if let Some(delta) = self.delta.clone() {
-            let _turn = self.turn.lock().await;
-            let task = tokio::task::spawn_blocking(move || delta.get(table).all_files());
-            let files = task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))??;
-            return Ok((files, Vec::new()));
+        if let Some(delta) = &self.delta {
+            return Ok((self.read_logs(delta, move |delta| delta.get(table).all_files()).await?, Vec::new()));
         }
         let (mut files, mut others) = (Vec::new(), Vec::new());
         let mut listed = self.store.list(layout::table_folder(table));
@@ -159,13 +156,21 @@ impl Tables {
     /// # Errors
     /// If the store fails, or a table's log is damaged.
     pub async fn applied(&self) -> Result<u64> {
-        let Some(delta) = self.delta.clone() else { return Ok(0) };
-        // In turn: while this thread waits, the engine takes threads of the same small pool.
-        let task = tokio::task::spawn_blocking(move || {
-            let numbers = PerTable::try_from_fn(|table| delta.get(table).applied())?;
-            let newest = Table::ALL.iter().filter_map(|table| *numbers.get(*table)).max();
-            Ok::<_, Error>(newest.unwrap_or(0))
-        });
+        let Some(delta) = &self.delta else { return Ok(0) };
+        let applied = |delta: &PerTable<DeltaTable>| PerTable::try_from_fn(|table| delta.get(table).applied());
+        let numbers = self.read_logs(delta, applied).await?;
+        Ok(Table::ALL.iter().filter_map(|table| *numbers.get(*table)).max().unwrap_or(0))
+    }
+
+    /// Reads the logs of Delta tables on a blocking thread, one caller after the other: while a thread waits, the engine
+    /// takes threads of the same small pool.
+    async fn read_logs<T: Send + 'static>(
+        &self,
+        delta: &Arc<PerTable<DeltaTable>>,
+        read: impl FnOnce(&PerTable<DeltaTable>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (_turn, delta) = (self.turn.lock().await, Arc::clone(delta));
+        let task = tokio::task::spawn_blocking(move || read(&delta));
         task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))?
     }
 
