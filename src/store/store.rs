@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::answers::{Backend, is_archived};
 use super::calls::StoreCalls;
 use super::conditional::{self, PutOutcome, if_stale, if_unchanged};
-use super::diagnose::{StoreAnswer, bucket_is_missing, remedy};
+use super::diagnose::{StoreAnswer, answer_is_lost, bucket_is_missing, remedy};
 use super::limits::Limit;
 use super::parted::PartedStore;
 use crate::clock::Clock;
@@ -45,6 +45,9 @@ pub struct Store {
 
 /// See [`Store::part_bytes`].
 pub(super) const PART_BYTES: usize = if cfg!(test) { 4 << 10 } else { 10 << 20 };
+
+/// How often a deletion is sent whose response is lost.
+const DELETIONS: u32 = 3;
 
 impl Store {
     /// The address of the store, as users write it in queries.
@@ -261,11 +264,22 @@ impl Store {
     }
 
     async fn delete_part(&self, keys: Vec<Path>) -> Result<()> {
+        // The client does not repeat a batch of Azure whose response is lost, as it is a POST.
+        for _ in 1..DELETIONS {
+            match self.delete_once(keys.clone()).await {
+                Err(error) if answer_is_lost(&error) => {}
+                ended => return ended.map_err(|error| self.failed("delete from", &Path::default(), error)),
+            }
+        }
+        self.delete_once(keys).await.map_err(|error| self.failed("delete from", &Path::default(), error))
+    }
+
+    async fn delete_once(&self, keys: Vec<Path>) -> object_store::Result<()> {
         let mut deletions = self.objects.delete_stream(stream::iter(keys).map(Ok).boxed());
         while let Some(deleted) = deletions.next().await {
             match deleted {
                 Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(self.failed("delete from", &Path::default(), error)),
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ from test_stores import SMALL, Place, behind_proxy, server  # noqa: F401
 from truth import assert_exact, files
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
+from proxy import LOST  # noqa: E402
 from servers import SERVERS, until  # noqa: E402
 
 
@@ -104,6 +105,26 @@ def test_staged_files_in_an_archive_are_not_discarded(behind_proxy, simulate):  
     assert place.objects("_landing/") == before
     place.command("compact")
     place.assert_exact(api.conversations())
+
+
+@pytest.mark.parametrize("name, deletion", [("azurite", "post"), ("moto", "bulk_delete"), ("gcs", "delete")])
+def test_deletions_whose_response_is_lost_are_repeated(behind_proxy, simulate, name, deletion):  # noqa: F811
+    place, proxy = behind_proxy(name)
+    lost = []
+
+    def lose(kind, *_):
+        if kind == deletion and len(lost) < 2:
+            lost.append(kind)
+            return LOST
+
+    api = simulate(*SMALL)
+    for hours in (0, 30):
+        proxy.before, lost[:] = lose, []
+        api.advance(hours=hours)
+        place.command("sync", api)
+        proxy.before = None
+        assert len(lost) == 2 and not place.objects("_landing/")
+        place.assert_exact(api.conversations())
 
 
 CHECKSUMS = {"content-md5", "x-amz-checksum-sha256", "x-amz-checksum-crc64nvme"}

@@ -11,6 +11,7 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+LOST = "the connection ends without a response"
 CONDITIONS = {"if-match", "if-none-match", "x-goog-if-generation-match"}
 SLOW_DOWN = (503, b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")
 NOT_IMPLEMENTED = (501, b"<Error><Code>NotImplemented</Code><Message>No such functionality.</Message></Error>")
@@ -32,8 +33,8 @@ def kind(method, path):
 
 
 class Proxy:
-    """Stands in front of the server at `target`. `before`, if set, sees each request's kind and path, and may
-    answer it with a status and a body; `hold` sees the same, and may return an event that the request waits for."""
+    """Stands in front of the server at `target`. `before`, if set, sees each request's kind, path and headers, and may
+    answer it with a status and a body, or with LOST; `hold` sees the same, and may return an event that the request waits for."""
 
     def __init__(self, target):
         self.target, self.before, self.hold, self.ignores_conditions = urlsplit(target), None, None, False
@@ -52,6 +53,9 @@ class Proxy:
                     proxy.total += 1
                     answered = proxy.before and proxy.before(asked, self.path, {n.lower() for n in self.headers})
                     held = proxy.hold and proxy.hold(asked, self.path)
+                if answered == LOST:
+                    self.close_connection = True
+                    return
                 if answered:
                     return self.answer(*answered, Message())
                 if held:

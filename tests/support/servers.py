@@ -175,7 +175,7 @@ class Moto(S3):
         super().__init__(folder)
         [port] = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
-        self.command = [BIN / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
+        self.command = [sys.executable, Path(__file__).with_name("moto_in_turn.py"), "-H", "127.0.0.1", "-p", str(port)]
 
     def restrict(self, policy):
         """Enforces policies from now on; returns the environment of a user with this `policy`."""
