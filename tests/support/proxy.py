@@ -4,6 +4,8 @@ The Host header goes on as the client sent it: signatures of S3 cover it. They c
 those can only be taken away in front of a server that looks at no signatures (moto).
 """
 
+import socket
+import struct
 import threading
 from collections import Counter
 from email.message import Message
@@ -11,7 +13,7 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-LOST = "the connection ends without a response"
+LOST = "the connection is reset, and there is no response"
 CONDITIONS = {"if-match", "if-none-match", "x-goog-if-generation-match"}
 SLOW_DOWN = (503, b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")
 NOT_IMPLEMENTED = (501, b"<Error><Code>NotImplemented</Code><Message>No such functionality.</Message></Error>")
@@ -54,8 +56,7 @@ class Proxy:
                     answered = proxy.before and proxy.before(asked, self.path, {n.lower() for n in self.headers})
                     held = proxy.hold and proxy.hold(asked, self.path)
                 if answered == LOST:
-                    self.close_connection = True
-                    return
+                    return self.reset()
                 if answered:
                     return self.answer(*answered, Message())
                 if held:
@@ -73,6 +74,11 @@ class Proxy:
                 except OSError:
                     # The server is gone, and so is the connection.
                     self.upstream, self.close_connection = None, True
+
+            def reset(self):
+                self.close_connection = True
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
 
             do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward
 
