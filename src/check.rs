@@ -235,8 +235,8 @@ async fn count(lake: &Lake, files: Vec<ObjectMeta>) -> Result<u64> {
     let (lake, runtime) = (lake.clone(), Handle::current());
     let counting = move || {
         files.into_iter().try_fold(0_u64, |sum, file| {
-            let (rows, _) = FileReader::count_rows(lake.store(), file, &runtime)?;
-            Ok(sum.saturating_add(rows))
+            let (footer, _) = FileReader::read_footer(lake.store(), Table::Conversations, file, &runtime)?;
+            Ok(sum.saturating_add(footer.rows))
         })
     };
     let task = tokio::task::spawn_blocking(counting);

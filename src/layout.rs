@@ -42,6 +42,7 @@ impl std::fmt::Display for FlushId {
 /// _state/lake.json                                                      the lake's identity
 /// _state/demo.json                                                      marks the lake of a demo, which may remove it
 /// _state/checkpoints/<20 digits>.json                                   checkpoints; the highest number counts
+/// _state/manifest/2024-01-<number>-<checksum>.json                      the manifest's entries of a month
 /// _state/leases/<20 digits>.json                                        leases; the highest number counts
 /// _state/leases/<run>.now                                               written to read the store's time, then deleted
 /// _state/leases/<run>-<key>.upload                                      a multipart upload under way
@@ -63,6 +64,14 @@ pub fn table_file(table: Table, date: CreatedDate) -> Path {
 /// A file of one partition of a Delta table; every file has a new name.
 pub fn delta_file(table: Table, date: CreatedDate, file: &FlushId) -> Path {
     Path::from(format!("{}/{}/part-{file}.parquet", table.name(), date.folder()))
+}
+
+/// The id in the name of a file that [`delta_file`] names; `None` for other keys.
+pub fn delta_file_id(table: Table, date: CreatedDate, key: &Path) -> Option<FlushId> {
+    let id = key.filename()?.strip_prefix("part-")?.strip_suffix(".parquet")?;
+    let (run, number) = id.rsplit_once('-')?;
+    let file = FlushId { run: RunId::parse(run)?, number: number.parse().ok()? };
+    (delta_file(table, date, &file) == *key).then_some(file)
 }
 
 /// The folder of a Delta table's log.
@@ -109,6 +118,22 @@ pub fn demo_mark() -> Path {
 /// The folder of the checkpoints.
 pub fn checkpoints() -> Path {
     Path::from(format!("{STATE}/checkpoints"))
+}
+
+/// The folder of the manifest's shards.
+pub fn manifest_shards() -> Path {
+    Path::from(format!("{STATE}/manifest"))
+}
+
+/// A shard of the manifest, by the name that a checkpoint has for it.
+pub fn manifest_shard(name: &str) -> Path {
+    Path::from(format!("{STATE}/manifest/{name}.json"))
+}
+
+/// Whether [`manifest_shard`] builds this key.
+pub fn is_manifest_shard(key: &Path) -> bool {
+    let name = key.filename().and_then(|name| name.strip_suffix(".json"));
+    name.is_some_and(|name| manifest_shard(name) == *key)
 }
 
 /// The folder of the leases.
@@ -247,6 +272,13 @@ mod tests {
         for other in [run_report(&flush.run), Path::from("_state/quarantine/19700101T000000Z-00000a.jsonl")] {
             assert_eq!(quarantine_start(&other), None, "{other}");
         }
+        let file = delta_file(Table::Tags, date, &flush);
+        assert_eq!(delta_file_id(Table::Tags, date, &file), Some(flush.clone()));
+        assert_eq!(delta_file_id(Table::Messages, date, &file), None);
+        assert_eq!(delta_file_id(Table::Tags, date, &table_file(Table::Tags, date)), None);
+        let shard = manifest_shard("2024-02-17-0a1b2c3d");
+        assert_eq!(shard.as_ref(), "_state/manifest/2024-02-17-0a1b2c3d.json");
+        assert!(is_manifest_shard(&shard) && !is_manifest_shard(&Path::from("_state/lake.json")));
         let unknown = table_file(Table::Conversations, PartitionBy::Day.unknown());
         assert_eq!(unknown.as_ref(), "conversations/created_date=__HIVE_DEFAULT_PARTITION__/part-0.parquet");
         assert_eq!(date_of(&unknown), Some(PartitionBy::Day.unknown()));

@@ -1,25 +1,16 @@
 //! The status of a lake: what it holds, and the progress of its exports.
 //!
-//! Guarantees: it only reads, and may run beside a writing run. A file that cannot be read is damage only if the table
-//! still has it.
+//! Guarantees: it only reads, and may run beside a writing run. In a lake with a manifest it makes three calls in two
+//! round trips, whatever the lake's age.
 //! Must not depend on: how a status is printed.
 
-use chrono::{DateTime, NaiveDate, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
-use object_store::ObjectMeta;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
-use tokio::runtime::Handle;
 
-use crate::error::{Error, Kind, Result};
-use crate::files::FileReader;
-use crate::lake::{Extent, Format, Lake, Ledger, Support, Walk};
-use crate::model::{CreatedDate, PartitionBy, PerTable, Table, Window};
-use crate::tables::Tables;
-
-/// How many files to read at a time, each on a blocking thread.
-const FILES_AT_ONCE: usize = 4;
-/// How often to read a table that changes meanwhile.
-const TRIES: usize = 4;
+use crate::error::Result;
+use crate::lake::{Extent, Format, Identity, Lake, Ledger, Manifest, Support, TableTotals, Walk};
+use crate::model::{PartitionBy, PerTable, Table, Window};
+use crate::tables::{Scan, Tables, scan};
 
 /// The status of a lake. Fields are only ever added.
 #[derive(Debug, Clone, Serialize)]
@@ -45,8 +36,11 @@ pub struct Status {
     /// The staged files.
     #[serde(rename = "landing")]
     pub staging: Staging,
-    /// The tables.
-    pub tables: PerTable<TableStatus>,
+    /// Whether the lake has a manifest. If not, the tables were counted from their files, and the next compaction makes
+    /// one.
+    pub manifest: bool,
+    /// The tables, as the last compaction left them.
+    pub tables: PerTable<TableTotals>,
 }
 
 /// An unfinished walk.
@@ -79,28 +73,12 @@ pub struct Staging {
     pub extent: Extent,
 }
 
-/// The content of one table.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct TableStatus {
-    /// Rows.
-    pub rows: u64,
-    /// Bytes of Parquet.
-    pub bytes: u64,
-    /// Partitions, each of one file.
-    pub dates: u64,
-    /// The first date; none if no partition has a known one.
-    pub first_date: Option<NaiveDate>,
-    /// The last date. A month is named by its first day.
-    pub last_date: Option<NaiveDate>,
-}
-
 /// Reads the status of a lake.
 ///
 /// # Errors
 /// If there is no lake, or its store fails.
 pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
-    let identity = lake.existing().await?;
-    let ledger = Ledger::load(lake.store()).await?;
+    let (identity, ledger) = tokio::try_join!(lake.existing(), Ledger::load(lake.store()))?;
     let state = ledger.state();
     let incremental = state.incremental.as_ref();
     let watermark = state.watermark();
@@ -114,10 +92,10 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         staging.files += Table::ALL.len() as u64;
         staging.extent.add(extent);
     }
-    let (of, mut tables) = (Tables::of(lake.store(), &identity)?, PerTable::default());
-    for table in Table::ALL {
-        *tables.get_mut(table) = table_status(lake, &of, table).await?;
-    }
+    let tables = match &state.manifest {
+        Some(manifest) => manifest.tables,
+        None => counted(lake, &identity).await?,
+    };
     Ok(Status {
         lake: lake.url().to_owned(),
         base_url: identity.base_url,
@@ -129,6 +107,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         timestamp_filter: state.filter_support.known,
         unfinished,
         staging,
+        manifest: state.manifest.is_some(),
         tables,
     })
 }
@@ -144,46 +123,12 @@ fn unfinished_walk(command: &'static str, walk: &Walk) -> Unfinished {
     }
 }
 
-/// Reads the content of a table; again if a file that cannot be read was replaced meanwhile.
-async fn table_status(lake: &Lake, tables: &Tables, table: Table) -> Result<TableStatus> {
-    for _ in 1..TRIES {
-        // Other objects, such as a desktop's own files, do not matter here.
-        let (files, _) = tables.files(table).await?;
-        let counted = count(lake, files.clone()).await;
-        if counted.as_ref().err().is_none_or(|error| error.kind() != Kind::Integrity) {
-            return counted;
-        }
-        tables.invalidate();
-        if tables.files(table).await?.0 == files {
-            return counted;
-        }
+/// Counts what the tables hold from the footers of all files, in a lake without a manifest.
+async fn counted(lake: &Lake, identity: &Identity) -> Result<PerTable<TableTotals>> {
+    let tables = Tables::of(lake.store(), identity)?;
+    let Scan { entries, unreadable } = scan(lake, &tables, None).await?;
+    match unreadable.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(Manifest::of(entries).tables),
     }
-    Err(Error::held(format!("the files of {}/{} are replaced faster than they can be read", lake.url(), table.name()))
-        .with_hint("run this again"))
-}
-
-async fn count(lake: &Lake, files: Vec<(CreatedDate, ObjectMeta)>) -> Result<TableStatus> {
-    let runtime = Handle::current();
-    let counted = files.into_iter().map(|(date, file)| {
-        let (lake, runtime) = (lake.clone(), runtime.clone());
-        async move {
-            let count = move || FileReader::count_rows(lake.store(), file, &runtime);
-            let (rows, bytes) = tokio::task::spawn_blocking(count)
-                .await
-                .map_err(|error| Error::bug("the reader failed").caused_by(error))??;
-            Ok::<_, Error>((date, rows, bytes))
-        }
-    });
-    let mut counted = stream::iter(counted).buffer_unordered(FILES_AT_ONCE);
-    let mut status = TableStatus::default();
-    while let Some((date, rows, bytes)) = counted.try_next().await? {
-        status.rows += rows;
-        status.bytes += bytes;
-        status.dates += 1;
-        if let Some(date) = date.date() {
-            status.first_date = Some(status.first_date.map_or(date, |first| first.min(date)));
-            status.last_date = status.last_date.max(Some(date));
-        }
-    }
-    Ok(status)
 }

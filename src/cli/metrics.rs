@@ -1,9 +1,10 @@
 //! Writes the metrics of a run for the text-file collector of Prometheus (`--metrics-file`).
 //!
-//! Guarantees: the file is replaced as a whole, by a rename. A failed run keeps the time of the last success, and a run
-//! that never held the lake keeps the watermark; both come from the file, because the lake may be out of reach. Metrics of
-//! other commands and lakes stay, so that one DECAGON_METRICS_FILE serves all jobs; other content of the file goes. A file
-//! that cannot be written fails no run. A killed process writes nothing, so alert on the age of the last success.
+//! Guarantees: the file is replaced as a whole, by a rename. A failed run keeps the time of the last success. A run that
+//! never held the lake keeps the watermark and the sizes of the tables. These come from the file, because the lake may
+//! be out of reach. Metrics of other commands and lakes stay, so that one DECAGON_METRICS_FILE serves all jobs; other
+//! content of the file goes. A file that cannot be written fails no run. A killed process writes nothing, so alert on
+//! the age of the last success.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::args::{Command, LakeArgs, MetricsArgs};
-use crate::lake::{RunOutcome, RunReport};
+use crate::lake::{RunOutcome, RunReport, TableTotals};
 use crate::model::{PerTable, Table};
 use crate::store::StoreCalls;
 
@@ -22,7 +23,7 @@ use crate::store::StoreCalls;
 type Metric = (&'static str, &'static str, fn(&LastRun<'_>) -> Vec<(String, f64)>);
 
 /// Every metric, in the order of the file.
-const METRICS: [Metric; 19] = [
+const METRICS: [Metric; 22] = [
     ("last_run_timestamp_seconds", "When the last run ended, failed runs included.", |run| one(seconds(run.ended_at))),
     (
         "last_run_duration_seconds",
@@ -55,11 +56,16 @@ const METRICS: [Metric; 19] = [
     }),
     ("last_run_table_rows", "Rows of the rewritten table files.", |run| run.by_table(|report| &report.table_rows)),
     ("last_run_table_bytes", "Bytes of the rewritten table files.", |run| run.by_table(|report| &report.table_bytes)),
+    (SIZES[0], "Rows of the tables.", |run| run.sizes(0, |totals| totals.rows)),
+    (SIZES[1], "Bytes of the tables' files.", |run| run.sizes(1, |totals| totals.bytes)),
+    (SIZES[2], "Partitions of the tables.", |run| run.sizes(2, |totals| totals.dates)),
     ("last_run_store_calls", "Calls to the store, by kind.", |run| run.store_calls()),
 ];
 
 const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
 const WATERMARK: &str = "watermark_timestamp_seconds";
+/// The sizes of the tables, which stay if a run does not tell them.
+const SIZES: [&str; 3] = ["table_rows", "table_bytes", "table_partitions"];
 
 /// Writes the metrics of a run to the file of its command, if it has one. Without a `report` the run never held the
 /// lake.
@@ -73,7 +79,7 @@ pub(super) fn leave(command: &Command, time: [DateTime<Utc>; 2], exit_code: u8, 
     };
     let MetricsArgs { metrics_file: Some(file) } = metrics else { return };
     let [began_at, ended_at] = time;
-    let ended = LastRun { began_at, ended_at, exit_code, report, last_success: None, last_watermark: None };
+    let ended = LastRun { report, ..LastRun::new(began_at, ended_at, exit_code) };
     if let Err(error) = update(file, &own_labels(name, of), ended) {
         tracing::warn!("cannot write the metrics to {}: {error}", file.display());
     }
@@ -113,12 +119,13 @@ fn own_labels(command: &str, of: &LakeArgs) -> String {
 
 /// The content of the file after a run, given its content `before`.
 fn render(own: &str, mut ended: LastRun<'_>, before: &str) -> String {
-    let kept = |metric| {
-        let start = format!("decagon_lake_{metric}{{{own}}} ");
+    let kept = |metric: &str, more: &str| {
+        let start = format!("decagon_lake_{metric}{{{own}{more}}} ");
         before.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
     };
-    ended.last_success = kept(LAST_SUCCESS);
-    ended.last_watermark = kept(WATERMARK);
+    ended.last_success = kept(LAST_SUCCESS, "");
+    ended.last_watermark = kept(WATERMARK, "");
+    ended.last_sizes = SIZES.map(|metric| PerTable::from_fn(|table| kept(metric, &of_table(table))));
     let mut text = String::new();
     for (metric, help, values) in METRICS {
         let name = format!("decagon_lake_{metric}");
@@ -151,9 +158,16 @@ struct LastRun<'a> {
     last_success: Option<f64>,
     /// From the file as well.
     last_watermark: Option<f64>,
+    /// From the file as well: each of [`SIZES`].
+    last_sizes: [PerTable<Option<f64>>; 3],
 }
 
 impl LastRun<'_> {
+    fn new(began_at: DateTime<Utc>, ended_at: DateTime<Utc>, exit_code: u8) -> Self {
+        let (last_success, last_watermark, last_sizes) = (None, None, Default::default());
+        LastRun { began_at, ended_at, exit_code, report: None, last_success, last_watermark, last_sizes }
+    }
+
     fn succeeded(&self) -> bool {
         self.exit_code == 0 || self.report.is_some_and(|report| report.outcome == RunOutcome::Quarantined)
     }
@@ -172,7 +186,17 @@ impl LastRun<'_> {
 
     fn by_table(&self, of: fn(&RunReport) -> &PerTable<u64>) -> Vec<(String, f64)> {
         let value = |table| self.report.map_or(0, |report| *of(report).get(table)) as f64;
-        Table::ALL.iter().map(|table| (format!(",table=\"{}\"", table.name()), value(*table))).collect()
+        Table::ALL.iter().map(|table| (of_table(*table), value(*table))).collect()
+    }
+
+    /// The sizes of the tables: those of the report, or else those of the file.
+    fn sizes(&self, place: usize, of: fn(&TableTotals) -> u64) -> Vec<(String, f64)> {
+        let told = self.report.and_then(|report| report.tables.as_ref());
+        let value = |table| match told {
+            Some(tables) => Some(of(tables.get(table)) as f64),
+            None => self.last_sizes.get(place).and_then(|sizes| *sizes.get(table)),
+        };
+        Table::ALL.iter().filter_map(|table| Some((of_table(*table), value(*table)?))).collect()
     }
 
     fn store_calls(&self) -> Vec<(String, f64)> {
@@ -181,6 +205,10 @@ impl LastRun<'_> {
         let sample = |(kind, calls): (String, Value)| Some((format!(",call=\"{kind}\""), calls.as_f64()?));
         kinds.into_iter().filter_map(sample).collect()
     }
+}
+
+fn of_table(table: Table) -> String {
+    format!(",table=\"{}\"", table.name())
 }
 
 fn one(value: f64) -> Vec<(String, f64)> {
@@ -216,7 +244,7 @@ mod tests {
 
     fn ended(second: i64, exit_code: u8, report: Option<&RunReport>) -> LastRun<'_> {
         let (began_at, ended_at) = (at(second - 2), at(second));
-        LastRun { began_at, ended_at, exit_code, report, last_success: None, last_watermark: None }
+        LastRun { report, ..LastRun::new(began_at, ended_at, exit_code) }
     }
 
     fn value(text: &str, metric: &str, labels: &str) -> Option<f64> {
@@ -248,6 +276,22 @@ mod tests {
     }
 
     #[test]
+    fn the_sizes_of_the_tables_stay_until_a_run_tells_others() {
+        let labels = format!("{SYNC},table=\"tags\"");
+        let mut with_sizes = report(940);
+        with_sizes.tables =
+            Some(PerTable::from_fn(|_| TableTotals { rows: 7, bytes: 70, dates: 2, ..Default::default() }));
+        let done = render(SYNC, ended(1_000, 0, Some(&with_sizes)), "");
+        for report in [None, Some(&report(940))] {
+            let later = render(SYNC, ended(2_000, 7, report), &done);
+            for text in [&done, &later] {
+                assert_eq!(SIZES.map(|metric| value(text, metric, &labels)), [7.0, 70.0, 2.0].map(Some));
+            }
+        }
+        assert_eq!(value(&render(SYNC, ended(1_000, 7, None), ""), SIZES[0], &labels), None);
+    }
+
+    #[test]
     fn a_run_that_quarantined_entries_succeeded() {
         let mut quarantined = report(940);
         quarantined.outcome = RunOutcome::Quarantined;
@@ -267,7 +311,9 @@ mod tests {
         for labels in [others[0], others[1], SYNC] {
             assert_eq!(value(&text, "lag_seconds", labels), Some(60.0));
         }
-        let samples = METRICS.len() - 5 + 4 * 4 + 8;
-        assert_eq!(text.lines().count(), 2 * METRICS.len() + 3 * samples);
+        // A report without a manifest tells no sizes.
+        let told = METRICS.len() - SIZES.len();
+        let samples = told - 5 + 4 * 4 + 8;
+        assert_eq!(text.lines().count(), 2 * told + 3 * samples);
     }
 }

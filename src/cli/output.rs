@@ -142,6 +142,9 @@ pub(super) fn status(status: &Status) {
             DecimalBytes(staging.extent.bytes.total()),
         ),
     });
+    if !status.manifest {
+        line("manifest   none: counted from the table files; the next compaction makes one");
+    }
     line("");
     line(&format!("{:<14} {:>14} {:>12} {:>10}  {}", "table", "rows", "bytes", "partitions", "from .. to"));
     for table in Table::ALL {
@@ -222,6 +225,17 @@ pub(super) fn verification(found: &Verification) {
         counted(HumanCount(found.staged_rows), "row"),
         counted(HumanCount(found.unnamed_files), "file")
     ));
+    match found.listed_dates {
+        Some(dates) if found.rebuilt_manifest => {
+            line(&format!("manifest   {} partitions, made again from the table files", HumanCount(dates)));
+        }
+        Some(dates) => line(&format!("manifest   {} partitions", HumanCount(dates))),
+        None => line("manifest   none that can be read; the next compaction makes one"),
+    }
+    if found.changed_by_others > 0 {
+        let dates = HumanCount(found.changed_by_others);
+        line(&format!("others     changed {dates} partitions; `status` counts them after their next compaction"));
+    }
     if found.removed_versions > 0 {
         let versions = counted(HumanCount(found.removed_versions), "older version");
         line(&format!("removed    {versions} of conversations from other partitions"));
@@ -264,9 +278,24 @@ pub(super) fn remedy(found: &Verification) -> String {
     }
     if of(Check::State) {
         steps.push(
-            "restore the tables from the same backup as _state, or run `verify --repair`, which numbers the next \
-             commits after those of the tables, and then `sync`",
+            "restore the tables from the same backup as _state, or run `verify --repair`, which goes on with the \
+             tables as they are, and then `sync`",
         );
+    }
+    if of(Check::Vanished) {
+        steps.push(
+            "restore the partitions that are gone from a backup, or fetch them again with `backfill --timestamp-filter \
+             created_at` and `compact`; if they were removed on purpose, run `verify --repair`",
+        );
+    }
+    if of(Check::Unlisted) || of(Check::Replaced) {
+        steps.push(
+            "if another program changed the tables on purpose, run `verify --repair`, which lists the table files as \
+             they are; else restore the files that it changed",
+        );
+    }
+    if of(Check::Manifest) {
+        steps.push("run `verify --repair`, which makes the manifest again from the table files");
     }
     steps.push(
         "for anything else restore the files from a backup, or delete the partition from all four tables and fetch it \

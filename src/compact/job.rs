@@ -5,8 +5,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::files::FoundFile;
-use crate::lake::{Extent, Overlap};
+use chrono::{DateTime, Utc};
+
+use crate::files::{FORM, FoundFile};
+use crate::lake::{Extent, Overlap, Replacement};
 use crate::layout::FlushId;
 use crate::merge::Late;
 use crate::model::{CreatedDate, PerTable, RowTimes};
@@ -99,8 +101,12 @@ impl Compacted {
         Extent { rows: written(|file| file.rows), bytes: written(|file| file.bytes) }
     }
 
-    /// The keys of the table files that the new ones replace.
-    pub(super) fn replaces(&self) -> PerTable<Option<String>> {
-        PerTable::from_fn(|table| self.replaced.get(table).as_ref().map(|file| file.key.clone()))
+    /// What the new table files mean for the tables: they have the staged rows of `flushes`.
+    pub(super) fn replacement(self, file: FlushId, written_at: DateTime<Utc>, flushes: Vec<FlushId>) -> Replacement {
+        let extent = self.extent();
+        let Compacted { mut written, replaced, times, .. } = self;
+        let replaces = PerTable::from_fn(|table| replaced.get(table).as_ref().map(|file| file.key.clone()));
+        let etags = PerTable::from_fn(|table| written.get_mut(table).e_tag.take());
+        Replacement { file, written_at, extent, etags, form: FORM, times, replaces, flushes }
     }
 }

@@ -12,6 +12,7 @@ mod inputs;
 mod job;
 mod late;
 mod publish;
+mod record;
 mod remove;
 mod work;
 
@@ -24,10 +25,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lake::{Extent, Lake, Lease, Ledger, Replacement, RunReport, StagedFlush};
+use crate::lake::{Extent, Lake, Lease, Ledger, RunReport, StagedFlush};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Table};
 use crate::tables::Tables;
+pub use publish::rebuild_manifest;
 pub use remove::remove_conversations;
 
 use job::{Compacted, Job, JobFlush, Work};
@@ -93,7 +95,9 @@ impl Compaction<'_> {
     /// Of the store, or `Interrupted`; partitions done before are committed nevertheless.
     pub async fn run(mut self) -> Result<()> {
         let reported = self.report.late_arrivals;
-        self.publisher().resume().await?;
+        let mut publisher = self.publisher();
+        publisher.resume().await?;
+        publisher.complete_manifest().await?;
         let mut failures = Failures { stop: self.shutdown.child_token(), first: None, dates: BTreeSet::new() };
         while !failures.stop.is_cancelled() {
             let folds = self.folds(&failures);
@@ -105,7 +109,7 @@ impl Compaction<'_> {
         let staged = self.staged(&failures).into_iter();
         let job = |(date, flushes)| Job { date, flushes, file: self.new_file(), work: Work::Compact };
         let jobs = staged.map(job).collect();
-        self.run_jobs(jobs, &mut failures).await;
+        tokio::join!(self.read_ahead(), self.run_jobs(jobs, &mut failures));
         self.report.compacted_dates.sort_unstable();
         // A sync may compact a partition several times.
         self.report.compacted_dates.dedup();
@@ -140,6 +144,13 @@ impl Compaction<'_> {
         let mut state = self.ledger.state().clone();
         state.vacuumed_at = Some(now);
         self.publisher().commit(state).await
+    }
+
+    /// Reads what the commits need of the manifest's shards, while the jobs are done.
+    fn read_ahead(&self) -> impl Future<Output = ()> + use<> {
+        let state = self.ledger.state();
+        let dates = state.staged_by_date().into_keys().collect();
+        self.ledger.shards().clone().read_ahead(state.manifest.clone().unwrap_or_default(), dates)
     }
 
     /// The staged flushes of each partition that has not failed.
@@ -226,16 +237,15 @@ impl Compaction<'_> {
         let (mut state, written_at) = (self.ledger.state().clone(), self.clock.now());
         let (mut folded, mut dates) = (Vec::new(), BTreeMap::new());
         for (job, compacted) in done {
-            let (date, file, extent) = (job.date, job.file.clone(), compacted.extent());
+            let (date, file) = (job.date, job.file.clone());
             let flushes: Vec<_> = job.flushes.iter().map(|part| part.flush.clone()).collect();
             if matches!(job.work, Work::Fold) {
                 let keys = |flush| Table::ALL.map(|table| layout::staged_file(table, date, flush));
                 folded.extend(flushes.iter().flat_map(keys));
-                let dates = [(date, extent)].into();
+                let dates = [(date, compacted.extent())].into();
                 state.fold_staged(date, &flushes, StagedFlush { flush: file, dates, overlap: None });
             } else {
-                let replaces = compacted.replaces();
-                dates.insert(date, Replacement { file, written_at, extent, replaces, flushes });
+                dates.insert(date, compacted.replacement(file, written_at, flushes));
             }
         }
         self.publisher().publish(state, dates, folded).await

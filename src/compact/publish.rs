@@ -2,18 +2,36 @@
 //!
 //! Guarantees: a change of Delta tables is completed by this run or a later one, unless another writer conflicts,
 //! because a checkpoint names it as a write intent first; a run that lost the lake cannot commit one. Plain table files
-//! are visible as soon as they are written.
+//! are visible as soon as they are written. The checkpoint that publishes files records them in the manifest.
 //! Must not depend on: how table files are made.
 
 use std::collections::BTreeMap;
 
 use object_store::path::Path;
 
+use super::record;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::{Lake, Ledger, Replacement, State, WriteIntent};
 use crate::model::{CreatedDate, RunId};
 use crate::tables::{Change, Tables};
+
+/// Makes the manifest again from all table files, whatever it says, and commits it. For the holder of the lease.
+///
+/// # Errors
+/// Of the store; kind `Held` if another run has committed.
+pub async fn rebuild_manifest(
+    lake: &Lake,
+    tables: &Tables,
+    ledger: &mut Ledger,
+    run: &RunId,
+    clock: Clock,
+) -> Result<()> {
+    let mut publisher = Publisher { lake, tables, ledger, run, clock };
+    let mut state = publisher.ledger.state().clone();
+    let obsolete = record::make(lake, tables, publisher.ledger.shards(), &mut state, publisher.next_number()).await?;
+    publisher.commit_and_discard(state, obsolete).await
+}
 
 /// Publishes table files and commits states.
 pub(super) struct Publisher<'a> {
@@ -55,9 +73,10 @@ impl Publisher<'_> {
     ) -> Result<()> {
         if dates.is_empty() || !self.tables.are_delta() {
             folded.append(&mut state.remove_compacted(&dates));
+            folded.append(&mut self.record(&mut state, &dates).await?);
             return self.commit_and_discard(state, folded).await;
         }
-        state.write_intent = Some(WriteIntent { number: self.ledger.number().saturating_add(1), dates });
+        state.write_intent = Some(WriteIntent { number: self.next_number(), dates });
         self.commit_and_discard(state, folded).await?;
         match self.apply_intent().await? {
             Some(Change::Conflict(place)) => {
@@ -69,13 +88,50 @@ impl Publisher<'_> {
         }
     }
 
+    /// Makes the manifest if there is none, and commits it; it also learns what a repair that died has left.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub(super) async fn complete_manifest(&mut self) -> Result<()> {
+        let mut state = self.ledger.state().clone();
+        let obsolete =
+            record::complete(self.lake, self.tables, self.ledger.shards(), &mut state, self.next_number()).await?;
+        self.commit_and_discard(state, obsolete).await
+    }
+
+    /// Announces that the plain table files of `dates` will be replaced although no staged files are in them.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub(super) async fn announce(&mut self, dates: impl Iterator<Item = CreatedDate>) -> Result<()> {
+        let mut state = self.ledger.state().clone();
+        if let Some(manifest) = state.manifest.as_mut().filter(|_| !self.tables.are_delta()) {
+            manifest.rewriting.extend(dates);
+        }
+        self.commit_and_discard(state, Vec::new()).await
+    }
+
+    /// Records the new table files of `dates` in the manifest of `state`; returns the keys to discard after the commit.
+    async fn record(&self, state: &mut State, dates: &BTreeMap<CreatedDate, Replacement>) -> Result<Vec<Path>> {
+        record::record(self.lake, self.tables, self.ledger.shards(), state, dates, self.next_number()).await
+    }
+
+    /// The number of the next checkpoint.
+    fn next_number(&self) -> u64 {
+        self.ledger.number().saturating_add(1)
+    }
+
     /// Applies the write intent that the newest checkpoint names, if any, and commits that it is done.
     async fn apply_intent(&mut self) -> Result<Option<Change>> {
         let Some(intent) = self.ledger.state().write_intent.clone() else { return Ok(None) };
         let change = self.tables.publish(&intent).await?;
         let mut state = State { write_intent: None, ..self.ledger.state().clone() };
-        let compacted = if change == Change::Made { state.remove_compacted(&intent.dates) } else { Vec::new() };
-        self.commit_and_discard(state, compacted).await?;
+        let mut discarded = Vec::new();
+        if change == Change::Made {
+            discarded = state.remove_compacted(&intent.dates);
+            discarded.append(&mut self.record(&mut state, &intent.dates).await?);
+        }
+        self.commit_and_discard(state, discarded).await?;
         Ok(Some(change))
     }
 

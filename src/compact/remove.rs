@@ -9,7 +9,7 @@ use super::work::Worker;
 use crate::clock::Clock;
 use crate::counted::counted;
 use crate::error::{Error, Result};
-use crate::lake::{Lake, Lease, Ledger, Replacement};
+use crate::lake::{Lake, Lease, Ledger};
 use crate::layout::FlushId;
 use crate::model::CreatedDate;
 use crate::tables::Tables;
@@ -31,6 +31,7 @@ pub async fn remove_conversations(
     let worker = Worker::new(lake, tables, lease, lease.stop().clone());
     let mut publisher = Publisher { lake, tables, ledger, run: &run, clock };
     publisher.resume().await?;
+    publisher.announce(unwanted.keys().copied()).await?;
     let mut removed = 0;
     for ((date, ids), number) in unwanted.into_iter().zip(0..) {
         if lease.stop().is_cancelled() {
@@ -44,8 +45,7 @@ pub async fn remove_conversations(
         // A run that was taken over would replace newer table files, which it finds only now.
         lease.prove().await?;
         let compacted = worker.run(&job).await?;
-        let (extent, replaces) = (compacted.extent(), compacted.replaces());
-        let replacement = Replacement { file, written_at: clock.now(), extent, replaces, flushes: Vec::new() };
+        let replacement = compacted.replacement(file, clock.now(), Vec::new());
         let state = publisher.ledger.state().clone();
         publisher.publish(state, [(date, replacement)].into(), Vec::new()).await?;
     }

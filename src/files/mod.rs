@@ -4,6 +4,7 @@
 //! Must not depend on: which files a lake has.
 
 mod conform;
+mod footer;
 mod found;
 mod lanes;
 mod promote;
@@ -13,6 +14,7 @@ mod samples;
 mod sorted;
 mod writer;
 
+pub use footer::{FORM, Footer};
 pub use found::FoundFile;
 pub use lanes::{Lane, Lanes};
 pub use promote::{Promoted, promote};

@@ -54,7 +54,7 @@ pub fn promote(table: Table, staged: &Bytes) -> Result<Option<Promoted>> {
 }
 
 /// The range of the times in a column, if any; `None` if its row groups have no statistics.
-fn range(groups: &[RowGroupMetaData], name: &str) -> Option<Option<TimeRange>> {
+pub(super) fn range(groups: &[RowGroupMetaData], name: &str) -> Option<Option<TimeRange>> {
     let columns =
         groups.iter().flat_map(RowGroupMetaData::columns).filter(|column| column.column_path().string() == name);
     let mut whole: Option<TimeRange> = None;
@@ -71,12 +71,12 @@ fn range(groups: &[RowGroupMetaData], name: &str) -> Option<Option<TimeRange>> {
 }
 
 /// Whether a file has the columns that this release writes for `table`.
-fn has_columns_of(table: Table, metadata: &ParquetMetaData) -> bool {
+pub(super) fn has_columns_of(table: Table, metadata: &ParquetMetaData) -> bool {
     let wanted = ArrowSchemaConverter::new().convert(&table.schema());
     wanted.is_ok_and(|wanted| wanted.root_schema() == metadata.file_metadata().schema_descr().root_schema())
 }
 
-fn has_table_encoding(group: &RowGroupMetaData) -> bool {
+pub(super) fn has_table_encoding(group: &RowGroupMetaData) -> bool {
     group
         .columns()
         .iter()

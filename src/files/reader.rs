@@ -21,6 +21,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
 use tokio::runtime::Handle;
 
 use super::conform::{self, Misfit};
+use super::footer::Footer;
 use super::found::{FoundFile, RESTORE, unreadable};
 use super::writer::{is_own, latest_row_groups};
 use crate::error::{Error, Kind, Result};
@@ -98,21 +99,27 @@ impl FileReader {
         Ok((file.reader(None, 0..latest)?, older))
     }
 
-    /// Returns the rows and bytes of the file that was found as `object`; reads only its footer. If the file was
-    /// replaced meanwhile, the new one counts.
+    /// Reads only the footer of the file that was found as `object`. If the file was replaced meanwhile, the new one
+    /// counts, so the file that was read is returned too.
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
-    pub fn count_rows(store: &Store, mut object: ObjectMeta, runtime: &Handle) -> Result<(u64, u64)> {
+    pub fn read_footer(
+        store: &Store,
+        table: Table,
+        mut object: ObjectMeta,
+        runtime: &Handle,
+    ) -> Result<(Footer, ObjectMeta)> {
         let mut tries = 1;
         loop {
             let file = FoundFile::not_read(object.clone());
-            let counted = FileSource::open(store, &file, FOOTER_BYTES, runtime.clone()).and_then(|mut source| {
-                let rows = source.metadata()?.file_metadata().num_rows();
-                u64::try_from(rows).map_err(|_| source.damaged(ParquetError::General(format!("it claims {rows} rows"))))
+            let footer = FileSource::open(store, &file, FOOTER_BYTES, runtime.clone()).and_then(|mut source| {
+                let metadata = source.metadata()?;
+                let impossible = || source.damaged(ParquetError::General("it claims a negative row count".to_owned()));
+                Footer::of(table, &metadata).ok_or_else(impossible)
             });
-            match counted {
-                Ok(rows) => return Ok((rows, object.size)),
+            match footer {
+                Ok(footer) => return Ok((footer, object)),
                 Err(error) if error.kind() == Kind::Held && tries < TRIES => {
                     tries += 1;
                     object = runtime.block_on(store.head(&object.location))?.unwrap_or(object);

@@ -11,6 +11,7 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::series::Series;
+use super::shards::Shards;
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::layout;
@@ -41,6 +42,10 @@ pub struct Ledger {
     series: Series,
     /// The newest checkpoint's number; 0 before the first.
     number: u64,
+    /// The run that wrote it.
+    run: Option<RunId>,
+    /// The shards of the state's manifest.
+    shards: Shards,
     untouched: bool,
     state: State,
     /// How many checkpoints were written since the last check.
@@ -65,10 +70,10 @@ impl Ledger {
     pub async fn load_near(store: &Store, likely: Option<u64>) -> Result<Self> {
         let series = Series::new(store, layout::checkpoints(), KEPT);
         let newest = series.newest_near::<Commit>(likely).await?;
-        let (number, untouched, state) =
-            newest.map_or((0, true, State::default()), |(number, it)| (number, it.untouched, it.state));
-        let store = store.clone();
-        Ok(Ledger { store, series, number, untouched, state, unchecked: 0, discarded: Vec::new() })
+        let (number, run, untouched, state) = newest
+            .map_or((0, None, true, State::default()), |(number, it)| (number, Some(it.run), it.untouched, it.state));
+        let (store, shards, discarded) = (store.clone(), Shards::of(store), Vec::new());
+        Ok(Ledger { store, series, number, run, shards, untouched, state, unchecked: 0, discarded })
     }
 
     /// The state that was committed last.
@@ -79,6 +84,16 @@ impl Ledger {
     /// The number of the newest checkpoint; 0 before the first.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// The run that wrote the newest checkpoint; `None` before the first.
+    pub fn run(&self) -> Option<&RunId> {
+        self.run.as_ref()
+    }
+
+    /// The shards of the state's manifest.
+    pub fn shards(&self) -> &Shards {
+        &self.shards
     }
 
     /// Commits `state`, unless nothing has changed.
@@ -155,7 +170,8 @@ impl Ledger {
             return Err(self.outrun());
         }
         tracing::debug!(checkpoint = number, "committed");
-        (self.number, self.untouched, self.state) = (number, commit.untouched, commit.state);
+        (self.number, self.run) = (number, Some(commit.run));
+        (self.untouched, self.state) = (commit.untouched, commit.state);
         self.unchecked += 1;
         // A long walk commits often.
         if self.unchecked < KEPT { Ok(()) } else { self.clean(Vec::new()).await }

@@ -1,5 +1,5 @@
-//! What a lake is and how it changes: its identity, its state, the ledger of its checkpoints, the lease, the leftovers
-//! of dead runs, and run reports.
+//! What a lake is and how it changes: its identity, its state with the manifest, the ledger of its checkpoints, the
+//! lease, the leftovers of dead runs, and run reports.
 //!
 //! Guarantees: a checkpoint, written conditionally, is the only commit. The lease admits one run at a time, and a run
 //! that lost it is fenced.
@@ -12,8 +12,10 @@ mod kept;
 mod lake;
 mod lease;
 mod ledger;
+mod manifest;
 mod report;
 mod series;
+mod shards;
 mod state;
 pub mod sweep;
 mod write_intent;
@@ -24,7 +26,9 @@ pub use kept::KeptFiles;
 pub use lake::{Described, Lake};
 pub use lease::{Before, Ended, Holder, Lease, Occupancy, Upkeep};
 pub use ledger::Ledger;
+pub use manifest::{Entries, FileEntry, FormCount, Manifest, PartitionEntry, ShardMonth, TableTotals, bare_etag};
 pub use report::{RunOutcome, RunReport};
+pub use shards::Shards;
 pub use state::{Canary, FilterSupport, Incremental, Overlap, Purpose, StagedFile, StagedFlush, State, Support, Walk};
 pub use sweep::Leftovers;
 pub use write_intent::{Extent, Replacement, WriteIntent};

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 
+use super::manifest::TableTotals;
 use crate::error::{Error, Kind, Result};
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Request, RunId};
@@ -101,6 +102,8 @@ pub struct RunReport {
     /// Unused files of Delta tables that were deleted.
     #[serde(rename = "vacuumed_objects")]
     pub vacuumed_files: usize,
+    /// What each table holds at the end of the run; none if the lake has no manifest yet.
+    pub tables: Option<PerTable<TableTotals>>,
     /// Calls to the store before this report was written.
     pub store_calls: StoreCalls,
 }
@@ -148,6 +151,7 @@ impl RunReport {
             table_rows: PerTable::default(),
             table_bytes: PerTable::default(),
             vacuumed_files: 0,
+            tables: None,
             store_calls: StoreCalls::default(),
         }
     }

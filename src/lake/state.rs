@@ -4,12 +4,13 @@
 //! moves back, and never past the start of the walk that moves it. Everything here is pure.
 //! Must not depend on: how walks and merges work, and how a state is committed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Manifest;
 use super::write_intent::{Extent, Replacement, WriteIntent};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Cursor, LearnedPageSize, Request, Table, Window};
@@ -29,6 +30,9 @@ pub struct State {
     /// The write intent that is not yet carried out; only Delta tables need one.
     #[serde(default, rename = "publication", skip_serializing_if = "Option::is_none")]
     pub write_intent: Option<WriteIntent>,
+    /// The manifest; `None` until the first compaction, and if an older release has committed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
     /// When unused files of Delta tables were last deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vacuumed_at: Option<DateTime<Utc>>,
@@ -200,6 +204,23 @@ impl State {
     /// The keys of all staged files.
     pub fn staged_keys(&self) -> HashSet<Path> {
         self.staged.iter().flat_map(StagedFlush::files).map(|file| file.key).collect()
+    }
+
+    /// The keys of everything that only a checkpoint protects from the sweep: the staged files, and the manifest's
+    /// shards.
+    pub fn named_keys(&self) -> HashSet<Path> {
+        let mut keys = self.staged_keys();
+        keys.extend(self.manifest.iter().flat_map(Manifest::shard_keys));
+        keys
+    }
+
+    /// The partitions whose table files may be newer than the manifest, because a run that died may have replaced them
+    /// without a commit.
+    pub fn unsettled_dates(&self) -> BTreeSet<CreatedDate> {
+        let staged = self.staged.iter().flat_map(|staged| staged.dates.keys());
+        let intended = self.write_intent.iter().flat_map(|intent| intent.dates.keys());
+        let rewritten = self.manifest.iter().flat_map(|manifest| &manifest.rewriting);
+        staged.chain(intended).chain(rewritten).copied().collect()
     }
 
     /// Records the progress of an unfinished walk.

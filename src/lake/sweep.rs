@@ -1,4 +1,5 @@
-//! Removes the leftovers of dead runs: staged files that no checkpoint names, incomplete uploads, and temporary files.
+//! Removes the leftovers of dead runs: staged files and shards of the manifest that no checkpoint names, incomplete
+//! uploads, and temporary files.
 //!
 //! Guarantees: nothing is removed that a run may still commit. Only the holder of the lease sweeps, and it first
 //! commits if the run before may wake up, which fences that run. The lease is proven between the listing and the
@@ -36,16 +37,18 @@ impl Leftovers {
     }
 }
 
-/// Finds the staged files that are not `known`, and other leftovers in the lake's own folders. If a run has `died` on a
-/// local disk, it searches the tables' folders too. Files of other programs are no leftovers.
+/// Finds the staged files and shards that are not `known`, and other leftovers in the lake's own folders. If a run has
+/// `died` on a local disk, it searches the tables' folders too. Files of other programs are no leftovers.
 ///
 /// # Errors
 /// If the store fails.
 pub async fn leftovers(store: &Store, known: &HashSet<Path>, died: bool) -> Result<Leftovers> {
     let list = |folder| store.list(folder).map_ok(|object| object.location).try_collect::<Vec<_>>();
-    let (staged, leases) = tokio::try_join!(list(layout::landing()), list(layout::leases()))?;
+    let (staged, shards, leases) =
+        tokio::try_join!(list(layout::landing()), list(layout::manifest_shards()), list(layout::leases()))?;
     let mut left = Leftovers::default();
     left.objects.extend(staged.into_iter().filter(|key| layout::is_staged_file(key) && !known.contains(key)));
+    left.objects.extend(shards.into_iter().filter(|key| layout::is_manifest_shard(key) && !known.contains(key)));
     for key in leases {
         if layout::is_upload_record(&key) {
             left.uploads.push(key);

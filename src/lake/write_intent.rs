@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::layout::FlushId;
-use crate::model::{CreatedDate, PerTable};
+use crate::model::{CreatedDate, PerTable, RowTimes};
 
 /// The new table files of some partitions, already written, and the files that they replace in all four tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,15 @@ pub struct Replacement {
     pub written_at: DateTime<Utc>,
     /// How much they hold.
     pub extent: Extent,
+    /// Their ETags, as the store answered; not of use in Delta tables.
+    #[serde(default)]
+    pub etags: PerTable<Option<String>>,
+    /// The form of their columns and encodings; see [`PartitionEntry`](super::PartitionEntry).
+    #[serde(default)]
+    pub form: u32,
+    /// The times of their conversations.
+    #[serde(default)]
+    pub times: RowTimes,
     /// The keys of the table files that they were merged from, and replace.
     pub replaces: PerTable<Option<String>>,
     /// The flushes whose staged rows are in them.

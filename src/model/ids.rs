@@ -37,6 +37,11 @@ impl RunId {
         Self::start_of(text).is_some()
     }
 
+    /// Reads an id; `None` if `text` is no run's id.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::is_valid(text).then(|| RunId(text.to_owned()))
+    }
+
     /// Returns when the run whose id is `text` started; `None` if `text` is no run's id.
     pub fn start_of(text: &str) -> Option<DateTime<Utc>> {
         let (time, salt) = text.split_once('-')?;

@@ -48,6 +48,13 @@ impl RowTimes {
         }
     }
 
+    /// Whether a time is known of both, and its ranges differ.
+    pub fn contradict(&self, other: &RowTimes) -> bool {
+        let differ =
+            |one: Option<TimeRange>, other: Option<TimeRange>| one.zip(other).is_some_and(|(one, other)| one != other);
+        differ(self.created_at, other.created_at) || differ(self.updated_at, other.updated_at)
+    }
+
     /// Adds the times of other rows.
     pub fn add(&mut self, other: RowTimes) {
         let join =
@@ -60,6 +67,16 @@ impl RowTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_time_contradicts_nothing() {
+        let of = |time: Option<i64>| RowTimes {
+            created_at: time.map(|time| TimeRange { first: time, last: time }),
+            updated_at: None,
+        };
+        assert!(of(Some(1)).contradict(&of(Some(2))));
+        assert!(!of(Some(1)).contradict(&of(None)) && !of(Some(1)).contradict(&of(Some(1))));
+    }
 
     #[test]
     fn rows_without_a_time_do_not_count() {

@@ -206,6 +206,7 @@ impl Session {
     fn write_report(&mut self, result: &Result<()>, quarantined: bool) {
         self.report.end(result, quarantined, self.clock.now());
         self.report.watermark = self.ledger.state().watermark();
+        self.report.tables = self.ledger.state().manifest.as_ref().map(|manifest| manifest.tables);
         self.report.store_calls = self.lake.calls();
         if let Some(key) = &self.key {
             self.report.error.iter_mut().for_each(|line| *line = key.redact(line));
@@ -235,7 +236,7 @@ impl Session {
         self.swept = true;
         let Session { lake, lease, ledger, report, clock, .. } = self;
         let left =
-            sweep::leftovers(lake.store(), &ledger.state().staged_keys(), *lease.before() == Before::Died).await?;
+            sweep::leftovers(lake.store(), &ledger.state().named_keys(), *lease.before() == Before::Died).await?;
         if left.is_empty() {
             return Ok(());
         }

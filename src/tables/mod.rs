@@ -1,6 +1,7 @@
-//! The tables of a lake, in either format: which file a partition has, and how a new one becomes visible.
+//! The tables of a lake, in either format: which file a partition has, how a new one becomes visible, and what
+//! footers say.
 //!
-//! Must not depend on: the content of the files.
+//! Must not depend on: the rows in the files.
 
 mod change;
 #[cfg(feature = "delta")]
@@ -9,9 +10,11 @@ mod delta;
 #[path = "no_delta.rs"]
 mod delta;
 mod open;
+mod scan;
 #[expect(clippy::module_inception, reason = "the type that the module is named after")]
 mod tables;
 
 pub use change::Change;
 pub use open::OpenPartition;
+pub use scan::{Scan, scan};
 pub use tables::Tables;

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::files::{FoundFile, Lanes};
 use crate::lake::Lake;
 use crate::layout;
-use crate::model::{CreatedDate, PerTable, Table, from_micros};
+use crate::model::{CreatedDate, PerTable, RowTimes, Table, TimeRange, from_micros};
 use crate::tables::{OpenPartition, Tables};
 
 /// How often to read a partition that changes while it is read.
@@ -19,8 +19,27 @@ const TRIES: usize = 4;
 /// One reading of a partition.
 #[derive(Debug)]
 pub(super) struct DateRead {
-    files: PerTable<Option<ObjectMeta>>,
+    pub(super) files: PerTable<Option<ObjectMeta>>,
     pub(super) found: Verification,
+    pub(super) contents: Contents,
+}
+
+/// What the files of a partition hold.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// The rows of each table; `None` if they could not all be read.
+    pub(super) rows: PerTable<Option<u64>>,
+    /// The times of the conversations.
+    pub(super) times: RowTimes,
+    /// The newest run that fetched one of the conversations.
+    pub(super) newest_run: Option<String>,
+}
+
+impl DateRead {
+    /// Whether no table has the partition.
+    pub(super) fn is_gone(&self) -> bool {
+        Table::ALL.iter().all(|table| self.files.get(*table).is_none())
+    }
 }
 
 /// Checks partitions. A clone shares the lanes.
@@ -46,20 +65,21 @@ impl DateReader {
         let mut files = open.objects();
         for _ in 1..TRIES {
             let found = self.read(date, open).await;
-            if found.as_ref().is_ok_and(|found| found.problems() == 0) {
-                return found.map(|found| DateRead { files, found });
+            if found.as_ref().is_ok_and(|(found, _)| found.problems() == 0) {
+                return found.map(|(found, contents)| DateRead { files, found, contents });
             }
             self.tables.invalidate();
             if self.tables.partition_files(date).await? == files {
-                return found.map(|found| DateRead { files, found });
+                return found.map(|(found, contents)| DateRead { files, found, contents });
             }
             open = self.tables.open_partition(date).await?;
             files = open.objects();
         }
-        self.read(date, open).await.map(|found| DateRead { files, found })
+        let (found, contents) = self.read(date, open).await?;
+        Ok(DateRead { files, found, contents })
     }
 
-    async fn read(&self, date: CreatedDate, open: OpenPartition) -> Result<Verification> {
+    async fn read(&self, date: CreatedDate, open: OpenPartition) -> Result<(Verification, Contents)> {
         let (files, lane) = open.read(&self.lanes).await?;
         let (reader, runtime) = (self.clone(), Handle::current());
         let read = move || read(&reader.lake, &reader.tables, date, &files, &runtime);
@@ -73,13 +93,15 @@ fn read(
     date: CreatedDate,
     files: &PerTable<Option<FoundFile>>,
     runtime: &Handle,
-) -> Result<Verification> {
+) -> Result<(Verification, Contents)> {
     let mut found = Verification::of(lake.url());
+    let mut contents = Contents::default();
+    let is_gone = Table::ALL.iter().all(|table| files.get(*table).is_none());
     let mut opened = Vec::new();
     for table in Table::ALL {
         let Some(file) = files.get(table) else {
             // If another writer deletes the last row of a Delta table's partition, the file goes too.
-            if !tables.are_delta() {
+            if !tables.are_delta() && !is_gone {
                 let key = layout::table_file(table, date);
                 found.note(Check::AllTables, Some(&key), || "is missing".to_owned());
             }
@@ -103,25 +125,28 @@ fn read(
         opened.into_iter().partition(|rows| rows.table() == Table::Conversations);
     let read = match conversations.into_iter().next() {
         Some(mut conversations) => {
-            let read = compare(&mut found, date, &mut conversations, &mut children);
+            let read = compare(&mut found, &mut contents, date, &mut conversations, &mut children);
             children.push(conversations);
             read
         }
         // Without the conversations nobody owns the rows; this only checks that the files are readable.
         None => children.iter_mut().try_for_each(CheckedRows::drain),
     };
+    let is_complete = read.is_ok();
     if let Err(error) = read {
         found.unreadable(date, error)?;
     }
     for rows in &children {
         found.count_rows(rows.table(), rows.read);
+        *contents.rows.get_mut(rows.table()) = is_complete.then_some(rows.read);
     }
-    Ok(found)
+    Ok((found, contents))
 }
 
 /// Reads the conversations and their children side by side.
 fn compare(
     found: &mut Verification,
+    contents: &mut Contents,
     date: CreatedDate,
     conversations: &mut CheckedRows,
     children: &mut [CheckedRows],
@@ -150,6 +175,11 @@ fn compare(
                     format!("conversation {} has message_count {}, but {messages}", row.id, row.number)
                 });
             }
+        }
+        let range = |time: Option<i64>| time.map(|time| TimeRange { first: time, last: time });
+        contents.times.add(RowTimes { created_at: range(row.created_at), updated_at: range(row.updated_at) });
+        if contents.newest_run.as_deref().is_none_or(|newest| newest < row.version.0) {
+            contents.newest_run = Some(row.version.0.to_owned());
         }
         let id = row.id.to_owned();
         previous = Some(id);

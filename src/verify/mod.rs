@@ -7,6 +7,7 @@
 mod beside;
 mod date;
 mod ids;
+mod manifest;
 mod problems;
 mod rows;
 mod staging;
@@ -20,7 +21,7 @@ use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
 
 use crate::clock::Clock;
-use crate::compact::remove_conversations;
+use crate::compact::{rebuild_manifest, remove_conversations};
 use crate::error::{Error, Kind, Result};
 use crate::files::Lanes;
 use crate::lake::{Lake, Lease, Ledger};
@@ -30,6 +31,7 @@ use crate::tables::Tables;
 use beside::Beside;
 use date::{DateRead, DateReader};
 use ids::{Ids, Occurrence};
+use manifest::{Contradiction, Listed};
 pub use problems::{Check, Problem, Verification};
 
 /// How often, and how far apart, to read a partition with a problem while another run is alive.
@@ -51,9 +53,12 @@ type Doubles = Vec<(String, Vec<Occurrence>)>;
 async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verification, Doubles)> {
     let tables = Tables::of(lake.store(), &lake.existing().await?)?;
     let mut found = Verification::of(lake.url());
+    let mut listed = Listed::load(lake, tables.are_delta()).await?;
     let dates = dates(&tables, &mut found).await?;
     let mut beside = Beside::new(lake, own, clock);
-    let mut doubtful = read(lake, &tables, dates.iter().map(|date| (*date, None)).collect(), &mut found).await?;
+    let all: BTreeSet<_> = listed.dates().into_iter().flatten().chain(dates.iter().copied()).collect();
+    let all = all.into_iter().map(|date| (date, None)).collect();
+    let mut doubtful = read(lake, &tables, all, &listed, &mut found).await?;
     for _ in 0..TRIES {
         if doubtful.is_empty() {
             break;
@@ -64,8 +69,10 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
             clock.sleep(PAUSE).await;
         }
         tables.invalidate();
-        doubtful = read(lake, &tables, doubtful, &mut found).await?;
-        if !alive {
+        listed.refresh(lake).await?;
+        doubtful = read(lake, &tables, doubtful, &listed, &mut found).await?;
+        // A commit during the reading may have explained what was read.
+        if doubtful.is_empty() || !alive && !listed.refresh(lake).await? {
             break;
         }
     }
@@ -73,8 +80,19 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
         let url = lake.url();
         let read = read
             .ok_or_else(|| Error::held(format!("partition {date} of {url} is replaced faster than it can be read")))?;
-        found.dates += 1;
+        for Contradiction { check, key, detail } in listed.contradictions(date, &read) {
+            // One partition is proof enough that the state is old.
+            if check != Check::State || found.problems_of(check) == 0 {
+                found.note(check, Some(&key), || detail);
+            }
+        }
+        found.changed_by_others += u64::from(listed.is_of_other_writers(date, &read));
+        found.dates += u64::from(!read.is_gone());
         found.merge(read.found);
+    }
+    found.listed_dates = listed.dates().map(|dates| dates.len() as u64);
+    if let Some(fault) = listed.fault {
+        found.note(Check::Manifest, None, || fault);
     }
     let doubles = across_dates(lake, &tables, &dates, &found).await?;
     for (id, places) in &doubles {
@@ -115,7 +133,8 @@ pub fn state_is_behind(lake: &Lake, applied: u64, number: u64) -> Error {
 }
 
 /// Checks a lake, repairs it and checks it again. Removes all but the latest version of every conversation that is in
-/// more than one partition, and discards staged files that are missing or damaged. For the holder of the lease.
+/// more than one partition, and discards staged files that are missing or damaged. If the manifest is wrong, makes it
+/// again from the table files. For the holder of the lease.
 ///
 /// # Errors
 /// As [`verify`]; `Held` if another run has taken the lake; `Interrupted`.
@@ -134,12 +153,19 @@ pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock:
     }
     let tables = Tables::of(lake.store(), &lake.existing().await?)?;
     let removed = remove_conversations(lake, &tables, lease, ledger, unwanted, clock).await?;
-    if (removed, discarded) == (0, 0) {
+    let is_wrong = Check::OF_MANIFEST.iter().any(|check| found.problems_of(*check) > 0);
+    let is_in_doubt = ledger.state().manifest.as_ref().is_none_or(|manifest| !manifest.rewriting.is_empty());
+    let rebuilt_manifest = is_wrong || is_in_doubt || found.changed_by_others > 0;
+    if rebuilt_manifest {
+        rebuild_manifest(lake, &tables, ledger, lease.run_id(), clock).await?;
+    }
+    if (removed, discarded, rebuilt_manifest) == (0, 0, false) {
         return Ok(found);
     }
     let (mut found, _) = check(lake, Some(lease.run_id()), clock).await?;
     found.removed_versions = removed;
     found.discarded_staged = discarded;
+    found.rebuilt_manifest = rebuilt_manifest;
     Ok(found)
 }
 
@@ -148,7 +174,7 @@ type Dates = Vec<(CreatedDate, Option<DateRead>)>;
 
 /// Reads the partitions that have changed since their last reading. Adds those without a problem to `found`, and
 /// returns the others.
-async fn read(lake: &Lake, tables: &Tables, dates: Dates, found: &mut Verification) -> Result<Dates> {
+async fn read(lake: &Lake, tables: &Tables, dates: Dates, listed: &Listed, found: &mut Verification) -> Result<Dates> {
     let lanes = Lanes::of(lake.store());
     let at_once = lanes.at_once();
     let reader = DateReader { lake: lake.clone(), tables: tables.clone(), lanes };
@@ -161,8 +187,8 @@ async fn read(lake: &Lake, tables: &Tables, dates: Dates, found: &mut Verificati
     let mut doubtful = Vec::new();
     while let Some((date, read)) = results.next().await {
         match read {
-            Ok(read) if read.found.problems() == 0 => {
-                found.dates += 1;
+            Ok(read) if read.found.problems() == 0 && listed.agrees(date, &read) => {
+                found.dates += u64::from(!read.is_gone());
                 found.merge(read.found);
             }
             Ok(read) => doubtful.push((date, Some(read))),

@@ -38,11 +38,19 @@ pub enum Check {
     StagedFiles,
     /// No table is newer than the lake's state.
     State,
+    /// Every partition that the manifest lists is in the tables.
+    Vanished,
+    /// The manifest lists every partition of the tables.
+    Unlisted,
+    /// Every table file has the rows and times that the manifest says.
+    Replaced,
+    /// The manifest can be read, and its totals are right.
+    Manifest,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 11] = [
+    pub const ALL: [Check; 15] = [
         Check::Readable,
         Check::AllTables,
         Check::NothingElse,
@@ -54,7 +62,15 @@ impl Check {
         Check::MessageCount,
         Check::StagedFiles,
         Check::State,
+        Check::Vanished,
+        Check::Unlisted,
+        Check::Replaced,
+        Check::Manifest,
     ];
+
+    /// Those that a new manifest answers.
+    pub(super) const OF_MANIFEST: [Check; 5] =
+        [Check::State, Check::Vanished, Check::Unlisted, Check::Replaced, Check::Manifest];
 
     /// The invariant in words.
     pub fn promise(self) -> &'static str {
@@ -70,6 +86,10 @@ impl Check {
             Check::MessageCount => "message_count is the number of messages",
             Check::StagedFiles => "every staged file that the checkpoint names exists, as recorded",
             Check::State => "no table is newer than the lake's _state",
+            Check::Vanished => "every partition that the manifest lists is in the tables",
+            Check::Unlisted => "the manifest lists every partition of the tables",
+            Check::Replaced => "every table file has the rows that the manifest says",
+            Check::Manifest => "the manifest can be read, and its totals are right",
         }
     }
 }
@@ -124,6 +144,12 @@ pub struct Verification {
     /// How often the missing or damaged staged files of a flush and partition were discarded.
     #[serde(rename = "given_up_landings")]
     pub discarded_staged: u64,
+    /// Partitions that the manifest lists; none if there is no manifest that can be read.
+    pub listed_dates: Option<u64>,
+    /// Partitions of Delta tables that other writers have changed since the manifest listed them.
+    pub changed_by_others: u64,
+    /// Whether the manifest was made again from the table files.
+    pub rebuilt_manifest: bool,
     /// Every check.
     pub checks: Vec<Verified>,
     #[serde(skip)]
@@ -144,6 +170,9 @@ impl Verification {
             unnamed_files: 0,
             removed_versions: 0,
             discarded_staged: 0,
+            listed_dates: None,
+            changed_by_others: 0,
+            rebuilt_manifest: false,
             checks: Check::ALL.map(|check| Verified { check, problems: 0, evidence: Vec::new() }).into(),
             unreadable: BTreeSet::new(),
         }

@@ -30,6 +30,8 @@ struct RowBlock {
     numbers: Int32Array,
     /// `created_at`, of a conversation.
     created_at: Option<TimestampMicrosecondArray>,
+    /// `updated_at`, of a conversation.
+    updated_at: Option<TimestampMicrosecondArray>,
 }
 
 /// One row.
@@ -42,6 +44,8 @@ pub(super) struct Row<'a> {
     pub(super) number: i32,
     /// `created_at`, of a conversation.
     pub(super) created_at: Option<i64>,
+    /// `updated_at`, of a conversation.
+    pub(super) updated_at: Option<i64>,
 }
 
 impl CheckedRows {
@@ -79,14 +83,17 @@ impl CheckedRows {
 
     /// The current row; `None` at the end.
     pub(super) fn head(&self) -> Option<Row<'_>> {
-        let RowBlock { ids, runs, seqs, numbers, created_at, .. } = self.block.as_ref()?;
+        let RowBlock { ids, runs, seqs, numbers, created_at, updated_at, .. } = self.block.as_ref()?;
         let row = self.row;
-        let time = created_at.as_ref().filter(|times| times.is_valid(row)).map(|times| times.value(row));
+        let time = |times: &Option<TimestampMicrosecondArray>| {
+            times.as_ref().filter(|times| times.is_valid(row)).map(|times| times.value(row))
+        };
         Some(Row {
             id: ids.value(row),
             version: (runs.value(row), seqs.value(row)),
             number: numbers.value(row),
-            created_at: time,
+            created_at: time(created_at),
+            updated_at: time(updated_at),
         })
     }
 
@@ -117,13 +124,15 @@ impl RowBlock {
     fn of(table: Table, batch: &RecordBatch) -> Result<Self> {
         let missing = || Error::bug(format!("a file of {} lacks columns although they were checked", table.name()));
         let number = table.index_column().unwrap_or(column::MESSAGE_COUNT);
+        let of_conversations = |name| times(batch, name).filter(|_| table == Table::Conversations).cloned();
         Ok(RowBlock {
             rows: batch.num_rows(),
             ids: texts(batch, column::CONVERSATION_ID).ok_or_else(missing)?.clone(),
             runs: texts(batch, column::RUN_ID).ok_or_else(missing)?.clone(),
             seqs: big_ints(batch, column::SEQ).ok_or_else(missing)?.clone(),
             numbers: ints(batch, number).ok_or_else(missing)?.clone(),
-            created_at: times(batch, column::CREATED_AT).filter(|_| table == Table::Conversations).cloned(),
+            created_at: of_conversations(column::CREATED_AT),
+            updated_at: of_conversations(column::UPDATED_AT),
         })
     }
 }

@@ -61,6 +61,8 @@ def test_the_figures_of_a_run_are_those_of_its_report(simulate, command, lake, t
         assert 0 < found["last_run_duration_seconds"] < 60
         status = json.loads(command("status", None, "--json").stdout)
         assert 0 <= status["lag_secs"] - int(found["lag_seconds"]) < 300
+        for name, field in [("table_rows", "rows"), ("table_bytes", "bytes"), ("table_partitions", "dates")]:
+            assert found[name] == {table: status["tables"][table][field] for table in TABLES}
         assert found["watermark_timestamp_seconds"] + found["lag_seconds"] == pytest.approx(found["last_run_timestamp_seconds"])
     assert found["last_run_duplicates_resolved"] > 0
     assert all(found["last_run_table_rows"][table] <= len(read_table(lake, table)) for table in TABLES)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::RunId;
+use crate::model::{RowTimes, RunId};
 
 fn at(secs: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(secs, 0).unwrap()
@@ -145,7 +145,8 @@ proptest! {
                         let flushes = flushes_of(&state, date(day)).into_iter().take(count).collect();
                         let (written_at, extent) = (DateTime::UNIX_EPOCH, Extent::default());
                         let replaces = crate::model::PerTable::default();
-                        (date(day), Replacement { file: new.clone(), written_at, extent, replaces, flushes })
+                        let (file, etags, times) = (new.clone(), crate::model::PerTable::default(), RowTimes::default());
+                        (date(day), Replacement { file, written_at, extent, etags, form: 1, times, replaces, flushes })
                     };
                     let dates: BTreeMap<_, _> = days.into_iter().map(replacement).collect();
                     let known = state.staged_keys();

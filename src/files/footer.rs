@@ -1,0 +1,76 @@
+//! What a file's footer says without its rows: how many there are, their times, and the form of the file.
+//!
+//! Must not depend on: how a footer is fetched.
+
+use parquet::file::metadata::ParquetMetaData;
+
+use super::promote::{has_columns_of, has_table_encoding, range};
+use super::writer::is_own;
+use crate::model::{RowTimes, Table, column};
+
+/// The form of the table files that this release writes. It grows when columns or encodings change; a file of another
+/// program, or with older columns or encodings, has form 0.
+pub const FORM: u32 = 1;
+
+/// What a footer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footer {
+    /// The rows.
+    pub rows: u64,
+    /// The times of the conversations, if it is a file of conversations that this program wrote.
+    pub times: RowTimes,
+    /// The form of the file.
+    pub form: u32,
+}
+
+impl Footer {
+    /// Reads the footer of a file of `table`; `None` if it claims an impossible number of rows.
+    pub(super) fn of(table: Table, metadata: &ParquetMetaData) -> Option<Self> {
+        let rows = u64::try_from(metadata.file_metadata().num_rows()).ok()?;
+        let groups = metadata.row_groups();
+        let is_own = is_own(metadata);
+        let is_current = is_own && has_columns_of(table, metadata) && groups.iter().all(has_table_encoding);
+        // Another program may count time in other units.
+        let range = |name| if is_own && table == Table::Conversations { range(groups, name).flatten() } else { None };
+        let times = RowTimes { created_at: range(column::CREATED_AT), updated_at: range(column::UPDATED_AT) };
+        Some(Footer { rows, times, form: if is_current { FORM } else { 0 } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{RecordBatch, TimestampMicrosecondArray};
+    use bytes::Bytes;
+    use parquet::file::metadata::ParquetMetaDataReader;
+
+    use super::*;
+    use crate::files::{WrittenFor, encode, samples};
+
+    fn footer(table: Table, purpose: WrittenFor, rows: &RecordBatch) -> Footer {
+        let file = Bytes::from(encode(table, purpose, std::slice::from_ref(rows), &[]).unwrap());
+        Footer::of(table, &ParquetMetaDataReader::new().parse_and_finish(&file).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_footer_tells_rows_times_and_form() {
+        // More than one row group.
+        let rows = samples::rows(Table::Conversations, 0..40_000);
+        let found = footer(Table::Conversations, WrittenFor::Table, &rows);
+        assert_eq!((found.rows, found.form), (40_000, FORM));
+        assert_eq!(found.times, RowTimes::of(&rows));
+        assert!(found.times.created_at.is_some());
+        assert_eq!(footer(Table::Conversations, WrittenFor::Staging, &rows).form, 0, "Snappy");
+        assert_eq!(footer(Table::Tags, WrittenFor::Table, &samples::rows(Table::Tags, 0..9)).form, FORM);
+    }
+
+    #[test]
+    fn a_column_without_times_has_no_span() {
+        let rows = samples::rows(Table::Conversations, 0..9);
+        let (schema, mut columns) = (rows.schema(), rows.columns().to_vec());
+        let place = schema.index_of("updated_at").unwrap();
+        columns[place] = std::sync::Arc::new(TimestampMicrosecondArray::new_null(9).with_timezone("UTC"));
+        let found = footer(Table::Conversations, WrittenFor::Table, &RecordBatch::try_new(schema, columns).unwrap());
+        assert_eq!(found.times.updated_at, None);
+        assert_eq!(footer(Table::Conversations, WrittenFor::Table, &rows.slice(0, 0)).times, RowTimes::default());
+    }
+}
