@@ -19,7 +19,7 @@ use decagon_lake::error::Result;
 use decagon_lake::files::{self, WrittenFor};
 use decagon_lake::flatten::{Batch, Origin, flatten};
 use decagon_lake::merge::{MergeInput, merge};
-use decagon_lake::model::{PerTable, RunId, Table};
+use decagon_lake::model::{LakeColumns, PerTable, RunId, Table};
 use decagon_lake::simulate::{Settings, Simulator, World, WorldSettings};
 use divan::Bencher;
 use divan::counter::BytesCount;
@@ -46,10 +46,11 @@ fn flatten_rows(bencher: Bencher) {
 #[divan::bench(args = [WrittenFor::Table, WrittenFor::Staging])]
 fn encode(bencher: Bencher, written_for: WrittenFor) {
     let page = page();
-    let batch = rows(&page, 1);
+    let (batch, columns) = (rows(&page, 1), LakeColumns::default());
     bencher.counter(BytesCount::new(page.bytes())).bench_local(|| {
-        Table::ALL
-            .map(|table| files::encode(table, written_for, std::slice::from_ref(batch.tables.get(table).as_ref()), &[]))
+        Table::ALL.map(|table| {
+            files::encode(columns.of(table), written_for, std::slice::from_ref(batch.tables.get(table).as_ref()), &[])
+        })
     });
 }
 
@@ -92,7 +93,8 @@ impl MergeInput for Pieces {
 fn rows(page: &Page, run: u32) -> Batch {
     let run_id = RunId::new(DateTime::UNIX_EPOCH, run);
     let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
-    flatten(page.conversations(), &origin).expect("the simulator's conversations can be flattened")
+    flatten(page.conversations(), &LakeColumns::default(), &origin)
+        .expect("the simulator's conversations can be flattened")
 }
 
 fn page() -> Page {

@@ -11,7 +11,7 @@ use std::io::Read;
 use chrono::DateTime;
 use decagon_lake::api::Page;
 use decagon_lake::flatten::{Origin, flatten};
-use decagon_lake::model::{RunId, Table};
+use decagon_lake::model::{LakeColumns, RunId, Table};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut body = Vec::new();
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let page = Page::parse(body)?;
     let run_id = RunId::new(DateTime::UNIX_EPOCH, 0);
     let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
-    let batch = flatten(page.conversations(), &origin)?;
+    let batch = flatten(page.conversations(), &LakeColumns::default(), &origin)?;
     for table in Table::ALL {
         println!("{:<14} {:>3} rows", table.name(), batch.tables.get(table).num_rows());
     }

@@ -15,6 +15,8 @@ from pyspark.sql import functions as F
 
 # The partition column, by what the lake is partitioned by.
 COLUMN = {"day": "created_date", "month": "created_month"}
+# The last columns of every table; newer ones come before them.
+LAST = ["extra", "_exported_at", "_run_id", "_seq"]
 INDEXES = {"conversations": None, "messages": "message_index", "tags": "tag_index", "audit_logs": "log_index"}
 
 
@@ -56,10 +58,13 @@ def staged_files(spark, lake):
 def versions(spark, lake, table, partition, staged):
     """The rows of all versions: those in a table and those that are staged for it."""
     in_table = [f"{lake}/{table}"] if hadoop_files(spark, f"{lake}/{table}") else []
-    read = [spark.read.option("basePath", base).parquet(*paths)
+    # Files of earlier releases lack the newest columns.
+    read = [spark.read.option("basePath", base).option("mergeSchema", "true").parquet(*paths)
             for base, paths in ((f"{lake}/{table}", in_table), (f"{lake}/_landing/{table}", staged)) if paths]
-    both = read[0] if len(read) == 1 else read[0].unionByName(read[1])
-    return both.withColumn(partition, F.col(partition).cast("date"))
+    both = read[0] if len(read) == 1 else read[0].unionByName(read[1], allowMissingColumns=True)
+    last = [name for name in [*LAST, partition] if name in both.columns]
+    columns = [name for name in both.columns if name not in last] + last
+    return both.select(columns).withColumn(partition, F.col(partition).cast("date"))
 
 
 def latest_versions(partition, conversations, messages, audit_logs):

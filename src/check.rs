@@ -207,9 +207,10 @@ pub async fn partitions(lake: &Lake) -> Result<Partitions> {
     let Some(identity) = lake.describe().await? else {
         return Ok(Partitions { by: None, conversations_a_day: None });
     };
-    let (files, _) = Tables::of(lake.store(), &identity)?.files(Table::Conversations).await?;
+    let tables = Tables::of(lake.store(), &identity)?;
+    let (files, _) = tables.files(Table::Conversations).await?;
     let conversations_a_day = match newest_complete(files, identity.partition_by) {
-        Some((days, files)) => Some(count(lake, files).await? / days),
+        Some((days, files)) => Some(count(lake, &tables, files).await? / days),
         None => None,
     };
     Ok(Partitions { by: Some(identity.partition_by), conversations_a_day })
@@ -231,11 +232,11 @@ fn newest_complete(files: Vec<(CreatedDate, ObjectMeta)>, by: PartitionBy) -> Op
     Some((days, complete.into_iter().map(|(_, file)| file).collect()))
 }
 
-async fn count(lake: &Lake, files: Vec<ObjectMeta>) -> Result<u64> {
-    let (lake, runtime) = (lake.clone(), Handle::current());
+async fn count(lake: &Lake, tables: &Tables, files: Vec<ObjectMeta>) -> Result<u64> {
+    let (lake, columns, runtime) = (lake.clone(), tables.columns().clone(), Handle::current());
     let counting = move || {
         files.into_iter().try_fold(0_u64, |sum, file| {
-            let (footer, _) = FileReader::read_footer(lake.store(), Table::Conversations, file, &runtime)?;
+            let (footer, _) = FileReader::read_footer(lake.store(), columns.of(Table::Conversations), file, &runtime)?;
             Ok(sum.saturating_add(footer.rows))
         })
     };

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::lake::{Extent, Format, Identity, Lake, Ledger, Manifest, Support, TableTotals, Walk};
-use crate::model::{PartitionBy, PerTable, Table, Window};
+use crate::model::{FieldCounts, PartitionBy, PerTable, Table, Window};
 use crate::tables::{Scan, Tables, scan};
 
 /// The status of a lake. Fields are only ever added.
@@ -33,6 +33,9 @@ pub struct Status {
     pub timestamp_filter: Option<Support>,
     /// Unfinished walks, which the same command resumes.
     pub unfinished: Vec<Unfinished>,
+    /// How often the API sent fields without a column, by name; they are in `extra`. Keys of `metadata` without one are
+    /// named `metadata.…`.
+    pub fields_without_column: FieldCounts,
     /// The staged files.
     #[serde(rename = "landing")]
     pub staging: Staging,
@@ -105,6 +108,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         exported_at: incremental.and_then(|incremental| incremental.exported_at),
         lag_secs: watermark.map(|watermark| (now - watermark).num_seconds()),
         timestamp_filter: state.filter_support.known,
+        fields_without_column: state.fields_without_column.clone(),
         unfinished,
         staging,
         manifest: state.manifest.is_some(),

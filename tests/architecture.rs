@@ -34,10 +34,27 @@ const FLOORS: [&[&str]; 13] = [
 /// use them all.
 const FILES: &[(&str, &[&str])] = &[
     ("json", &["objects", "lenient"]),
-    ("model", &["ids", "partition", "api_time", "time", "cursor", "page_size", "window", "table", "range"]),
+    (
+        "model",
+        &[
+            "ids",
+            "partition",
+            "api_time",
+            "time",
+            "cursor",
+            "page_size",
+            "window",
+            "table",
+            "field_counts",
+            "column_kind",
+            "metadata_column",
+            "columns",
+            "range",
+        ],
+    ),
     ("net", &["hosts", "proxies", "trust", "cause"]),
     ("api", &["address", "key", "http", "retry", "pacer", "salvage", "page", "attempt", "client"]),
-    ("flatten", &["column", "row", "conversation"]),
+    ("flatten", &["scalar", "column", "metadata", "row", "fill", "conversation"]),
     ("merge", &["version", "gather", "kway"]),
     (
         "store",

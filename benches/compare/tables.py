@@ -11,9 +11,10 @@ import duckdb
 COLUMNS = {
     "conversations": """conversation_id, user_id, destination, created_at, updated_at, last_message_at,
         last_user_message_at, undeflected, summary, resolution, csat_rating, csat, csat_role, csat_resolved,
-        customer_feedback, flow_type, notes, json(metadata) AS metadata, message_count, json(extra) AS extra,
+        customer_feedback, flow_type, notes, json(metadata) AS metadata, message_count,
+        conversation_url, json(all_tags) AS all_tags, json(watchtower_reviews) AS watchtower_reviews, extra,
         created_date""",
-    "messages": "conversation_id, message_index, role, text, created_at, extra, created_date",
+    "messages": "conversation_id, message_index, role, text, created_at, message_id, extra, created_date",
     "tags": "conversation_id, tag_index, tag_id, name, level, extra, created_date",
     "audit_logs": """conversation_id, log_index, text, json(payload) AS payload, created_at, extra, created_date""",
 }
@@ -23,11 +24,10 @@ KEYS = {"conversations": "conversation_id", "messages": "conversation_id, messag
 # dlt's tables, brought into the same form: elements know their conversation by dlt's own id alone.
 DLT = {
     "conversations": """
-        SELECT c.*, coalesce(m.count, 0) AS message_count,
-            CASE WHEN all_tags IS NOT NULL THEN '{"all_tags":' || all_tags || '}' END AS extra
+        SELECT c.*, coalesce(m.count, 0) AS message_count, NULL::VARCHAR AS extra
         FROM newest c LEFT JOIN (SELECT _dlt_parent_id, count(*) AS count FROM raw_messages GROUP BY ALL) m
             ON m._dlt_parent_id = c._dlt_id""",
-    "messages": "e._dlt_list_idx AS message_index, role, text, e.created_at",
+    "messages": "e._dlt_list_idx AS message_index, role, text, e.created_at, e.id AS message_id",
     "tags": "_dlt_list_idx AS tag_index, e.id AS tag_id, name, level",
     "audit_logs": "_dlt_list_idx AS log_index, text, payload, e.created_at",
 }

@@ -9,9 +9,12 @@ pub(super) fn duckdb(lake: &str, by: PartitionBy) -> String {
     format!(
         "
 -- DuckDB
-CREATE VIEW conversations AS FROM read_parquet('{lake}/conversations/*/*.parquet', hive_partitioning = true);
-CREATE VIEW messages AS FROM read_parquet('{lake}/messages/*/*.parquet', hive_partitioning = true);
-CREATE VIEW tags AS FROM read_parquet('{lake}/tags/*/*.parquet', hive_partitioning = true);
+CREATE VIEW conversations AS FROM read_parquet('{lake}/conversations/*/*.parquet', hive_partitioning = true,
+  union_by_name = true);
+CREATE VIEW messages AS FROM read_parquet('{lake}/messages/*/*.parquet', hive_partitioning = true,
+  union_by_name = true);
+CREATE VIEW tags AS FROM read_parquet('{lake}/tags/*/*.parquet', hive_partitioning = true,
+  union_by_name = true);
 SELECT count(*) AS conversations, sum(message_count) AS messages FROM conversations;
 SELECT {partition}, count(*) AS conversations, round(avg((NOT undeflected)::INT), 3) AS deflection_rate
 FROM conversations GROUP BY {partition} ORDER BY {partition} DESC LIMIT 7;

@@ -1,5 +1,6 @@
 //! Prints results: summaries and errors on stderr, data on stdout.
 
+use std::cmp::Reverse;
 use std::io::Write;
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use url::Url;
 
 use super::args::LogFormat;
 use super::logging::without_secrets;
+use crate::api::excerpt;
 use crate::check::{self, BY_MONTH_BELOW, CheckResult, Partitions};
 use crate::counted::counted;
 use crate::error::Error;
 use crate::lake::{Lake, RunOutcome, RunReport, Support};
-use crate::model::{PartitionBy, Table, Window};
+use crate::model::{FieldCounts, PartitionBy, Table, Window};
 use crate::status::Status;
 use crate::verify::{Check, Problem, Verification};
 
@@ -69,6 +71,10 @@ pub(super) fn summary(report: &RunReport) {
     }
     if report.quarantined > 0 {
         parts.push(format!("{} quarantined", HumanCount(report.quarantined)));
+    }
+    let misfits = report.metadata_misfits.iter().map(|(_, count)| count).sum();
+    if misfits > 0 {
+        parts.push(format!("{} values of metadata do not fit their column", HumanCount(misfits)));
     }
     match report.compacted_dates.len() {
         0 if report.request.is_some() || report.outcome != RunOutcome::Done => {}
@@ -142,6 +148,7 @@ pub(super) fn status(status: &Status) {
             DecimalBytes(staging.extent.bytes.total()),
         ),
     });
+    fields_without_column(&status.fields_without_column);
     if !status.manifest {
         line("manifest   none: counted from the table files; the next compaction makes one");
     }
@@ -156,6 +163,24 @@ pub(super) fn status(status: &Status) {
         let (rows, bytes, dates) =
             (HumanCount(of.rows).to_string(), DecimalBytes(of.bytes).to_string(), HumanCount(of.dates).to_string());
         line(&format!("{:<14} {rows:>14} {bytes:>12} {dates:>10}  {range}", table.name()));
+    }
+}
+
+/// Prints the most frequent fields without a column, a few to a line.
+fn fields_without_column(of: &FieldCounts) {
+    const A_LINE: usize = 4;
+    const LINES: usize = 3;
+    let mut all: Vec<_> = of.iter().collect();
+    all.sort_by_key(|(name, count)| (*name == FieldCounts::OTHER, Reverse(*count)));
+    let mut label = "no column";
+    for some in all.chunks(A_LINE).take(LINES) {
+        let some: Vec<_> =
+            some.iter().map(|(name, count)| format!("{} {}", excerpt(name), HumanCount(*count))).collect();
+        line(&format!("{label:<10} {}", some.join(", ")));
+        label = "";
+    }
+    if let Some(more @ 1..) = all.len().checked_sub(A_LINE * LINES) {
+        line(&format!("{:<10} … and {more} more, which --json lists", ""));
     }
 }
 

@@ -53,6 +53,7 @@ impl FetchArgs {
             user_filters: self.api.user_filters.clone(),
             format: self.format,
             partition_by: self.partition_by,
+            metadata_columns: self.metadata_columns.clone(),
             on_bad_record: self.on_bad_record,
             flush: self.flush.policy(),
             history: self.history.history(),

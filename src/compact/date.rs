@@ -18,7 +18,7 @@ use crate::files::{FoundFile, Promoted, TableWriter, WrittenFor, promote};
 use crate::lake::{Lake, Lease, sweep};
 use crate::layout;
 use crate::merge::{Late, MergeInput, Merged, merge};
-use crate::model::{PerTable, RowTimes, Table};
+use crate::model::{LakeColumns, PerTable, RowTimes, Table};
 use crate::store::{ClosedUpload, Upload};
 use crate::tables::Tables;
 
@@ -61,7 +61,7 @@ impl DateTables<'_> {
         let tables = self.files()?;
         let replaced = self.replaced(tables.as_ref());
         if let ([staged], None) = (staged, &tables)
-            && let Some(promoted) = promoted(staged)?
+            && let Some(promoted) = promoted(self.tables.columns(), staged)?
         {
             return self.promote(promoted, staged, replaced);
         }
@@ -81,12 +81,12 @@ impl DateTables<'_> {
 
     /// The table files as an input of a merge.
     fn files(&self) -> Result<Option<Files>> {
-        Files::of_tables(self.lake, self.tables.are_delta(), self.job.date, self.found, self.runtime)
+        Files::of_tables(self.lake, self.tables, self.job.date, self.found, self.runtime)
     }
 
     /// The staged files of flushes as inputs of a merge.
     fn staged(&self, staged: &[StagedPart]) -> Result<Vec<Files>> {
-        let inputs = staged.iter().map(|staged| Files::of_flush(self.lake, staged, self.runtime));
+        let inputs = staged.iter().map(|staged| Files::of_flush(self.lake, self.tables, staged, self.runtime));
         Ok(inputs.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
@@ -148,7 +148,8 @@ impl DateTables<'_> {
         replaced: PerTable<Option<ReplacedFile>>,
     ) -> Result<MadeFiles> {
         let failed = |table: Table, error| self.failed(&key(table), error);
-        let mut writers = uploads.try_map(|table, upload| TableWriter::begin(table, purpose, upload))?;
+        let columns = self.tables.columns();
+        let mut writers = uploads.try_map(|table, upload| TableWriter::begin(columns.of(table), purpose, upload))?;
         let mut times = RowTimes::default();
         let merged = merge(inputs, |table, batch| {
             if table == Table::Conversations {
@@ -185,11 +186,13 @@ impl DateTables<'_> {
 }
 
 /// Promotes the latest versions of a flush; `None` if they have to be merged.
-fn promoted(staged: &StagedPart) -> Result<Option<PerTable<Option<Promoted>>>> {
+fn promoted(columns: &LakeColumns, staged: &StagedPart) -> Result<Option<PerTable<Option<Promoted>>>> {
     let mut promoted = PerTable::from_fn(|_| None);
     for table in Table::ALL {
         let body = staged.files.get(table).body();
-        let Some(file) = body.map(|body| promote(table, body)).transpose()?.flatten() else { return Ok(None) };
+        let Some(file) = body.map(|body| promote(columns.of(table), body)).transpose()?.flatten() else {
+            return Ok(None);
+        };
         *promoted.get_mut(table) = Some(file);
     }
     Ok(Some(promoted))

@@ -14,6 +14,7 @@ use crate::lake::{Lake, Overlap};
 use crate::layout;
 use crate::merge::MergeInput;
 use crate::model::{CreatedDate, PerTable, Table, column, texts};
+use crate::tables::Tables;
 
 /// The files of one input.
 pub(super) struct Files {
@@ -36,7 +37,7 @@ impl Files {
     /// Kind `Integrity` if one is missing nevertheless, or damaged, kind `Store` if it cannot be fetched.
     pub(super) fn of_tables(
         lake: &Lake,
-        are_delta: bool,
+        of: &Tables,
         date: CreatedDate,
         found: &PerTable<Option<FoundFile>>,
         runtime: &Handle,
@@ -45,10 +46,9 @@ impl Files {
             return Ok(None);
         }
         let tables = PerTable::try_from_fn(|table| match found.get(table) {
-            Some(file) => {
-                SortedReader::open(lake.store(), table, file, runtime).map(|file| InputFile::OfTable(Box::new(file)))
-            }
-            None if are_delta => Ok(InputFile::Ended),
+            Some(file) => SortedReader::open(lake.store(), of.columns().of(table), file, runtime)
+                .map(|file| InputFile::OfTable(Box::new(file))),
+            None if of.are_delta() => Ok(InputFile::Ended),
             None => {
                 let key = layout::table_file(table, date);
                 Err(Error::integrity(format!("{}/{key} is missing", lake.url())).with_hint(
@@ -72,14 +72,14 @@ impl Files {
     ///
     /// # Errors
     /// Kind `Integrity` if one is missing or damaged, kind `Store` if it cannot be fetched.
-    pub(super) fn of_flush(lake: &Lake, staged: &StagedPart, runtime: &Handle) -> Result<Vec<Self>> {
+    pub(super) fn of_flush(lake: &Lake, of: &Tables, staged: &StagedPart, runtime: &Handle) -> Result<Vec<Self>> {
         let mut older = PerTable::from_fn(|_| InputFile::Ended);
         let newest = PerTable::try_from_fn(|table| {
             if *staged.extent.rows.get(table) == 0 {
                 return Ok(InputFile::Ended);
             }
             let file = staged.files.get(table);
-            let (first, rest) = FileReader::open_staged(lake.store(), table, file, runtime.clone())?;
+            let (first, rest) = FileReader::open_staged(lake.store(), of.columns().of(table), file, runtime.clone())?;
             if let Some(rest) = rest {
                 *older.get_mut(table) = InputFile::OfFlush(Box::new(rest));
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::files::{FORM, FoundFile};
+use crate::files::FoundFile;
 use crate::lake::{Extent, Overlap, Replacement};
 use crate::layout::FlushId;
 use crate::merge::Late;
@@ -102,11 +102,17 @@ impl Compacted {
     }
 
     /// What the new table files mean for the tables: they have the staged rows of `flushes`.
-    pub(super) fn replacement(self, file: FlushId, written_at: DateTime<Utc>, flushes: Vec<FlushId>) -> Replacement {
+    pub(super) fn replacement(
+        self,
+        file: FlushId,
+        written_at: DateTime<Utc>,
+        form: u32,
+        flushes: Vec<FlushId>,
+    ) -> Replacement {
         let extent = self.extent();
         let Compacted { mut written, replaced, times, .. } = self;
         let replaces = PerTable::from_fn(|table| replaced.get(table).as_ref().map(|file| file.key.clone()));
         let etags = PerTable::from_fn(|table| written.get_mut(table).e_tag.take());
-        Replacement { file, written_at, extent, etags, form: FORM, times, replaces, flushes }
+        Replacement { file, written_at, extent, etags, form, times, replaces, flushes }
     }
 }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::files::current_form;
 use crate::lake::{Extent, Lake, Lease, Ledger, RunReport, StagedFlush};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Table};
@@ -235,6 +236,7 @@ impl Compaction<'_> {
     /// Makes the results of jobs visible, and removes the staged files that they were made of.
     async fn commit(&mut self, done: Vec<Done>) -> Result<()> {
         let (mut state, written_at) = (self.ledger.state().clone(), self.clock.now());
+        let form = current_form(self.tables.columns());
         let (mut folded, mut dates) = (Vec::new(), BTreeMap::new());
         for (job, compacted) in done {
             let (date, file) = (job.date, job.file.clone());
@@ -245,7 +247,7 @@ impl Compaction<'_> {
                 let dates = [(date, compacted.extent())].into();
                 state.fold_staged(date, &flushes, StagedFlush { flush: file, dates, overlap: None });
             } else {
-                dates.insert(date, compacted.replacement(file, written_at, flushes));
+                dates.insert(date, compacted.replacement(file, written_at, form, flushes));
             }
         }
         self.publisher().publish(state, dates, folded).await

@@ -9,6 +9,7 @@ use super::work::Worker;
 use crate::clock::Clock;
 use crate::counted::counted;
 use crate::error::{Error, Result};
+use crate::files::current_form;
 use crate::lake::{Lake, Lease, Ledger};
 use crate::layout::FlushId;
 use crate::model::CreatedDate;
@@ -32,7 +33,7 @@ pub async fn remove_conversations(
     let mut publisher = Publisher { lake, tables, ledger, run: &run, clock };
     publisher.resume().await?;
     publisher.announce(unwanted.keys().copied()).await?;
-    let mut removed = 0;
+    let (mut removed, form) = (0, current_form(tables.columns()));
     for ((date, ids), number) in unwanted.into_iter().zip(0..) {
         if lease.stop().is_cancelled() {
             return Err(Error::interrupted());
@@ -45,7 +46,7 @@ pub async fn remove_conversations(
         // A run that was taken over would replace newer table files, which it finds only now.
         lease.prove().await?;
         let compacted = worker.run(&job).await?;
-        let replacement = compacted.replacement(file, clock.now(), Vec::new());
+        let replacement = compacted.replacement(file, clock.now(), form, Vec::new());
         let state = publisher.ledger.state().clone();
         publisher.publish(state, [(date, replacement)].into(), Vec::new()).await?;
     }

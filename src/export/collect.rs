@@ -18,9 +18,9 @@ use crate::api::{Fetched, Page, excerpt};
 use crate::clock::{Clock, Instant};
 use crate::counted::counted;
 use crate::error::{Error, Result};
-use crate::flatten::{self, Batch, Origin, Reject, UnreadableTimes};
+use crate::flatten::{self, Batch, Counts, Origin, Reject};
 use crate::lake::{FilterSupport, Support, Walk};
-use crate::model::{CreatedDate, LearnedPageSize, PartitionBy, RunId};
+use crate::model::{CreatedDate, LakeColumns, LearnedPageSize, PartitionBy, RunId};
 
 /// When gathered rows are staged. Small files cost requests and slow readers down; a crash loses the rows gathered so
 /// far.
@@ -68,7 +68,7 @@ pub(super) struct Flush {
     pub(super) full_pages_without_cursor: u64,
     pub(super) ends_without_cursor_field: u64,
     pub(super) repaired: u64,
-    pub(super) unreadable_times: UnreadableTimes,
+    pub(super) counts: Counts,
 }
 
 /// A malformed entry, the number of its page in the walk (from 1), and its position in the response.
@@ -88,6 +88,7 @@ pub(super) struct FlatPage {
 /// The second stage.
 pub(super) struct Collector {
     pub(super) run_id: RunId,
+    pub(super) columns: LakeColumns,
     pub(super) clock: Clock,
     pub(super) runtime: Handle,
     pub(super) policy: FlushPolicy,
@@ -229,7 +230,7 @@ impl Collector {
             full_pages_without_cursor: 0,
             ends_without_cursor_field: 0,
             repaired: 0,
-            unreadable_times: UnreadableTimes::default(),
+            counts: Counts::default(),
         }
     }
 
@@ -250,7 +251,7 @@ impl Collector {
             self.walk.started_at = asked_at;
         }
         let origin = Origin { run_id: &self.run_id, exported_at: answered_at, first_seq: self.next_seq };
-        let mut batch = flatten::flatten(page.conversations(), &origin)?;
+        let mut batch = flatten::flatten(page.conversations(), &self.columns, &origin)?;
         let number = self.walk.pages + 1;
         let bad_records = self.bad_records(number, &page, std::mem::take(&mut batch.rejects));
         if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, bad_records.first()) {
@@ -285,7 +286,7 @@ impl Collector {
         flush.ends_without_cursor_field += u64::from(end_without_field);
         flush.outside_window += found.outside;
         flush.full_pages_without_cursor += u64::from(full_without_cursor);
-        flush.unreadable_times.add(std::mem::take(&mut batch.unreadable_times));
+        flush.counts.add(std::mem::take(&mut batch.counts));
         flush.page_bytes += page.bytes() as u64;
         flush.page_count += 1;
         flush.walk = self.walk.clone();

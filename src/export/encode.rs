@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, WrittenFor};
 use crate::layout::{self, FlushId};
 use crate::merge::{Gather, Rows, Version, latest};
-use crate::model::{CreatedDate, Table};
+use crate::model::{CreatedDate, LakeColumns, Table, TableColumns};
 
 /// A staged file, ready for upload.
 pub(super) struct EncodedFile {
@@ -33,6 +33,7 @@ const ENCODERS: usize = 2;
 /// Only on a bug.
 pub(super) fn encode(
     pages: &[FlatPage],
+    columns: &LakeColumns,
     flush: &FlushId,
     written_for: impl Fn(CreatedDate) -> WrittenFor + Sync,
     emit: impl Fn(EncodedFile) -> bool + Sync,
@@ -44,7 +45,7 @@ pub(super) fn encode(
     let next = AtomicUsize::new(0);
     let encode_some = || {
         while let Some((partition, table)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if !emit(partition.encode(*table, flush, written_for(partition.date))?) {
+            if !emit(partition.encode(columns.of(*table), flush, written_for(partition.date))?) {
                 break;
             }
         }
@@ -85,18 +86,18 @@ impl<'a, 'p> Partition<'a, 'p> {
         Ok(Some(Partition { date, latest: newest, older }))
     }
 
-    fn encode(&self, table: Table, flush: &FlushId, written_for: WrittenFor) -> Result<EncodedFile> {
-        let date = self.date;
+    fn encode(&self, columns: &TableColumns, flush: &FlushId, written_for: WrittenFor) -> Result<EncodedFile> {
+        let (date, table) = (self.date, columns.table());
         let (latest, older) = (gather(&self.latest, table)?, gather(&self.older, table)?);
         let rows = latest.iter().chain(&older).map(|batch| batch.num_rows() as u64).sum();
-        let body = files::encode(table, written_for, &latest, &older)?;
+        let body = files::encode(columns, written_for, &latest, &older)?;
         Ok(EncodedFile { table, date, key: layout::staged_file(table, date, flush), rows, body })
     }
 }
 
 /// Gathers the rows of `versions` in `table`.
 fn gather(versions: &[&FlatVersion<'_>], table: Table) -> Result<Vec<RecordBatch>> {
-    let mut gather = Gather::new(table);
+    let mut gather = Gather::default();
     let mut batches = Vec::new();
     for version in versions {
         gather.push(&version.rows(table)?);

@@ -13,7 +13,7 @@ use crate::api::Client;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Origin};
 use crate::lake::{Canary, FilterSupport, Support};
-use crate::model::{Request, RunId, TimestampFilter, Window};
+use crate::model::{LakeColumns, Request, RunId, TimestampFilter, Window};
 
 /// How long after its creation a canary must have changed, so that the two times differ.
 const LONG_AFTER: Duration = Duration::hours(1);
@@ -155,7 +155,7 @@ async fn returns(
     for _ in 0..PAGES {
         let page = client.fetch(&request, cursor.as_ref(), shutdown).await?.page;
         let origin = Origin { run_id, exported_at: DateTime::<Utc>::UNIX_EPOCH, first_seq: 0 };
-        let batch = flatten::flatten(page.conversations(), &origin)?;
+        let batch = flatten::flatten(page.conversations(), &LakeColumns::default(), &origin)?;
         if batch.conversation_ids()?.iter().flatten().any(|id| id == canary.conversation_id) {
             return Ok(Some(true));
         }

@@ -119,12 +119,12 @@ fn instant(rows: &RecordBatch, name: &str, row: usize) -> Option<DateTime<Utc>> 
 mod tests {
     use super::*;
     use crate::flatten::{Origin, flatten};
-    use crate::model::RunId;
+    use crate::model::{LakeColumns, RunId};
 
     fn inspected(window: &Window, conversations: &[&str]) -> Inspected {
         let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
         let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
-        let batch = flatten(conversations.iter().copied(), &origin).unwrap();
+        let batch = flatten(conversations.iter().copied(), &LakeColumns::default(), &origin).unwrap();
         let answered_at = DateTime::from_timestamp(10_000, 0).unwrap();
         let times = AnswerTimes { asked_at: DateTime::UNIX_EPOCH, answered_at };
         inspect(&batch, window, times, PartitionBy::Day, &mut FilterSupport::default()).unwrap()

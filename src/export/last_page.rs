@@ -14,7 +14,7 @@ use super::inspect::change_time;
 use crate::api::Client;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Origin};
-use crate::model::{Request, RunId, Window};
+use crate::model::{LakeColumns, Request, RunId, Window};
 
 /// How long before the newest change conversations are remembered: the API's bounds are whole seconds.
 const REMEMBERED: Duration = Duration::seconds(2);
@@ -92,7 +92,7 @@ impl LastPage {
         tracing::debug!("checking that the full last page without a cursor is the end");
         let page = client.fetch(&Request { window, ..request.clone() }, None, shutdown).await?.page;
         let origin = Origin { run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
-        let batch = flatten::flatten(page.conversations(), &origin)?;
+        let batch = flatten::flatten(page.conversations(), &LakeColumns::default(), &origin)?;
         for (row, id) in batch.conversation_ids()?.iter().flatten().enumerate() {
             let is_proof = |time: DateTime<Utc>| {
                 window.contains(time)

@@ -19,7 +19,7 @@ use crate::files::WrittenFor;
 use crate::flatten::Reject;
 use crate::lake::{Extent, Lake, Ledger, Overlap, Purpose, RunReport, StagedFlush, State, Walk};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, RunId, Table};
+use crate::model::{CreatedDate, LakeColumns, RunId, Table};
 
 /// How many files are uploaded to a local disk at a time; to other stores, as many as there may be calls.
 const LOCAL_UPLOADS: usize = 16;
@@ -31,6 +31,7 @@ const WAITING: usize = 4;
 /// Stages flushes and commits them.
 pub(super) struct Stager<'a> {
     pub(super) lake: &'a Lake,
+    pub(super) columns: &'a LakeColumns,
     pub(super) ledger: &'a mut Ledger,
     pub(super) report: &'a mut RunReport,
     pub(super) clock: Clock,
@@ -75,13 +76,15 @@ impl Stager<'_> {
         report.full_pages_without_cursor += flush.full_pages_without_cursor;
         report.ends_without_cursor_field += flush.ends_without_cursor_field;
         report.repaired += flush.repaired;
-        if let (0, Some((field, value))) = (report.unreadable_times, &flush.unreadable_times.example) {
+        if let (0, Some((field, value))) = (report.unreadable_times, &flush.counts.unreadable_times.example) {
             tracing::warn!(
                 "cannot read the time {} in {field}; such values are kept in `extra` and counted in the report",
                 excerpt(value),
             );
         }
-        report.unreadable_times += flush.unreadable_times.count;
+        report.unreadable_times += flush.counts.unreadable_times.count;
+        report.fields_without_column.keep(&flush.counts.fields_without_column);
+        report.metadata_misfits.keep(&flush.counts.metadata_misfits);
         let quarantined = flush.bad_records.len() as u64;
         report.quarantined += quarantined;
 
@@ -96,12 +99,18 @@ impl Stager<'_> {
         state.filter_support = flush.filter_support;
         state.page_size = flush.page_size;
         state.quarantined += quarantined;
+        let unseen = state.fields_without_column.keep(&flush.counts.fields_without_column);
         match flush.done {
             true => state.complete_walk(self.purpose, &flush.walk),
             false => state.advance_walk(self.purpose, &flush.walk),
         }
         report.watermark = state.watermark();
-        self.ledger.commit(state, &report.run_id, self.clock.now()).await
+        self.ledger.commit(state, &report.run_id, self.clock.now()).await?;
+        if !unseen.is_empty() {
+            let names: Vec<_> = unseen.iter().map(|name| excerpt(name)).collect();
+            tracing::info!("new fields without a column, which are kept as JSON: {}", names.join(", "));
+        }
+        Ok(())
     }
 
     /// The time before the watermark that the walk fetches again, if it is an increment.
@@ -122,8 +131,15 @@ impl Stager<'_> {
         let (store, kept) = (self.lake.store(), self.lake.kept_files());
         let uploads_at_once = if store.is_local() { LOCAL_UPLOADS } else { store.concurrency() };
         let (sender, mut receiver) = mpsc::channel::<EncodedFile>(WAITING);
+        let columns = self.columns.clone();
         let encoding = tokio::task::spawn_blocking(move || {
-            encode(&pages, &id, |date| merged_soon.written_for(date), |file| sender.blocking_send(file).is_ok())
+            encode(
+                &pages,
+                &columns,
+                &id,
+                |date| merged_soon.written_for(date),
+                |file| sender.blocking_send(file).is_ok(),
+            )
         });
         let mut dates: BTreeMap<CreatedDate, Extent> = BTreeMap::new();
         let mut uploads = stream::poll_fn(|context| receiver.poll_recv(context))

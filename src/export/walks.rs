@@ -16,7 +16,7 @@ use crate::api::Client;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{FilterSupport, Lake, Ledger, Purpose, RunReport, State, Support};
-use crate::model::{PartitionBy, Request};
+use crate::model::{LakeColumns, PartitionBy, Request};
 
 /// How many fetched pages wait to be flattened. The fetcher also bounds their bytes.
 const PAGES_WAITING: usize = 8;
@@ -36,6 +36,8 @@ pub enum OnIgnoredFilter {
 pub struct Run<'a> {
     /// The lake to stage to.
     pub lake: &'a Lake,
+    /// The columns of its tables.
+    pub columns: &'a LakeColumns,
     /// How much time a partition of the lake covers.
     pub partition_by: PartitionBy,
     /// The ledger to commit to.
@@ -226,14 +228,16 @@ impl Walks<'_> {
         let Planned { purpose, walk: begun, resumed, .. } = planned;
         let (policy, on_bad_record, pause_after) = (self.run.policy, self.run.on_bad_record, self.run.pause_after);
         let partition_by = self.run.partition_by;
-        let Run { lake, ledger, client, report, progress, clock, shutdown, memory, next_file, compacts, .. } =
-            &mut self.run;
+        let Run {
+            lake, columns, ledger, client, report, progress, clock, shutdown, memory, next_file, compacts, ..
+        } = &mut self.run;
         let (page_sender, page_receiver) = mpsc::channel(PAGES_WAITING);
         let (flush_sender, flush_receiver) = mpsc::channel(FLUSHES_WAITING);
         let (request, cursor) = (begun.request.clone(), begun.cursor.clone());
         client.page_size().begin_walk(cursor.as_ref(), begun.page_size);
         let collector = Collector {
             run_id: report.run_id.clone(),
+            columns: (*columns).clone(),
             clock: *clock,
             runtime: Handle::current(),
             policy,
@@ -248,7 +252,7 @@ impl Walks<'_> {
         };
         let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
         let keeps = *compacts && !lake.store().is_local();
-        let stager = Stager { lake, ledger, report, clock: *clock, purpose, keeps, next_flush: next_file };
+        let stager = Stager { lake, columns, ledger, report, clock: *clock, purpose, keeps, next_flush: next_file };
         // After the store has failed, more pages are of no use.
         let stop = shutdown.child_token();
         let staging = async {

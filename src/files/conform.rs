@@ -2,7 +2,8 @@
 //!
 //! Columns match by name, in any order and nullability. Guarantees: only lossless conversions are made (times of
 //! another precision, integers of another width, integers that pandas made floats, text without its annotation). All
-//! others are refused with a query that rewrites the file. Must not depend on: where files come from.
+//! others are refused with a query that rewrites the file. A file may lack the columns that later schemas have added.
+//! Must not depend on: where files come from.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, new_null_array};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 
-use crate::model::{ColumnKind, PartitionBy, Table, column};
+use crate::model::{ColumnKind, PartitionBy, TableColumns, column};
 
 /// The prefix of the columns in which pandas stores row numbers.
 const PANDAS_INDEX: &str = "__index_level_";
@@ -39,7 +40,7 @@ impl Misfit {
 ///
 /// # Errors
 /// The first difference that prevents it.
-pub(super) fn check(table: Table, found: &Schema) -> Result<(), Misfit> {
+pub(super) fn check(table: &TableColumns, found: &Schema) -> Result<(), Misfit> {
     let wanted = table.schema();
     for (position, field) in found.fields().iter().enumerate() {
         let name = field.name();
@@ -54,8 +55,11 @@ pub(super) fn check(table: Table, found: &Schema) -> Result<(), Misfit> {
         }
     }
     for column in table.columns() {
-        let (name, sql) = (column.name, sql_type(column.kind));
+        let (name, sql) = (&column.name, sql_type(column.kind));
         let Ok(field) = found.field_with_name(name) else {
+            if column.is_newer() {
+                continue;
+            }
             return Err(Misfit::new(format!("has no column {name}"), &format!("*, NULL::{sql} AS {name}")));
         };
         if !can_hold(field.data_type(), column.kind) {
@@ -66,15 +70,15 @@ pub(super) fn check(table: Table, found: &Schema) -> Result<(), Misfit> {
     Ok(())
 }
 
-/// Converts rows of a file that was [checked](check): its columns, in the table's order and types.
+/// Converts rows of a file that was [checked](check): the columns that it has, in the table's order and types.
 ///
 /// # Errors
 /// The value that does not fit.
-pub(super) fn apply(table: Table, batch: &RecordBatch) -> Result<RecordBatch, Misfit> {
+pub(super) fn apply(table: &TableColumns, batch: &RecordBatch) -> Result<RecordBatch, Misfit> {
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for (field, column) in table.schema().fields().iter().zip(table.columns()) {
         let Some(found) = batch.column_by_name(field.name()) else { continue };
-        let (name, sql) = (column.name, sql_type(column.kind));
+        let (name, sql) = (&column.name, sql_type(column.kind));
         let fitted = fit(found, field).map_err(|error| {
             let what = format!("has a value in {name} that cannot become {sql} ({error})");
             Misfit::new(what, &format!("* REPLACE (TRY_CAST({name} AS {sql}) AS {name})"))
@@ -100,8 +104,8 @@ fn can_hold(found: &DataType, kind: ColumnKind) -> bool {
     match (found, kind) {
         // Pandas writes this type if all values are null.
         (DataType::Null, _) | (DataType::Boolean, ColumnKind::Bool) => true,
-        (DataType::Utf8 | DataType::Binary, ColumnKind::Text | ColumnKind::Json) => true,
-        (found, ColumnKind::Int | ColumnKind::BigInt) => {
+        (DataType::Utf8 | DataType::Binary, ColumnKind::Text | ColumnKind::Id | ColumnKind::Json) => true,
+        (found, ColumnKind::Int | ColumnKind::BigInt | ColumnKind::Double) => {
             found.is_integer() || matches!(found, DataType::Float32 | DataType::Float64)
         }
         (DataType::Timestamp(_, zone), ColumnKind::Time) => zone.as_deref().is_none_or(|zone| zone == "UTC"),
@@ -114,7 +118,7 @@ fn fit(found: &ArrayRef, field: &Field) -> Result<ArrayRef, ArrowError> {
     match found.data_type() {
         same if same == wanted => Ok(Arc::clone(found)),
         DataType::Null => Ok(new_null_array(wanted, found.len())),
-        DataType::Float32 | DataType::Float64 => {
+        DataType::Float32 | DataType::Float64 if wanted.is_integer() => {
             let numbers = cast_with_options(found, &DataType::Float64, &EXACTLY)?;
             cast_with_options(&whole(numbers.as_primitive::<Float64Type>())?, wanted, &EXACTLY)
         }
@@ -134,9 +138,10 @@ fn whole(numbers: &Float64Array) -> Result<ArrayRef, ArrowError> {
 /// The type of a column in DuckDB.
 fn sql_type(kind: ColumnKind) -> &'static str {
     match kind {
-        ColumnKind::Text | ColumnKind::Json => "VARCHAR",
+        ColumnKind::Text | ColumnKind::Id | ColumnKind::Json => "VARCHAR",
         ColumnKind::Int => "INTEGER",
         ColumnKind::BigInt => "BIGINT",
+        ColumnKind::Double => "DOUBLE",
         ColumnKind::Bool => "BOOLEAN",
         ColumnKind::Time => "TIMESTAMPTZ",
     }

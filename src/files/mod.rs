@@ -14,7 +14,7 @@ mod samples;
 mod sorted;
 mod writer;
 
-pub use footer::{FORM, Footer};
+pub use footer::{Footer, current_form};
 pub use found::FoundFile;
 pub use lanes::{Lane, Lanes};
 pub use promote::{Promoted, promote};

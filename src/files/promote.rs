@@ -16,7 +16,7 @@ use parquet::file::writer::SerializedFileWriter;
 
 use super::writer::{WrittenFor, is_used, latest_row_groups, properties};
 use crate::error::{Error, Result};
-use crate::model::{RowTimes, Table, TimeRange, column};
+use crate::model::{RowTimes, TableColumns, TimeRange, column};
 
 /// A table file made from a staged file.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Promoted {
 ///
 /// # Errors
 /// Only on a bug.
-pub fn promote(table: Table, staged: &Bytes) -> Result<Option<Promoted>> {
+pub fn promote(table: &TableColumns, staged: &Bytes) -> Result<Option<Promoted>> {
     let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
     let Ok(metadata) = reader.parse_and_finish(staged) else { return Ok(None) };
     let Some(latest) = latest_row_groups(&metadata) else { return Ok(None) };
@@ -71,7 +71,7 @@ pub(super) fn range(groups: &[RowGroupMetaData], name: &str) -> Option<Option<Ti
 }
 
 /// Whether a file has the columns that this release writes for `table`.
-pub(super) fn has_columns_of(table: Table, metadata: &ParquetMetaData) -> bool {
+pub(super) fn has_columns_of(table: &TableColumns, metadata: &ParquetMetaData) -> bool {
     let wanted = ArrowSchemaConverter::new().convert(&table.schema());
     wanted.is_ok_and(|wanted| wanted.root_schema() == metadata.file_metadata().schema_descr().root_schema())
 }
@@ -121,11 +121,15 @@ mod tests {
     use crate::files::CREATED_BY;
     use crate::files::samples::rows;
     use crate::files::{TableWriter, encode};
-    use crate::model::ColumnKind;
+    use crate::model::{ColumnKind, LakeColumns, Table};
+
+    fn columns(table: Table) -> Arc<TableColumns> {
+        Arc::clone(LakeColumns::default().of(table))
+    }
 
     fn read(table: Table, file: Vec<u8>) -> Vec<RecordBatch> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap();
-        assert_eq!(builder.schema().fields(), table.schema().fields());
+        assert_eq!(builder.schema().fields(), columns(table).schema().fields());
         builder.with_batch_size(1 << 20).build().unwrap().map(Result::unwrap).collect()
     }
 
@@ -133,10 +137,11 @@ mod tests {
     fn a_promoted_file_has_the_latest_versions_only() {
         for table in Table::ALL {
             let (latest, older) = (rows(table, 0..900), rows(table, 300..340));
-            let expected = encode(table, WrittenFor::Table, std::slice::from_ref(&latest), &[]).unwrap();
+            let expected = encode(&columns(table), WrittenFor::Table, std::slice::from_ref(&latest), &[]).unwrap();
             for older in [vec![], vec![older]] {
-                let staged = encode(table, WrittenFor::Table, std::slice::from_ref(&latest), &older).unwrap().into();
-                let Promoted { body, rows, times } = promote(table, &staged).unwrap().unwrap();
+                let staged =
+                    encode(&columns(table), WrittenFor::Table, std::slice::from_ref(&latest), &older).unwrap().into();
+                let Promoted { body, rows, times } = promote(&columns(table), &staged).unwrap().unwrap();
                 assert_eq!(times, RowTimes::of(&latest), "{}", table.name());
                 assert_eq!(rows, latest.num_rows() as u64);
                 let read_back = read(table, body);
@@ -148,13 +153,13 @@ mod tests {
 
     /// A staged file of an older release, with this encoding of texts.
     fn of_older_release(table: Table, texts: Encoding) -> Bytes {
-        let mut properties = properties(table, WrittenFor::Table).unwrap().into_builder();
+        let mut properties = properties(&columns(table), WrittenFor::Table).unwrap().into_builder();
         properties = properties.set_created_by("decagon-lake 0.1.0".to_owned());
         for column in table.columns().iter().filter(|column| column.kind == ColumnKind::Text) {
-            let path = ColumnPath::from(column.name);
+            let path = ColumnPath::from(column.name.as_ref());
             properties = properties.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, texts);
         }
-        let mut file = TableWriter::with_properties(table, properties.build(), Vec::new()).unwrap();
+        let mut file = TableWriter::with_properties(&columns(table), properties.build(), Vec::new()).unwrap();
         file.write(&rows(table, 0..9)).unwrap();
         file.end_latest().unwrap();
         file.into_inner().unwrap().into()
@@ -163,8 +168,9 @@ mod tests {
     #[test]
     fn a_staged_file_of_an_older_release_is_promoted_only_if_its_encoding_is_current() {
         for table in Table::ALL {
-            let promoted =
-                |texts| promote(table, &of_older_release(table, texts)).unwrap().map(|promoted| promoted.body);
+            let promoted = |texts| {
+                promote(&columns(table), &of_older_release(table, texts)).unwrap().map(|promoted| promoted.body)
+            };
             let file = Bytes::from(promoted(Encoding::PLAIN).expect("the current encoding"));
             let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
             assert_eq!(metadata.file_metadata().created_by(), Some(CREATED_BY), "the release that promoted it");
@@ -175,18 +181,22 @@ mod tests {
 
     #[test]
     fn a_file_with_other_columns_is_not_promoted() {
-        let staged = encode(Table::Tags, WrittenFor::Table, &[rows(Table::Tags, 0..9)], &[]).unwrap().into();
-        assert!(promote(Table::Tags, &staged).unwrap().is_some());
-        assert!(promote(Table::Messages, &staged).unwrap().is_none());
+        let staged = encode(&columns(Table::Tags), WrittenFor::Table, &[rows(Table::Tags, 0..9)], &[]).unwrap().into();
+        assert!(promote(&columns(Table::Tags), &staged).unwrap().is_some());
+        assert!(promote(&columns(Table::Messages), &staged).unwrap().is_none());
+        let (first, table) = (LakeColumns::of_schema(1, &[]), Table::Messages);
+        let older = encode(first.of(table), WrittenFor::Table, &[], &[]).unwrap().into();
+        assert!(promote(first.of(table), &older).unwrap().is_some());
+        assert!(promote(&columns(table), &older).unwrap().is_none(), "its rows have to be filled");
     }
 
     #[test]
     fn a_file_that_is_damaged_or_staged_for_a_merge_is_not_promoted() {
         let table = Table::Messages;
         let batch = [rows(table, 0..9)];
-        let promoted = |staged: Vec<u8>| promote(table, &staged.into()).unwrap().is_some();
-        assert!(!promoted(encode(table, WrittenFor::Staging, &batch, &[]).unwrap()));
-        let mut staged = encode(table, WrittenFor::Table, &batch, &[]).unwrap();
+        let promoted = |staged: Vec<u8>| promote(&columns(table), &staged.into()).unwrap().is_some();
+        assert!(!promoted(encode(&columns(table), WrittenFor::Staging, &batch, &[]).unwrap()));
+        let mut staged = encode(&columns(table), WrittenFor::Table, &batch, &[]).unwrap();
         assert!(promoted(staged.clone()));
         staged.truncate(staged.len() - 1);
         assert!(!promoted(staged));

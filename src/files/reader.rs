@@ -25,7 +25,8 @@ use super::footer::Footer;
 use super::found::{FoundFile, RESTORE, unreadable};
 use super::writer::{is_own, latest_row_groups};
 use crate::error::{Error, Kind, Result};
-use crate::model::Table;
+use crate::flatten::fill;
+use crate::model::TableColumns;
 use crate::store::Store;
 
 /// How many bytes from a file's end are fetched first; a smaller file is fetched as a whole.
@@ -45,8 +46,15 @@ const TRIES: usize = 10;
 pub struct FileReader {
     source: FileSource,
     decoder: ParquetPushDecoder,
-    /// The table to whose columns the rows are converted, if another program wrote the file.
-    converts: Option<Table>,
+    /// How the rows are converted, if the file does not have the table's columns, or another program wrote it.
+    converts: Option<RowConversion>,
+}
+
+/// How rows are converted to the columns of a table.
+struct RowConversion {
+    table: Arc<TableColumns>,
+    /// Whether all columns are read, so that those that the file lacks are filled.
+    fills: bool,
 }
 
 /// A file whose footer was read.
@@ -54,7 +62,7 @@ pub(super) struct OpenFile {
     source: FileSource,
     metadata: Arc<ParquetMetaData>,
     arrow: ArrowReaderMetadata,
-    table: Table,
+    table: Arc<TableColumns>,
     /// Whether its rows must be converted to the table's columns.
     converts: bool,
 }
@@ -79,7 +87,7 @@ impl FileReader {
     /// `Store` if it cannot be fetched.
     pub fn open_columns(
         store: &Store,
-        table: Table,
+        table: &Arc<TableColumns>,
         file: &FoundFile,
         columns: &[&str],
         runtime: Handle,
@@ -91,7 +99,12 @@ impl FileReader {
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
-    pub fn open_staged(store: &Store, table: Table, file: &FoundFile, runtime: Handle) -> Result<(Self, Option<Self>)> {
+    pub fn open_staged(
+        store: &Store,
+        table: &Arc<TableColumns>,
+        file: &FoundFile,
+        runtime: Handle,
+    ) -> Result<(Self, Option<Self>)> {
         let file = OpenFile::open(store, table, file, runtime)?;
         let all = file.metadata.num_row_groups();
         let latest = latest_row_groups(&file.metadata).unwrap_or(all);
@@ -106,7 +119,7 @@ impl FileReader {
     /// As [`FileReader::open_columns`].
     pub fn read_footer(
         store: &Store,
-        table: Table,
+        table: &TableColumns,
         mut object: ObjectMeta,
         runtime: &Handle,
     ) -> Result<(Footer, ObjectMeta)> {
@@ -137,8 +150,16 @@ impl FileReader {
         loop {
             match self.decoder.try_decode().map_err(|error| self.source.damaged(error))? {
                 DecodeResult::Data(batch) => {
-                    let Some(table) = self.converts else { return Ok(Some(batch)) };
-                    return conform::apply(table, &batch).map(Some).map_err(|misfit| self.source.misfit(misfit));
+                    let Some(RowConversion { table, fills }) = &self.converts else { return Ok(Some(batch)) };
+                    let rows = conform::apply(table, &batch).map_err(|misfit| self.source.misfit(misfit))?;
+                    if !fills {
+                        return Ok(Some(rows));
+                    }
+                    let damaged = |file: &str| Error::integrity(format!("{file} is damaged")).with_hint(RESTORE);
+                    let filled = fill(table, &rows);
+                    let filled =
+                        filled.map_err(|error| self.source.unreadable(|file| damaged(file).caused_by(error)))?;
+                    return Ok(Some(filled.rows));
                 }
                 DecodeResult::Finished => return Ok(None),
                 DecodeResult::NeedsData(ranges) => {
@@ -155,7 +176,7 @@ impl OpenFile {
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
-    pub(super) fn open(store: &Store, table: Table, file: &FoundFile, runtime: Handle) -> Result<Self> {
+    pub(super) fn open(store: &Store, table: &Arc<TableColumns>, file: &FoundFile, runtime: Handle) -> Result<Self> {
         let mut source = FileSource::open(store, file, TAIL_BYTES, runtime)?;
         let metadata = source.metadata()?;
         let damaged = |error| source.damaged(error);
@@ -178,7 +199,7 @@ impl OpenFile {
         };
         source.drop_tail();
         let converts = !is_same || !is_own(&metadata);
-        Ok(OpenFile { source, metadata, arrow, table, converts })
+        Ok(OpenFile { source, metadata, arrow, table: Arc::clone(table), converts })
     }
 
     /// The file's address.
@@ -213,9 +234,10 @@ impl OpenFile {
     }
 
     fn reader(&self, columns: Option<&[&str]>, groups: Range<usize>) -> Result<FileReader> {
-        let converts = self.converts.then_some(self.table);
-        let all: Vec<_> = self.table.columns().iter().map(|column| column.name).collect();
-        let wanted = match (columns, converts) {
+        let conversion = || RowConversion { table: Arc::clone(&self.table), fills: columns.is_none() };
+        let converts = self.converts.then(conversion);
+        let all: Vec<_> = self.table.columns().iter().map(|column| column.name.as_ref()).collect();
+        let wanted = match (columns, &converts) {
             (None, None) => ProjectionMask::all(),
             // Another program's file may have more columns.
             (columns, _) => {

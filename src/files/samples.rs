@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use chrono::DateTime;
 
 use crate::flatten::{Origin, flatten};
-use crate::model::{RunId, Table};
+use crate::model::{LakeColumns, RunId, Table};
 
 /// The rows of the conversations with these numbers; every child table has two rows for each.
 pub(super) fn rows(table: Table, numbers: Range<u32>) -> RecordBatch {
@@ -24,5 +24,10 @@ pub(super) fn rows(table: Table, numbers: Range<u32>) -> RecordBatch {
         .collect();
     let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
     let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
-    flatten(json.iter().map(String::as_str), &origin).unwrap().tables.get(table).as_ref().clone()
+    flatten(json.iter().map(String::as_str), &LakeColumns::default(), &origin)
+        .unwrap()
+        .tables
+        .get(table)
+        .as_ref()
+        .clone()
 }

@@ -4,6 +4,8 @@
 //! range of ids that fits into memory. Guarantees: memory is bounded, except for a row group's compressed bytes and the
 //! rows of a single conversation. Must not depend on: what rows are read for.
 
+use std::sync::Arc;
+
 use arrow_array::{BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_select::filter::filter_record_batch;
 use arrow_select::interleave::interleave_record_batch;
@@ -13,7 +15,7 @@ use super::found::FoundFile;
 use super::reader::{FileReader, OpenFile};
 use crate::counted::counted;
 use crate::error::{Error, Result};
-use crate::model::{Table, big_ints, column, ints, texts};
+use crate::model::{Table, TableColumns, big_ints, column, ints, texts};
 use crate::store::Store;
 
 /// How many uncompressed bytes are sorted at a time.
@@ -53,8 +55,9 @@ impl SortedReader {
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
-    pub fn open(store: &Store, table: Table, file: &FoundFile, runtime: &Handle) -> Result<Self> {
-        let file = OpenFile::open(store, table, file, runtime.clone())?;
+    pub fn open(store: &Store, columns: &Arc<TableColumns>, file: &FoundFile, runtime: &Handle) -> Result<Self> {
+        let table = columns.table();
+        let file = OpenFile::open(store, columns, file, runtime.clone())?;
         let count = file.rows() as u64;
         let rows = match file.is_own() {
             true => SortedRows::InOrder(Box::new(file.all(None)?)),
@@ -228,7 +231,6 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use arrow_array::UInt32Array;
@@ -241,6 +243,7 @@ mod tests {
 
     use super::*;
     use crate::files::samples;
+    use crate::model::LakeColumns;
 
     /// A file of another program.
     fn of_another_program(rows: &RecordBatch) -> Vec<u8> {
@@ -263,7 +266,8 @@ mod tests {
         store.put(&key, body).await.unwrap();
         let (object, runtime) = (store.head(&key).await.unwrap().unwrap(), Handle::current());
         let task = tokio::task::spawn_blocking(move || {
-            let mut reader = SortedReader::open(&store, table, &FoundFile::not_read(object), &runtime)?;
+            let mut reader =
+                SortedReader::open(&store, LakeColumns::default().of(table), &FoundFile::not_read(object), &runtime)?;
             let mut batches = Vec::new();
             while let Some(batch) = reader.next_batch()? {
                 batches.push(batch);
@@ -271,7 +275,7 @@ mod tests {
             if let SortedRows::InParts(parts) = &reader.rows {
                 assert!(parts.starts.len() > 5, "{:?}", parts.starts);
             }
-            Ok((concat_batches(&table.schema(), &batches)?, reader.sorts()))
+            Ok((concat_batches(&LakeColumns::default().of(table).schema(), &batches)?, reader.sorts()))
         });
         task.await.unwrap()
     }

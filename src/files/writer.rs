@@ -16,7 +16,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use crate::error::{Error, Result};
-use crate::model::{Column, ColumnKind, ColumnSource, Table};
+use crate::model::{Column, ColumnKind, ColumnSource, Table, TableColumns};
 
 /// The most rows of a row group. A lookup of one conversation by id reads one row group of each table. In a date of
 /// 100,000 conversations and 1,000,000 messages, DuckDB finds the messages of one in 7 ms (reading 0.8 MB); with groups
@@ -35,7 +35,8 @@ pub(crate) const CREATED_BY: &str =
 /// The start of that name in the files of every release.
 const OWN: &str = "decagon-lake ";
 /// Columns whose text hardly ever repeats; a dictionary would cost time, and 7 % of the bytes of a lake.
-const FREE_TEXT: [&str; 5] = ["text", "summary", "resolution", "customer_feedback", "notes"];
+const FREE_TEXT: [&str; 7] =
+    ["text", "summary", "resolution", "customer_feedback", "notes", "conversation_url", "message_id"];
 
 /// The key in a staged file's footer of the number of row groups, from the first, with the latest versions.
 const LATEST_ROW_GROUPS: &str = "decagon_lake.newest_row_groups";
@@ -61,7 +62,7 @@ impl<W: Write + Send> TableWriter<W> {
     ///
     /// # Errors
     /// Only on a bug.
-    pub fn begin(table: Table, written_for: WrittenFor, target: W) -> Result<Self> {
+    pub fn begin(table: &TableColumns, written_for: WrittenFor, target: W) -> Result<Self> {
         let mut file = Self::with_properties(table, properties(table, written_for)?, target)?;
         if written_for == WrittenFor::Staging {
             file.write_rows = STAGING_WRITE_ROWS;
@@ -69,7 +70,7 @@ impl<W: Write + Send> TableWriter<W> {
         Ok(file)
     }
 
-    pub(super) fn with_properties(table: Table, properties: WriterProperties, target: W) -> Result<Self> {
+    pub(super) fn with_properties(table: &TableColumns, properties: WriterProperties, target: W) -> Result<Self> {
         // The Arrow schema would repeat Parquet's own, and takes 1.5 kB in each file.
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(target, table.schema(), options)
@@ -110,7 +111,12 @@ impl<W: Write + Send> TableWriter<W> {
 ///
 /// # Errors
 /// Only on a bug: the batches do not match the table.
-pub fn encode(table: Table, written_for: WrittenFor, latest: &[RecordBatch], older: &[RecordBatch]) -> Result<Vec<u8>> {
+pub fn encode(
+    table: &TableColumns,
+    written_for: WrittenFor,
+    latest: &[RecordBatch],
+    older: &[RecordBatch],
+) -> Result<Vec<u8>> {
     let failed = |error: ParquetError| Error::bug(format!("cannot encode rows of {}", table.name())).caused_by(error);
     let mut file = TableWriter::begin(table, written_for, Vec::new())?;
     latest.iter().try_for_each(|batch| file.write(batch)).map_err(failed)?;
@@ -131,7 +137,7 @@ pub(super) fn latest_row_groups(metadata: &ParquetMetaData) -> Option<usize> {
 /// Measured on the same pages, compared with zstd 3: zstd 1 makes tables 13 % larger and a sync 9 % cheaper; zstd 4
 /// makes tables 1 % smaller and a sync 10 % dearer. Without the minimum and maximum ids of row groups a lookup reads
 /// twice as much. A Bloom filter on the ids speeds up nothing, because they are sorted.
-pub(super) fn properties(table: Table, written_for: WrittenFor) -> Result<WriterProperties> {
+pub(super) fn properties(table: &TableColumns, written_for: WrittenFor) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(3).map_err(|error| Error::bug("unknown zstd level").caused_by(error))?;
     let (compression, max_row_group_bytes) = match written_for {
         WrittenFor::Table => (Compression::ZSTD(level), MAX_ROW_GROUP_BYTES),
@@ -145,8 +151,8 @@ pub(super) fn properties(table: Table, written_for: WrittenFor) -> Result<Writer
         .set_max_row_group_row_count(Some(MAX_ROW_GROUP_ROWS))
         .set_max_row_group_bytes(Some(max_row_group_bytes));
     for column in table.columns() {
-        if let Some(encoding) = plain_encoding(table, column) {
-            let path = ColumnPath::from(column.name);
+        if let Some(encoding) = plain_encoding(table.table(), column) {
+            let path = ColumnPath::from(column.name.as_ref());
             properties = properties
                 .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_encoding(path.clone(), encoding);
@@ -171,18 +177,18 @@ pub(super) fn is_used(encoding: Encoding) -> bool {
 
 /// Whether no query can skip rows by the column's minimum and maximum: free text and JSON.
 fn has_no_useful_statistics(column: &Column) -> bool {
-    column.kind == ColumnKind::Json || FREE_TEXT.contains(&column.name)
+    column.kind == ColumnKind::Json || FREE_TEXT.contains(&column.name.as_ref())
 }
 
 /// The encoding of a column that has no dictionary; Spark 3.3 reads it with its defaults. Measured on 44 MB of
 /// `benches/compare`'s pages, compared with DELTA_LENGTH_BYTE_ARRAY, which Spark 3.3 cannot read: plain texts, JSON and
 /// ids make tables 0.15 % larger; dictionaries make them 3 % larger and a sync takes 40 % more CPU time.
 fn plain_encoding(table: Table, column: &Column) -> Option<Encoding> {
-    match (column.kind, column.source) {
+    match (column.kind, &column.source) {
         (ColumnKind::Time | ColumnKind::BigInt, _) | (_, ColumnSource::Index) => Some(Encoding::DELTA_BINARY_PACKED),
         (ColumnKind::Json, _) => Some(Encoding::PLAIN),
         (_, ColumnSource::ConversationId) if table == Table::Conversations => Some(Encoding::PLAIN),
-        (ColumnKind::Text, _) if FREE_TEXT.contains(&column.name) => Some(Encoding::PLAIN),
+        (ColumnKind::Text | ColumnKind::Id, _) if FREE_TEXT.contains(&column.name.as_ref()) => Some(Encoding::PLAIN),
         _ => None,
     }
 }
@@ -197,6 +203,7 @@ mod tests {
 
     use super::*;
     use crate::files::samples;
+    use crate::model::LakeColumns;
 
     /// All encodings of a file's columns.
     fn encodings(file: Vec<u8>) -> BTreeSet<String> {
@@ -213,7 +220,8 @@ mod tests {
                 // Many rows make the writer abandon dictionaries, few do not.
                 for count in [3, 40_000] {
                     let batch = [samples::rows(table, 0..count)];
-                    let found = encodings(encode(table, written_for, &batch, &batch).unwrap());
+                    let columns = LakeColumns::default();
+                    let found = encodings(encode(columns.of(table), written_for, &batch, &batch).unwrap());
                     let known = ["DELTA_BINARY_PACKED", "PLAIN", "RLE", "RLE_DICTIONARY"].map(str::to_owned);
                     assert!(found.is_subset(&known.into()), "{}: {found:?}", table.name());
                 }

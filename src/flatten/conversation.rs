@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow_array::{RecordBatch, StringArray};
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
-use super::row::{RowContext, TAG_ID, TableBuilder, UnreadableTimes, Value, field_names};
+use super::row::{Counts, RowContext, TAG_ID, TableBuilder, Value};
 use crate::error::{Error, Result};
 use crate::json::{Array, Elements, Objects, elements};
-use crate::model::{PerTable, RunId, Table, column, texts};
+use crate::model::{LakeColumns, PerTable, RunId, Table, column, texts};
 
 /// Where the versions of a page come from.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +33,8 @@ pub struct Batch {
     pub child_ends: PerTable<Vec<usize>>,
     /// The malformed entries.
     pub rejects: Vec<Reject>,
-    /// The times that cannot be read; their values are in `extra`.
-    pub unreadable_times: UnreadableTimes,
+    /// What was counted.
+    pub counts: Counts,
 }
 
 impl Batch {
@@ -71,66 +71,75 @@ pub struct Reject {
     pub seq: i64,
 }
 
-/// Flattens the raw conversations of a page.
+/// Flattens the raw conversations of a page to rows with these `columns`.
 ///
 /// # Errors
 /// Only on a bug: if the builders and the schemas disagree. Never because of the API's data.
-pub fn flatten<'a>(conversations: impl IntoIterator<Item = &'a str>, origin: &Origin<'_>) -> Result<Batch> {
-    let mut builder = BatchBuilder::new();
+pub fn flatten<'a>(
+    conversations: impl IntoIterator<Item = &'a str>,
+    columns: &LakeColumns,
+    origin: &Origin<'_>,
+) -> Result<Batch> {
+    let names = Names::of(columns);
+    let mut builder = BatchBuilder::new(columns, &names);
     for (seq, raw) in (origin.first_seq..).zip(conversations) {
         if let Err(reason) = builder.append(raw, origin, seq) {
             builder.rejects.push(Reject { raw: raw.to_owned(), reason, seq });
         }
     }
-    let mut unreadable_times = UnreadableTimes::default();
+    let mut counts = Counts::default();
     for table in Table::ALL {
-        unreadable_times.add(std::mem::take(&mut builder.tables.get_mut(table).unreadable_times));
+        counts.add(builder.tables.get_mut(table).take_counts());
     }
     Ok(Batch {
-        unreadable_times,
+        counts,
         tables: PerTable::try_from_fn(|table| builder.tables.get_mut(table).finish().map(Arc::new))?,
         child_ends: builder.child_ends,
         rejects: builder.rejects,
     })
 }
 
-/// The known fields of a conversation: the columns first, then the id, then the three arrays.
-static NAMES: LazyLock<Names> = LazyLock::new(|| {
-    let mut names = field_names(Table::Conversations);
-    let id = names.len();
-    names.push(column::CONVERSATION_ID);
-    let arrays = names.len();
-    names.extend(Table::CHILDREN.map(Table::name));
-    Names { names, id, arrays }
-});
-
+/// The known fields of a conversation: those with a column first, then the id, then the three arrays.
 struct Names {
     names: Vec<&'static str>,
     id: usize,
     arrays: usize,
 }
 
-static CHILD_NAMES: LazyLock<PerTable<Vec<&'static str>>> = LazyLock::new(|| PerTable::from_fn(field_names));
+impl Names {
+    fn of(columns: &LakeColumns) -> Self {
+        let mut names = columns.of(Table::Conversations).fields().to_vec();
+        let id = names.len();
+        names.push(column::CONVERSATION_ID);
+        let arrays = names.len();
+        names.extend(Table::CHILDREN.map(Table::name));
+        Names { names, id, arrays }
+    }
+}
 
-struct BatchBuilder<'a> {
+struct BatchBuilder<'n, 'a> {
+    names: &'n Names,
+    columns: &'n LakeColumns,
     /// The current conversation, and its arrays in the order of [`Table::CHILDREN`].
-    conversation: Objects<'static, 'a>,
-    arrays: [Array<'static, 'a>; 3],
+    conversation: Objects<'n, 'a>,
+    arrays: [Array<'n, 'a>; 3],
     tables: PerTable<TableBuilder>,
     child_ends: PerTable<Vec<usize>>,
     rejects: Vec<Reject>,
 }
 
-impl<'a> BatchBuilder<'a> {
-    fn new() -> Self {
+impl<'n, 'a> BatchBuilder<'n, 'a> {
+    fn new(columns: &'n LakeColumns, names: &'n Names) -> Self {
         BatchBuilder {
-            conversation: Objects::new(&NAMES.names),
+            names,
+            columns,
+            conversation: Objects::new(&names.names),
             arrays: Table::CHILDREN.map(|table| match table {
                 // Tags may be bare ids.
                 Table::Tags => Array::of_values(),
-                _ => Array::of_objects(CHILD_NAMES.get(table)),
+                _ => Array::of_objects(columns.of(table).fields()),
             }),
-            tables: PerTable::from_fn(TableBuilder::new),
+            tables: PerTable::from_fn(|table| TableBuilder::new(columns.of(table))),
             child_ends: PerTable::from_fn(|_| Vec::new()),
             rejects: Vec::new(),
         }
@@ -138,8 +147,7 @@ impl<'a> BatchBuilder<'a> {
 
     /// Appends a conversation and its children; fails before the first row if it has no id.
     fn append(&mut self, json: &'a str, origin: &Origin<'_>, seq: i64) -> Result<(), String> {
-        let names = &*NAMES;
-        let BatchBuilder { conversation, arrays, tables, child_ends, .. } = self;
+        let BatchBuilder { names, columns, conversation, arrays, tables, child_ends, .. } = self;
         conversation.clear();
         conversation.split_with_arrays(json, arrays).map_err(|_| "not a JSON object".to_owned())?;
         let fields = conversation.get(0).ok_or("not a JSON object")?;
@@ -159,15 +167,15 @@ impl<'a> BatchBuilder<'a> {
             seq,
         };
         for ((position, array), table) in (names.arrays..).zip(&*arrays).zip(Table::CHILDREN) {
-            let rows = tables.get_mut(table);
+            let (rows, fields_of) = (tables.get_mut(table), columns.of(table).fields());
             let begin = rows.len();
             match (&array.elements, fields.known(position)) {
                 // The splitter left the array as it came, because the conversation is unusual.
                 (_, Some(raw)) => match elements(raw) {
-                    Some(values) => append_values(rows, table, &values, &mut context),
+                    Some(values) => append_values(rows, table, fields_of, &values, &mut context),
                     None => unplaced.push((table.name(), raw)),
                 },
-                (Elements::Raw(values), None) => append_values(rows, table, values, &mut context),
+                (Elements::Raw(values), None) => append_values(rows, table, fields_of, values, &mut context),
                 (Elements::Objects(objects), None) => {
                     for (index, object) in (0..).zip(objects.iter()) {
                         context.index = index;
@@ -186,8 +194,14 @@ impl<'a> BatchBuilder<'a> {
 }
 
 /// Appends the elements of an array of any values.
-fn append_values(rows: &mut TableBuilder, table: Table, values: &[&RawValue], context: &mut RowContext<'_>) {
-    let mut object = Objects::new(CHILD_NAMES.get(table));
+fn append_values(
+    rows: &mut TableBuilder,
+    table: Table,
+    fields: &[&str],
+    values: &[&RawValue],
+    context: &mut RowContext<'_>,
+) {
+    let mut object = Objects::new(fields);
     for (index, value) in (0..).zip(values) {
         context.index = index;
         object.clear();
@@ -232,7 +246,7 @@ mod tests {
     fn rows(conversations: &[&str]) -> Batch {
         let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
         let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 40 };
-        flatten(conversations.iter().copied(), &origin).unwrap()
+        flatten(conversations.iter().copied(), &LakeColumns::default(), &origin).unwrap()
     }
 
     fn text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
@@ -279,14 +293,14 @@ mod tests {
 
     #[test]
     fn values_that_do_not_fit_go_to_extra_as_they_came() {
-        let batch = rows(&[r#"{"conversation_id": 17, "undeflected": "yes", "all_tags": {"a" : 1.0},
+        let batch = rows(&[r#"{"conversation_id": 17, "undeflected": "yes", "channels": {"a" : 1.0},
             "messages": "none", "csat_rating": 4.0, "user_id": 5}"#]);
         let conversations = batch.tables.get(Table::Conversations);
         assert_eq!(text(conversations, "conversation_id", 0).unwrap(), "17");
         assert_eq!(text(conversations, "user_id", 0).unwrap(), "5");
         assert_eq!(
             text(conversations, "extra", 0).unwrap(),
-            r#"{"all_tags":{"a" : 1.0},"conversation_id":17,"messages":"none","user_id":5,"undeflected":"yes"}"#
+            r#"{"channels":{"a" : 1.0},"conversation_id":17,"messages":"none","user_id":5,"undeflected":"yes"}"#
         );
         let rating = conversations.column_by_name("csat_rating").unwrap().as_primitive::<Int32Type>();
         assert_eq!(rating.value(0), 4);

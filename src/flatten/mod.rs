@@ -6,7 +6,11 @@
 
 mod column;
 mod conversation;
+mod fill;
+mod metadata;
 mod row;
+mod scalar;
 
 pub use conversation::{Batch, Origin, Reject, flatten};
-pub use row::UnreadableTimes;
+pub use fill::{Filled, fill};
+pub use row::{Counts, UnreadableTimes};

@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::Error;
-use crate::model::PartitionBy;
+use crate::error::{Error, Result};
+use crate::model::{LakeColumns, MetadataColumn, PartitionBy, SCHEMA_VERSION};
 
-/// The newest layout version that this program reads.
-pub(super) const NEWEST_VERSION: u32 = 3;
+/// The layout version that this program writes. Programs of before [`SCHEMA_VERSION`] and [`PartitionBy`] know only the
+/// earlier ones (1 for plain tables, 2 for Delta tables), so that they refuse a lake that they would damage.
+const FORMAT_VERSION: u32 = 3;
 
 /// The format of a lake's tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,16 +34,6 @@ impl Format {
     }
 }
 
-/// The layout version of a lake. Delta tables and lakes by month have their own, so that programs that do not know them
-/// refuse the lake.
-fn version(format: Format, partition_by: PartitionBy) -> u32 {
-    match (format, partition_by) {
-        (_, PartitionBy::Month) => 3,
-        (Format::Delta, PartitionBy::Day) => 2,
-        (Format::Parquet, PartitionBy::Day) => 1,
-    }
-}
-
 /// The identity that an export expects of a lake.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -54,6 +45,8 @@ pub struct Wanted<'a> {
     pub format: Option<Format>,
     /// How much time a partition covers; `None` accepts either.
     pub partition_by: Option<PartitionBy>,
+    /// Keys of `metadata` that have a column; a lake that lacks one gets it.
+    pub metadata_columns: &'a [MetadataColumn],
 }
 
 /// The identity of a lake.
@@ -72,23 +65,82 @@ pub struct Identity {
     /// How much time a partition covers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub partition_by: PartitionBy,
+    /// The schema of its files; some may have an earlier one.
+    #[serde(default = "first_schema")]
+    pub schema_version: u32,
+    /// The keys of `metadata` that have a column, in the columns' order.
+    #[serde(default)]
+    pub metadata_columns: Vec<MetadataColumn>,
     /// When it was created, which distinguishes it from earlier lakes at the same place.
     pub created_at: DateTime<Utc>,
 }
 
+/// The schema of lakes that were made before schemas had numbers.
+fn first_schema() -> u32 {
+    1
+}
+
 impl Identity {
     /// Creates an identity as `wanted`; `earlier` is one that was decided before the first commit.
-    pub(super) fn decided(wanted: Wanted<'_>, earlier: Option<&Identity>, now: DateTime<Utc>) -> Self {
+    ///
+    /// # Errors
+    /// Kind `Usage` if the columns of metadata contradict each other.
+    pub(super) fn decided(wanted: Wanted<'_>, earlier: Option<&Identity>, now: DateTime<Utc>) -> Result<Self> {
         let format = wanted.format.or(earlier.map(|it| it.format)).unwrap_or_default();
         let partition_by = wanted.partition_by.or(earlier.map(|it| it.partition_by)).unwrap_or_default();
-        Identity {
-            format_version: version(format, partition_by),
+        Ok(Identity {
+            format_version: FORMAT_VERSION,
             base_url: wanted.base_url.to_owned(),
             user_filters: wanted.user_filters.cloned(),
             format,
             partition_by,
+            schema_version: SCHEMA_VERSION,
+            metadata_columns: MetadataColumn::grown(&[], wanted.metadata_columns).map_err(contradictory)?,
             created_at: now,
+        })
+    }
+
+    /// The same with the newest schema and the `wanted` columns of metadata; the earlier columns stay.
+    ///
+    /// # Errors
+    /// Kind `Usage` if the columns contradict those that it has.
+    pub(super) fn grown(self, wanted: &[MetadataColumn]) -> Result<Self> {
+        let metadata_columns = MetadataColumn::grown(&self.metadata_columns, wanted).map_err(contradictory)?;
+        Ok(Identity { format_version: FORMAT_VERSION, schema_version: SCHEMA_VERSION, metadata_columns, ..self })
+    }
+
+    /// Checks that this program knows the layout and the columns of the lake at `url`.
+    ///
+    /// # Errors
+    /// Kind `Usage` if a newer version made them.
+    pub(super) fn check_known(&self, url: &str) -> Result<()> {
+        for (what, found, known) in [
+            ("format", self.format_version, FORMAT_VERSION),
+            ("columns of schema", self.schema_version, SCHEMA_VERSION),
+        ] {
+            if found > known {
+                return Err(Error::usage(format!(
+                    "the lake {url} has {what} {found}, newer than this program, which reads up to {known}"
+                ))
+                .with_hint("update decagon-lake"));
+            }
         }
+        Ok(())
+    }
+
+    /// Whether its schema is not the newest one.
+    pub fn is_older(&self) -> bool {
+        self.schema_version < SCHEMA_VERSION
+    }
+
+    /// The columns of its tables with the newest schema, which every reader and writer knows.
+    pub fn columns(&self) -> LakeColumns {
+        LakeColumns::new(&self.metadata_columns)
+    }
+
+    /// The columns that its files have, as far as they are not of an earlier schema.
+    pub fn written_columns(&self) -> LakeColumns {
+        LakeColumns::of_schema(self.schema_version, &self.metadata_columns)
     }
 
     /// Whether it is as `wanted`.
@@ -127,22 +179,25 @@ fn is_default(partition_by: &PartitionBy) -> bool {
     *partition_by == PartitionBy::default()
 }
 
+/// The error of columns of metadata that contradict each other, or those that the lake has.
+fn contradictory(why: String) -> Error {
+    Error::usage(format!("--metadata-columns: {why}"))
+        .with_hint("a lake keeps the columns that it has; `_state/lake.json` lists them")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn decided(format: Option<Format>, partition_by: Option<PartitionBy>, earlier: Option<&Identity>) -> Identity {
-        let wanted = Wanted { base_url: "https://api", user_filters: None, format, partition_by };
-        Identity::decided(wanted, earlier, DateTime::UNIX_EPOCH)
+        let (base_url, metadata_columns) = ("https://api", &[]);
+        let wanted = Wanted { base_url, user_filters: None, format, partition_by, metadata_columns };
+        Identity::decided(wanted, earlier, DateTime::UNIX_EPOCH).unwrap()
     }
 
     #[test]
-    fn programs_that_do_not_know_months_refuse_them_and_lakes_by_day_are_as_before() {
-        let version = |format, partition_by| decided(Some(format), partition_by, None).format_version;
-        assert_eq!((version(Format::Parquet, None), version(Format::Delta, None)), (1, 2));
-        for format in [Format::Parquet, Format::Delta] {
-            assert_eq!(version(format, Some(PartitionBy::Month)), 3);
-        }
+    fn programs_that_do_not_know_months_refuse_them_and_days_are_not_written() {
+        assert_eq!(decided(None, Some(PartitionBy::Month), None).format_version, 3, "they know 2 at most");
         let by_day = serde_json::to_value(decided(None, Some(PartitionBy::Day), None)).unwrap();
         assert!(by_day.get("partition_by").is_none());
         assert_eq!(serde_json::from_value::<Identity>(by_day).unwrap().partition_by, PartitionBy::Day);
@@ -163,11 +218,51 @@ mod tests {
     #[test]
     fn other_partitions_than_the_lake_has_are_refused() {
         let by_month = decided(None, Some(PartitionBy::Month), None);
-        let wanted = |partition_by| Wanted { base_url: "https://api", user_filters: None, format: None, partition_by };
+        let (base_url, metadata_columns) = ("https://api", &[]);
+        let wanted =
+            |partition_by| Wanted { base_url, user_filters: None, format: None, partition_by, metadata_columns };
         assert!(by_month.suits(wanted(None)) && by_month.suits(wanted(Some(PartitionBy::Month))));
         assert!(!by_month.suits(wanted(Some(PartitionBy::Day))));
         let error = by_month.contradicts("lake", wanted(Some(PartitionBy::Day)));
         assert_eq!(error.to_string(), "the lake lake was created with --partition-by month");
         assert!(error.kind().exit_code() == 2 && error.hint().unwrap().contains("omit --partition-by"));
+    }
+
+    /// What earlier releases wrote.
+    fn of_schema_1() -> Identity {
+        let text = r#"{"format_version":2,"base_url":"u","user_filters":null,"format":"delta","created_at":"2024-01-01T00:00:00Z"}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn metadata(columns: &[&str]) -> Vec<MetadataColumn> {
+        columns.iter().map(|column| column.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_lake_grows_and_programs_of_before_refuse_it() {
+        let before = of_schema_1();
+        assert_eq!((before.schema_version, before.written_columns()), (1, LakeColumns::of_schema(1, &[])));
+        let grown = before.clone().grown(&metadata(&["plan"])).unwrap();
+        assert!(grown.format_version > before.format_version, "earlier releases know only this number");
+        assert_eq!((grown.schema_version, grown.columns()), (SCHEMA_VERSION, grown.written_columns()));
+        let again = grown.clone().grown(&[]).unwrap();
+        assert_eq!(again, grown);
+        let more = grown.clone().grown(&metadata(&["vip:boolean", "plan"])).unwrap();
+        assert_eq!(more.metadata_columns, metadata(&["plan", "vip:boolean"]));
+        let error = grown.grown(&metadata(&["plan:double"])).unwrap_err();
+        assert_eq!((error.kind().exit_code(), error.hint().is_some()), (2, true));
+    }
+
+    #[test]
+    fn a_lake_of_a_newer_release_is_refused_with_a_hint() {
+        let known = of_schema_1().grown(&[]).unwrap();
+        known.check_known("x").unwrap();
+        for newer in [
+            Identity { format_version: FORMAT_VERSION + 1, ..known.clone() },
+            Identity { schema_version: SCHEMA_VERSION + 1, ..known },
+        ] {
+            let error = newer.check_known("x").unwrap_err();
+            assert_eq!((error.kind().exit_code(), error.hint()), (2, Some("update decagon-lake")));
+        }
     }
 }

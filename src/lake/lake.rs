@@ -7,11 +7,12 @@
 use chrono::{DateTime, Utc};
 use object_store::ObjectMeta;
 
-use super::identity::{Identity, NEWEST_VERSION, Wanted};
+use super::identity::{Identity, Wanted};
 use super::kept::KeptFiles;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::model::MetadataColumn;
 use crate::store::{Store, StoreCalls, StoreOptions, to_json};
 
 /// The identity of a lake as it was read.
@@ -86,14 +87,7 @@ impl Lake {
         let object = found.meta().clone();
         let bytes = found.read().await?;
         let identity: Identity = self.store.parse(&layout::identity(), &bytes)?;
-        if identity.format_version > NEWEST_VERSION {
-            let found = identity.format_version;
-            return Err(Error::usage(format!(
-                "the lake {} has format {found}, newer than this program, which reads up to {NEWEST_VERSION}",
-                self.url()
-            ))
-            .with_hint("update decagon-lake"));
-        }
+        identity.check_known(self.url())?;
         Ok(Some(Described { identity, object }))
     }
 
@@ -109,7 +103,7 @@ impl Lake {
     }
 
     /// Makes sure that the lake, as it was `found`, is as `wanted`, and returns its identity. If it `is_new`, with no
-    /// commit yet, decides it.
+    /// commit yet, decides it; else it gets the columns that it lacks.
     ///
     /// # Errors
     /// Kind `Usage` if the lake is another one; `Held` if another run has decided since.
@@ -122,16 +116,38 @@ impl Lake {
     ) -> Result<Identity> {
         let key = layout::identity();
         match found {
-            Some(found) if !is_new && found.identity.suits(wanted) => Ok(found.identity),
+            Some(found) if !is_new && found.identity.suits(wanted) => self.grow(found, wanted.metadata_columns).await,
             Some(found) if !is_new => Err(found.identity.contradicts(self.url(), wanted)),
             None if !is_new => Err(Error::integrity(format!("{}/{key} is missing", self.url()))
                 .with_hint("restore it from a backup: it says whose conversations the lake holds")),
             found => {
-                let identity = Identity::decided(wanted, found.as_ref().map(|found| &found.identity), now);
+                let identity = Identity::decided(wanted, found.as_ref().map(|found| &found.identity), now)?;
                 let object = found.map(|found| found.object);
                 self.store.replace(&key, object.as_ref(), to_json(&identity)?).await?;
                 Ok(identity)
             }
         }
+    }
+
+    /// Gives the lake the newest schema before anything is written to it, and returns its identity.
+    ///
+    /// # Errors
+    /// As [`Lake::existing`]; `Held` if another run has changed it since.
+    pub async fn evolve(&self) -> Result<Identity> {
+        match self.described().await? {
+            Some(found) => self.grow(found, &[]).await,
+            None => self.existing().await,
+        }
+    }
+
+    /// Adds what the lake lacks of the newest schema and of the `wanted` columns. Programs that do not know these refuse
+    /// the lake from then on.
+    async fn grow(&self, found: Described, wanted: &[MetadataColumn]) -> Result<Identity> {
+        let Described { identity, object } = found;
+        let grown = identity.clone().grown(wanted)?;
+        if grown != identity {
+            self.store.replace(&layout::identity(), Some(&object), to_json(&grown)?).await?;
+        }
+        Ok(grown)
     }
 }

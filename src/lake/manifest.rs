@@ -252,7 +252,7 @@ impl Manifest {
         let mut months: Vec<_> = months.into_iter().map(|(month, (newest, count))| (newest, month, count)).collect();
         months.sort_unstable();
         for (_, month, count) in months {
-            if left <= MOST_RECENT / 2 {
+            if left.saturating_mul(2) <= MOST_RECENT {
                 break;
             }
             left = left.saturating_sub(count);

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use super::manifest::TableTotals;
 use crate::error::{Error, Kind, Result};
 use crate::layout;
-use crate::model::{CreatedDate, PerTable, Request, RunId};
+use crate::model::{CreatedDate, FieldCounts, PerTable, Request, RunId};
 use crate::store::{Store, StoreCalls, to_json};
 
 /// How a run ended.
@@ -81,6 +81,11 @@ pub struct RunReport {
     pub quarantined: u64,
     /// Times that could not be read; they are in `extra`.
     pub unreadable_times: u64,
+    /// Fields without a column that were staged, by name; they are in `extra`. Keys of `metadata` without one are named
+    /// `metadata.…`.
+    pub fields_without_column: FieldCounts,
+    /// Values of `metadata` that do not fit their column, by column; they are in `metadata` alone.
+    pub metadata_misfits: FieldCounts,
     /// The newest change that is known to be in the lake now.
     pub watermark: Option<DateTime<Utc>>,
     /// Partitions compacted.
@@ -142,6 +147,8 @@ impl RunReport {
             outside_window: 0,
             quarantined: 0,
             unreadable_times: 0,
+            fields_without_column: FieldCounts::default(),
+            metadata_misfits: FieldCounts::default(),
             watermark: None,
             compacted_dates: Vec::new(),
             compacted_versions: 0,

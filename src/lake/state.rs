@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::Manifest;
 use super::write_intent::{Extent, Replacement, WriteIntent};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, Cursor, LearnedPageSize, Request, Table, Window};
+use crate::model::{CreatedDate, Cursor, FieldCounts, LearnedPageSize, Request, Table, Window};
 
 /// The state of a lake.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct State {
     /// How many conversations a request asks for, as the API's answers taught; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page_size: Option<LearnedPageSize>,
+    /// How often the API sent fields without a column.
+    #[serde(default, skip_serializing_if = "FieldCounts::is_empty")]
+    pub fields_without_column: FieldCounts,
     /// Quarantined entries that no run has reported by its exit code yet.
     #[serde(default, rename = "set_aside")]
     pub quarantined: u64,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, make_array};
 use arrow_data::transform::MutableArrayData;
+use arrow_schema::Schema;
 
 use crate::error::Result;
-use crate::model::Table;
 
 /// A batch is full at this many rows, or bytes.
 const BATCH_ROWS: usize = 8_192;
@@ -22,10 +22,9 @@ pub struct Rows {
     pub range: Range<usize>,
 }
 
-/// Gathers rows of one table until there are enough for a record batch.
-#[derive(Debug)]
+/// Gathers rows of one table, all with the same columns, until there are enough for a record batch.
+#[derive(Debug, Default)]
 pub struct Gather {
-    table: Table,
     /// The batches, and about how many bytes a row of each takes.
     batches: Vec<(Arc<RecordBatch>, usize)>,
     /// The position of each range's batch in `batches`, and the range.
@@ -35,11 +34,6 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// Begins with no rows of `table`.
-    pub fn new(table: Table) -> Self {
-        Gather { table, batches: Vec::new(), ranges: Vec::new(), rows: 0, bytes: 0 }
-    }
-
     /// Adds a range of rows.
     pub fn push(&mut self, rows: &Rows) {
         let Rows { batch, range } = rows;
@@ -69,7 +63,7 @@ impl Gather {
     /// Returns the rows gathered so far as one batch; `None` if there are none.
     ///
     /// # Errors
-    /// Only on a bug: if the batches do not have the table's schema.
+    /// Only on a bug: if the batches do not have the same columns.
     pub fn take(&mut self) -> Result<Option<RecordBatch>> {
         let (batches, ranges) = (std::mem::take(&mut self.batches), std::mem::take(&mut self.ranges));
         let rows = std::mem::take(&mut self.rows);
@@ -80,10 +74,11 @@ impl Gather {
         if rows == 0 {
             return Ok(None);
         }
-        let columns = (0..self.table.columns().len())
+        let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), |(batch, _)| batch.schema());
+        let columns = (0..schema.fields().len())
             .map(|column| gather_column(&batches, column, &ranges, rows))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Some(RecordBatch::try_new(self.table.schema(), columns)?))
+        Ok(Some(RecordBatch::try_new(schema, columns)?))
     }
 }
 

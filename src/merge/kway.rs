@@ -70,7 +70,7 @@ impl Late {
 /// Those of the inputs and of `emit`.
 pub fn merge<I: MergeInput>(inputs: Vec<I>, mut emit: impl FnMut(Table, RecordBatch) -> Result<()>) -> Result<Merged> {
     let mut inputs = inputs.into_iter().map(OpenInput::open).collect::<Result<Vec<_>>>()?;
-    let mut output = PerTable::from_fn(Gather::new);
+    let mut output = PerTable::from_fn(|_| Gather::default());
     let mut merged = Merged::default();
     while let Some(id) = inputs.iter().filter_map(OpenInput::head).min().map(str::to_owned) {
         let (mut versions, mut overlaps) = (Vec::new(), Vec::new());

@@ -5,7 +5,8 @@
 use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::table::{column, times};
+use super::columns::column;
+use super::table::times;
 
 /// The earliest and the latest of some times, in microseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

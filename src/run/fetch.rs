@@ -12,7 +12,7 @@ use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, Memory, OnIgnoredFilter, Planned, Reached, Run};
 use crate::lake::{Lake, RunReport, Wanted};
-use crate::model::{PageSize, PartitionBy, Window};
+use crate::model::{LakeColumns, PageSize, PartitionBy, Window};
 use crate::tables::Tables;
 
 /// How a `sync` compacts.
@@ -145,14 +145,14 @@ fn is_of_the_api(kind: Kind) -> bool {
 impl Session {
     /// Fetches and stages the conversations of `ask`; with `compacting`, also compacts during a long walk.
     async fn export(&mut self, ask: &Ask<'_>, compacting: Option<Compacting>, client: &mut Client) -> Result<()> {
-        let FetchSettings { user_filters, format, partition_by, .. } = ask.fetch();
+        let FetchSettings { user_filters, format, partition_by, metadata_columns, .. } = ask.fetch();
         format.map_or(Ok(()), Tables::check)?;
         let base_url = client.base_url().trim_end_matches('/').to_owned();
         let (user_filters, format, partition_by) = (user_filters.as_ref(), *format, *partition_by);
-        let wanted = Wanted { base_url: &base_url, user_filters, format, partition_by };
+        let wanted = Wanted { base_url: &base_url, user_filters, format, partition_by, metadata_columns };
         let found = self.found.take();
         let identity = self.lake.claim(found, wanted, self.ledger.is_new(), self.clock.now()).await?;
-        let partition_by = identity.partition_by;
+        let (partition_by, columns) = (identity.partition_by, identity.columns());
         self.identity = Some(identity);
         self.report.admitted = true;
         self.sweep().await?;
@@ -161,7 +161,7 @@ impl Session {
         if let Some(last_request_at) = self.last_request_at {
             client.follow(last_request_at);
         }
-        let result = self.walk(ask, compacting, client, partition_by, planned).await;
+        let result = self.walk(ask, &columns, compacting, client, partition_by, planned).await;
         self.control.progress.send_replace(None);
         result
     }
@@ -170,6 +170,7 @@ impl Session {
     async fn walk(
         &mut self,
         ask: &Ask<'_>,
+        columns: &LakeColumns,
         compacting: Option<Compacting>,
         client: &mut Client,
         partition_by: PartitionBy,
@@ -182,6 +183,7 @@ impl Session {
             let run = Run {
                 lake: &self.lake,
                 partition_by,
+                columns,
                 ledger: &mut self.ledger,
                 client: &mut *client,
                 report: &mut self.report,

@@ -150,6 +150,9 @@ impl Session {
             Some(identity) => identity,
             none => none.insert(lake.existing().await?),
         };
+        if identity.is_older() {
+            *identity = lake.evolve().await?;
+        }
         let tables = &Tables::of(lake.store(), identity)?;
         Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown }.run().await
     }
@@ -335,6 +338,7 @@ pub async fn repair(lake: &Lake, control: &Control) -> Result<Verification> {
     let work = async |session: &mut Session| {
         session.sweep().await?;
         let Session { lake, lease, ledger, clock, .. } = session;
+        lake.evolve().await?;
         found = Some(verify::repair(lake, lease, ledger, *clock).await?);
         Ok(())
     };

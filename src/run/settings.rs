@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::export::{FlushPolicy, OnBadRecord, OnIgnoredFilter, Progress};
 use crate::lake::{Format, History};
-use crate::model::{PageSizeChoice, PartitionBy, TimestampFilter};
+use crate::model::{MetadataColumn, PageSizeChoice, PartitionBy, TimestampFilter};
 
 /// Stops a run and follows its progress.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +33,8 @@ pub struct FetchSettings {
     pub format: Option<Format>,
     /// How much time a partition of a new lake covers; `None` means a day, or the partitions of an existing lake.
     pub partition_by: Option<PartitionBy>,
+    /// Keys of the conversations' `metadata` that get a column; the lake keeps those that it has.
+    pub metadata_columns: Vec<MetadataColumn>,
     /// What to do with a malformed entry.
     pub on_bad_record: OnBadRecord,
     /// When fetched rows are staged.

@@ -188,6 +188,7 @@ async fn assert_exact(store: &Arc<Shelf>, truth: &Conversations, case: &str) {
     let leases = objects.iter().filter(|object| object.location.prefix_matches(&layout::leases())).count();
     assert!(leases <= 3, "{case}: {leases} leases");
     manifest::assert_manifest(store, case).await;
+    manifest::assert_no_other_shards(store, case).await;
 }
 
 /// Asserts that each write intent was committed once to each of the four Delta tables, and that a compaction that retains

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::change::Change;
 use crate::error::Result;
 use crate::lake::WriteIntent;
-use crate::model::{CreatedDate, PartitionBy, PerTable, Table};
+use crate::model::{CreatedDate, PartitionBy, PerTable, Table, TableColumns};
 use crate::store::Store;
 
 /// A Delta table, which cannot exist in this build.
@@ -27,7 +27,7 @@ pub(super) enum Readiness {
 impl DeltaTable {
     /// Never called, because [`Tables::check`](super::Tables::check) refuses Delta tables first.
     #[expect(clippy::unreachable, reason = "no input reaches it")]
-    pub(super) fn new(_: &Store, _: Table, _: PartitionBy, _: String, _: Handle) -> Self {
+    pub(super) fn new(_: &Store, _: Arc<TableColumns>, _: PartitionBy, _: String, _: Handle) -> Self {
         unreachable!("Delta tables were not built in")
     }
 

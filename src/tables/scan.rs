@@ -5,6 +5,7 @@
 //! Must not depend on: the manifest that the lake has.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectMeta;
@@ -12,10 +13,10 @@ use tokio::runtime::Handle;
 
 use super::tables::Tables;
 use crate::error::{Error, Kind, Result};
-use crate::files::{FileReader, Footer};
+use crate::files::{FileReader, Footer, current_form};
 use crate::lake::{Entries, FileEntry, Lake, PartitionEntry, bare_etag};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, Table};
+use crate::model::{CreatedDate, Table, TableColumns};
 
 /// How many footers to read at a time, each on a blocking thread. Local disks need threads of the same small pool.
 const FOOTERS_AT_ONCE: usize = 4;
@@ -45,15 +46,15 @@ struct ScannedFile {
 /// # Errors
 /// If the store fails; kind `Held` if files are replaced faster than they can be read.
 pub async fn scan(lake: &Lake, tables: &Tables, only: Option<&BTreeSet<CreatedDate>>) -> Result<Scan> {
-    let mut found = Scan::default();
+    let (mut found, current) = (Scan::default(), current_form(tables.columns()));
     for table in Table::ALL {
         for ScannedFile { date, object, footer } in scan_table(lake, tables, table, only).await? {
             let entry =
                 found.entries.entry(date).or_insert_with(|| PartitionEntry { form: u32::MAX, ..Default::default() });
             let (rows, form) = match footer {
-                Ok(Footer { rows, times, form }) => {
+                Ok(Footer { rows, times, is_current }) => {
                     entry.times.add(times);
-                    (Some(rows), form)
+                    (Some(rows), if is_current { current } else { 0 })
                 }
                 Err(error) => {
                     found.unreadable.push(error);
@@ -112,7 +113,7 @@ async fn scan_table(
     };
     let mut files = list().await?;
     for _ in 0..TRIES {
-        let scanned = read(lake, table, files.clone()).await?;
+        let scanned = read(lake, tables.columns().of(table), files.clone()).await?;
         if scanned.iter().all(|file| file.footer.is_ok()) {
             return Ok(scanned);
         }
@@ -127,13 +128,17 @@ async fn scan_table(
         .with_hint("run this again"))
 }
 
-async fn read(lake: &Lake, table: Table, files: Vec<(CreatedDate, ObjectMeta)>) -> Result<Vec<ScannedFile>> {
+async fn read(
+    lake: &Lake,
+    table: &Arc<TableColumns>,
+    files: Vec<(CreatedDate, ObjectMeta)>,
+) -> Result<Vec<ScannedFile>> {
     let (runtime, all) = (Handle::current(), files.len());
     let reads = files.into_iter().map(|(date, object)| {
-        let (lake, runtime) = (lake.clone(), runtime.clone());
+        let (lake, table, runtime) = (lake.clone(), Arc::clone(table), runtime.clone());
         async move {
             let found = object.clone();
-            let read = move || FileReader::read_footer(lake.store(), table, object, &runtime);
+            let read = move || FileReader::read_footer(lake.store(), &table, object, &runtime);
             let read = tokio::task::spawn_blocking(read).await;
             match read.map_err(|error| Error::bug("the reader failed").caused_by(error))? {
                 Ok((footer, object)) => Ok(ScannedFile { date, object, footer: Ok(footer) }),
@@ -149,7 +154,7 @@ async fn read(lake: &Lake, table: Table, files: Vec<(CreatedDate, ObjectMeta)>) 
     while let Some(file) = reads.try_next().await? {
         scanned.push(file);
         if scanned.len() % LOGGED_FILES == 0 {
-            tracing::info!("{} of {all} files of {} were read", scanned.len(), table.name());
+            tracing::info!("{} of {all} files of {} were read", scanned.len(), table.table().name());
         }
     }
     // The first file of a partition names it, so the order matters.

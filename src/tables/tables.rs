@@ -21,7 +21,7 @@ use super::open::{OpenPartition, OpenTableFile};
 use crate::error::{Error, Result};
 use crate::lake::{Format, Identity, Lease, WriteIntent};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, PartitionBy, PerTable, Table};
+use crate::model::{CreatedDate, LakeColumns, PartitionBy, PerTable, Table};
 use crate::store::Store;
 
 /// The tables of a lake.
@@ -29,6 +29,7 @@ use crate::store::Store;
 pub struct Tables {
     store: Store,
     partition_by: PartitionBy,
+    columns: LakeColumns,
     /// Set if they are Delta tables.
     delta: Option<Arc<PerTable<DeltaTable>>>,
     /// Whose turn it is to read a log. More readers would only wait for each other, on threads that the engine needs.
@@ -54,13 +55,20 @@ impl Tables {
     /// As [`Tables::check`].
     pub fn of(store: &Store, identity: &Identity) -> Result<Self> {
         Self::check(identity.format)?;
+        let columns = identity.columns();
         let delta = (identity.format == Format::Delta).then(|| {
             let application = format!("decagon-lake {}", identity.created_at.to_rfc3339());
-            let (by, runtime) = (identity.partition_by, Handle::current());
-            let table = |table| DeltaTable::new(store, table, by, application.clone(), runtime.clone());
-            Arc::new(PerTable::from_fn(table))
+            let (by, runtime, of) = (identity.partition_by, Handle::current(), |table| Arc::clone(columns.of(table)));
+            let open = |table| DeltaTable::new(store, of(table), by, application.clone(), runtime.clone());
+            Arc::new(PerTable::from_fn(open))
         });
-        Ok(Tables { store: store.clone(), partition_by: identity.partition_by, delta, turn: Arc::default() })
+        let partition_by = identity.partition_by;
+        Ok(Tables { store: store.clone(), partition_by, columns, delta, turn: Arc::default() })
+    }
+
+    /// Their columns.
+    pub fn columns(&self) -> &LakeColumns {
+        &self.columns
     }
 
     /// Whether a new file becomes visible only when a write intent is [published](Tables::publish).

@@ -108,7 +108,7 @@ fn read(
             continue;
         };
         found.count_file(file.object().size);
-        match CheckedRows::open(lake, table, file, runtime) {
+        match CheckedRows::open(lake, tables.columns(), table, file, runtime) {
             Ok(rows) => {
                 if rows.are_sorted_here() {
                     found.note(Check::UniqueAndSorted, Some(&rows.key), || {

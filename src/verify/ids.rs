@@ -210,7 +210,8 @@ impl Ids {
         visit: &mut impl FnMut(CreatedDate, &RecordBatch),
     ) -> Result<()> {
         let Some(file) = file else { return Ok(()) };
-        let mut reader = FileReader::open_columns(self.lake.store(), table, file, columns, self.runtime.clone())?;
+        let (store, of) = (self.lake.store(), self.tables.columns().of(table));
+        let mut reader = FileReader::open_columns(store, of, file, columns, self.runtime.clone())?;
         while let Some(batch) = reader.next_batch()? {
             visit(date, &batch);
         }

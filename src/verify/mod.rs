@@ -102,7 +102,7 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
             format!("conversation {id} is in partitions {}", at.join(" and "))
         });
     }
-    staging::verify(lake, &mut found).await?;
+    staging::verify(lake, tables.columns(), &mut found).await?;
     state(lake, &tables, &mut found).await?;
     Ok((found, doubles))
 }
@@ -140,9 +140,10 @@ pub fn state_is_behind(lake: &Lake, applied: u64, number: u64) -> Error {
 /// As [`verify`]; `Held` if another run has taken the lake; `Interrupted`.
 pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock: Clock) -> Result<Verification> {
     let (found, doubles) = check(lake, Some(lease.run_id()), clock).await?;
+    let tables = Tables::of(lake.store(), &lake.existing().await?)?;
     let discarded = match found.problems_of(Check::StagedFiles) {
         0 => 0,
-        _ => staging::discard_damaged(lake, ledger, lease.run_id(), clock.now()).await?,
+        _ => staging::discard_damaged(lake, tables.columns(), ledger, lease.run_id(), clock.now()).await?,
     };
     let mut unwanted: BTreeMap<CreatedDate, BTreeSet<String>> = BTreeMap::new();
     for (id, places) in doubles {
@@ -151,7 +152,6 @@ pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock:
             unwanted.entry(older.date).or_default().insert(id.clone());
         }
     }
-    let tables = Tables::of(lake.store(), &lake.existing().await?)?;
     let removed = remove_conversations(lake, &tables, lease, ledger, unwanted, clock).await?;
     let is_wrong = Check::OF_MANIFEST.iter().any(|check| found.problems_of(*check) > 0);
     let is_in_doubt = ledger.state().manifest.as_ref().is_none_or(|manifest| !manifest.rewriting.is_empty());

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use crate::error::{Error, Result};
 use crate::files::{FoundFile, SortedReader};
 use crate::lake::Lake;
-use crate::model::{Table, big_ints, column, ints, texts, times};
+use crate::model::{LakeColumns, Table, big_ints, column, ints, texts, times};
 
 /// A file being read.
 pub(super) struct CheckedRows {
@@ -53,8 +53,14 @@ impl CheckedRows {
     ///
     /// # Errors
     /// Kind `Integrity` if it is no file of `table`, kind `Held` if it was replaced meanwhile.
-    pub(super) fn open(lake: &Lake, table: Table, file: &FoundFile, runtime: &Handle) -> Result<Self> {
-        let reader = SortedReader::open(lake.store(), table, file, runtime)?;
+    pub(super) fn open(
+        lake: &Lake,
+        columns: &LakeColumns,
+        table: Table,
+        file: &FoundFile,
+        runtime: &Handle,
+    ) -> Result<Self> {
+        let reader = SortedReader::open(lake.store(), columns.of(table), file, runtime)?;
         let mut rows = CheckedRows { table, key: file.object().location.clone(), reader, block: None, row: 0, read: 0 };
         rows.fill()?;
         Ok(rows)

@@ -14,18 +14,18 @@ use crate::error::{Error, Kind, Result};
 use crate::files::{FoundFile, Lanes};
 use crate::lake::{Lake, Ledger, StagedFile, StagedFlush};
 use crate::layout;
-use crate::model::{CreatedDate, RunId, Table, from_micros};
+use crate::model::{CreatedDate, LakeColumns, RunId, Table, from_micros};
 
 /// Checks every staged file that the newest checkpoint names, and counts the others.
 ///
 /// # Errors
 /// If the store fails, or the checkpoint is damaged.
-pub(super) async fn verify(lake: &Lake, found: &mut Verification) -> Result<()> {
+pub(super) async fn verify(lake: &Lake, columns: &LakeColumns, found: &mut Verification) -> Result<()> {
     let ledger = Ledger::load(lake.store()).await?;
     let files: Vec<_> = ledger.state().staged.iter().flat_map(StagedFlush::files).collect();
     found.staged_files += u64::try_from(files.len()).map_err(|_| Error::bug("more files than can be counted"))?;
     found.staged_rows += files.iter().map(|file| file.rows).sum::<u64>();
-    let problems = problems(lake, files).await?;
+    let problems = problems(lake, columns, files).await?;
     // A compaction may have deleted files meanwhile: only those that are still named have to exist.
     let known = Ledger::load(lake.store()).await?.state().staged_keys();
     for (file, problem) in problems.into_iter().filter(|(file, _)| known.contains(&file.key)) {
@@ -43,9 +43,15 @@ pub(super) async fn verify(lake: &Lake, found: &mut Verification) -> Result<()> 
 ///
 /// # Errors
 /// If the store fails; kind `Held` if another run has taken the lake.
-pub(super) async fn discard_damaged(lake: &Lake, ledger: &mut Ledger, run: &RunId, now: DateTime<Utc>) -> Result<u64> {
+pub(super) async fn discard_damaged(
+    lake: &Lake,
+    columns: &LakeColumns,
+    ledger: &mut Ledger,
+    run: &RunId,
+    now: DateTime<Utc>,
+) -> Result<u64> {
     let files: Vec<_> = ledger.state().staged.iter().flat_map(StagedFlush::files).collect();
-    let problems = problems(lake, files).await?;
+    let problems = problems(lake, columns, files).await?;
     let damaged: BTreeSet<_> = problems.into_iter().map(|(file, _)| (file.flush, file.date)).collect();
     let mut state = ledger.state().clone();
     for (flush, date) in &damaged {
@@ -66,10 +72,10 @@ pub(super) async fn discard_damaged(lake: &Lake, ledger: &mut Ledger, run: &RunI
 }
 
 /// The staged files that are missing or damaged, each with its problem, in the order of `files`.
-async fn problems(lake: &Lake, files: Vec<StagedFile>) -> Result<Vec<(StagedFile, String)>> {
+async fn problems(lake: &Lake, columns: &LakeColumns, files: Vec<StagedFile>) -> Result<Vec<(StagedFile, String)>> {
     let lanes = &Lanes::of(lake.store());
     let checks = files.into_iter().map(|file| async move {
-        let problem = problem(lake, lanes, &file).await?;
+        let problem = problem(lake, columns, lanes, &file).await?;
         Ok::<_, Error>(problem.map(|problem| (file, problem)))
     });
     let checks: Vec<_> = checks.collect();
@@ -77,7 +83,7 @@ async fn problems(lake: &Lake, files: Vec<StagedFile>) -> Result<Vec<(StagedFile
 }
 
 /// The problem of one staged file.
-async fn problem(lake: &Lake, lanes: &Lanes, file: &StagedFile) -> Result<Option<String>> {
+async fn problem(lake: &Lake, columns: &LakeColumns, lanes: &Lanes, file: &StagedFile) -> Result<Option<String>> {
     let StagedFile { table, date, key, rows, bytes, .. } = file;
     let Some(there) = lake.store().head(key).await? else { return Ok(Some("is missing".to_owned())) };
     if there.size != *bytes {
@@ -88,8 +94,10 @@ async fn problem(lake: &Lake, lanes: &Lanes, file: &StagedFile) -> Result<Option
     if Lanes::are_small(*bytes) {
         found = found.load(lake.store()).await?;
     }
-    let (own, table, date, runtime) = (lake.clone(), *table, *date, Handle::current());
-    let counting = move || CheckedRows::open(&own, table, &found, &runtime).and_then(|file| count(file, date));
+    let (own, columns, runtime) = (lake.clone(), columns.clone(), Handle::current());
+    let (table, date) = (*table, *date);
+    let counting =
+        move || CheckedRows::open(&own, &columns, table, &found, &runtime).and_then(|file| count(file, date));
     match lanes.work(&lane, counting).await? {
         Ok((read, _)) if read != *rows => Ok(Some(format!("has {}, not {rows}", counted(read, "row")))),
         Ok((_, Some(id))) => Ok(Some(format!("has conversation {id} of another partition"))),

@@ -14,7 +14,7 @@ use crate::files::{WrittenFor, encode};
 use crate::flatten::{Origin, flatten};
 use crate::lake::{Extent, Holder, Ledger, StagedFlush, State, Wanted};
 use crate::layout::FlushId;
-use crate::model::{PerTable, RunId};
+use crate::model::{LakeColumns, PerTable, RunId};
 use crate::store::Store;
 
 type OfTables = PerTable<RecordBatch>;
@@ -46,7 +46,7 @@ fn rows_of(run: &RunId, secs: i64, conversations: &[Value]) -> OfTables {
     let exported_at = DateTime::from_timestamp(1_717_200_000 + secs, 0).unwrap();
     let texts: Vec<_> = conversations.iter().map(ToString::to_string).collect();
     let origin = Origin { run_id: run, exported_at, first_seq: 0 };
-    let batch = flatten(texts.iter().map(String::as_str), &origin).unwrap();
+    let batch = flatten(texts.iter().map(String::as_str), &LakeColumns::default(), &origin).unwrap();
     PerTable::from_fn(|table| batch.tables.get(table).as_ref().clone())
 }
 
@@ -65,14 +65,17 @@ async fn put(lake: &Lake, day: u32, tables: &OfTables) {
 }
 
 async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: &RecordBatch) {
-    lake.store().put(&key, encode(table, WrittenFor::Table, std::slice::from_ref(rows), &[]).unwrap()).await.unwrap();
+    let (columns, rows) = (LakeColumns::default(), std::slice::from_ref(rows));
+    lake.store().put(&key, encode(columns.of(table), WrittenFor::Table, rows, &[]).unwrap()).await.unwrap();
 }
+
+const WANTED: Wanted<'_> =
+    Wanted { base_url: "https://api", user_filters: None, format: None, partition_by: None, metadata_columns: &[] };
 
 /// A lake with two sound days.
 async fn sound() -> Lake {
     let lake = Lake::on(Store::on(InMemory::new(), "memory", Duration::from_secs(60)));
-    let wanted = Wanted { base_url: "https://api", user_filters: None, format: None, partition_by: None };
-    lake.claim(None, wanted, true, DateTime::UNIX_EPOCH).await.unwrap();
+    lake.claim(None, WANTED, true, DateTime::UNIX_EPOCH).await.unwrap();
     put(&lake, 1, &rows(&[conversation("a", 1), conversation("b", 1), conversation("c", 1)])).await;
     put(&lake, 2, &rows(&[conversation("d", 2)])).await;
     lake
@@ -198,7 +201,9 @@ async fn staged_files_that_differ_from_the_checkpoint() {
     let staged = rows(&[conversation("a", 1)]);
     let mut extent = Extent::default();
     for table in Table::ALL {
-        let body = encode(table, WrittenFor::Staging, std::slice::from_ref(staged.get(table)), &[]).unwrap();
+        let body =
+            encode(LakeColumns::default().of(table), WrittenFor::Staging, std::slice::from_ref(staged.get(table)), &[])
+                .unwrap();
         *extent.rows.get_mut(table) = staged.get(table).num_rows() as u64;
         *extent.bytes.get_mut(table) = body.len() as u64;
         lake.store().put(&layout::staged_file(table, date(1), &flush), body).await.unwrap();
@@ -220,9 +225,9 @@ async fn staged_files_that_differ_from_the_checkpoint() {
     commit(wrong).await;
     lake.store().delete(vec![layout::staged_file(Table::AuditLogs, date(1), &flush)]).await.unwrap();
     let strange = rows(&[conversation("a", 2)]);
-    let body =
-        encode(Table::Conversations, WrittenFor::Staging, std::slice::from_ref(strange.get(Table::Conversations)), &[])
-            .unwrap();
+    let columns = LakeColumns::default();
+    let strange = std::slice::from_ref(strange.get(Table::Conversations));
+    let body = encode(columns.of(Table::Conversations), WrittenFor::Staging, strange, &[]).unwrap();
     *wrong.bytes.get_mut(Table::Conversations) = body.len() as u64;
     lake.store().put(&layout::staged_file(Table::Conversations, date(1), &flush), body).await.unwrap();
     commit(wrong).await;
@@ -276,7 +281,8 @@ async fn of_a_conversation_in_several_partitions_the_latest_version_stays() {
         let file = crate::files::FoundFile::not_read(lake.store().head(&key).await.unwrap().unwrap());
         let (lake, runtime) = (lake.clone(), Handle::current());
         let read = tokio::task::spawn_blocking(move || {
-            let mut file = rows::CheckedRows::open(&lake, Table::Conversations, &file, &runtime).unwrap();
+            let columns = LakeColumns::default();
+            let mut file = rows::CheckedRows::open(&lake, &columns, Table::Conversations, &file, &runtime).unwrap();
             let mut ids = Vec::new();
             while let Some(row) = file.head() {
                 ids.push(row.id.to_owned());

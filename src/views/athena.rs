@@ -12,7 +12,7 @@ use super::text::{LATEST, UNTRIED, about, comment, quoted};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{ColumnKind, PartitionBy, Table};
+use crate::model::{ColumnKind, LakeColumns, PartitionBy, TableColumns};
 
 fn dialect(by: PartitionBy) -> Dialect {
     Dialect {
@@ -23,7 +23,7 @@ fn dialect(by: PartitionBy) -> Dialect {
     }
 }
 
-pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy) -> Result<String> {
+pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy, of: &LakeColumns) -> Result<String> {
     let lake = place.only(place::CloudKind::S3, "Athena", "s3")?;
     let mut text = about(place, "Athena");
     text.push_str(&comment(&[
@@ -39,19 +39,19 @@ pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy) -
         "They read folders whose names begin with _, which Athena's documentation advises against. Check first that",
         "this works: SELECT count(*) FROM decagon_checkpoints must not return 0.",
     ]));
-    let tables = |table: Table| {
+    let tables = |table: &TableColumns| {
         let landed = projected(&lake, &format!("{}_landing", table.name()), &landing(table), table, by);
         compacted(&lake, table, format, by) + &landed
     };
-    text.push_str(&dialect(by).statements(tables, &landed_files(&lake, by), |table| copies(table, by)));
+    text.push_str(&dialect(by).statements(of, tables, &landed_files(&lake, by), |table| copies(table, by)));
     Ok(text)
 }
 
-fn landing(table: Table) -> String {
+fn landing(table: &TableColumns) -> String {
     format!("{}/{}", layout::landing(), table.name())
 }
 
-fn compacted(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
+fn compacted(lake: &str, table: &TableColumns, format: Format, by: PartitionBy) -> String {
     let name = table.name();
     match format {
         Format::Parquet => projected(lake, name, name, table, by),
@@ -62,7 +62,7 @@ fn compacted(lake: &str, table: Table, format: Format, by: PartitionBy) -> Strin
     }
 }
 
-fn projected(lake: &str, name: &str, folder: &str, table: Table, by: PartitionBy) -> String {
+fn projected(lake: &str, name: &str, folder: &str, table: &TableColumns, by: PartitionBy) -> String {
     let partition = by.column();
     let unit = match by {
         PartitionBy::Day => "DAYS",
@@ -92,9 +92,10 @@ TBLPROPERTIES (
 
 fn hive_type(kind: ColumnKind) -> &'static str {
     match kind {
-        ColumnKind::Text | ColumnKind::Json => "string",
+        ColumnKind::Text | ColumnKind::Id | ColumnKind::Json => "string",
         ColumnKind::Int => "int",
         ColumnKind::BigInt => "bigint",
+        ColumnKind::Double => "double",
         ColumnKind::Bool => "boolean",
         ColumnKind::Time => "timestamp",
     }
@@ -124,7 +125,7 @@ FROM dates;
     )
 }
 
-fn copies(table: Table, by: PartitionBy) -> String {
+fn copies(table: &TableColumns, by: PartitionBy) -> String {
     let (name, partition, columns) = (table.name(), by.column(), listed(columns(table, by)));
     format!(
         "

@@ -5,13 +5,13 @@
 //! cloud.google.com/bigquery/docs, reference/standard-sql/data-definition-language (CREATE EXTERNAL TABLE),
 //! hive-partitioned-queries, create-delta-lake-table, reference/standard-sql/json_functions (JSON_KEYS quotes keys).
 
-use super::latest::{Date, Dialect, before_partition, definitions, listed};
+use super::latest::{Date, Dialect, before_partition, definitions, listed, names};
 use super::place::{self, LakeAddress};
 use super::text::{LATEST, UNTRIED, about, comment, escaped};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{ColumnKind, PartitionBy, Table, UNKNOWN_PARTITION};
+use crate::model::{ColumnKind, LakeColumns, PartitionBy, TableColumns, UNKNOWN_PARTITION};
 
 fn dialect(by: PartitionBy) -> Dialect {
     Dialect {
@@ -22,7 +22,7 @@ fn dialect(by: PartitionBy) -> Dialect {
     }
 }
 
-pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy) -> Result<String> {
+pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy, of: &LakeColumns) -> Result<String> {
     let lake = place.only(place::CloudKind::Gcs, "BigQuery", "gs")?;
     let mut text = about(place, "BigQuery");
     text.push_str(&comment(&[
@@ -38,13 +38,13 @@ pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy) -
         text.push_str(&comment(&["Replace CONNECTION by the name of your connection to Cloud Storage."]));
     }
     text.push_str(&comment(LATEST));
-    let tables = |table| compacted(&lake, table, format, by);
-    let copies = |table| copies(&lake, table, format, by);
-    text.push_str(&dialect(by).statements(tables, &landed_files(&lake, by), copies));
+    let tables = |table: &TableColumns| compacted(&lake, table, format, by);
+    let copies = |table: &TableColumns| copies(&lake, table, format, by);
+    text.push_str(&dialect(by).statements(of, tables, &landed_files(&lake, by), copies));
     Ok(text)
 }
 
-fn compacted(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
+fn compacted(lake: &str, table: &TableColumns, format: Format, by: PartitionBy) -> String {
     let name = table.name();
     let folder = format!("{lake}/{name}");
     match format {
@@ -74,8 +74,9 @@ OPTIONS (
 
 fn type_of(kind: ColumnKind) -> &'static str {
     match kind {
-        ColumnKind::Text | ColumnKind::Json => "STRING",
+        ColumnKind::Text | ColumnKind::Id | ColumnKind::Json => "STRING",
         ColumnKind::Int | ColumnKind::BigInt => "INT64",
+        ColumnKind::Double => "FLOAT64",
         ColumnKind::Bool => "BOOL",
         ColumnKind::Time => "TIMESTAMP",
     }
@@ -100,9 +101,9 @@ FROM newest, UNNEST(JSON_QUERY_ARRAY(state, '$.landed')) AS landed,
     )
 }
 
-fn copies(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
+fn copies(lake: &str, table: &TableColumns, format: Format, by: PartitionBy) -> String {
     let (name, landing, unknown, partition) = (table.name(), layout::landing(), UNKNOWN_PARTITION, by.column());
-    let names = listed(table.columns().iter().map(|column| column.name));
+    let names = listed(names(table));
     let of_files = format!(
         "SELECT {names}, SAFE_CAST(day AS DATE) AS {partition}, day, landed
 FROM (

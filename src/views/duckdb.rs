@@ -5,12 +5,12 @@
 //! without opening them. Sources: duckdb.org/docs/stable/data/parquet/overview, …/data/partitioning/hive_partitioning,
 //! …/core_extensions/httpfs/s3api and …/core_extensions/azure; tests/e2e/test_readers.py runs all of them.
 
-use super::latest::{Date, Dialect, before_partition};
+use super::latest::{Date, Dialect, before_partition, columns, listed};
 use super::place::{CloudKind, LakeAddress};
 use super::text::{LATEST, NO_TABLES, about, comment, pruned, quoted};
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{PartitionBy, Table};
+use crate::model::{ColumnKind, LakeColumns, PartitionBy, TableColumns};
 
 fn dialect(by: PartitionBy) -> Dialect {
     Dialect {
@@ -22,12 +22,18 @@ fn dialect(by: PartitionBy) -> Dialect {
     }
 }
 
-/// Reads the partition column from the path only, as a date.
+/// Reads the partition column from the path only, as a date, and columns by name, because older files lack the newest.
 fn hive(by: PartitionBy) -> String {
-    format!("\n  hive_partitioning = true, hive_types = {{'{}': DATE}}", by.column())
+    format!("\n  hive_partitioning = true, hive_types = {{'{}': DATE}}, union_by_name = true", by.column())
 }
 
-pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy, has_tables: bool) -> String {
+pub(super) fn statements(
+    place: &LakeAddress,
+    format: Format,
+    by: PartitionBy,
+    of: &LakeColumns,
+    has_tables: bool,
+) -> String {
     let lake = match place {
         LakeAddress::Store { kind: CloudKind::Azure, account: Some(account), bucket, prefix } => {
             format!("abfss://{account}.dfs.core.windows.net/{bucket}/{prefix}").trim_end_matches('/').to_owned()
@@ -44,9 +50,9 @@ pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy, h
     if !has_tables {
         text.push_str(&comment(NO_TABLES));
     }
-    let tables = |table| if has_tables { compacted(&lake, table, format, by) } else { String::new() };
-    let copies = |table| copies(&lake, table, format, by);
-    text.push_str(&dialect(by).statements(tables, &landed_files(&lake, by), copies));
+    let tables = |table: &TableColumns| if has_tables { compacted(&lake, table, format, by) } else { String::new() };
+    let copies = |table: &TableColumns| copies(&lake, table, format, by);
+    text.push_str(&dialect(by).statements(of, tables, &landed_files(&lake, by), copies));
     text
 }
 
@@ -73,7 +79,7 @@ fn needs(place: &LakeAddress) -> &'static [&'static str] {
     }
 }
 
-fn compacted(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
+fn compacted(lake: &str, table: &TableColumns, format: Format, by: PartitionBy) -> String {
     let name = table.name();
     let read = match format {
         Format::Parquet => {
@@ -82,7 +88,26 @@ fn compacted(lake: &str, table: Table, format: Format, by: PartitionBy) -> Strin
         }
         Format::Delta => format!("FROM delta_scan({})", quoted(&format!("{lake}/{name}"))),
     };
-    format!("\nCREATE OR REPLACE VIEW {name} AS\n{read};\n")
+    let columns = listed(columns(table, by));
+    let none = no_rows(table, by);
+    format!("\nCREATE OR REPLACE VIEW {name} AS\nSELECT {columns}\nFROM ({none}\nUNION ALL BY NAME\n{read});\n")
+}
+
+/// No rows, with all columns: a column that no file has yet is null, not an error.
+fn no_rows(table: &TableColumns, by: PartitionBy) -> String {
+    let typed = table.columns().iter().map(|column| format!("NULL::{} AS {}", type_of(column.kind), column.name));
+    format!("SELECT {} WHERE false", listed(typed.chain([format!("NULL::DATE AS {}", by.column())])))
+}
+
+fn type_of(kind: ColumnKind) -> &'static str {
+    match kind {
+        ColumnKind::Text | ColumnKind::Id | ColumnKind::Json => "VARCHAR",
+        ColumnKind::Int => "INTEGER",
+        ColumnKind::BigInt => "BIGINT",
+        ColumnKind::Double => "DOUBLE",
+        ColumnKind::Bool => "BOOLEAN",
+        ColumnKind::Time => "TIMESTAMPTZ",
+    }
 }
 
 fn landed_files(lake: &str, by: PartitionBy) -> String {
@@ -103,20 +128,21 @@ FROM flushes;
     )
 }
 
-fn copies(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
+fn copies(lake: &str, table: &TableColumns, format: Format, by: PartitionBy) -> String {
     let name = table.name();
     let files = quoted(&format!("{}/**/{name}/{}=*/*.parquet", pattern(lake), by.column()));
     let landing = quoted(&format!("{lake}/{}/{name}/", layout::landing()));
     let files = format!("FROM read_parquet({files},{}, filename = true)", hive(by));
     let is_landed = format!("filename IN (SELECT {landing} || file FROM landed_files)");
+    let none = no_rows(table, by);
     let read = match format {
         Format::Parquet => format!(
-            "SELECT * EXCLUDE (filename), starts_with(filename, {landing}) AS landed\n{files}\n\
+            "{none}\nUNION ALL BY NAME\nSELECT * EXCLUDE (filename), starts_with(filename, {landing}) AS landed\n{files}\n\
              WHERE starts_with(filename, {})\n  OR {is_landed}",
             quoted(&format!("{lake}/{name}/"))
         ),
         Format::Delta => format!(
-            "SELECT *, false AS landed FROM {name}\nUNION ALL BY NAME\n\
+            "{none}\nUNION ALL BY NAME\nSELECT *, false AS landed FROM {name}\nUNION ALL BY NAME\n\
              SELECT * EXCLUDE (filename), true AS landed\n{files}\nWHERE starts_with(filename, {landing}) AND {is_landed}"
         ),
     };

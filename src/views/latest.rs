@@ -9,7 +9,7 @@
 //! identity: all its rows come from the same place as the conversation, which has all of them, and no row comes twice.
 //! Grouping, unlike a join, is safe for null dates and passes a filter by date to the files.
 
-use crate::model::{ColumnKind, PartitionBy, Table, column};
+use crate::model::{ColumnKind, LakeColumns, PartitionBy, Table, TableColumns, column};
 
 /// The width of a line of columns.
 const WIDTH: usize = 100;
@@ -52,11 +52,12 @@ impl Dialect {
     /// the latest versions, and the four views of their rows.
     pub(super) fn statements(
         &self,
-        tables: impl Fn(Table) -> String,
+        columns: &LakeColumns,
+        tables: impl Fn(&TableColumns) -> String,
         landed_files: &str,
-        copies: impl Fn(Table) -> String,
+        copies: impl Fn(&TableColumns) -> String,
     ) -> String {
-        let all = |of: &dyn Fn(Table) -> String| Table::ALL.map(of).concat();
+        let all = |of: &dyn Fn(&TableColumns) -> String| Table::ALL.map(|table| of(columns.of(table))).concat();
         let latest = all(&|table| self.latest_rows(table));
         [&all(&tables), landed_files, &all(&copies), &self.newest_copies(), &latest].concat()
     }
@@ -107,7 +108,7 @@ SELECT {keys} FROM placed WHERE place = 1;
         )
     }
 
-    fn latest_rows(&self, table: Table) -> String {
+    fn latest_rows(&self, table: &TableColumns) -> String {
         let (schema, name) = (self.schema, table.name());
         let columns = listed(columns(table, self.by).map(|name| format!("c.{name}")));
         let from = format!("SELECT {columns}\nFROM {schema}{name}_copies c JOIN");
@@ -132,8 +133,13 @@ SELECT {keys} FROM placed WHERE place = 1;
 }
 
 /// The names of a table's columns, the partition column last.
-pub(super) fn columns(table: Table, by: PartitionBy) -> impl Iterator<Item = &'static str> {
-    table.columns().iter().map(|column| column.name).chain([by.column()])
+pub(super) fn columns(table: &TableColumns, by: PartitionBy) -> impl Iterator<Item = &str> {
+    names(table).chain([by.column()])
+}
+
+/// The names of a table's columns, without the partition column.
+pub(super) fn names(table: &TableColumns) -> impl Iterator<Item = &str> {
+    table.columns().iter().map(|column| column.name.as_ref())
 }
 
 /// What stands before a partition of a checkpoint in the name of its folder: a month is written with its column.
@@ -161,7 +167,7 @@ pub(super) fn listed<S: AsRef<str>>(things: impl IntoIterator<Item = S>) -> Stri
 }
 
 /// The column definitions for a statement that creates a table.
-pub(super) fn definitions(table: Table, quote: &str, type_of: fn(ColumnKind) -> &'static str) -> String {
+pub(super) fn definitions(table: &TableColumns, quote: &str, type_of: fn(ColumnKind) -> &'static str) -> String {
     let columns = table.columns().iter();
     let all: Vec<_> = columns.map(|c| format!("  {quote}{}{quote} {}", c.name, type_of(c.kind))).collect();
     all.join(",\n")

@@ -44,17 +44,18 @@ pub enum Engine {
 /// If the engine cannot read a lake there, or cannot read it yet.
 pub fn statements(url: &str, engine: Engine, identity: &Identity, has_tables: bool) -> Result<String> {
     let (format, by) = (identity.format, identity.partition_by);
+    let columns = &identity.written_columns();
     if format == Format::Delta && !has_tables {
         return Err(Error::usage(format!("the lake {url} has no tables yet"))
             .with_hint("run `decagon-lake compact` first, which creates the Delta tables"));
     }
     let place = LakeAddress::parse(url)?;
     let written = match engine {
-        Engine::Duckdb => duckdb::statements(&place, format, by, has_tables),
-        Engine::Spark => spark::statements(&place, format, by, has_tables)?,
-        Engine::Athena => athena::statements(&place, format, by)?,
-        Engine::Bigquery => bigquery::statements(&place, format, by)?,
-        Engine::Snowflake => snowflake::statements(&place, format, by)?,
+        Engine::Duckdb => duckdb::statements(&place, format, by, columns, has_tables),
+        Engine::Spark => spark::statements(&place, format, by, columns, has_tables)?,
+        Engine::Athena => athena::statements(&place, format, by, columns)?,
+        Engine::Bigquery => bigquery::statements(&place, format, by, columns)?,
+        Engine::Snowflake => snowflake::statements(&place, format, by, columns)?,
     };
     Ok(written)
 }

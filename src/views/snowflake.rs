@@ -10,14 +10,14 @@ use super::text::{LATEST, UNTRIED, about, comment, escaped};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{ColumnKind, PartitionBy, Table, UNKNOWN_PARTITION};
+use crate::model::{ColumnKind, LakeColumns, PartitionBy, TableColumns, UNKNOWN_PARTITION};
 
 fn dialect(by: PartitionBy) -> Dialect {
     let newest_of = |times: &[&str]| format!("GREATEST_IGNORE_NULLS({})", times.join(", "));
     Dialect { schema: "", by, newest_of, date: Date::Text }
 }
 
-pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy) -> Result<String> {
+pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy, of: &LakeColumns) -> Result<String> {
     let lake = match place {
         LakeAddress::Local(_) => return Err(cannot_read("Snowflake", place, "s3://, gs:// or Azure")),
         LakeAddress::Store { kind: place::CloudKind::S3, .. } => place.below("s3"),
@@ -52,13 +52,13 @@ CREATE STAGE IF NOT EXISTS decagon_lake URL = {} STORAGE_INTEGRATION = INTEGRATI
 ",
         escaped(&format!("{lake}/"))
     ));
-    let tables = |table| compacted(table, format, by);
-    text.push_str(&dialect(by).statements(tables, &landed_files(by), |table| copies(table, by)));
+    let tables = |table: &TableColumns| compacted(table, format, by);
+    text.push_str(&dialect(by).statements(of, tables, &landed_files(by), |table| copies(table, by)));
     Ok(text)
 }
 
 /// A table's files in a folder of the stage.
-fn read(table: Table, folder: &str, by: PartitionBy) -> String {
+fn read(table: &TableColumns, folder: &str, by: PartitionBy) -> String {
     let partition = by.column();
     let columns = table.columns().iter();
     let columns: Vec<_> = columns.map(|c| format!("  $1:{}::{} AS {}", c.name, type_of(c.kind), c.name)).collect();
@@ -71,15 +71,16 @@ fn read(table: Table, folder: &str, by: PartitionBy) -> String {
 
 fn type_of(kind: ColumnKind) -> &'static str {
     match kind {
-        ColumnKind::Text | ColumnKind::Json => "VARCHAR",
+        ColumnKind::Text | ColumnKind::Id | ColumnKind::Json => "VARCHAR",
         ColumnKind::Int => "INT",
         ColumnKind::BigInt => "BIGINT",
+        ColumnKind::Double => "DOUBLE",
         ColumnKind::Bool => "BOOLEAN",
         ColumnKind::Time => "TIMESTAMP_NTZ",
     }
 }
 
-fn compacted(table: Table, format: Format, by: PartitionBy) -> String {
+fn compacted(table: &TableColumns, format: Format, by: PartitionBy) -> String {
     let name = table.name();
     match format {
         Format::Parquet => format!("\nCREATE OR REPLACE VIEW {name} AS\n{};\n", read(table, name, by)),
@@ -108,7 +109,7 @@ FROM newest, LATERAL FLATTEN(INPUT => newest.state:landed) landed, LATERAL FLATT
     )
 }
 
-fn copies(table: Table, by: PartitionBy) -> String {
+fn copies(table: &TableColumns, by: PartitionBy) -> String {
     let (name, partition, columns) = (table.name(), by.column(), listed(columns(table, by)));
     let day = format!("COALESCE(TO_CHAR({partition}, 'YYYY-MM-DD'), '{UNKNOWN_PARTITION}') AS day");
     let folder = format!("{}/{name}", layout::landing());

@@ -7,19 +7,25 @@
 //! Sources: spark.apache.org/docs/latest, sql-data-sources-file-metadata… and sql-ref-syntax-qry-select-file;
 //! docs.delta.io/latest/quick-start. tests/e2e/test_readers.py runs all but Delta.
 
-use super::latest::{Date, Dialect, before_partition, listed};
+use super::latest::{Date, Dialect, before_partition, listed, names};
 use super::place::{CloudKind, LakeAddress, needs_account};
 use super::text::{LATEST, NO_TABLES, about, comment, pruned};
 use crate::error::Result;
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{PartitionBy, Table, UNKNOWN_PARTITION};
+use crate::model::{LakeColumns, PartitionBy, TableColumns, UNKNOWN_PARTITION};
 
 fn dialect(by: PartitionBy) -> Dialect {
     Dialect { schema: "", by, newest_of: |times| format!("greatest({})", times.join(", ")), date: Date::Text }
 }
 
-pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy, has_tables: bool) -> Result<String> {
+pub(super) fn statements(
+    place: &LakeAddress,
+    format: Format,
+    by: PartitionBy,
+    of: &LakeColumns,
+    has_tables: bool,
+) -> Result<String> {
     let lake = match place {
         LakeAddress::Local(path) => path.clone(),
         LakeAddress::Store { kind: CloudKind::S3, .. } => place.below("s3a"),
@@ -33,7 +39,8 @@ pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy, h
     text.push_str(&comment(&[
         "Without a metastore the views last as long as the session. Times are instants, shown in the session's time",
         "zone; SET TIME ZONE 'UTC' shows them in UTC. The session needs the store's connector (hadoop-aws for s3a://,",
-        "hadoop-azure for abfss://, the GCS connector for gs://) and its credentials.",
+        "hadoop-azure for abfss://, the GCS connector for gs://) and its credentials. It also needs the setting below,",
+        "because older files lack the newest columns. A column that no file has yet is an error: sync first.",
     ]));
     if format == Format::Delta {
         text.push_str(&comment(&["The tables are Delta tables: the session needs delta-spark and its extension."]));
@@ -43,15 +50,16 @@ pub(super) fn statements(place: &LakeAddress, format: Format, by: PartitionBy, h
     if !has_tables {
         text.push_str(&comment(NO_TABLES));
     }
-    let tables = |table| if has_tables { compacted(&lake, table, format, by) } else { String::new() };
-    let copies = |table| copies(&lake, table, format, by);
-    text.push_str(&dialect(by).statements(tables, &landed_files(&lake, by), copies));
+    text.push_str("\nSET spark.sql.parquet.mergeSchema = true;\n");
+    let tables = |table: &TableColumns| if has_tables { compacted(&lake, table, format, by) } else { String::new() };
+    let copies = |table: &TableColumns| copies(&lake, table, format, by);
+    text.push_str(&dialect(by).statements(of, tables, &landed_files(&lake, by), copies));
     Ok(text)
 }
 
-fn compacted(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
+fn compacted(lake: &str, table: &TableColumns, format: Format, by: PartitionBy) -> String {
     let (name, partition) = (table.name(), by.column());
-    let names = listed(table.columns().iter().map(|column| column.name));
+    let names = listed(names(table));
     let read = match format {
         Format::Parquet => path("parquet", &format!("{}/{name}", pattern(lake))),
         Format::Delta => path("delta", &format!("{lake}/{name}")),
@@ -80,9 +88,9 @@ FROM flushes LATERAL VIEW explode(map_keys(landed.dates)) AS date;
     )
 }
 
-fn copies(lake: &str, table: Table, format: Format, by: PartitionBy) -> String {
+fn copies(lake: &str, table: &TableColumns, format: Format, by: PartitionBy) -> String {
     let name = table.name();
-    let names = listed(table.columns().iter().map(|column| column.name));
+    let names = listed(names(table));
     let (landing, unknown, partition) = (layout::landing(), UNKNOWN_PARTITION, by.column());
     let files = path("parquet", &format!("{}/{{{name},{landing}/{name}}}/{partition}=*", pattern(lake)));
     let files = format!(

@@ -26,10 +26,12 @@ ODD = [
      "last_user_message_at": "2024-01-01T21:42:11.5Z", "undeflected": True, "summary": "Grüße, 世界 👋🏽", "resolution": "",
      "csat_rating": 4, "csat": 5, "csat_role": "AGENT", "csat_resolved": False, "customer_feedback": "two\nlines, \"quoted\"",
      "flow_type": "chat", "notes": "a\ttab", "metadata": {"user_type": "VIP", "deep": [1, 2.5, None, {"ü": "\\"}]},
-     "messages": [{"text": "‮right to left‬", "role": "USER", "created_at": "2024-01-01 21:42:10.309970"}, {"role": "AI"}],
+     "messages": [{"text": "‮right to left‬", "role": "USER", "created_at": "2024-01-01 21:42:10.309970", "id": 7001},
+                  {"role": "AI", "id": "msg-2"}],
      "tags": [{"id": "t1", "name": "Greeting", "level": 0}, {"name": "é", "level": 2147483647, "more": {"a": 1}}],
      "audit_logs": [{"text": "CSAT set to 4", "payload": {}, "created_at": "2024-05-06T14:11:26.799976"}],
-     "all_tags": {"Topics": {"Billing": ["Refund"]}}},
+     "all_tags": {"Topics": {"Billing": ["Refund"]}}, "conversation_url": "https://decagon.ai/c/all",
+     "watchtower_reviews": [{"job_name": "tone", "rubric_score": 4.5}], "channel": "web"},
     {"conversation_id": "bare", "created_at": "1999-12-31T23:59:59.999999Z"},
     {"conversation_id": "undated", "updated_at": "2024-01-03T00:00:00Z", "tags": [{"name": "x"}],
      "messages": [{"text": "when?"}], "audit_logs": [{"payload": [1, "two", None]}]},
@@ -41,15 +43,15 @@ KINDS = {**CONVERSATION_FIELDS, "conversation_id": "text", "message_count": "int
 for _index, _fields in CHILD_FIELDS.values():
     KINDS |= {_index: "int", **_fields}
 TYPES = {
-    "duckdb": {"text": "VARCHAR", "json": "VARCHAR", "int": "INTEGER", "long": "BIGINT", "bool": "BOOLEAN",
+    "duckdb": {"text": "VARCHAR", "id": "VARCHAR", "json": "VARCHAR", "int": "INTEGER", "long": "BIGINT", "bool": "BOOLEAN",
                "time": "TIMESTAMP WITH TIME ZONE", "date": "DATE"},
-    "spark": {"text": "string", "json": "string", "int": "int", "long": "bigint", "bool": "boolean", "time": "timestamp",
+    "spark": {"text": "string", "id": "string", "json": "string", "int": "int", "long": "bigint", "bool": "boolean", "time": "timestamp",
               "date": "date"},
-    "polars": {"text": polars.String, "json": polars.String, "int": polars.Int32, "long": polars.Int64,
+    "polars": {"text": polars.String, "id": polars.String, "json": polars.String, "int": polars.Int32, "long": polars.Int64,
                "bool": polars.Boolean, "time": polars.Datetime("us", "UTC"), "date": polars.Date},
-    "pyarrow": {"text": pyarrow.string(), "json": pyarrow.string(), "int": pyarrow.int32(), "long": pyarrow.int64(),
+    "pyarrow": {"text": pyarrow.string(), "id": pyarrow.string(), "json": pyarrow.string(), "int": pyarrow.int32(), "long": pyarrow.int64(),
                 "bool": pyarrow.bool_(), "time": pyarrow.timestamp("us", "UTC"), "date": pyarrow.date32()},
-    "clickhouse": {"text": "String", "json": "String", "int": "Int32", "long": "Int64", "bool": "Bool",
+    "clickhouse": {"text": "String", "id": "String", "json": "String", "int": "Int32", "long": "Int64", "bool": "Bool",
                    "time": "DateTime64(6, 'UTC')", "date": "Date32"},
 }
 
@@ -61,12 +63,13 @@ def names_of(table, by):
 
 
 def by_duckdb(lake, table, _):
-    relation = connect().sql(f"FROM read_parquet('{lake}/{table}/*/*.parquet', hive_partitioning = true)")
+    relation = connect().sql(f"FROM read_parquet('{lake}/{table}/*/*.parquet', hive_partitioning = true, union_by_name = true)")
     return dict(zip(relation.columns, map(str, relation.types))), relation.fetchall()
 
 
 def by_polars(lake, table, _):
-    frame = polars.read_parquet(f"{lake}/{table}/*/*.parquet", hive_partitioning=True)
+    by_name = {"missing_columns": "insert", "extra_columns": "ignore"}
+    frame = polars.scan_parquet(f"{lake}/{table}/*/*.parquet", hive_partitioning=True, **by_name).collect()
     return dict(frame.schema), frame.rows()
 
 
@@ -79,7 +82,8 @@ def by_pyarrow(lake, table, by):
 def by_clickhouse(lake, table, by):
     answer = session.Session().query(
         f"""SELECT *, toDate32OrNull(extract(_path, '{COLUMN[by]}=([^/]+)')) AS {COLUMN[by]}
-            FROM file('{lake}/{table}/*/*.parquet', Parquet) SETTINGS use_hive_partitioning = 0""", "JSONCompact")
+            FROM file('{lake}/{table}/*/*.parquet', Parquet)
+            SETTINGS use_hive_partitioning = 0, schema_inference_mode = 'union'""", "JSONCompact")
     result = json.loads(answer.data())
     types = {}
     for column in result["meta"]:

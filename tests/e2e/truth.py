@@ -14,17 +14,19 @@ CONVERSATION_FIELDS = {
     "user_id": "text", "destination": "text", "created_at": "time", "updated_at": "time", "last_message_at": "time",
     "last_user_message_at": "time", "undeflected": "bool", "summary": "text", "resolution": "text",
     "csat_rating": "int", "csat": "int", "csat_role": "text", "csat_resolved": "bool", "customer_feedback": "text",
-    "flow_type": "text", "notes": "text", "metadata": "json",
+    "flow_type": "text", "notes": "text", "metadata": "json", "conversation_url": "text", "all_tags": "json",
+    "watchtower_reviews": "json",
 }
 CHILD_FIELDS = {
-    "messages": ("message_index", {"role": "text", "text": "text", "created_at": "time"}),
+    "messages": ("message_index", {"role": "text", "text": "text", "created_at": "time", "message_id": "id"}),
     "tags": ("tag_index", {"tag_id": "text", "name": "text", "level": "int"}),
     "audit_logs": ("log_index", {"text": "text", "payload": "json", "created_at": "time"}),
 }
 TABLES = ["conversations", *CHILD_FIELDS]
-API_NAME = {"tag_id": "id"}
+API_NAME = {"tag_id": "id", "message_id": "id"}
 # The partition columns.
 COLUMN = {"day": "created_date", "month": "created_month"}
+JSON_COLUMNS = {"metadata", "all_tags", "watchtower_reviews", "payload", "extra"}
 
 
 def instant(text):
@@ -33,7 +35,9 @@ def instant(text):
 
 
 def cell(kind, value):
-    """An API value as a test compares it: instants as such, JSON as Python objects."""
+    """An API value as a test compares it: instants as such, JSON as Python objects, ids as text."""
+    if kind == "id" and value is not None:
+        return str(value)
     return instant(value) if kind == "time" and value is not None else value
 
 
@@ -81,7 +85,7 @@ def read_table(lake, table):
     connection = connect()
     glob = f"{lake}/{table}/*/*.parquet"
     result = connection.execute(
-        "SELECT * FROM read_parquet($1, hive_partitioning = true) ORDER BY ALL", [str(glob)]
+        "SELECT * FROM read_parquet($1, hive_partitioning = true, union_by_name = true) ORDER BY ALL", [str(glob)]
     )
     return as_rows([column[0] for column in result.description], result.fetchall())
 
@@ -98,7 +102,7 @@ def as_rows(names, tuples):
 
 def decoded(rows):
     """The rows with their JSON columns as Python objects."""
-    return [{name: json.loads(value) if name in ("metadata", "payload", "extra") and value is not None else value
+    return [{name: json.loads(value) if name in JSON_COLUMNS and value is not None else value
              for name, value in row.items()} for row in rows]
 
 

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use decagon_lake::flatten::{Batch, Origin, flatten};
-use decagon_lake::model::{ColumnKind, ColumnSource, RunId, Table, parse_api_time};
+use decagon_lake::model::{ColumnKind, ColumnSource, LakeColumns, RunId, Table, parse_api_time};
 
 fn cell(batch: &RecordBatch, column: usize, kind: ColumnKind, row: usize) -> Value {
     let array = batch.column(column);
@@ -26,7 +26,12 @@ fn cell(batch: &RecordBatch, column: usize, kind: ColumnKind, row: usize) -> Val
         ColumnKind::Int => array.as_primitive::<Int32Type>().value(row).into(),
         ColumnKind::Bool => array.as_boolean().value(row).into(),
         ColumnKind::Time => json!({ "micros": array.as_primitive::<TimestampMicrosecondType>().value(row) }),
-        ColumnKind::BigInt => Value::Null,
+        ColumnKind::Id => {
+            let text = array.as_string::<i32>().value(row);
+            let number = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
+            number.map_or_else(|| text.into(), Value::from)
+        }
+        ColumnKind::Double | ColumnKind::BigInt => Value::Null,
     }
 }
 
@@ -158,7 +163,7 @@ fn any_name() -> impl Strategy<Value = String> {
     let known: Vec<String> = Table::ALL
         .iter()
         .flat_map(|table| table.columns())
-        .map(|column| column.name.to_owned())
+        .map(|column| column.name.to_string())
         .chain(["messages", "tags", "audit_logs", "id", "all_tags", ""].map(str::to_owned))
         .collect();
     prop_oneof![4 => prop::sample::select(known), 1 => any::<String>()]
@@ -180,7 +185,7 @@ pub(crate) fn any_conversation() -> impl Strategy<Value = Map<String, Value>> {
 pub(crate) fn flatten_all(conversations: &[String]) -> Batch {
     let run_id = RunId::new(DateTime::UNIX_EPOCH, 0);
     let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
-    flatten(conversations.iter().map(String::as_str), &origin).unwrap()
+    flatten(conversations.iter().map(String::as_str), &LakeColumns::default(), &origin).unwrap()
 }
 
 proptest! {

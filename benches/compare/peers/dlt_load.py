@@ -41,10 +41,11 @@ CONVERSATION = columns(
     conversation_id="text", user_id="text", destination="text", created_at="timestamp", updated_at="timestamp",
     last_message_at="timestamp", last_user_message_at="timestamp", undeflected="bool", summary="text",
     resolution="text", csat_rating="bigint", csat="bigint", csat_role="text", csat_resolved="bool",
-    customer_feedback="text", flow_type="text", notes="text", metadata="json", all_tags="json", _seq="bigint",
+    customer_feedback="text", flow_type="text", notes="text", metadata="json",
+    conversation_url="text", all_tags="json", watchtower_reviews="json", _seq="bigint",
 )
 CHILDREN = {
-    "messages": columns(role="text", text="text", created_at="timestamp"),
+    "messages": columns(role="text", text="text", created_at="timestamp", id="text"),
     "tags": columns(id="text", name="text", level="bigint"),
     "audit_logs": columns(text="text", payload="json", created_at="timestamp"),
 }

@@ -20,8 +20,9 @@ CONVERSATION = """
     conversation_id VARCHAR, user_id VARCHAR, destination VARCHAR, created_at TIMESTAMPTZ, updated_at TIMESTAMPTZ,
     last_message_at TIMESTAMPTZ, last_user_message_at TIMESTAMPTZ, undeflected BOOLEAN, summary VARCHAR,
     resolution VARCHAR, csat_rating INTEGER, csat INTEGER, csat_role VARCHAR, csat_resolved BOOLEAN,
-    customer_feedback VARCHAR, flow_type VARCHAR, notes VARCHAR, metadata JSON, all_tags JSON,
-    messages STRUCT(role VARCHAR, "text" VARCHAR, created_at TIMESTAMPTZ)[],
+    customer_feedback VARCHAR, flow_type VARCHAR, notes VARCHAR, metadata JSON, conversation_url VARCHAR,
+    all_tags JSON, watchtower_reviews JSON,
+    messages STRUCT(role VARCHAR, "text" VARCHAR, created_at TIMESTAMPTZ, id VARCHAR)[],
     tags STRUCT(id VARCHAR, name VARCHAR, level INTEGER)[],
     audit_logs STRUCT("text" VARCHAR, payload JSON, created_at TIMESTAMPTZ)[]
 """
@@ -42,10 +43,10 @@ TABLES = {
         SELECT conversation_id, user_id, destination, created_at, updated_at, last_message_at, last_user_message_at,
             undeflected, summary, resolution, csat_rating, csat, csat_role, csat_resolved, customer_feedback,
             flow_type, notes, metadata::VARCHAR AS metadata, len(messages)::INTEGER AS message_count,
-            CASE WHEN all_tags IS NOT NULL THEN '{{"all_tags":' || all_tags || '}}' END AS extra,
-            now() AS _exported_at, {PROVENANCE}
+            conversation_url, all_tags::VARCHAR AS all_tags, watchtower_reviews::VARCHAR AS watchtower_reviews,
+            NULL::VARCHAR AS extra, now() AS _exported_at, {PROVENANCE}
         FROM newest""",
-    "messages": child("messages", "message_index", "e.role, e.text, e.created_at"),
+    "messages": child("messages", "message_index", "e.role, e.text, e.created_at, e.id AS message_id"),
     "tags": child("tags", "tag_index", "e.id AS tag_id, e.name, e.level"),
     "audit_logs": child("audit_logs", "log_index", "e.text, e.payload::VARCHAR AS payload, e.created_at"),
 }

@@ -13,14 +13,15 @@ import polars as pl
 
 TEXT, INT, TIME = pl.String, pl.Int32, pl.Datetime("us", "UTC")
 # JSON of any shape is read as text. Times are read as text and parsed by one format.
-MESSAGE = {"role": TEXT, "text": TEXT, "created_at": TEXT}
+MESSAGE = {"role": TEXT, "text": TEXT, "created_at": TEXT, "id": TEXT}
 TAG = {"id": TEXT, "name": TEXT, "level": INT}
 LOG = {"text": TEXT, "payload": TEXT, "created_at": TEXT}
 CONVERSATION = {
     "conversation_id": TEXT, "user_id": TEXT, "destination": TEXT, "created_at": TEXT, "updated_at": TEXT,
     "last_message_at": TEXT, "last_user_message_at": TEXT, "undeflected": pl.Boolean, "summary": TEXT,
     "resolution": TEXT, "csat_rating": INT, "csat": INT, "csat_role": TEXT, "csat_resolved": pl.Boolean,
-    "customer_feedback": TEXT, "flow_type": TEXT, "notes": TEXT, "metadata": TEXT, "all_tags": TEXT,
+    "customer_feedback": TEXT, "flow_type": TEXT, "notes": TEXT, "metadata": TEXT,
+    "conversation_url": TEXT, "all_tags": TEXT, "watchtower_reviews": TEXT,
     "messages": pl.List(pl.Struct(MESSAGE)), "tags": pl.List(pl.Struct(TAG)), "audit_logs": pl.List(pl.Struct(LOG)),
 }
 PROVENANCE = [pl.lit("polars").alias("_run_id"), pl.col("_seq").cast(pl.Int64)]
@@ -49,7 +50,7 @@ def conversations(rows):
         "undeflected", "summary", "resolution", "csat_rating", "csat", "csat_role", "csat_resolved",
         "customer_feedback", "flow_type", "notes", "metadata",
         pl.col("messages").list.len().cast(INT).alias("message_count"),
-        ('{"all_tags":' + pl.col("all_tags") + "}").alias("extra"),
+        "conversation_url", "all_tags", "watchtower_reviews", NO_EXTRA,
         pl.lit(datetime.now(timezone.utc)).cast(TIME).alias("_exported_at"), *PROVENANCE, "created_date",
     )
 
@@ -73,7 +74,8 @@ def main():
     rows = newest(path)
     tables = {
         "conversations": conversations(rows),
-        "messages": children(rows, "messages", "message_index", "role", "text", time("created_at")),
+        "messages": children(rows, "messages", "message_index", "role", "text", time("created_at"),
+                             pl.col("id").alias("message_id")),
         "tags": children(rows, "tags", "tag_index", pl.col("id").alias("tag_id"), "name", "level"),
         "audit_logs": children(rows, "audit_logs", "log_index", "text", "payload", time("created_at")),
     }

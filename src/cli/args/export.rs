@@ -15,7 +15,7 @@ use super::lake::{LakeArgs, MetricsArgs};
 use super::retention::HistoryArgs;
 use crate::export::{OnBadRecord, OnIgnoredFilter};
 use crate::lake::Format;
-use crate::model::{PartitionBy, TimestampFilter, parse_user_time};
+use crate::model::{MetadataColumn, PartitionBy, TimestampFilter, parse_user_time};
 
 /// When fetched rows are written to staging.
 #[derive(Debug, Clone, Args)]
@@ -50,6 +50,12 @@ pub(in crate::cli) struct FetchArgs {
     /// Choose the partitions of the tables when the lake is made; they never change [default: day]
     #[arg(long, env = "DECAGON_PARTITION_BY", value_parser = partition_by())]
     pub(in crate::cli) partition_by: Option<PartitionBy>,
+    /// Give these keys of `metadata` a column each, as in plan,order_total:double,vip:boolean
+    ///
+    /// The columns are named metadata_plan, metadata_order_total, …; their types are text (the default), bigint, double,
+    /// boolean and timestamp. The lake keeps them, so later runs need not name them again, and may name more.
+    #[arg(long, env = "DECAGON_METADATA_COLUMNS", value_name = "KEY[:TYPE],…", value_delimiter = ',')]
+    pub(in crate::cli) metadata_columns: Vec<MetadataColumn>,
     /// Discard the interrupted walk and start over
     ///
     /// Without it, a run continues the walk that an earlier run of the same command left unfinished.

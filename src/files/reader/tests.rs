@@ -8,17 +8,25 @@ use object_store::path::Path;
 use super::*;
 use crate::files::samples::rows;
 use crate::files::{SortedReader, WrittenFor, encode};
+use crate::model::{LakeColumns, Table};
 
 const TABLE: Table = Table::Messages;
 
+fn columns() -> Arc<TableColumns> {
+    Arc::clone(LakeColumns::default().of(TABLE))
+}
+
 async fn put(store: &Store, key: &Path, conversations: u32) -> ObjectMeta {
-    store.put(key, encode(TABLE, WrittenFor::Staging, &[rows(TABLE, 0..conversations)], &[]).unwrap()).await.unwrap();
+    store
+        .put(key, encode(&columns(), WrittenFor::Staging, &[rows(TABLE, 0..conversations)], &[]).unwrap())
+        .await
+        .unwrap();
     store.head(key).await.unwrap().unwrap()
 }
 
 /// Reads all rows of a file that was found as `seen`.
 fn read(store: &Store, seen: &ObjectMeta, runtime: &Handle, meanwhile: impl FnOnce()) -> Result<usize> {
-    let mut reader = SortedReader::open(store, TABLE, &FoundFile::not_read(seen.clone()), runtime)?;
+    let mut reader = SortedReader::open(store, &columns(), &FoundFile::not_read(seen.clone()), runtime)?;
     let mut rows = reader.next_batch()?.map_or(0, |batch| batch.num_rows());
     meanwhile();
     while let Some(batch) = reader.next_batch()? {
@@ -36,7 +44,9 @@ async fn a_file_replaced_before_it_is_read_is_not_reported_as_damaged() {
         put(&store, &key, after).await;
         let (own, runtime) = (store.clone(), Handle::current());
         let task = tokio::task::spawn_blocking(move || {
-            let counted = FileReader::read_footer(&own, Table::Messages, seen.clone(), &runtime).unwrap();
+            let counted =
+                FileReader::read_footer(&own, LakeColumns::default().of(Table::Messages), seen.clone(), &runtime)
+                    .unwrap();
             assert_eq!(counted.0.rows, u64::from(after) * 2, "the new footer counts");
             read(&own, &seen, &runtime, || ()).unwrap_err()
         });
@@ -53,7 +63,7 @@ async fn a_file_replaced_while_it_is_read_is_not_reported_as_damaged() {
     let (own, runtime) = (store.clone(), Handle::current());
     let task = tokio::task::spawn_blocking(move || {
         assert_eq!(read(&own, &seen, &runtime, || ()).unwrap(), 80_000);
-        let other = encode(TABLE, WrittenFor::Table, &[rows(TABLE, 0..41_000)], &[]).unwrap();
+        let other = encode(&columns(), WrittenFor::Table, &[rows(TABLE, 0..41_000)], &[]).unwrap();
         read(&own, &seen, &runtime, || runtime.block_on(own.put(&key, other)).unwrap()).unwrap_err()
     });
     let error = task.await.unwrap();
@@ -63,7 +73,7 @@ async fn a_file_replaced_while_it_is_read_is_not_reported_as_damaged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_file_that_was_not_replaced_is_damaged() {
     let (store, key) = (Store::on(InMemory::new(), "memory", Duration::from_secs(60)), Path::from("x"));
-    let whole = encode(TABLE, WrittenFor::Table, &[rows(TABLE, 0..900)], &[]).unwrap();
+    let whole = encode(&columns(), WrittenFor::Table, &[rows(TABLE, 0..900)], &[]).unwrap();
     let mut torn = whole.clone();
     torn.truncate(whole.len() - 9);
     let mut flipped = whole;
@@ -92,7 +102,7 @@ async fn a_file_in_memory_is_read_without_the_store() {
     store.delete(vec![key]).await.unwrap();
     let (calls, own, runtime) = (store.calls(), store.clone(), Handle::current());
     let task = tokio::task::spawn_blocking(move || {
-        let mut reader = SortedReader::open(&own, TABLE, &file, &runtime).unwrap();
+        let mut reader = SortedReader::open(&own, &columns(), &file, &runtime).unwrap();
         std::iter::from_fn(|| reader.next_batch().unwrap()).map(|batch| batch.num_rows()).sum::<usize>()
     });
     assert_eq!(task.await.unwrap(), 80_000);
@@ -108,7 +118,7 @@ async fn a_file_that_is_gone_or_has_another_size_is_not_loaded() {
         let file = FoundFile::named_once(key.clone(), size).load(&store).await.unwrap();
         assert_eq!(file.body(), None, "{key}");
         let (own, runtime) = (store.clone(), Handle::current());
-        let task = tokio::task::spawn_blocking(move || SortedReader::open(&own, TABLE, &file, &runtime).map(drop));
+        let task = tokio::task::spawn_blocking(move || SortedReader::open(&own, &columns(), &file, &runtime).map(drop));
         assert_eq!(task.await.unwrap().unwrap_err().kind(), Kind::Integrity, "{key}");
     }
 }

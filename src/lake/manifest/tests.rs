@@ -21,7 +21,7 @@ fn entry(run: u32, rows: u64, form: u32) -> PartitionEntry {
         let bytes = rows * 10;
         // Another program may have taken a file away, and a file may be unreadable.
         let rows = (rows != 7 || table != Table::Tags).then_some(rows);
-        (rows != Some(9) || table != Table::Messages).then(|| FileEntry { rows, bytes, etag: None, key: None })
+        (rows != Some(9) || table != Table::Messages).then_some(FileEntry { rows, bytes, etag: None, key: None })
     };
     let run = RunId::new(chrono::DateTime::UNIX_EPOCH, run);
     PartitionEntry { run: Some(run), form, files: PerTable::from_fn(file), ..PartitionEntry::default() }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::*;
 use crate::flatten::{Batch, Origin, flatten};
-use crate::model::RunId;
+use crate::model::{LakeColumns, RunId};
 
 /// When run `run` fetches, in seconds of the test's day. Some versions changed later than that.
 fn fetched(run: usize) -> u8 {
@@ -60,8 +60,8 @@ fn input(run: usize, versions: &[Stated], size: usize) -> Pieces {
     let texts: Vec<String> = sorted.iter().map(|version| json_of(version)).collect();
     let run_id = RunId::new(DateTime::UNIX_EPOCH, run.try_into().unwrap());
     let exported_at = DateTime::from_timestamp(1_704_067_200 + i64::from(fetched(run)), 0).unwrap();
-    let batch: Batch =
-        flatten(texts.iter().map(String::as_str), &Origin { run_id: &run_id, exported_at, first_seq: 0 }).unwrap();
+    let origin = Origin { run_id: &run_id, exported_at, first_seq: 0 };
+    let batch: Batch = flatten(texts.iter().map(String::as_str), &LakeColumns::default(), &origin).unwrap();
     Pieces(PerTable::from_fn(|table| {
         let rows = batch.tables.get(table);
         (0..rows.num_rows()).step_by(size).map(|at| rows.slice(at, size.min(rows.num_rows() - at))).collect()

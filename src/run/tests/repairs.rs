@@ -14,7 +14,7 @@ use crate::files::{WrittenFor, encode};
 use crate::flatten::{Origin, flatten};
 use crate::lake::{Extent, StagedFlush, Wanted};
 use crate::layout::FlushId;
-use crate::model::{CreatedDate, PerTable};
+use crate::model::{CreatedDate, LakeColumns, PerTable};
 use crate::verify::Check;
 
 /// The partition that is compacted, and the one that has the newer version of `moved`.
@@ -44,10 +44,12 @@ fn files(conversations: &[Value], lifetime: WrittenFor) -> (PerTable<Vec<u8>>, E
     let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
     let exported_at = "2024-02-01T00:00:00Z".parse().unwrap();
     let origin = Origin { run_id: &run_id, exported_at, first_seq: 0 };
-    let rows = flatten(texts.iter().map(String::as_str), &origin).unwrap().tables;
+    let rows = flatten(texts.iter().map(String::as_str), &LakeColumns::default(), &origin).unwrap().tables;
     let mut extent = Extent::default();
     let files = PerTable::from_fn(|table| {
-        let file = encode(table, lifetime, std::slice::from_ref(rows.get(table).as_ref()), &[]).unwrap();
+        let file =
+            encode(LakeColumns::default().of(table), lifetime, std::slice::from_ref(rows.get(table).as_ref()), &[])
+                .unwrap();
         *extent.rows.get_mut(table) = u64::try_from(rows.get(table).num_rows()).unwrap();
         *extent.bytes.get_mut(table) = u64::try_from(file.len()).unwrap();
         file.to_vec()
@@ -59,7 +61,8 @@ fn files(conversations: &[Value], lifetime: WrittenFor) -> (PerTable<Vec<u8>>, E
 async fn with_a_double() -> Arc<Shelf> {
     let store = Arc::new(Shelf::new());
     let lake = lake(sound(&store), &Kept::ByLease);
-    let wanted = Wanted { base_url: "https://api", user_filters: None, format: None, partition_by: None };
+    let wanted =
+        Wanted { base_url: "https://api", user_filters: None, format: None, partition_by: None, metadata_columns: &[] };
     lake.claim(None, wanted, true, DateTime::UNIX_EPOCH).await.unwrap();
     let mut first: Vec<_> = (10..30).map(|n| conversation(&format!("c{n}"), 0, "2024-01-03T00:00:00Z")).collect();
     first.push(conversation("moved", 0, "2024-01-03T00:00:00Z"));

@@ -1,4 +1,5 @@
-//! Commits to a Delta table: adds new files and removes those that they replace, atomically.
+//! Commits to a Delta table: adds new files and removes those that they replace, atomically. The first commit after the
+//! lake has grown also adds the new columns to the table.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use delta_kernel::committer::FileSystemCommitter;
 use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::engine_data::FilteredEngineData;
 use delta_kernel::expressions::Scalar;
-use delta_kernel::schema::DataType as DeltaType;
+use delta_kernel::schema::{DataType as DeltaType, StructField};
 use delta_kernel::transaction::{CommitResult, Transaction, UpdateTableOperation};
 use delta_kernel::{FileMeta, KernelError, SnapshotRef};
 use delta_kernel_default_engine::build_add_file_metadata;
@@ -84,7 +85,8 @@ impl DeltaTable {
     /// table has to be read again.
     fn commit(&self, state: &LogState, intent: &WriteIntent) -> Result<bool> {
         let failed = |error| self.failed("commit to", error);
-        match self.transaction(state, intent).and_then(|it| it.commit(&self.engine)).map_err(failed)? {
+        let lacking = self.lacking_columns(&state.snapshot)?;
+        match self.transaction(state, intent, lacking).and_then(|it| it.commit(&self.engine)).map_err(failed)? {
             CommitResult::Committed(committed) => {
                 let due = committed.post_commit_stats().commits_since_checkpoint >= COMMITS_PER_CHECKPOINT;
                 if let Some(snapshot) = committed.post_commit_snapshot().filter(|_| due) {
@@ -120,10 +122,18 @@ impl DeltaTable {
         Some(format!("{}, partition {date}", self.table.name()))
     }
 
-    fn transaction(&self, state: &LogState, intent: &WriteIntent) -> delta_kernel::KernelResult<Transaction> {
+    /// The commit of a write intent, which also adds the columns that the table is `lacking`.
+    fn transaction(
+        &self,
+        state: &LogState,
+        intent: &WriteIntent,
+        lacking: Vec<StructField>,
+    ) -> delta_kernel::KernelResult<Transaction> {
         let number = i64::try_from(intent.number).map_err(KernelError::generic_err)?;
-        let mut transaction = Arc::clone(&state.snapshot)
-            .update_table(UpdateTableOperation::Merge, CREATED_BY, true)
+        let update = Arc::clone(&state.snapshot).update_table(UpdateTableOperation::Merge, CREATED_BY, true);
+        let mut transaction = lacking
+            .into_iter()
+            .fold(update, |update, column| update.add_column(column))
             .with_transaction_id(&self.application, number)
             .build(&self.engine, Box::new(FileSystemCommitter::new()))?;
         let write_state = transaction.write_state()?;

@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::model::{CreatedDate, PartitionBy, Table};
+use crate::model::{CreatedDate, PartitionBy, Table, TableColumns};
 use crate::store::Store;
 
 /// The hint for a table that another writer made unusable. RESTORE is safe, because no run has committed to it since.
@@ -38,6 +38,7 @@ pub(in crate::tables) struct DeltaTable {
     pub(super) store: Store,
     pub(super) table: Table,
     pub(super) partition_by: PartitionBy,
+    pub(super) columns: Arc<TableColumns>,
     /// The application id of its transactions, which differs from that of every other lake, earlier ones here included.
     pub(super) application: String,
     pub(super) url: String,
@@ -62,11 +63,12 @@ impl fmt::Debug for DeltaTable {
 impl DeltaTable {
     pub(in crate::tables) fn new(
         store: &Store,
-        table: Table,
+        columns: Arc<TableColumns>,
         partition_by: PartitionBy,
         application: String,
         runtime: Handle,
     ) -> Self {
+        let table = columns.table();
         let executor = Arc::new(TokioMultiThreadExecutor::new(runtime.clone()));
         let engine = DefaultEngineBuilder::new(Arc::clone(store.objects())).with_task_executor(executor).build();
         // The store's root is the lake's. The engine decides by the URL whether listings are in order: those of local
@@ -74,7 +76,7 @@ impl DeltaTable {
         let host = if store.is_local() { "disk--x-s3" } else { "store" };
         let url = format!("lake://{host}/{}/", layout::table_folder(table));
         let (store, cache) = (store.clone(), Mutex::new(None));
-        DeltaTable { store, table, partition_by, application, url, runtime, engine, cache }
+        DeltaTable { store, table, partition_by, columns, application, url, runtime, engine, cache }
     }
 
     /// Finds the file of a partition.
@@ -205,25 +207,34 @@ impl DeltaTable {
 
     /// The table's columns, the partition last.
     pub(super) fn schema(&self) -> Result<SchemaRef> {
-        let columns = StructType::try_from_arrow(self.table.schema().as_ref())?;
+        let columns = StructType::try_from_arrow(self.columns.schema().as_ref())?;
         let partition = StructField::nullable(self.partition_by.column(), DataType::DATE);
         let schema = StructType::try_new(columns.fields().cloned().chain([partition]));
         schema.map(Arc::new).map_err(|error| Error::bug("cannot write the columns as a Delta schema").caused_by(error))
     }
 
-    /// Checks that no other writer has changed the columns, because files are written and merged by the columns' names
-    /// and types.
+    /// Checks that the table has no columns but this program's, with their types, because files are written and merged
+    /// by these. It may lack those that later schemas have added, and may have them in another order.
     pub(super) fn check_columns(&self, snapshot: &SnapshotRef) -> Result<()> {
-        let columns = |schema: &StructType| -> Vec<String> {
-            schema.fields().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
+        let (wanted, found) = (self.schema()?, snapshot.schema());
+        let known = |field: &StructField| {
+            wanted.field(field.name()).is_some_and(|known| known.data_type() == field.data_type())
         };
-        let (wanted, found) = (columns(self.schema()?.as_ref()), columns(snapshot.schema().as_ref()));
+        let lacks = |field: &&StructField| found.field(field.name()).is_none();
+        let newer = |name: &str| self.columns.columns().iter().any(|column| column.name == name && column.is_newer());
+        let fits = found.fields().all(known) && wanted.fields().filter(lacks).all(|field| newer(field.name()));
         let renames =
             snapshot.table_properties().column_mapping_mode.is_some_and(|mode| mode != ColumnMappingMode::None);
-        match wanted == found && !renames {
+        match fits && !renames {
             true => Ok(()),
             false => Err(self.altered("has other columns than this program writes".to_owned())),
         }
+    }
+
+    /// The columns that the table lacks because it was made with an earlier schema.
+    pub(super) fn lacking_columns(&self, snapshot: &SnapshotRef) -> Result<Vec<StructField>> {
+        let (wanted, found) = (self.schema()?, snapshot.schema());
+        Ok(wanted.fields().filter(|field| found.field(field.name()).is_none()).cloned().collect())
     }
 
     /// The error that another writer has made the table unusable.

@@ -151,13 +151,14 @@ mod tests {
     use tokio::runtime::Handle;
 
     use super::*;
-    use crate::model::PartitionBy;
+    use crate::model::{LakeColumns, PartitionBy};
     use crate::store::Store;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn removals_are_unknown_if_the_log_is_cut_meanwhile() {
         let store = Store::on(InMemory::new(), "memory", Duration::from_secs(60));
-        let table = DeltaTable::new(&store, Table::Tags, PartitionBy::Day, "test".to_owned(), Handle::current());
+        let columns = Arc::clone(LakeColumns::default().of(Table::Tags));
+        let table = DeltaTable::new(&store, columns, PartitionBy::Day, "test".to_owned(), Handle::current());
         let key = layout::numbered(&layout::delta_log(Table::Tags), 1);
         let removal = "{\"remove\":{\"path\":\"created_date=2024-01-01/x.parquet\"}}\n";
         store.put(&key, removal).await.unwrap();

@@ -7,7 +7,7 @@ use crate::model::PartitionBy;
 async fn by_month() -> Lake {
     let lake = Lake::on(Store::on(InMemory::new(), "memory", Duration::from_secs(60)));
     let partition_by = Some(PartitionBy::Month);
-    let wanted = Wanted { base_url: "https://api", user_filters: None, format: None, partition_by };
+    let wanted = Wanted { partition_by, ..WANTED };
     lake.claim(None, wanted, true, DateTime::UNIX_EPOCH).await.unwrap();
     put_month(&lake, "2024-01-01", &[conversation("a", 1), conversation("b", 31)]).await;
     put_month(&lake, "2024-02-01", &[with(conversation("c", 1), "created_at", json!("2024-02-29T23:59:59.9Z"))]).await;
