@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::files::current_form;
 use crate::lake::{Extent, Format, Identity, Lake, Ledger, Manifest, Support, TableTotals, Walk};
 use crate::model::{FieldCounts, PartitionBy, PerTable, Table, Window};
 use crate::tables::{Scan, Tables, scan};
@@ -39,6 +40,8 @@ pub struct Status {
     /// The staged files.
     #[serde(rename = "landing")]
     pub staging: Staging,
+    /// Partitions whose files have older columns or encodings, which `upgrade` rewrites.
+    pub older_partitions: u64,
     /// Whether the lake has a manifest. If not, the tables were counted from their files, and the next compaction makes
     /// one.
     pub manifest: bool,
@@ -95,10 +98,13 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         staging.files += Table::ALL.len() as u64;
         staging.extent.add(extent);
     }
-    let tables = match &state.manifest {
-        Some(manifest) => manifest.tables,
-        None => counted(lake, &identity).await?,
+    let counted = match &state.manifest {
+        Some(_) => None,
+        None => Some(counted(lake, &identity).await?),
     };
+    let manifest = state.manifest.as_ref().or(counted.as_ref());
+    let tables = manifest.map(|manifest| manifest.tables).unwrap_or_default();
+    let older_partitions = manifest.map_or(0, |manifest| manifest.older_than(current_form(&identity.columns())));
     Ok(Status {
         lake: lake.url().to_owned(),
         base_url: identity.base_url,
@@ -111,6 +117,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         fields_without_column: state.fields_without_column.clone(),
         unfinished,
         staging,
+        older_partitions,
         manifest: state.manifest.is_some(),
         tables,
     })
@@ -127,12 +134,12 @@ fn unfinished_walk(command: &'static str, walk: &Walk) -> Unfinished {
     }
 }
 
-/// Counts what the tables hold from the footers of all files, in a lake without a manifest.
-async fn counted(lake: &Lake, identity: &Identity) -> Result<PerTable<TableTotals>> {
+/// Makes a manifest from the footers of all files, for a lake without one.
+async fn counted(lake: &Lake, identity: &Identity) -> Result<Manifest> {
     let tables = Tables::of(lake.store(), identity)?;
     let Scan { entries, unreadable } = scan(lake, &tables, None).await?;
     match unreadable.into_iter().next() {
         Some(error) => Err(error),
-        None => Ok(Manifest::of(entries).tables),
+        None => Ok(Manifest::of(entries)),
     }
 }

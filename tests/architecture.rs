@@ -108,7 +108,7 @@ const FILES: &[(&str, &[&str])] = &[
     ("views", &["place", "latest", "text", "duckdb", "spark", "athena", "bigquery", "snowflake"]),
     ("simulate", &["world", "render", "export", "server"]),
     ("verify", &["problems", "beside", "rows", "ids", "date", "manifest", "staging"]),
-    ("run", &["settings", "session", "prune", "fetch"]),
+    ("run", &["settings", "session", "prune", "fetch", "upgrade"]),
     (
         "cli",
         &[

@@ -9,7 +9,7 @@ use crate::net::is_loopback;
 ///
 /// # Errors
 /// If the key must not be sent there.
-pub(super) fn endpoint(base_url: &Url, allow_http: bool) -> Result<Url> {
+pub(crate) fn endpoint(base_url: &Url, allow_http: bool) -> Result<Url> {
     if !base_url.username().is_empty() || base_url.password().is_some() {
         return Err(
             Error::usage("--base-url contains a user name or password").with_hint("remove it, and set DECAGON_API_KEY")

@@ -14,6 +14,7 @@ mod page;
 mod retry;
 mod salvage;
 
+pub(crate) use address::endpoint;
 pub use client::{Client, DEFAULT_BASE_URL, Options, Tally};
 pub use key::ApiKey;
 pub use pacer::Pacer;

@@ -7,10 +7,12 @@ use crate::api::Client;
 use crate::check::CheckOutcome;
 use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
-use crate::lake::Lake;
+use crate::files::current_form;
+use crate::lake::{Lake, Ledger};
 use crate::model::{PageSize, RunId, Table};
 use crate::run;
 use crate::tables::Tables;
+use crate::views::TableFiles;
 
 /// How often a check tries again what fails.
 const CHECK_RETRIES: usize = 2;
@@ -32,8 +34,15 @@ pub(super) async fn status(args: &LakeArgs, context: &Context) -> Result<()> {
 pub(super) async fn views(args: &ViewsArgs, context: &Context) -> Result<()> {
     let lake = Lake::open(&args.lake, &args.store.options(), context.clock)?;
     let file = lake.existing().await?;
+    let ledger = Ledger::load(lake.store()).await?;
     let (objects, _) = Tables::of(lake.store(), &file)?.files(Table::Conversations).await?;
-    output::line(crate::views::statements(lake.url(), args.engine, &file, !objects.is_empty())?.trim_end());
+    let newest = current_form(&file.columns());
+    let files = match &ledger.state().manifest {
+        _ if objects.is_empty() => TableFiles::None,
+        Some(manifest) if manifest.older_than(newest) == 0 => TableFiles::Alike,
+        _ => TableFiles::Mixed,
+    };
+    output::line(crate::views::statements(lake.url(), args.engine, &file, files)?.trim_end());
     Ok(())
 }
 

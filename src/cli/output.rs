@@ -76,8 +76,14 @@ pub(super) fn summary(report: &RunReport) {
     if misfits > 0 {
         parts.push(format!("{} values of metadata do not fit their column", HumanCount(misfits)));
     }
+    if report.abandoned_backfills > 0 {
+        parts.push(format!("{} given up", counted(report.abandoned_backfills, "backfill")));
+    }
+    if report.command == "upgrade" {
+        parts.push(format!("{} upgraded", counted(HumanCount(report.upgraded_partitions), "partition")));
+    }
     match report.compacted_dates.len() {
-        0 if report.request.is_some() || report.outcome != RunOutcome::Done => {}
+        0 if report.command != "compact" || report.outcome != RunOutcome::Done => {}
         0 => parts.push("nothing to compact".to_owned()),
         dates => parts.push(format!(
             "{} compacted, {} resolved, {} written",
@@ -149,6 +155,10 @@ pub(super) fn status(status: &Status) {
         ),
     });
     fields_without_column(&status.fields_without_column);
+    if status.older_partitions > 0 {
+        let older = counted(HumanCount(status.older_partitions), "partition");
+        line(&format!("upgrade    {older} of an older form: `decagon-lake upgrade` rewrites them"));
+    }
     if !status.manifest {
         line("manifest   none: counted from the table files; the next compaction makes one");
     }

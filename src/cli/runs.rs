@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use indicatif::MultiProgress;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{BackfillArgs, CompactArgs, ExportArgs, FetchArgs, SyncArgs};
+use super::args::{BackfillArgs, CompactArgs, ExportArgs, FetchArgs, SyncArgs, UpgradeArgs};
 use super::{output, progress};
 use crate::api::Client;
 use crate::clock::Clock;
@@ -63,6 +63,15 @@ pub(super) async fn compact(args: &CompactArgs, context: &Context) -> Result<()>
     let lake = args.of.open(context.clock)?;
     let settings = args.settings(&control)?;
     follow(control, run::compact(&lake, &settings), args.of.json, context).await.map(drop)
+}
+
+/// `upgrade`.
+pub(super) async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<()> {
+    let control = context.control();
+    let of = &args.compact.of;
+    let lake = of.open(context.clock)?;
+    let settings = args.settings(&control)?;
+    follow(control, run::upgrade(&lake, &settings), of.json, context).await.map(drop)
 }
 
 /// The lake and the API of a command that fetches.

@@ -1,11 +1,13 @@
 //! From what was typed to the settings of a run.
 
-use super::args::{ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, SyncArgs};
+use super::args::{ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, SyncArgs, UpgradeArgs};
 use super::logging;
-use crate::api::{ApiKey, Options, RetryPolicy};
+use crate::api::{ApiKey, Options, RetryPolicy, endpoint};
 use crate::error::{Error, Result};
 use crate::export::FlushPolicy;
-use crate::run::{BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, SyncSettings};
+use crate::run::{
+    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, SyncSettings, UpgradeSettings,
+};
 
 /// The environment variable that holds the API key. Never a flag: it would show in the list of processes.
 const API_KEY: &str = "DECAGON_API_KEY";
@@ -42,6 +44,22 @@ impl CompactArgs {
     pub(super) fn settings(&self, control: &Control) -> Result<CompactSettings> {
         let (history, control) = (self.history.history(), control.clone());
         Ok(CompactSettings { retain: self.keep.retain()?, history, control })
+    }
+}
+
+impl UpgradeArgs {
+    /// # Errors
+    /// If `--retain` is too short, or no API has such an address.
+    pub(super) fn settings(&self, control: &Control) -> Result<UpgradeSettings> {
+        if let Some(base_url) = &self.base_url {
+            endpoint(base_url, true)?;
+        }
+        Ok(UpgradeSettings {
+            base_url: self.base_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
+            metadata_columns: self.metadata_columns.clone(),
+            abandon_backfill: self.abandon_backfill,
+            compact: self.compact.settings(control)?,
+        })
     }
 }
 

@@ -47,6 +47,7 @@ impl DateTables<'_> {
         match &self.job.work {
             Work::Fold => self.fold(staged),
             Work::Compact => self.compact(staged),
+            Work::Rewrite => self.rewrite(),
             Work::Remove(unwanted) => {
                 let files = self.files()?;
                 let replaced = self.replaced(files.as_ref());
@@ -68,6 +69,17 @@ impl DateTables<'_> {
         let mut inputs: Vec<_> = tables.into_iter().collect();
         inputs.append(&mut self.staged(staged)?);
         self.replace(inputs, replaced)
+    }
+
+    fn rewrite(&self) -> Result<MadeFiles> {
+        let files = self.files()?.ok_or_else(|| {
+            let (url, date) = (self.lake.url(), self.job.date);
+            Error::integrity(format!("{url} lacks the files of partition {date}, which the manifest lists"))
+                .of_one_object()
+                .with_hint("see what `verify` says about this partition")
+        })?;
+        let replaced = self.replaced(Some(&files));
+        self.replace(vec![files], replaced)
     }
 
     /// Folds staged flushes into one that holds the latest versions only. It drops a version that claims a change after

@@ -40,6 +40,8 @@ pub(super) enum Work {
     Compact,
     /// The flushes become one.
     Fold,
+    /// The table files get the columns and encodings that this release writes.
+    Rewrite,
     /// These conversations leave the tables.
     Remove(Arc<BTreeSet<String>>),
 }

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::files::current_form;
 use crate::lake::{Extent, Lake, Lease, Ledger, RunReport, StagedFlush};
@@ -119,6 +120,38 @@ impl Compaction<'_> {
             Some(error) => Err(error),
             None if self.shutdown.is_cancelled() => Err(Error::interrupted()),
             None => self.vacuum().await,
+        }
+    }
+
+    /// Rewrites the partitions whose table files have older columns or encodings. Can be killed and repeated, because the
+    /// manifest says which are left.
+    ///
+    /// # Errors
+    /// As [`Compaction::run`].
+    pub async fn upgrade(mut self) -> Result<()> {
+        let older = self.publisher().older_partitions().await?;
+        let mut failures = Failures { stop: self.shutdown.child_token(), first: None, dates: BTreeSet::new() };
+        for (dates, before) in older.chunks(JOBS_PER_COMMIT).zip((0..).step_by(JOBS_PER_COMMIT)) {
+            if failures.stop.is_cancelled() {
+                break;
+            }
+            tracing::info!("upgrading {}; {before} are done", counted(older.len(), "partition"));
+            // A run that was taken over would replace newer table files, which it finds only now.
+            self.lease.prove().await?;
+            self.publisher().announce(dates.iter().copied()).await?;
+            let job = |date: &CreatedDate| Job {
+                date: *date,
+                flushes: Vec::new(),
+                file: self.new_file(),
+                work: Work::Rewrite,
+            };
+            let jobs = dates.iter().map(job).collect();
+            self.run_jobs(jobs, &mut failures).await;
+        }
+        match failures.first {
+            Some(error) => Err(error),
+            None if self.shutdown.is_cancelled() => Err(Error::interrupted()),
+            None => Ok(()),
         }
     }
 
@@ -225,9 +258,13 @@ impl Compaction<'_> {
             report.compacted_versions += compacted.duplicates;
             return;
         }
-        late::count(report, compacted.late);
-        report.compacted_dates.push(job.date);
-        report.compacted_versions += compacted.versions;
+        if matches!(job.work, Work::Compact) {
+            late::count(report, compacted.late);
+            report.compacted_dates.push(job.date);
+            report.compacted_versions += compacted.versions;
+        } else {
+            report.upgraded_partitions += 1;
+        }
         let extent = compacted.extent();
         report.table_rows.add(&extent.rows);
         report.table_bytes.add(&extent.bytes);

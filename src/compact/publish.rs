@@ -12,6 +12,7 @@ use object_store::path::Path;
 use super::record;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::files::current_form;
 use crate::lake::{Lake, Ledger, Replacement, State, WriteIntent};
 use crate::model::{CreatedDate, RunId};
 use crate::tables::{Change, Tables};
@@ -97,6 +98,17 @@ impl Publisher<'_> {
         let obsolete =
             record::complete(self.lake, self.tables, self.ledger.shards(), &mut state, self.next_number()).await?;
         self.commit_and_discard(state, obsolete).await
+    }
+
+    /// The partitions whose table files have older columns or encodings than this release writes.
+    ///
+    /// # Errors
+    /// Of the store; kind `Integrity` if the manifest is damaged.
+    pub(super) async fn older_partitions(&self) -> Result<Vec<CreatedDate>> {
+        let Some(manifest) = &self.ledger.state().manifest else { return Ok(Vec::new()) };
+        let form = current_form(self.tables.columns());
+        let entries = self.ledger.shards().entries(manifest).await?;
+        Ok(entries.into_iter().filter(|(_, entry)| entry.form < form).map(|(date, _)| date).collect())
     }
 
     /// Announces that the plain table files of `dates` will be replaced although no staged files are in them.

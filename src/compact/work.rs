@@ -62,7 +62,7 @@ impl Worker {
     pub(super) async fn run(&self, job: &Arc<Job>) -> Result<Compacted> {
         let open = match job.work {
             Work::Fold => OpenPartition::none(self.lake.store()),
-            Work::Compact | Work::Remove(_) => self.tables.open_partition(job.date).await?,
+            Work::Compact | Work::Rewrite | Work::Remove(_) => self.tables.open_partition(job.date).await?,
         };
         let may_be_promoted =
             !open.has(Table::Conversations) && matches!((&job.work, job.flushes.as_slice()), (Work::Compact, [_]));

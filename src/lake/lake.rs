@@ -140,12 +140,36 @@ impl Lake {
         }
     }
 
+    /// The same with these columns of metadata as well, and with another API as the source of its conversations.
+    ///
+    /// # Errors
+    /// As [`Lake::evolve`]; kind `Usage` if the columns contradict those that it has.
+    pub async fn change(&self, base_url: Option<&str>, metadata_columns: &[MetadataColumn]) -> Result<Identity> {
+        let Some(mut found) = self.described().await? else { return self.existing().await };
+        let before = found.identity.clone();
+        if let Some(base_url) = base_url {
+            base_url.clone_into(&mut found.identity.base_url);
+        }
+        self.replace_identity(&before, found, metadata_columns).await
+    }
+
     /// Adds what the lake lacks of the newest schema and of the `wanted` columns. Programs that do not know these refuse
     /// the lake from then on.
     async fn grow(&self, found: Described, wanted: &[MetadataColumn]) -> Result<Identity> {
-        let Described { identity, object } = found;
-        let grown = identity.clone().grown(wanted)?;
-        if grown != identity {
+        let before = found.identity.clone();
+        self.replace_identity(&before, found, wanted).await
+    }
+
+    /// Writes the `changed` identity, grown as `wanted`, unless it is as `before`.
+    async fn replace_identity(
+        &self,
+        before: &Identity,
+        changed: Described,
+        wanted: &[MetadataColumn],
+    ) -> Result<Identity> {
+        let Described { identity, object } = changed;
+        let grown = identity.grown(wanted)?;
+        if grown != *before {
             self.store.replace(&layout::identity(), Some(&object), to_json(&grown)?).await?;
         }
         Ok(grown)

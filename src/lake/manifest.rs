@@ -215,6 +215,11 @@ impl Manifest {
         self.rewriting.remove(&date);
     }
 
+    /// How many partitions have files of a form before this one.
+    pub fn older_than(&self, form: u32) -> u64 {
+        self.forms.iter().filter(|of| of.form < form).map(|of| of.partitions).sum()
+    }
+
     /// The entry of a partition, if the state has it.
     pub fn recent(&self, date: CreatedDate) -> Option<&PartitionEntry> {
         self.recent.get(&date)

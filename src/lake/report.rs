@@ -29,7 +29,7 @@ pub enum RunOutcome {
 pub struct RunReport {
     /// The run.
     pub run_id: RunId,
-    /// The command: `export`, `backfill`, `compact`, `sync` or `verify`.
+    /// The command: `export`, `backfill`, `compact`, `sync`, `upgrade` or `verify`.
     pub command: &'static str,
     /// The version of this program.
     pub version: &'static str,
@@ -94,6 +94,10 @@ pub struct RunReport {
     /// Versions of conversations that the compaction read.
     #[serde(rename = "compacted_copies")]
     pub compacted_versions: u64,
+    /// Partitions rewritten because their files had older columns or encodings.
+    pub upgraded_partitions: u64,
+    /// Unfinished backfills that were given up.
+    pub abandoned_backfills: u64,
     /// Versions that a later version of the same conversation replaced.
     pub duplicates_resolved: u64,
     /// Conversations that an increment returned first although they had changed before the watermark.
@@ -152,6 +156,8 @@ impl RunReport {
             watermark: None,
             compacted_dates: Vec::new(),
             compacted_versions: 0,
+            upgraded_partitions: 0,
+            abandoned_backfills: 0,
             duplicates_resolved: 0,
             late_arrivals: 0,
             latest_arrival_secs: 0,

@@ -8,6 +8,8 @@ mod fetch;
 mod prune;
 mod session;
 mod settings;
+mod upgrade;
+
 #[cfg(test)]
 #[cfg(all(feature = "simulate", feature = "delta"))]
 mod tests;
@@ -15,4 +17,7 @@ mod tests;
 pub(crate) use fetch::check_range;
 pub use fetch::{backfill, export, sync};
 pub use session::{RunFailure, compact, repair};
-pub use settings::{BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, SyncSettings};
+pub use settings::{
+    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, SyncSettings, UpgradeSettings,
+};
+pub use upgrade::upgrade;

@@ -112,3 +112,16 @@ impl Default for CompactSettings {
         CompactSettings { retain: RETAIN, history: History::default(), control: Control::default() }
     }
 }
+
+/// An upgrade.
+#[derive(Debug, Clone, Default)]
+pub struct UpgradeSettings {
+    /// The API that the lake's conversations come from, from now on; `None` means the same as before.
+    pub base_url: Option<String>,
+    /// Keys of the conversations' `metadata` that get a column, also of what the lake holds already.
+    pub metadata_columns: Vec<MetadataColumn>,
+    /// Gives up the unfinished backfills.
+    pub abandon_backfill: bool,
+    /// The settings of the compaction that comes first.
+    pub compact: CompactSettings,
+}

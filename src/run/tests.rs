@@ -37,6 +37,7 @@ mod scenarios;
 mod sleepers;
 mod time;
 mod truth;
+mod upgrade;
 
 const SEED: u64 = 17;
 /// The time between the first export and the second.

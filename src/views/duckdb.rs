@@ -5,6 +5,7 @@
 //! without opening them. Sources: duckdb.org/docs/stable/data/parquet/overview, …/data/partitioning/hive_partitioning,
 //! …/core_extensions/httpfs/s3api and …/core_extensions/azure; tests/e2e/test_readers.py runs all of them.
 
+use super::TableFiles;
 use super::latest::{Date, Dialect, before_partition, columns, listed};
 use super::place::{CloudKind, LakeAddress};
 use super::text::{LATEST, NO_TABLES, about, comment, pruned, quoted};
@@ -22,18 +23,22 @@ fn dialect(by: PartitionBy) -> Dialect {
     }
 }
 
-/// Reads the partition column from the path only, as a date, and columns by name, because older files lack the newest.
+/// Reads the partition column from the path only, as a date.
 fn hive(by: PartitionBy) -> String {
-    format!("\n  hive_partitioning = true, hive_types = {{'{}': DATE}}, union_by_name = true", by.column())
+    format!("\n  hive_partitioning = true, hive_types = {{'{}': DATE}}", by.column())
 }
+
+/// Finds the columns of all files, because older ones lack the newest. DuckDB opens every file for that.
+const ALL_COLUMNS: &str = ", union_by_name = true";
 
 pub(super) fn statements(
     place: &LakeAddress,
     format: Format,
     by: PartitionBy,
     of: &LakeColumns,
-    has_tables: bool,
+    files: TableFiles,
 ) -> String {
+    let has_tables = files != TableFiles::None;
     let lake = match place {
         LakeAddress::Store { kind: CloudKind::Azure, account: Some(account), bucket, prefix } => {
             format!("abfss://{account}.dfs.core.windows.net/{bucket}/{prefix}").trim_end_matches('/').to_owned()
@@ -50,7 +55,8 @@ pub(super) fn statements(
     if !has_tables {
         text.push_str(&comment(NO_TABLES));
     }
-    let tables = |table: &TableColumns| if has_tables { compacted(&lake, table, format, by) } else { String::new() };
+    let tables =
+        |table: &TableColumns| if has_tables { compacted(&lake, table, format, by, files) } else { String::new() };
     let copies = |table: &TableColumns| copies(&lake, table, format, by);
     text.push_str(&dialect(by).statements(of, tables, &landed_files(&lake, by), copies));
     text
@@ -79,12 +85,13 @@ fn needs(place: &LakeAddress) -> &'static [&'static str] {
     }
 }
 
-fn compacted(lake: &str, table: &TableColumns, format: Format, by: PartitionBy) -> String {
+fn compacted(lake: &str, table: &TableColumns, format: Format, by: PartitionBy, of: TableFiles) -> String {
     let name = table.name();
+    let columns_of_all = if of == TableFiles::Mixed { ALL_COLUMNS } else { "" };
     let read = match format {
         Format::Parquet => {
             let files = quoted(&format!("{}/{name}/*/*.parquet", pattern(lake)));
-            format!("FROM read_parquet({files},{})", hive(by))
+            format!("FROM read_parquet({files},{}{columns_of_all})", hive(by))
         }
         Format::Delta => format!("FROM delta_scan({})", quoted(&format!("{lake}/{name}"))),
     };
@@ -132,7 +139,7 @@ fn copies(lake: &str, table: &TableColumns, format: Format, by: PartitionBy) -> 
     let name = table.name();
     let files = quoted(&format!("{}/**/{name}/{}=*/*.parquet", pattern(lake), by.column()));
     let landing = quoted(&format!("{lake}/{}/{name}/", layout::landing()));
-    let files = format!("FROM read_parquet({files},{}, filename = true)", hive(by));
+    let files = format!("FROM read_parquet({files},{}{ALL_COLUMNS}, filename = true)", hive(by));
     let is_landed = format!("filename IN (SELECT {landing} || file FROM landed_files)");
     let none = no_rows(table, by);
     let read = match format {

@@ -37,21 +37,32 @@ pub enum Engine {
     Snowflake,
 }
 
-/// Builds the statements for the lake `identity` at `url`. Before the first compaction there are no tables: `has_tables`
-/// is false.
+/// The files of a lake's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableFiles {
+    /// There are none before the first compaction.
+    None,
+    /// Some lack newer columns.
+    Mixed,
+    /// All have the same columns.
+    Alike,
+}
+
+/// Builds the statements for the lake `identity` at `url`, whose tables have these `files`.
 ///
 /// # Errors
 /// If the engine cannot read a lake there, or cannot read it yet.
-pub fn statements(url: &str, engine: Engine, identity: &Identity, has_tables: bool) -> Result<String> {
+pub fn statements(url: &str, engine: Engine, identity: &Identity, files: TableFiles) -> Result<String> {
     let (format, by) = (identity.format, identity.partition_by);
     let columns = &identity.written_columns();
+    let has_tables = files != TableFiles::None;
     if format == Format::Delta && !has_tables {
         return Err(Error::usage(format!("the lake {url} has no tables yet"))
             .with_hint("run `decagon-lake compact` first, which creates the Delta tables"));
     }
     let place = LakeAddress::parse(url)?;
     let written = match engine {
-        Engine::Duckdb => duckdb::statements(&place, format, by, columns, has_tables),
+        Engine::Duckdb => duckdb::statements(&place, format, by, columns, files),
         Engine::Spark => spark::statements(&place, format, by, columns, has_tables)?,
         Engine::Athena => athena::statements(&place, format, by, columns)?,
         Engine::Bigquery => bigquery::statements(&place, format, by, columns)?,

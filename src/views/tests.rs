@@ -25,7 +25,7 @@ fn by_day(format: Format) -> Identity {
 }
 
 fn parquet(url: &str, engine: Engine) -> String {
-    statements(url, engine, &by_day(Format::Parquet), true).unwrap()
+    statements(url, engine, &by_day(Format::Parquet), TableFiles::Alike).unwrap()
 }
 
 /// An address of a store that the engine reads.
@@ -73,7 +73,7 @@ fn a_lake_that_an_engine_cannot_read_is_refused_with_a_hint() {
         ("az://box/lake", Engine::Spark),
         ("az://box/lake", Engine::Snowflake),
     ] {
-        let error = statements(url, engine, &by_day(Format::Parquet), true).unwrap_err();
+        let error = statements(url, engine, &by_day(Format::Parquet), TableFiles::Alike).unwrap_err();
         assert!(error.kind().exit_code() == 2 && error.hint().is_some(), "{url} {engine:?}");
     }
 }
@@ -103,10 +103,10 @@ fn delta_tables_are_read_as_such_and_staged_files_as_parquet() {
         (Engine::Bigquery, "format = 'DELTA_LAKE'", "'gs://bucket/lake/_landing/messages/created_date=*'"),
         (Engine::Snowflake, "CREATE OR REPLACE ICEBERG TABLE messages", "@decagon_lake/_landing/messages/"),
     ] {
-        let delta = statements(home(engine), engine, &by_day(Format::Delta), true).unwrap();
+        let delta = statements(home(engine), engine, &by_day(Format::Delta), TableFiles::Alike).unwrap();
         assert!(delta.contains(table) && delta.contains(landing), "{engine:?}:\n{delta}");
         assert!(!parquet(home(engine), engine).contains(table), "{engine:?}");
-        assert!(statements(home(engine), engine, &by_day(Format::Delta), false).is_err(), "{engine:?}");
+        assert!(statements(home(engine), engine, &by_day(Format::Delta), TableFiles::None).is_err(), "{engine:?}");
     }
 }
 
@@ -115,7 +115,7 @@ fn delta_tables_are_read_as_such_and_staged_files_as_parquet() {
 fn months_are_read_as_days_are() {
     for format in [Format::Parquet, Format::Delta] {
         for engine in ENGINES {
-            let of = |by| statements(home(engine), engine, &kept(format, by), true).unwrap();
+            let of = |by| statements(home(engine), engine, &kept(format, by), TableFiles::Alike).unwrap();
             let (days, months) = (of(PartitionBy::Day), of(PartitionBy::Month));
             assert!(!months.contains("created_date"), "{engine:?}:\n{months}");
             // The checkpoints of a lake by month write the column themselves.
@@ -130,7 +130,8 @@ fn months_are_read_as_days_are() {
         }
     }
     let athena =
-        statements("s3://bucket/lake", Engine::Athena, &kept(Format::Parquet, PartitionBy::Month), true).unwrap();
+        statements("s3://bucket/lake", Engine::Athena, &kept(Format::Parquet, PartitionBy::Month), TableFiles::Alike)
+            .unwrap();
     for line in [
         "PARTITIONED BY (`created_month` date)",
         "'projection.created_month.type' = 'date'",

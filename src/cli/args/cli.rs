@@ -6,7 +6,7 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::choice::choice;
-use super::compact::CompactArgs;
+use super::compact::{CompactArgs, UpgradeArgs};
 use super::export::{BackfillArgs, ExportArgs, SyncArgs};
 use super::heading::OUTPUT;
 use super::inspect::{CheckArgs, VerifyArgs, ViewsArgs};
@@ -108,6 +108,11 @@ pub(in crate::cli) enum Command {
     Backfill(BackfillArgs),
     /// Merge staged files into the tables, one row per conversation
     Compact(CompactArgs),
+    /// Bring an older lake to the form that this release writes; change what a lake keeps for good
+    ///
+    /// Compacts, then rewrites the partitions that lack newer columns or have older encodings, and fills the new columns
+    /// from `extra` and `metadata`. Can be interrupted and run again. `status` says what there is to do.
+    Upgrade(UpgradeArgs),
     /// Show what the lake holds, its watermark and unfinished walks
     Status(LakeArgs),
     /// Read the whole lake and report every problem

@@ -1,14 +1,17 @@
-//! Flags of `compact`, and those that `sync` shares with it.
+//! Flags of `compact` and `upgrade`, and those that `sync` shares with them.
 
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use url::Url;
 
 use super::heading::RETENTION;
 use super::lake::{LakeArgs, MetricsArgs};
+use super::place::place;
 use super::retention::HistoryArgs;
 use crate::error::{Error, Result};
+use crate::model::MetadataColumn;
 
 /// The shortest `--retain` without `--force-short-retain`.
 const SHORTEST: Duration = Duration::from_secs(3_600);
@@ -53,4 +56,26 @@ pub(in crate::cli) struct CompactArgs {
     pub(in crate::cli) history: HistoryArgs,
     #[command(flatten)]
     pub(in crate::cli) metrics: MetricsArgs,
+}
+
+/// `upgrade`.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct UpgradeArgs {
+    /// Move the lake to this address of the API, to which its account has moved
+    ///
+    /// A lake belongs to one address; `sync` refuses another. There is no environment variable, so that no run does this
+    /// by accident.
+    #[arg(long, value_name = "URL", value_parser = place(Url::parse))]
+    pub(in crate::cli) base_url: Option<Url>,
+    /// Give these keys of `metadata` a column each, as in plan,order_total:double,vip:boolean, also in existing rows
+    ///
+    /// The columns are named metadata_plan, metadata_order_total, …; their types are text (the default), bigint, double,
+    /// boolean and timestamp. The lake keeps them.
+    #[arg(long, env = "DECAGON_METADATA_COLUMNS", value_name = "KEY[:TYPE],…", value_delimiter = ',')]
+    pub(in crate::cli) metadata_columns: Vec<MetadataColumn>,
+    /// Give up the unfinished backfills; the conversations that they have fetched stay
+    #[arg(long)]
+    pub(in crate::cli) abandon_backfill: bool,
+    #[command(flatten)]
+    pub(in crate::cli) compact: CompactArgs,
 }

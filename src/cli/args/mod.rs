@@ -20,7 +20,7 @@ mod value;
 
 pub(super) use api::ApiArgs;
 pub(super) use cli::{Cli, Command, LogFormat};
-pub(super) use compact::CompactArgs;
+pub(super) use compact::{CompactArgs, UpgradeArgs};
 pub(super) use export::{BackfillArgs, ExportArgs, FetchArgs, FlushArgs, SyncArgs};
 pub(super) use inspect::{CheckArgs, VerifyArgs, ViewsArgs};
 pub(super) use lake::{LakeArgs, MetricsArgs};

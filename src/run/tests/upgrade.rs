@@ -1,0 +1,96 @@
+//! An upgrade of a lake that an earlier release wrote: any of its calls may fail, or be the last of its process.
+
+use std::path::Path as FilePath;
+
+use object_store::ObjectStoreExt;
+
+use super::*;
+use crate::status::status;
+
+/// A lake of tests/data, with all of its files.
+async fn earlier(name: &str) -> Arc<Shelf> {
+    let (store, root) =
+        (Arc::new(Shelf::new()), FilePath::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name));
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let key = object_store::path::Path::from(path.strip_prefix(&root).unwrap().to_str().unwrap());
+            store.put(&key, std::fs::read(&path).unwrap().into()).await.unwrap();
+        }
+    }
+    // It was written in November.
+    store.clock().advance(chrono::TimeDelta::days(365));
+    store
+}
+
+async fn upgrade_in(lake: Lake) -> Result<RunReport> {
+    upgrade(&lake, &UpgradeSettings::default()).await.map_err(Error::from)
+}
+
+/// The rows of the tables, and the partitions of an older form.
+async fn held(store: &Arc<Shelf>) -> ([u64; 4], u64) {
+    let status = status(&lake(sound(store), &Kept::ByLease), store.clock().now()).await.unwrap();
+    (Table::ALL.map(|table| status.tables.get(table).rows), status.older_partitions)
+}
+
+/// Lets each call of an upgrade fail or be the last in turn; the next upgrade does the rest.
+async fn exhaust_upgrade(name: &str, fates: &[Fate]) {
+    let (made, kept) = (earlier(name).await, Kept::ByLease);
+    assert_eq!(held(&made).await.1, 3);
+    let whole = Arc::new(made.fork());
+    let report = upgrade_in(lake(sound(&whole), &kept)).await.unwrap();
+    let compacted = report.compacted_dates.len() as u64;
+    assert!(compacted > 0 && report.upgraded_partitions > 0, "{compacted} {}", report.upgraded_partitions);
+    let (rows, older) = held(&whole).await;
+    assert_eq!(older, 0);
+
+    let mut calls = 0;
+    for fate in fates {
+        for at in 1.. {
+            let case = format!("{name}, call {at} {fate:?}");
+            let store = Arc::new(made.fork());
+            let faulty = Faulty::new(store.clone(), at, *fate);
+            let mut first = std::pin::pin!(upgrade_in(lake(faulty.clone(), &kept)));
+            let result = tokio::select! {
+                result = &mut first => Some(result),
+                () = faulty.falls_asleep() => None,
+            };
+            if faulty.calls() < at {
+                calls = at - 1;
+                break;
+            }
+            if let Some(Err(error)) = &result {
+                assert!(matches!(error.kind(), Kind::Store | Kind::Held), "{case}: {}", error.chain().join(": "));
+            }
+            let later = lake(Faulty::an_hour_later(store.clone()), &kept);
+            upgrade_in(later).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+            if result.is_none() {
+                faulty.wake();
+                if let Err(error) = first.await {
+                    assert_eq!(error.kind(), Kind::Held, "{case}: {}", error.chain().join(": "));
+                }
+                compact_in(lake(Faulty::an_hour_later(store.clone()), &kept)).await.unwrap();
+            }
+            assert_eq!(held(&store).await, (rows, 0), "{case}");
+            let found = verify::verify(&lake(sound(&store), &kept), Clock::system()).await.unwrap();
+            assert_eq!(found.problems(), 0, "{case}: {:?}", found.checks);
+            manifest::assert_manifest(&store, &case).await;
+        }
+    }
+    println!("{calls} calls of an upgrade of {name}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_call_of_an_upgrade_may_fail_or_be_the_last_of_its_process() {
+    exhaust_upgrade("lake-schema-1", &[Fate::EndsBefore, Fate::EndsAfter, Fate::FailsAfter, Fate::SleepsAfter]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_call_of_an_upgrade_of_a_delta_lake_may_fail_or_be_the_last_of_its_process() {
+    exhaust_upgrade("lake-schema-1-delta", &[Fate::EndsAfter]).await;
+}

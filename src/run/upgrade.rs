@@ -1,0 +1,61 @@
+//! `upgrade`: brings what a lake holds to the form that this release writes, and changes what a lake keeps for good.
+//!
+//! Guarantees: it can be killed anywhere and repeated. Must not depend on: what differs between the forms.
+
+use super::session::{RunFailure, Session, hold};
+use super::settings::UpgradeSettings;
+use crate::compact::Compaction;
+use crate::counted::counted;
+use crate::error::Result;
+use crate::lake::{Lake, RunReport, State};
+use crate::tables::Tables;
+
+/// Compacts a lake, then rewrites the partitions whose files have older columns or encodings. Before that, makes the
+/// changes that the settings ask for.
+///
+/// # Errors
+/// As [`compact`](super::compact); kind `Usage` if columns of metadata contradict those that the lake has.
+pub async fn upgrade(lake: &Lake, settings: &UpgradeSettings) -> Result<RunReport, RunFailure> {
+    lake.existing().await?;
+    let UpgradeSettings { base_url, metadata_columns, abandon_backfill, compact } = settings;
+    let work = async |session: &mut Session| {
+        session.report.admitted = true;
+        session.sweep().await?;
+        let before = session.lake.existing().await?.base_url;
+        let identity = session.lake.change(base_url.as_deref(), metadata_columns).await?;
+        if before != identity.base_url {
+            tracing::info!("moved the lake from {before} to {}", identity.base_url);
+        }
+        session.identity = Some(identity);
+        if *abandon_backfill {
+            session.abandon_backfills().await?;
+        }
+        session.compact(compact.retain).await?;
+        session.rewrite(compact.retain).await
+    };
+    hold(lake, "upgrade", &compact.control, compact.history, work).await
+}
+
+impl Session {
+    /// Gives up the unfinished backfills. What they have staged stays.
+    async fn abandon_backfills(&mut self) -> Result<()> {
+        let backfills = self.ledger.state().backfills.len();
+        if backfills == 0 {
+            return Ok(());
+        }
+        let state = State { backfills: Vec::new(), ..self.ledger.state().clone() };
+        self.ledger.commit(state, &self.report.run_id, self.clock.now()).await?;
+        self.report.abandoned_backfills = backfills as u64;
+        tracing::info!("gave up {}; what was fetched stays", counted(backfills, "unfinished backfill"));
+        Ok(())
+    }
+
+    async fn rewrite(&mut self, retain: std::time::Duration) -> Result<()> {
+        let Session { clock, lake, lease, ledger, report, next_file, identity, .. } = self;
+        let (clock, shutdown) = (*clock, lease.stop().clone());
+        let Some(identity) = identity else { return Ok(()) };
+        let tables = &Tables::of(lake.store(), identity)?;
+        let rewrite = Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown };
+        rewrite.upgrade().await
+    }
+}
