@@ -94,6 +94,10 @@ impl Publisher<'_> {
     /// # Errors
     /// Of the store.
     pub(super) async fn complete_manifest(&mut self) -> Result<()> {
+        // A lake without a checkpoint may still become another one.
+        if self.ledger.number() == 0 {
+            return Ok(());
+        }
         let mut state = self.ledger.state().clone();
         let obsolete =
             record::complete(self.lake, self.tables, self.ledger.shards(), &mut state, self.next_number()).await?;

@@ -157,7 +157,7 @@ def test_bash_completes_commands_and_flags():
         COMP_WORDS=({words}); COMP_CWORD={last}; "$function" decagon-lake {cur} {prev}; printf '%s\\n' "${{COMPREPLY[@]}}" """
     ask = ask.replace('"$0"', f'"{BINARY}"')
     assert bash(ask.format(words="decagon-lake bac", last=1, cur="bac", prev="decagon-lake")) == ["backfill"]
-    found = bash(ask.format(words="decagon-lake sync --met", last=2, cur="--met", prev="sync"))
+    found = bash(ask.format(words="decagon-lake sync --metr", last=2, cur="--metr", prev="sync"))
     assert found == ["--metrics-file"]
 
 
