@@ -99,7 +99,7 @@ const FILES: &[(&str, &[&str])] = &[
     ),
     ("lake/lease", &["ended", "record"]),
     ("tables", &["change", "delta", "no_delta", "open", "tables", "scan"]),
-    ("tables/delta", &["log", "create", "commit", "vacuum"]),
+    ("tables/delta", &["log_cache", "log", "create", "commit", "vacuum"]),
     (
         "export",
         &["plan", "progress", "fetch", "filter_support", "inspect", "last_page", "collect", "encode", "stage", "walks"],

@@ -57,6 +57,8 @@ pub(super) struct Session {
     pub(super) found: Option<Described>,
     /// The same, once it is decided.
     pub(super) identity: Option<Identity>,
+    /// The tables of a lake with this identity, and what was read of them.
+    tables: Option<(Identity, Tables)>,
     pub(super) report: RunReport,
     /// When this run, or an earlier one, last sent a request to the API.
     pub(super) last_request_at: Option<DateTime<Utc>>,
@@ -117,7 +119,7 @@ impl Session {
         let upkeep = lease.before().upkeep(lake.store(), now).cloned();
         let disturbed_at = lease.before().disturbed_at(now);
         match begin(lake, &lease, found, ledger, command == "verify", now).await {
-            Ok((found, ledger)) => Ok(Session {
+            Ok((found, tables, ledger)) => Ok(Session {
                 control: control.clone(),
                 history,
                 clock,
@@ -125,6 +127,7 @@ impl Session {
                 lease: Arc::new(lease),
                 ledger,
                 identity: found.as_ref().map(|found| found.identity.clone()),
+                tables: found.as_ref().map(|found| found.identity.clone()).zip(tables),
                 found,
                 report: RunReport::new(command, run_id, now),
                 last_request_at,
@@ -144,17 +147,28 @@ impl Session {
 
     /// Compacts the staged files; Delta tables keep replaced files for `retain`.
     pub(super) async fn compact(&mut self, retain: Duration) -> Result<()> {
-        let Session { clock, lake, lease, ledger, report, next_file, identity, .. } = self;
-        let (clock, shutdown) = (*clock, lease.stop().clone());
-        let identity = match identity {
+        let mut identity = match self.identity.take() {
             Some(identity) => identity,
-            none => none.insert(lake.existing().await?),
+            None => self.lake.existing().await?,
         };
         if identity.is_older() {
-            *identity = lake.evolve().await?;
+            identity = self.lake.evolve().await?;
         }
-        let tables = &Tables::of(lake.store(), identity)?;
+        let tables = &self.tables_of(&identity)?;
+        self.identity = Some(identity);
+        let Session { clock, lake, lease, ledger, report, next_file, .. } = self;
+        let (clock, shutdown) = (*clock, lease.stop().clone());
         Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown }.run().await
+    }
+
+    /// The tables of the lake, with what was read of them before.
+    pub(super) fn tables_of(&mut self, identity: &Identity) -> Result<Tables> {
+        let tables = match self.tables.take() {
+            Some((of, tables)) if of == *identity => tables,
+            _ => Tables::of(self.lake.store(), identity)?,
+        };
+        self.tables = Some((identity.clone(), tables.clone()));
+        Ok(tables)
     }
 
     /// Saves the report and releases the lease. Returns the report and the run's result.
@@ -260,11 +274,12 @@ async fn begin(
     ledger: Result<Ledger>,
     repairs: bool,
     now: DateTime<Utc>,
-) -> Result<(Option<Described>, Ledger)> {
+) -> Result<(Option<Described>, Option<Tables>, Ledger)> {
     // Fails first if this program is too old for the lake.
     let (found, mut ledger, run_id) = (found?, ledger?, lease.run_id());
-    let applied = match &found {
-        Some(found) => Tables::of(lake.store(), &found.identity)?.applied().await?,
+    let tables = found.as_ref().map(|found| Tables::of(lake.store(), &found.identity)).transpose()?;
+    let applied = match &tables {
+        Some(tables) => tables.applied().await?,
         None => 0,
     };
     if applied > ledger.number() {
@@ -285,7 +300,7 @@ async fn begin(
     if *lease.before() == Before::Died {
         ledger.fence(run_id, now).await?;
     }
-    Ok((found, ledger))
+    Ok((found, tables, ledger))
 }
 
 /// Saves the report of a run that was admitted. A failure is only logged.

@@ -8,7 +8,6 @@ use crate::compact::Compaction;
 use crate::counted::counted;
 use crate::error::Result;
 use crate::lake::{Lake, RunReport, State};
-use crate::tables::Tables;
 
 /// Compacts a lake, then rewrites the partitions whose files have older columns or encodings. Before that, makes the
 /// changes that the settings ask for.
@@ -51,10 +50,10 @@ impl Session {
     }
 
     async fn rewrite(&mut self, retain: std::time::Duration) -> Result<()> {
-        let Session { clock, lake, lease, ledger, report, next_file, identity, .. } = self;
+        let Some(identity) = self.identity.clone() else { return Ok(()) };
+        let tables = &self.tables_of(&identity)?;
+        let Session { clock, lake, lease, ledger, report, next_file, .. } = self;
         let (clock, shutdown) = (*clock, lease.stop().clone());
-        let Some(identity) = identity else { return Ok(()) };
-        let tables = &Tables::of(lake.store(), identity)?;
         let rewrite = Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown };
         rewrite.upgrade().await
     }

@@ -83,6 +83,9 @@ impl Tables {
     pub async fn partition_files(&self, date: CreatedDate) -> Result<PerTable<Option<ObjectMeta>>> {
         if let Some(delta) = &self.delta {
             let find = move |delta: &PerTable<DeltaTable>| {
+                if !Table::ALL.iter().all(|table| delta.get(*table).is_known()) {
+                    of_each(delta, &Table::ALL, |_, table| table.state())?;
+                }
                 PerTable::try_from_fn(|table| delta.get(table).partition_file(date))
             };
             return self.read_logs(delta, find).await;
@@ -165,9 +168,9 @@ impl Tables {
     /// If the store fails, or a table's log is damaged.
     pub async fn applied(&self) -> Result<u64> {
         let Some(delta) = &self.delta else { return Ok(0) };
-        let applied = |delta: &PerTable<DeltaTable>| PerTable::try_from_fn(|table| delta.get(table).applied());
+        let applied = |delta: &PerTable<DeltaTable>| of_each(delta, &Table::ALL, |_, table| table.applied());
         let numbers = self.read_logs(delta, applied).await?;
-        Ok(Table::ALL.iter().filter_map(|table| *numbers.get(*table)).max().unwrap_or(0))
+        Ok(Table::ALL.iter().filter_map(|table| numbers.get(*table).flatten()).max().unwrap_or(0))
     }
 
     /// Reads the logs of Delta tables on a blocking thread, one caller after the other: while a thread waits, the engine
@@ -199,16 +202,19 @@ impl Tables {
         let Some(delta) = self.delta.clone() else { return Ok(Change::Made) };
         let intent = intent.clone();
         let task = tokio::task::spawn_blocking(move || {
-            // A query that sees a conversation then sees its children too. A conflict in one table changes none.
-            let mut ready = Vec::new();
-            for table in Table::CHILDREN.into_iter().chain([Table::Conversations]).map(|table| delta.get(table)) {
-                match table.readiness(&intent)? {
-                    Readiness::Conflict(place) => return Ok(Change::Conflict(place)),
-                    readiness => ready.push((table, readiness)),
+            // A conflict in one table changes none.
+            let ready = of_each(&delta, &Table::ALL, |_, table| table.readiness(&intent))?;
+            for table in Table::ALL {
+                if let Some(Readiness::Conflict(place)) = ready.get(table) {
+                    return Ok(Change::Conflict(place.clone()));
                 }
             }
-            for (table, readiness) in ready {
-                if let conflict @ Change::Conflict(_) = table.publish(&intent, readiness)? {
+            // A query that sees a conversation then sees its children too.
+            for tables in [Table::CHILDREN.as_slice(), &[Table::Conversations]] {
+                let publish = |of, table: &DeltaTable| table.publish(&intent, ready.get(of).clone());
+                let changes = of_each(&delta, tables, publish)?;
+                let conflict = |table: &Table| changes.get(*table).clone().filter(|change| *change != Change::Made);
+                if let Some(conflict) = tables.iter().find_map(conflict) {
                     return Ok(conflict);
                 }
             }
@@ -241,4 +247,19 @@ impl Tables {
         self.store.delete(expired).await?;
         Ok(count)
     }
+}
+
+/// Does the same with each of these Delta tables, at the same time, because all of them wait for the store. Blocks.
+fn of_each<T: Send>(
+    delta: &PerTable<DeltaTable>,
+    tables: &[Table],
+    act: impl Fn(Table, &DeltaTable) -> Result<T> + Sync,
+) -> Result<PerTable<Option<T>>> {
+    let act = &act;
+    std::thread::scope(|scope| {
+        let begin = |table| tables.contains(&table).then(|| scope.spawn(move || act(table, delta.get(table))));
+        let mut threads = PerTable::from_fn(begin);
+        let died = |_| Error::bug("the thread of a Delta table has died");
+        PerTable::try_from_fn(|table| threads.get_mut(table).take().map(|it| it.join().map_err(died)?).transpose())
+    })
 }

@@ -245,7 +245,7 @@ def test_an_old_log_is_cut_at_a_checkpoint(simulate, command, lake):
             os.utime(path, (time.time() - days * 86_400,) * 2)
         command("compact", None, "--retain", "0s", "--force-short-retain")
         for paths in logs.values():
-            [checkpoint] = [path for path in paths if path.name.endswith(".checkpoint.parquet")]
+            *_, checkpoint = (path for path in paths if path.name.endswith(".checkpoint.parquet"))
             gone = [path for path in paths if not path.exists()]
             assert gone == ([] if left == 0 else [path for path in paths if path.name[:20] < checkpoint.name[:20]])
     api.advance(hours=30)

@@ -63,9 +63,9 @@ pub(in crate::cli) struct CompactArgs {
 pub(in crate::cli) struct UpgradeArgs {
     /// Move the lake to this address of the API, to which its account has moved
     ///
-    /// A lake belongs to one address; `sync` refuses another. There is no environment variable, so that no run does this
-    /// by accident.
-    #[arg(long, value_name = "URL", value_parser = place(Url::parse))]
+    /// A lake belongs to one address; `sync` refuses another. DECAGON_BASE_URL does not count here, so that no run moves
+    /// a lake by accident.
+    #[arg(long, env = "DECAGON_UPGRADE_BASE_URL", value_name = "URL", value_parser = place(Url::parse))]
     pub(in crate::cli) base_url: Option<Url>,
     /// Give these keys of `metadata` a column each, as in plan,order_total:double,vip:boolean, also in existing rows
     ///
@@ -74,7 +74,7 @@ pub(in crate::cli) struct UpgradeArgs {
     #[arg(long, env = "DECAGON_METADATA_COLUMNS", value_name = "KEY[:TYPE],…", value_delimiter = ',')]
     pub(in crate::cli) metadata_columns: Vec<MetadataColumn>,
     /// Give up the unfinished backfills; the conversations that they have fetched stay
-    #[arg(long)]
+    #[arg(long, env = "DECAGON_ABANDON_BACKFILL", value_parser = BoolishValueParser::new())]
     pub(in crate::cli) abandon_backfill: bool,
     #[command(flatten)]
     pub(in crate::cli) compact: CompactArgs,

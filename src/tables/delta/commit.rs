@@ -29,10 +29,12 @@ use crate::tables::change::Change;
 
 /// How often to try a commit that other writers precede.
 const TRIES: usize = 16;
-/// After how many commits to write a checkpoint of the log, as other writers do.
-const COMMITS_PER_CHECKPOINT: u64 = 10;
+/// After how many commits to write a checkpoint of the log. Other writers take 10, but each commit since the last
+/// checkpoint costs every run a call.
+const COMMITS_PER_CHECKPOINT: u64 = 4;
 
 /// Whether a table can apply a write intent.
+#[derive(Clone)]
 pub(in crate::tables) enum Readiness {
     /// It has applied it, or a later one.
     Applied,
@@ -55,11 +57,12 @@ impl DeltaTable {
         Ok(self.conflict(&state, intent).map_or(Readiness::Ready(Some(state)), Readiness::Conflict))
     }
 
-    /// Applies a write intent, unless the table has done so. `readiness` is what the table was found to be.
+    /// Applies a write intent, unless the table has done so. `found` is what the table was found to be.
     ///
     /// # Errors
     /// As [`DeltaTable::readiness`]; the commit may have succeeded nevertheless.
-    pub(in crate::tables) fn publish(&self, intent: &WriteIntent, mut readiness: Readiness) -> Result<Change> {
+    pub(in crate::tables) fn publish(&self, intent: &WriteIntent, found: Option<Readiness>) -> Result<Change> {
+        let mut readiness = found.map_or_else(|| self.readiness(intent), Ok)?;
         for _ in 0..TRIES {
             match readiness {
                 Readiness::Applied => return Ok(Change::Made),
@@ -89,10 +92,11 @@ impl DeltaTable {
         match self.transaction(state, intent, lacking).and_then(|it| it.commit(&self.engine)).map_err(failed)? {
             CommitResult::Committed(committed) => {
                 let due = committed.post_commit_stats().commits_since_checkpoint >= COMMITS_PER_CHECKPOINT;
-                if let Some(snapshot) = committed.post_commit_snapshot().filter(|_| due) {
+                let snapshot = committed.post_commit_snapshot();
+                if let Some(snapshot) = snapshot.filter(|_| due) {
                     self.checkpoint(snapshot);
                 }
-                self.invalidate();
+                self.committed(snapshot);
                 Ok(true)
             }
             CommitResult::Conflicted(conflict) => {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use delta_kernel::engine::arrow_conversion::TryFromArrow;
 use delta_kernel::scan::state::ScanFile;
 use delta_kernel::schema::{DataType, SchemaRef, StructField, StructType};
@@ -22,6 +22,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
+use super::log_cache::LogCache;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::model::{CreatedDate, PartitionBy, Table, TableColumns};
@@ -44,7 +45,22 @@ pub(in crate::tables) struct DeltaTable {
     pub(super) url: String,
     pub(super) runtime: Handle,
     pub(super) engine: DefaultEngine<TokioMultiThreadExecutor>,
-    pub(super) cache: Mutex<Option<LogState>>,
+    known: Mutex<Known>,
+}
+
+/// How long a snapshot counts as the newest, in seconds. A commit of another writer in this time is found as a conflict
+/// before this run commits.
+const FRESH_SECS: i64 = 10;
+
+/// What was last read of a table.
+#[derive(Default)]
+struct Known {
+    /// The newest snapshot, from which later ones are built.
+    snapshot: Option<SnapshotRef>,
+    /// When it was read.
+    read_at: DateTime<Utc>,
+    /// The version; none within if there is no table.
+    state: Option<Option<LogState>>,
 }
 
 /// One version of a table.
@@ -70,13 +86,15 @@ impl DeltaTable {
     ) -> Self {
         let table = columns.table();
         let executor = Arc::new(TokioMultiThreadExecutor::new(runtime.clone()));
-        let engine = DefaultEngineBuilder::new(Arc::clone(store.objects())).with_task_executor(executor).build();
+        let engine = DefaultEngineBuilder::new(Arc::new(LogCache::of(Arc::clone(store.objects()))))
+            .with_task_executor(executor)
+            .build();
         // The store's root is the lake's. The engine decides by the URL whether listings are in order: those of local
         // disks are not, and it takes the listings of a host with this name to be unordered.
         let host = if store.is_local() { "disk--x-s3" } else { "store" };
         let url = format!("lake://{host}/{}/", layout::table_folder(table));
-        let (store, cache) = (store.clone(), Mutex::new(None));
-        DeltaTable { store, table, partition_by, columns, application, url, runtime, engine, cache }
+        let (store, known) = (store.clone(), Mutex::default());
+        DeltaTable { store, table, partition_by, columns, application, url, runtime, engine, known }
     }
 
     /// Finds the file of a partition.
@@ -104,33 +122,45 @@ impl DeltaTable {
         Ok(state.files.iter().flat_map(of_partition).collect())
     }
 
-    /// Drops the cached version.
+    /// Forgets what was read.
     pub(in crate::tables) fn invalidate(&self) {
-        *self.cached() = None;
+        *self.known() = Known::default();
     }
 
-    pub(super) fn cached(&self) -> MutexGuard<'_, Option<LogState>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Forgets what was read before the commit that led to this snapshot.
+    pub(super) fn committed(&self, snapshot: Option<&SnapshotRef>) {
+        *self.known() = Known { snapshot: snapshot.cloned(), ..Known::default() };
     }
 
-    /// The cached version of the table, read if need be; `None` if there is no table.
-    pub(super) fn state(&self) -> Result<Option<LogState>> {
-        let mut cached = self.cached();
-        if cached.is_none() {
-            *cached = self.read(None)?;
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the version is known, so that nothing has to be read.
+    pub(in crate::tables) fn is_known(&self) -> bool {
+        self.known().state.is_some()
+    }
+
+    /// The version that was read last, read if need be; `None` if there is no table.
+    pub(in crate::tables) fn state(&self) -> Result<Option<LogState>> {
+        let mut known = self.known();
+        match &known.state {
+            Some(state) => Ok(state.clone()),
+            None => {
+                let age = self.store.clock().now() - known.read_at;
+                let fresh = known.snapshot.clone().filter(|_| (0..FRESH_SECS).contains(&age.num_seconds()));
+                self.read(&mut known, fresh)
+            }
         }
-        Ok(cached.clone())
     }
 
     /// Reads the table's latest version.
     pub(in crate::tables) fn refresh(&self) -> Result<Option<LogState>> {
-        let mut cached = self.cached();
-        *cached = self.read(cached.take())?;
-        Ok(cached.clone())
+        self.read(&mut self.known(), None)
     }
 
     /// The latest snapshot of the table, built from the earlier one `before`; `None` if there is no table.
-    pub(super) fn snapshot(&self, before: Option<&SnapshotRef>) -> Result<Option<SnapshotRef>> {
+    fn snapshot(&self, before: Option<&SnapshotRef>) -> Result<Option<SnapshotRef>> {
         let snapshot = match before {
             Some(before) => Snapshot::builder_from(Arc::clone(before)).build(&self.engine),
             None => Snapshot::builder_for(&self.url).build(&self.engine),
@@ -146,10 +176,10 @@ impl DeltaTable {
     /// # Errors
     /// If the store fails, or the log is damaged.
     pub(in crate::tables) fn applied(&self) -> Result<Option<u64>> {
-        match self.snapshot(None)? {
-            Some(snapshot) => self.applied_in(&snapshot),
-            None => Ok(None),
-        }
+        let mut known = self.known();
+        let snapshot = self.snapshot(known.snapshot.as_ref())?;
+        *known = Known { snapshot: snapshot.clone(), read_at: self.store.clock().now(), state: None };
+        snapshot.map_or(Ok(None), |snapshot| self.applied_in(&snapshot))
     }
 
     /// The same in one snapshot of the table.
@@ -160,15 +190,24 @@ impl DeltaTable {
         number.map_err(|_| self.altered("has a negative transaction number of this lake".to_owned()))
     }
 
-    /// Reads the table's latest version; `before` is an earlier one.
-    pub(super) fn read(&self, before: Option<LogState>) -> Result<Option<LogState>> {
-        let Some(snapshot) = self.snapshot(before.as_ref().map(|state| &state.snapshot))? else { return Ok(None) };
-        if let Some(before) = before.filter(|before| before.snapshot.version() == snapshot.version()) {
-            return Ok(Some(before));
-        }
-        self.check_columns(&snapshot)?;
-        let files = Arc::new(self.files(&snapshot)?);
-        Ok(Some(LogState { snapshot, files }))
+    /// Reads the table's latest version, which is that of the snapshot `latest` if there is one.
+    fn read(&self, known: &mut Known, latest: Option<SnapshotRef>) -> Result<Option<LogState>> {
+        let Known { snapshot: before, state, .. } = std::mem::take(known);
+        let Some(snapshot) = latest.map_or_else(|| self.snapshot(before.as_ref()), |latest| Ok(Some(latest)))? else {
+            known.state = Some(None);
+            return Ok(None);
+        };
+        let is_same = |before: &LogState| before.snapshot.version() == snapshot.version();
+        let state = match state.flatten().filter(is_same) {
+            Some(state) => state,
+            None => {
+                self.check_columns(&snapshot)?;
+                let files = Arc::new(self.files(&snapshot)?);
+                LogState { snapshot: Arc::clone(&snapshot), files }
+            }
+        };
+        *known = Known { snapshot: Some(snapshot), state: Some(Some(state.clone())), ..Known::default() };
+        Ok(Some(state))
     }
 
     /// The files of a snapshot, by partition.

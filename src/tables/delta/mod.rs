@@ -5,6 +5,7 @@
 mod commit;
 mod create;
 mod log;
+mod log_cache;
 mod vacuum;
 
 pub(super) use commit::Readiness;
