@@ -62,7 +62,13 @@ impl Worker {
     pub(super) async fn run(&self, job: &Arc<Job>) -> Result<Compacted> {
         let open = match job.work {
             Work::Fold => OpenPartition::none(self.lake.store()),
-            Work::Compact | Work::Rewrite | Work::Remove(_) => self.tables.open_partition(job.date).await?,
+            Work::Compact => self.tables.open_partition(job.date).await?,
+            Work::Rewrite | Work::Remove(_) => {
+                let open = self.tables.open_partition(job.date).await?;
+                // A run that was taken over must not replace newer files. Those that come from now on, a put refuses.
+                self.lease.prove().await?;
+                open
+            }
         };
         let may_be_promoted =
             !open.has(Table::Conversations) && matches!((&job.work, job.flushes.as_slice()), (Work::Compact, [_]));

@@ -114,7 +114,7 @@ impl Listed {
         }
         match (&read.contents.newest_run, &self.run) {
             // Delta logs tell by themselves, because they have the number of a checkpoint.
-            (Some(newest), Some(run)) if newest.as_str() > run.as_str() && !self.are_delta => {
+            (Some(newest), Some(run)) if second(newest) > second(run.as_str()) && !self.are_delta => {
                 return of_all(Check::State, newer(newest, run));
             }
             _ => {}
@@ -172,6 +172,11 @@ fn vanished(entry: &PartitionEntry) -> String {
         Some(run) => format!("the partition is gone; run {run} wrote it{had}"),
         None => format!("the partition{had} is gone"),
     }
+}
+
+/// The second in which a run began. Names of runs of the same second are in no order.
+fn second(run: &str) -> &str {
+    run.split_once('-').map_or(run, |(second, _)| second)
 }
 
 fn newer(newest: &str, run: &RunId) -> String {

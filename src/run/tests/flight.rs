@@ -74,6 +74,15 @@ impl Noted {
         done
     }
 
+    /// A put, or the end of an upload in parts, which is when the object becomes visible.
+    async fn put<T>(&self, key: &Path, call: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+        let note = |begins| self.notes.puts.lock().unwrap().push((begins, key.to_string()));
+        note(true);
+        let done = self.on(Kinds::Put, key, call).await;
+        note(false);
+        done
+    }
+
     fn assert_together(&self) {
         assert!(*self.arrived.borrow() >= TOGETHER);
         let most = self.notes.most.load(Ordering::SeqCst);
@@ -97,11 +106,7 @@ impl fmt::Display for Noted {
 #[async_trait]
 impl ObjectStore for Noted {
     async fn put_opts(&self, key: &Path, body: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
-        let note = |begins| self.notes.puts.lock().unwrap().push((begins, key.to_string()));
-        note(true);
-        let done = self.on(Kinds::Put, key, self.inner.put_opts(key, body, options)).await;
-        note(false);
-        done
+        self.put(key, self.inner.put_opts(key, body, options)).await
     }
 
     async fn put_multipart_opts(
@@ -154,7 +159,7 @@ impl MultipartStore for Noted {
     }
 
     async fn complete_multipart(&self, key: &Path, id: &MultipartId, parts: Vec<PartId>) -> StoreResult<PutResult> {
-        self.inner.complete_multipart(key, id, parts).await
+        self.put(key, self.inner.complete_multipart(key, id, parts)).await
     }
 
     async fn abort_multipart(&self, key: &Path, id: &MultipartId) -> StoreResult<()> {
