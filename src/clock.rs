@@ -1,7 +1,7 @@
 //! The only module that reads the time or waits.
 //!
-//! Guarantees: waiting and monotonic time are tokio's, which tests pause and advance; wall time follows them in a clock of
-//! the tests, which can be moved besides. Must not depend on: what the time is used for.
+//! Guarantees: waiting and monotonic time are tokio's, which tests pause and advance; wall time follows them in a clock
+//! of the tests, which can be moved besides. Must not depend on: what the time is used for.
 
 #![expect(clippy::disallowed_methods, reason = "all other modules use the clock")]
 
@@ -32,7 +32,8 @@ impl Clock {
         Clock(None)
     }
 
-    /// A clock that begins at `started_at`, goes on as tokio's time does, and can be moved. It is never freed: for tests.
+    /// A clock that begins at `started_at`, goes on as tokio's time does, and can be moved. It is never freed: for
+    /// tests.
     #[cfg(test)]
     pub(crate) fn starting_at(started_at: DateTime<Utc>) -> Self {
         let hands = Hands { started_at, started: Instant::now(), moved: AtomicI64::new(0) };

@@ -30,8 +30,8 @@ const FLOORS: [&[&str]; 13] = [
     &["main"],
 ];
 
-/// The files of each folder; each may use those before it. The folder's `mod.rs`, or the file of its name beside it, may
-/// use them all.
+/// The files of each folder; each may use those before it. The folder's `mod.rs`, or the file of its name beside it,
+/// may use them all.
 const FILES: &[(&str, &[&str])] = &[
     ("json", &["objects", "lenient"]),
     (

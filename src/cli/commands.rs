@@ -16,7 +16,8 @@ use crate::views::TableFiles;
 
 /// How often a check tries again what fails.
 const CHECK_RETRIES: usize = 2;
-/// The same of the store. The pauses add up to more than a second, which some stores want between two writes of an object.
+/// The same of the store. The pauses add up to more than a second, which some stores want between two writes of an
+/// object.
 const CHECK_STORE_RETRIES: usize = 6;
 
 pub(super) async fn status(args: &LakeArgs, context: &Context) -> Result<()> {

@@ -1,10 +1,10 @@
 //! Writes the metrics of a run for the text-file collector of Prometheus (`--metrics-file`).
 //!
-//! Guarantees: the file is replaced as a whole, by a rename. A failed run keeps the time of the last success. A run that
-//! never held the lake keeps the watermark and the sizes of the tables. These come from the file, because the lake may
-//! be out of reach. Metrics of other commands and lakes stay, so that one DECAGON_METRICS_FILE serves all jobs; other
-//! content of the file goes. A file that cannot be written fails no run. A killed process writes nothing, so alert on
-//! the age of the last success.
+//! Guarantees: the file is replaced as a whole, by a rename. A failed run keeps the time of the last success. A run
+//! that never held the lake keeps the watermark and the sizes of the tables. These come from the file, because the lake
+//! may be out of reach. Metrics of other commands and lakes stay, so that one DECAGON_METRICS_FILE serves all jobs;
+//! other content of the file goes. A file that cannot be written fails no run. A killed process writes nothing, so
+//! alert on the age of the last success.
 
 use std::fmt::Write as _;
 use std::path::Path;

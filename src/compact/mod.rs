@@ -123,8 +123,8 @@ impl Compaction<'_> {
         }
     }
 
-    /// Rewrites the partitions whose table files have older columns or encodings. Can be killed and repeated, because the
-    /// manifest says which are left.
+    /// Rewrites the partitions whose table files have older columns or encodings. Can be killed and repeated, because
+    /// the manifest says which are left.
     ///
     /// # Errors
     /// As [`Compaction::run`].

@@ -172,7 +172,8 @@ struct MergedSoon {
     all: bool,
     /// Partitions that have staged files already.
     dates: BTreeSet<CreatedDate>,
-    /// Partitions that reach to this date, because the walk goes on and is likely to return more of their conversations.
+    /// Partitions that reach to this date, because the walk goes on and is likely to return more of their
+    /// conversations.
     from: Option<NaiveDate>,
 }
 

@@ -95,8 +95,8 @@ impl ColumnBuilder {
         }
     }
 
-    /// Appends the nearest value that the column can hold to one that is kept elsewhere as it came: a key of `metadata`.
-    /// Returns false if there is none, so that the column has null.
+    /// Appends the nearest value that the column can hold to one that is kept elsewhere as it came: a key of
+    /// `metadata`. Returns false if there is none, so that the column has null.
     #[must_use]
     pub(super) fn append_copy(&mut self, raw: &RawValue) -> bool {
         let json = raw.get();

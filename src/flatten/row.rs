@@ -24,7 +24,8 @@ pub(super) struct RowContext<'a> {
 
 /// The API's value for a row: an object, split into fields, or any other value.
 pub(super) enum Value<'o, 'a> {
-    /// An object: its fields (the [fields](TableColumns::fields) of the table first), and known fields that do not fit their table.
+    /// An object: its fields (the [fields](TableColumns::fields) of the table first), and known fields that do not fit
+    /// their table.
     Object(Object<'o, 'a>, &'o [(&'static str, &'a RawValue)]),
     /// Any other value, kept whole in `extra`.
     Other(&'a RawValue),

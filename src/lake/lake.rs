@@ -153,8 +153,8 @@ impl Lake {
         self.replace_identity(&before, found, metadata_columns).await
     }
 
-    /// Adds what the lake lacks of the newest schema and of the `wanted` columns. Programs that do not know these refuse
-    /// the lake from then on.
+    /// Adds what the lake lacks of the newest schema and of the `wanted` columns. Programs that do not know these
+    /// refuse the lake from then on.
     async fn grow(&self, found: Described, wanted: &[MetadataColumn]) -> Result<Identity> {
         let before = found.identity.clone();
         self.replace_identity(&before, found, wanted).await

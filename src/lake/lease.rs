@@ -100,8 +100,8 @@ impl Lease {
         Self::acquire_and(store, holder, clock, shutdown, nothing).await.map(|(lease, ())| lease)
     }
 
-    /// As [`Lease::acquire`], and calls `read` as soon as the run has a record, so that both read at the same time. What
-    /// `read` returns counts only if the run gets the lake.
+    /// As [`Lease::acquire`], and calls `read` as soon as the run has a record, so that both read at the same time.
+    /// What `read` returns counts only if the run gets the lake.
     ///
     /// # Errors
     /// As [`Lease::acquire`].

@@ -53,7 +53,8 @@ impl FieldCounts {
         others.iter().filter_map(|(name, count)| self.add(name, count, Self::KEPT)).collect()
     }
 
-    /// Adds to the count of `name`, or of `other` if there are `most` names; returns the name as it is kept if it is new.
+    /// Adds to the count of `name`, or of `other` if there are `most` names; returns the name as it is kept if it is
+    /// new.
     fn add(&mut self, name: &str, count: u64, most: usize) -> Option<String> {
         let short = match name.char_indices().nth(Self::NAME_CHARS) {
             Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),

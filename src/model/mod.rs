@@ -1,4 +1,5 @@
-//! The types that every other module shares: ids, partitions, times, cursors, windows and the four tables. Must not depend on: I/O.
+//! The types that every other module shares: ids, partitions, times, cursors, windows and the four tables. Must not
+//! depend on: I/O.
 
 mod api_time;
 mod column_kind;

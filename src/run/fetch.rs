@@ -63,8 +63,8 @@ impl Ask<'_> {
 ///
 /// # Errors
 /// Kind `Api` or `Unreachable` if the API fails, `Store` if the store fails, `Integrity` if entries were quarantined,
-/// `Held` if another run holds the lake, `Usage` if the lake belongs to another account, `Interrupted` after a shutdown.
-/// Pages that were committed before stay.
+/// `Held` if another run holds the lake, `Usage` if the lake belongs to another account, `Interrupted` after a
+/// shutdown. Pages that were committed before stay.
 pub async fn export(lake: &Lake, client: &mut Client, settings: &ExportSettings) -> Result<RunReport, RunFailure> {
     fetch(lake, client, "export", &Ask::Changes(settings), None).await
 }

@@ -1,8 +1,8 @@
 //! Runs of the commands that write to a lake, for programs that embed this crate: see [`sync`].
 //!
 //! Guarantees: a run holds the lake's lease while it writes. However it ends, its report is saved and the lease
-//! released. If a program drops the future, that counts as a killed process: the next run continues. Must not depend on:
-//! the command line, how results are printed.
+//! released. If a program drops the future, that counts as a killed process: the next run continues. Must not depend
+//! on: the command line, how results are printed.
 
 mod fetch;
 mod prune;

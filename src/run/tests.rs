@@ -192,8 +192,8 @@ async fn assert_exact(store: &Arc<Shelf>, truth: &Conversations, case: &str) {
     manifest::assert_no_other_shards(store, case).await;
 }
 
-/// Asserts that each write intent was committed once to each of the four Delta tables, and that a compaction that retains
-/// nothing leaves only the tables' files in their folders.
+/// Asserts that each write intent was committed once to each of the four Delta tables, and that a compaction that
+/// retains nothing leaves only the tables' files in their folders.
 async fn assert_vacuumed(store: &Arc<Shelf>, case: &str) {
     // Files that a killed run did not commit stay for an hour.
     let later = lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease);

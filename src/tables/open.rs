@@ -72,8 +72,8 @@ impl OpenPartition {
         Ok((files, lane))
     }
 
-    /// Takes a lane for work on `bytes`, those of these files included. If it has to wait, it gives up the bytes that are
-    /// on their way, because such a request would time out.
+    /// Takes a lane for work on `bytes`, those of these files included. If it has to wait, it gives up the bytes that
+    /// are on their way, because such a request would time out.
     ///
     /// # Errors
     /// Only on a bug.

@@ -173,8 +173,8 @@ impl Tables {
         Ok(Table::ALL.iter().filter_map(|table| numbers.get(*table).flatten()).max().unwrap_or(0))
     }
 
-    /// Reads the logs of Delta tables on a blocking thread, one caller after the other: while a thread waits, the engine
-    /// takes threads of the same small pool.
+    /// Reads the logs of Delta tables on a blocking thread, one caller after the other: while a thread waits, the
+    /// engine takes threads of the same small pool.
     async fn read_logs<T: Send + 'static>(
         &self,
         delta: &Arc<PerTable<DeltaTable>>,

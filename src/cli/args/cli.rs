@@ -110,8 +110,8 @@ pub(in crate::cli) enum Command {
     Compact(CompactArgs),
     /// Bring an older lake to the form that this release writes; change what a lake keeps for good
     ///
-    /// Compacts, then rewrites the partitions that lack newer columns or have older encodings, and fills the new columns
-    /// from `extra` and `metadata`. Can be interrupted and run again. `status` says what there is to do.
+    /// Compacts, then rewrites the partitions that lack newer columns or have older encodings, and fills the new
+    /// columns from `extra` and `metadata`. Can be interrupted and run again. `status` says what there is to do.
     Upgrade(UpgradeArgs),
     /// Show what the lake holds, its watermark and unfinished walks
     Status(LakeArgs),

@@ -63,14 +63,14 @@ pub(in crate::cli) struct CompactArgs {
 pub(in crate::cli) struct UpgradeArgs {
     /// Move the lake to this address of the API, to which its account has moved
     ///
-    /// A lake belongs to one address; `sync` refuses another. DECAGON_BASE_URL does not count here, so that no run moves
-    /// a lake by accident.
+    /// A lake belongs to one address; `sync` refuses another. DECAGON_BASE_URL does not count here, so that no run
+    /// moves a lake by accident.
     #[arg(long, env = "DECAGON_UPGRADE_BASE_URL", value_name = "URL", value_parser = place(Url::parse))]
     pub(in crate::cli) base_url: Option<Url>,
     /// Give these keys of `metadata` a column each, as in plan,order_total:double,vip:boolean, also in existing rows
     ///
-    /// The columns are named metadata_plan, metadata_order_total, …; their types are text (the default), bigint, double,
-    /// boolean and timestamp. The lake keeps them.
+    /// The columns are named metadata_plan, metadata_order_total, …; their types are text (the default), bigint,
+    /// double, boolean and timestamp. The lake keeps them.
     #[arg(long, env = "DECAGON_METADATA_COLUMNS", value_name = "KEY[:TYPE],…", value_delimiter = ',')]
     pub(in crate::cli) metadata_columns: Vec<MetadataColumn>,
     /// Give up the unfinished backfills; the conversations that they have fetched stay

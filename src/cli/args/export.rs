@@ -52,8 +52,8 @@ pub(in crate::cli) struct FetchArgs {
     pub(in crate::cli) partition_by: Option<PartitionBy>,
     /// Give these keys of `metadata` a column each, as in plan,order_total:double,vip:boolean
     ///
-    /// The columns are named metadata_plan, metadata_order_total, …; their types are text (the default), bigint, double,
-    /// boolean and timestamp. The lake keeps them, so later runs need not name them again, and may name more.
+    /// The columns are named metadata_plan, metadata_order_total, …; their types are text (the default), bigint,
+    /// double, boolean and timestamp. The lake keeps them, so later runs need not name them again, and may name more.
     #[arg(long, env = "DECAGON_METADATA_COLUMNS", value_name = "KEY[:TYPE],…", value_delimiter = ',')]
     pub(in crate::cli) metadata_columns: Vec<MetadataColumn>,
     /// Discard the interrupted walk and start over

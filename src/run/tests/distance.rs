@@ -78,8 +78,8 @@ async fn an_increment_of_one_date_makes_few_calls_and_many_of_them_at_once() {
     assert!(by_kind.head <= 4, "{by_kind:?}");
     // The newest lease and checkpoint, and the identity; the staged files and the table files.
     assert!(by_kind.get <= 3 + 4 + 4, "{by_kind:?}");
-    // Two leases, the staged files, their checkpoint and perhaps one for a filter that was in doubt, the table files and
-    // their checkpoint, the report.
+    // Two leases, the staged files, their checkpoint and perhaps one for a filter that was in doubt, the table files
+    // and their checkpoint, the report.
     assert!(by_kind.put <= 2 + 4 + 2 + 4 + 1 + 1, "{by_kind:?}");
     // With one bulk deletion.
     assert!(requests <= 35, "{requests}: {by_kind:?}");

@@ -1,5 +1,5 @@
-//! Runs that sleep for so long that their next numbers were used and removed: the conditional writes of these succeed, and
-//! yet nothing comes of them.
+//! Runs that sleep for so long that their next numbers were used and removed: the conditional writes of these succeed,
+//! and yet nothing comes of them.
 
 use std::collections::BTreeMap;
 
