@@ -323,7 +323,7 @@ def test_a_store_that_goes_and_comes_back(tmp_path, simulate):
 
         proxy.before = die
         # SeaweedFS may need half a minute until it can read its earlier objects again.
-        small = ["--page-size", 50, "--flush-conversations", 150, "--store-retries", 30]
+        small = ["--page-size", 50, "--flush-conversations", 50, "--store-retries", 30]
         done = json.loads(place.command("sync", api, "--json", *small).stdout)
         proxy.before = None
         assert len(deaths) == 3 and done["outcome"] == "done"
