@@ -42,10 +42,8 @@ mod upgrade;
 const SEED: u64 = 17;
 /// The time between the first export and the second.
 const LATER: Duration = Duration::from_secs(20 * 3_600);
-
 /// The time limit of a call; calls that do not hang take microseconds.
 const CALL_TIMEOUT: Duration = Duration::from_millis(150);
-
 const KEY: &str = "simulated-key";
 
 /// A simulated API on a thread of its own, whose time the test moves.
@@ -383,15 +381,15 @@ async fn any_call_of_a_crowded_compaction_may_be_the_last_of_its_process() {
             if let Some(Err(error)) = &result {
                 assert!(matches!(error.kind(), Kind::Store | Kind::Held), "{case}: {}", error.chain().join(": "));
             }
-            let later = lake(Faulty::an_hour_later(store.clone()), &kept);
-            compact_in(later).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+            let later = || lake(Faulty::an_hour_later(store.clone()), &kept);
+            compact_in(later()).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
             if result.is_none() {
                 faulty.wake();
                 if let Err(error) = first.await {
                     assert_eq!(error.kind(), Kind::Held, "{case}: {}", error.chain().join(": "));
                 }
                 // It sweeps the shard that the first may have written when it woke up.
-                compact_in(lake(Faulty::an_hour_later(store.clone()), &kept)).await.unwrap();
+                compact_in(later()).await.unwrap();
             }
             assert_tables(&store, &api.truth[0], &case).await;
             manifest::assert_manifest(&store, &case).await;

@@ -5,10 +5,9 @@
 //! without opening them. Sources: duckdb.org/docs/stable/data/parquet/overview, …/data/partitioning/hive_partitioning,
 //! …/core_extensions/httpfs/s3api and …/core_extensions/azure; tests/e2e/test_readers.py runs all of them.
 
-use super::TableFiles;
 use super::latest::{Date, Dialect, before_partition, columns, listed};
 use super::place::{CloudKind, LakeAddress};
-use super::text::{LATEST, NO_TABLES, about, comment, pruned, quoted};
+use super::text::{LATEST, NO_TABLES, TableFiles, about, comment, pruned, quoted};
 use crate::lake::Format;
 use crate::layout;
 use crate::model::{ColumnKind, LakeColumns, PartitionBy, TableColumns};

@@ -21,6 +21,7 @@ mod text;
 use crate::error::{Error, Result};
 use crate::lake::{Format, Identity};
 use place::LakeAddress;
+pub use text::TableFiles;
 
 /// A query engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +36,6 @@ pub enum Engine {
     Bigquery,
     /// Snowflake.
     Snowflake,
-}
-
-/// The files of a lake's tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TableFiles {
-    /// There are none before the first compaction.
-    None,
-    /// Some lack newer columns.
-    Mixed,
-    /// All have the same columns.
-    Alike,
 }
 
 /// Builds the statements for the lake `identity` at `url`, whose tables have these `files`.

@@ -1,7 +1,18 @@
-//! The common parts of the statements of all engines: quoting, and comments about the views.
+//! The common parts of the statements of all engines: quoting, comments about the views, and which files there are.
 
 use super::place::LakeAddress;
 use crate::model::PartitionBy;
+
+/// The files of a lake's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableFiles {
+    /// There are none before the first compaction.
+    None,
+    /// Some lack newer columns.
+    Mixed,
+    /// All have the same columns.
+    Alike,
+}
 
 /// Quotes text for a dialect without backslash escapes.
 pub(super) fn quoted(text: &str) -> String {

@@ -31,11 +31,11 @@ const MOST_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct LogCache {
     inner: Arc<dyn ObjectStore>,
-    kept: Mutex<Kept>,
+    kept: Mutex<LogParts>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct LogParts {
     parts: HashMap<Path, (ObjectMeta, Bytes)>,
     bytes: u64,
 }
@@ -63,7 +63,7 @@ impl LogCache {
         Ok(Some(part))
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, LogParts> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
