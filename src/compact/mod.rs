@@ -81,6 +81,19 @@ struct Failures {
 }
 
 impl Failures {
+    fn of(shutdown: &CancellationToken) -> Self {
+        Failures { stop: shutdown.child_token(), first: None, dates: BTreeSet::new() }
+    }
+
+    /// The result of a compaction that has ended.
+    fn result(self, shutdown: &CancellationToken) -> Result<()> {
+        match self.first {
+            Some(error) => Err(error),
+            None if shutdown.is_cancelled() => Err(Error::interrupted()),
+            None => Ok(()),
+        }
+    }
+
     fn add(&mut self, error: Error) {
         // Damage in one partition must not stop the others; a failing store fails for all.
         if !error.is_of_one_object() {
@@ -100,7 +113,7 @@ impl Compaction<'_> {
         let mut publisher = self.publisher();
         publisher.resume().await?;
         publisher.complete_manifest().await?;
-        let mut failures = Failures { stop: self.shutdown.child_token(), first: None, dates: BTreeSet::new() };
+        let mut failures = Failures::of(self.shutdown);
         while !failures.stop.is_cancelled() {
             let folds = self.folds(&failures);
             if folds.is_empty() {
@@ -116,11 +129,8 @@ impl Compaction<'_> {
         // A sync may compact a partition several times.
         self.report.compacted_dates.dedup();
         late::warn(self.report, reported);
-        match failures.first {
-            Some(error) => Err(error),
-            None if self.shutdown.is_cancelled() => Err(Error::interrupted()),
-            None => self.vacuum().await,
-        }
+        failures.result(self.shutdown)?;
+        self.vacuum().await
     }
 
     /// Rewrites the partitions whose table files have older columns or encodings. Can be killed and repeated, because
@@ -130,7 +140,7 @@ impl Compaction<'_> {
     /// As [`Compaction::run`].
     pub async fn upgrade(mut self) -> Result<()> {
         let older = self.publisher().older_partitions().await?;
-        let mut failures = Failures { stop: self.shutdown.child_token(), first: None, dates: BTreeSet::new() };
+        let mut failures = Failures::of(self.shutdown);
         for (dates, before) in older.chunks(JOBS_PER_COMMIT).zip((0..).step_by(JOBS_PER_COMMIT)) {
             if failures.stop.is_cancelled() {
                 break;
@@ -146,11 +156,7 @@ impl Compaction<'_> {
             let jobs = dates.iter().map(job).collect();
             self.run_jobs(jobs, &mut failures).await;
         }
-        match failures.first {
-            Some(error) => Err(error),
-            None if self.shutdown.is_cancelled() => Err(Error::interrupted()),
-            None => Ok(()),
-        }
+        failures.result(self.shutdown)
     }
 
     fn new_file(&mut self) -> FlushId {

@@ -37,11 +37,7 @@ pub(super) async fn record(
         }
         Err(error) if error.kind() == Kind::Integrity => {
             tracing::warn!("{}; making the manifest again from all table files", error.chain().join(": "));
-            let obsolete = manifest.shard_keys().collect();
-            tables.invalidate();
-            *manifest = Manifest::of(found(scan(lake, tables, None).await?));
-            shards.record(manifest, entries, number).await?;
-            Ok(obsolete)
+            remake(lake, tables, shards, manifest, entries, number).await
         }
         Err(error) => Err(error),
     }
@@ -85,15 +81,30 @@ pub(super) async fn make(
     state: &mut State,
     number: u64,
 ) -> Result<Vec<Path>> {
-    let obsolete: Vec<_> = state.manifest.iter().flat_map(Manifest::shard_keys).collect();
-    tables.invalidate();
-    let entries = found(scan(lake, tables, None).await?);
-    if !entries.is_empty() {
-        tracing::info!("made the manifest from the table files: it lists {} partitions", entries.len());
+    let manifest = state.manifest.get_or_insert_default();
+    let obsolete = remake(lake, tables, shards, manifest, BTreeMap::new(), number).await?;
+    let partitions: u64 = manifest.forms.iter().map(|of| of.partitions).sum();
+    if partitions > 0 {
+        tracing::info!("made the manifest from the table files: it lists {partitions} partitions");
     }
-    let mut manifest = Manifest::default();
-    shards.record(&mut manifest, entries, number).await?;
-    state.manifest = Some(manifest);
+    Ok(obsolete)
+}
+
+/// Makes a manifest from all table files, with the `newer` entries in the place of what is found.
+async fn remake(
+    lake: &Lake,
+    tables: &Tables,
+    shards: &Shards,
+    manifest: &mut Manifest,
+    newer: BTreeMap<CreatedDate, PartitionEntry>,
+    number: u64,
+) -> Result<Vec<Path>> {
+    let obsolete = manifest.shard_keys().collect();
+    tables.invalidate();
+    let mut entries = found(scan(lake, tables, None).await?);
+    entries.extend(newer);
+    *manifest = Manifest::default();
+    shards.record(manifest, entries, number).await?;
     Ok(obsolete)
 }
 

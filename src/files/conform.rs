@@ -55,7 +55,7 @@ pub(super) fn check(table: &TableColumns, found: &Schema) -> Result<(), Misfit> 
         }
     }
     for column in table.columns() {
-        let (name, sql) = (&column.name, sql_type(column.kind));
+        let (name, sql) = (&column.name, column.kind.duckdb_type());
         let Ok(field) = found.field_with_name(name) else {
             if column.is_newer() {
                 continue;
@@ -78,7 +78,7 @@ pub(super) fn apply(table: &TableColumns, batch: &RecordBatch) -> Result<RecordB
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for (field, column) in table.schema().fields().iter().zip(table.columns()) {
         let Some(found) = batch.column_by_name(field.name()) else { continue };
-        let (name, sql) = (&column.name, sql_type(column.kind));
+        let (name, sql) = (&column.name, column.kind.duckdb_type());
         let fitted = fit(found, field).map_err(|error| {
             let what = format!("has a value in {name} that cannot become {sql} ({error})");
             Misfit::new(what, &format!("* REPLACE (TRY_CAST({name} AS {sql}) AS {name})"))
@@ -133,18 +133,6 @@ fn whole(numbers: &Float64Array) -> Result<ArrayRef, ArrowError> {
         number => Ok(number),
     });
     Ok(Arc::new(whole.collect::<Result<Float64Array, _>>()?))
-}
-
-/// The type of a column in DuckDB.
-fn sql_type(kind: ColumnKind) -> &'static str {
-    match kind {
-        ColumnKind::Text | ColumnKind::Id | ColumnKind::Json => "VARCHAR",
-        ColumnKind::Int => "INTEGER",
-        ColumnKind::BigInt => "BIGINT",
-        ColumnKind::Double => "DOUBLE",
-        ColumnKind::Bool => "BOOLEAN",
-        ColumnKind::Time => "TIMESTAMPTZ",
-    }
 }
 
 /// The type to read Spark's 96-bit timestamps as, because nanoseconds would overflow.

@@ -116,7 +116,9 @@ impl Lake {
     ) -> Result<Identity> {
         let key = layout::identity();
         match found {
-            Some(found) if !is_new && found.identity.suits(wanted) => self.grow(found, wanted.metadata_columns).await,
+            Some(found) if !is_new && found.identity.suits(wanted) => {
+                self.grow(found, None, wanted.metadata_columns).await
+            }
             Some(found) if !is_new => Err(found.identity.contradicts(self.url(), wanted)),
             None if !is_new => Err(Error::integrity(format!("{}/{key} is missing", self.url()))
                 .with_hint("restore it from a backup: it says whose conversations the lake holds")),
@@ -134,10 +136,7 @@ impl Lake {
     /// # Errors
     /// As [`Lake::existing`]; `Held` if another run has changed it since.
     pub async fn evolve(&self) -> Result<Identity> {
-        match self.described().await? {
-            Some(found) => self.grow(found, &[]).await,
-            None => self.existing().await,
-        }
+        self.change(None, &[]).await
     }
 
     /// The same with these columns of metadata as well, and with another API as the source of its conversations.
@@ -145,31 +144,21 @@ impl Lake {
     /// # Errors
     /// As [`Lake::evolve`]; kind `Usage` if the columns contradict those that it has.
     pub async fn change(&self, base_url: Option<&str>, metadata_columns: &[MetadataColumn]) -> Result<Identity> {
-        let Some(mut found) = self.described().await? else { return self.existing().await };
-        let before = found.identity.clone();
-        if let Some(base_url) = base_url {
-            base_url.clone_into(&mut found.identity.base_url);
+        match self.described().await? {
+            Some(found) => self.grow(found, base_url, metadata_columns).await,
+            None => self.existing().await,
         }
-        self.replace_identity(&before, found, metadata_columns).await
     }
 
     /// Adds what the lake lacks of the newest schema and of the `wanted` columns. Programs that do not know these
     /// refuse the lake from then on.
-    async fn grow(&self, found: Described, wanted: &[MetadataColumn]) -> Result<Identity> {
-        let before = found.identity.clone();
-        self.replace_identity(&before, found, wanted).await
-    }
-
-    /// Writes the `changed` identity, grown as `wanted`, unless it is as `before`.
-    async fn replace_identity(
-        &self,
-        before: &Identity,
-        changed: Described,
-        wanted: &[MetadataColumn],
-    ) -> Result<Identity> {
-        let Described { identity, object } = changed;
-        let grown = identity.grown(wanted)?;
-        if grown != *before {
+    async fn grow(&self, found: Described, base_url: Option<&str>, wanted: &[MetadataColumn]) -> Result<Identity> {
+        let Described { identity, object } = found;
+        let mut grown = identity.clone().grown(wanted)?;
+        if let Some(base_url) = base_url {
+            base_url.clone_into(&mut grown.base_url);
+        }
+        if grown != identity {
             self.store.replace(&layout::identity(), Some(&object), to_json(&grown)?).await?;
         }
         Ok(grown)

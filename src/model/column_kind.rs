@@ -35,4 +35,16 @@ impl ColumnKind {
             Self::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         }
     }
+
+    /// The type that DuckDB gives such values, for its views, and for queries in hints.
+    pub fn duckdb_type(self) -> &'static str {
+        match self {
+            Self::Text | Self::Id | Self::Json => "VARCHAR",
+            Self::Int => "INTEGER",
+            Self::BigInt => "BIGINT",
+            Self::Double => "DOUBLE",
+            Self::Bool => "BOOLEAN",
+            Self::Time => "TIMESTAMPTZ",
+        }
+    }
 }

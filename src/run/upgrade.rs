@@ -20,12 +20,11 @@ pub async fn upgrade(lake: &Lake, settings: &UpgradeSettings) -> Result<RunRepor
     let work = async |session: &mut Session| {
         session.report.admitted = true;
         session.sweep().await?;
-        let before = session.lake.existing().await?.base_url;
         let identity = session.lake.change(base_url.as_deref(), metadata_columns).await?;
-        if before != identity.base_url {
-            tracing::info!("moved the lake from {before} to {}", identity.base_url);
+        let before = session.identity.replace(identity.clone());
+        if let Some(before) = before.filter(|before| before.base_url != identity.base_url) {
+            tracing::info!("moved the lake from {} to {}", before.base_url, identity.base_url);
         }
-        session.identity = Some(identity);
         if *abandon_backfill {
             session.abandon_backfills().await?;
         }

@@ -265,13 +265,13 @@ impl Store {
 
     async fn delete_part(&self, keys: Vec<Path>) -> Result<()> {
         // The client does not repeat a batch of Azure whose response is lost, as it is a POST.
-        for _ in 1..DELETIONS {
+        let mut sent = 1;
+        loop {
             match self.delete_once(keys.clone()).await {
-                Err(error) if answer_is_lost(&error) => {}
+                Err(error) if sent < DELETIONS && answer_is_lost(&error) => sent += 1,
                 ended => return ended.map_err(|error| self.failed("delete from", &Path::default(), error)),
             }
         }
-        self.delete_once(keys).await.map_err(|error| self.failed("delete from", &Path::default(), error))
     }
 
     async fn delete_once(&self, keys: Vec<Path>) -> object_store::Result<()> {

@@ -10,7 +10,7 @@ use super::place::{CloudKind, LakeAddress};
 use super::text::{LATEST, NO_TABLES, TableFiles, about, comment, pruned, quoted};
 use crate::lake::Format;
 use crate::layout;
-use crate::model::{ColumnKind, LakeColumns, PartitionBy, TableColumns};
+use crate::model::{LakeColumns, PartitionBy, TableColumns};
 
 fn dialect(by: PartitionBy) -> Dialect {
     Dialect {
@@ -101,19 +101,8 @@ fn compacted(lake: &str, table: &TableColumns, format: Format, by: PartitionBy, 
 
 /// No rows, with all columns: a column that no file has yet is null, not an error.
 fn no_rows(table: &TableColumns, by: PartitionBy) -> String {
-    let typed = table.columns().iter().map(|column| format!("NULL::{} AS {}", type_of(column.kind), column.name));
+    let typed = table.columns().iter().map(|column| format!("NULL::{} AS {}", column.kind.duckdb_type(), column.name));
     format!("SELECT {} WHERE false", listed(typed.chain([format!("NULL::DATE AS {}", by.column())])))
-}
-
-fn type_of(kind: ColumnKind) -> &'static str {
-    match kind {
-        ColumnKind::Text | ColumnKind::Id | ColumnKind::Json => "VARCHAR",
-        ColumnKind::Int => "INTEGER",
-        ColumnKind::BigInt => "BIGINT",
-        ColumnKind::Double => "DOUBLE",
-        ColumnKind::Bool => "BOOLEAN",
-        ColumnKind::Time => "TIMESTAMPTZ",
-    }
 }
 
 fn landed_files(lake: &str, by: PartitionBy) -> String {
