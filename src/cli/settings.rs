@@ -85,6 +85,7 @@ impl FlushArgs {
         FlushPolicy {
             max_conversations: self.flush_conversations,
             max_bytes: self.flush_bytes.as_u64(),
+            max_pages: u64::MAX,
             max_age: self.flush_interval,
         }
     }

@@ -23,7 +23,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::files::current_form;
@@ -61,10 +60,6 @@ pub struct Compaction<'a> {
     pub next_file: &'a mut u32,
     /// How long Delta tables keep replaced files.
     pub retain: Duration,
-    /// The clock.
-    pub clock: Clock,
-    /// Cancelled when it has to stop.
-    pub shutdown: &'a CancellationToken,
 }
 
 /// A job that was done, with its result.
@@ -110,10 +105,8 @@ impl Compaction<'_> {
     /// Of the store, or `Interrupted`; partitions done before are committed nevertheless.
     pub async fn run(mut self) -> Result<()> {
         let reported = self.report.late_arrivals;
-        let mut publisher = self.publisher();
-        publisher.resume().await?;
-        publisher.complete_manifest().await?;
-        let mut failures = Failures::of(self.shutdown);
+        self.prepare().await?;
+        let mut failures = Failures::of(self.lease.stop());
         while !failures.stop.is_cancelled() {
             let folds = self.folds(&failures);
             if folds.is_empty() {
@@ -121,16 +114,41 @@ impl Compaction<'_> {
             }
             self.run_jobs(folds, &mut failures).await;
         }
-        let staged = self.staged(&failures).into_iter();
+        let staged = self.staged(&failures);
+        self.compact(staged, &mut failures).await;
+        late::warn(self.report, reported);
+        failures.result(self.lease.stop())?;
+        self.vacuum().await
+    }
+
+    /// Compacts the partitions of `dates`, which have few staged files each.
+    ///
+    /// # Errors
+    /// As [`Compaction::run`].
+    pub async fn run_on(mut self, dates: &BTreeSet<CreatedDate>) -> Result<()> {
+        self.prepare().await?;
+        let mut failures = Failures::of(self.lease.stop());
+        let staged = self.staged(&failures).into_iter().filter(|(date, _)| dates.contains(date)).collect();
+        self.compact(staged, &mut failures).await;
+        failures.result(self.lease.stop())
+    }
+
+    /// Completes what a run that died has begun.
+    async fn prepare(&mut self) -> Result<()> {
+        let mut publisher = self.publisher();
+        publisher.resume().await?;
+        publisher.complete_manifest().await
+    }
+
+    /// Compacts partitions with their staged flushes.
+    async fn compact(&mut self, staged: Vec<(CreatedDate, Vec<JobFlush>)>, failures: &mut Failures) {
+        let dates = staged.iter().map(|(date, _)| *date).collect();
         let job = |(date, flushes)| Job { date, flushes, file: self.new_file(), work: Work::Compact };
-        let jobs = staged.map(job).collect();
-        tokio::join!(self.read_ahead(), self.run_jobs(jobs, &mut failures));
+        let jobs = staged.into_iter().map(job).collect();
+        tokio::join!(self.read_ahead(dates), self.run_jobs(jobs, failures));
         self.report.compacted_dates.sort_unstable();
         // A sync may compact a partition several times.
         self.report.compacted_dates.dedup();
-        late::warn(self.report, reported);
-        failures.result(self.shutdown)?;
-        self.vacuum().await
     }
 
     /// Rewrites the partitions whose table files have older columns or encodings. Can be killed and repeated, because
@@ -140,7 +158,7 @@ impl Compaction<'_> {
     /// As [`Compaction::run`].
     pub async fn upgrade(mut self) -> Result<()> {
         let older = self.publisher().older_partitions().await?;
-        let mut failures = Failures::of(self.shutdown);
+        let mut failures = Failures::of(self.lease.stop());
         for (dates, before) in older.chunks(JOBS_PER_COMMIT).zip((0..).step_by(JOBS_PER_COMMIT)) {
             if failures.stop.is_cancelled() {
                 break;
@@ -156,7 +174,7 @@ impl Compaction<'_> {
             let jobs = dates.iter().map(job).collect();
             self.run_jobs(jobs, &mut failures).await;
         }
-        failures.result(self.shutdown)
+        failures.result(self.lease.stop())
     }
 
     fn new_file(&mut self) -> FlushId {
@@ -166,13 +184,13 @@ impl Compaction<'_> {
     }
 
     fn publisher(&mut self) -> Publisher<'_> {
-        let Compaction { lake, tables, ledger, report, clock, .. } = self;
-        Publisher { lake, tables, ledger, run: &report.run_id, clock: *clock }
+        let Compaction { lake, tables, ledger, report, .. } = self;
+        Publisher { lake, tables, ledger, run: &report.run_id, clock: lake.clock() }
     }
 
     /// Deletes the unused files of Delta tables, once a day.
     async fn vacuum(mut self) -> Result<()> {
-        let now = self.clock.now();
+        let now = self.lake.clock().now();
         let every = chrono::Duration::from_std(self.retain.min(VACUUM_EVERY)).unwrap_or_default();
         let done = self.ledger.state().vacuumed_at;
         if !self.tables.are_delta() || done.is_some_and(|done| now.signed_duration_since(done) < every) {
@@ -185,10 +203,9 @@ impl Compaction<'_> {
     }
 
     /// Reads what the commits need of the manifest's shards, while the jobs are done.
-    fn read_ahead(&self) -> impl Future<Output = ()> + use<> {
-        let state = self.ledger.state();
-        let dates = state.staged_by_date().into_keys().collect();
-        self.ledger.shards().clone().read_ahead(state.manifest.clone().unwrap_or_default(), dates)
+    fn read_ahead(&self, dates: Vec<CreatedDate>) -> impl Future<Output = ()> + use<> {
+        let manifest = self.ledger.state().manifest.clone().unwrap_or_default();
+        self.ledger.shards().clone().read_ahead(manifest, dates)
     }
 
     /// The staged flushes of each partition that has not failed.
@@ -276,7 +293,7 @@ impl Compaction<'_> {
 
     /// Makes the results of jobs visible, and removes the staged files that they were made of.
     async fn commit(&mut self, done: Vec<Done>) -> Result<()> {
-        let (mut state, written_at) = (self.ledger.state().clone(), self.clock.now());
+        let (mut state, written_at) = (self.ledger.state().clone(), self.lake.clock().now());
         let form = current_form(self.tables.columns());
         let (mut folded, mut dates) = (Vec::new(), BTreeMap::new());
         for (job, compacted) in done {

@@ -30,13 +30,20 @@ pub struct FlushPolicy {
     pub max_conversations: u64,
     /// After this many bytes of JSON, which is about the memory that they take.
     pub max_bytes: u64,
+    /// After this many pages.
+    pub max_pages: u64,
     /// After this much time.
     pub max_age: Duration,
 }
 
 impl Default for FlushPolicy {
     fn default() -> Self {
-        FlushPolicy { max_conversations: 16_000, max_bytes: 32 << 20, max_age: Duration::from_secs(300) }
+        FlushPolicy {
+            max_conversations: 16_000,
+            max_bytes: 32 << 20,
+            max_pages: u64::MAX,
+            max_age: Duration::from_secs(300),
+        }
     }
 }
 
@@ -241,6 +248,7 @@ impl Collector {
         let rows: usize = flush.pages.iter().map(|page| page.kept.len()).sum();
         rows as u64 >= self.policy.max_conversations
             || flush.page_bytes >= self.policy.max_bytes
+            || flush.page_count >= self.policy.max_pages
             || self.clock.instant() - opened >= self.policy.max_age
     }
 

@@ -42,8 +42,6 @@ pub(super) struct Step {
 pub(super) enum FetchEnd {
     /// There are no more pages, or the next stage has stopped.
     Complete,
-    /// The fetcher reached its number of pages.
-    Paused,
     /// The API refuses the cursor that an earlier run stored.
     CursorRefused(Error),
 }
@@ -68,9 +66,7 @@ pub(super) struct Trail {
 pub(super) struct Fetcher<'a> {
     pub(super) client: &'a mut Client,
     pub(super) request: &'a Request,
-    pub(super) trail: &'a mut Trail,
-    /// The number of pages after which it pauses.
-    pub(super) pause_after: u64,
+    pub(super) trail: Trail,
     /// Whether an earlier run stored the first cursor.
     pub(super) resumed: bool,
     pub(super) shutdown: &'a CancellationToken,
@@ -89,9 +85,6 @@ impl Fetcher<'_> {
         let waiting = Arc::new(Semaphore::new(WAITING_BYTES));
         let mut enlarged = 0;
         for fetched_before in 0_u64.. {
-            if fetched_before == self.pause_after {
-                return Ok(FetchEnd::Paused);
-            }
             let fetched = match self.page(cursor.as_ref()).await {
                 Ok(fetched) => fetched,
                 Err(error) if fetched_before == 0 && self.resumed && is_refusal(&error) => {

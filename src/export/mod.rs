@@ -20,4 +20,5 @@ mod walks;
 pub use collect::{FlushPolicy, OnBadRecord};
 pub use plan::{Begin, Planned};
 pub use progress::Progress;
-pub use walks::{Memory, OnIgnoredFilter, Reached, Run, run};
+pub use stage::{Flushed, Lent, Meanwhile};
+pub use walks::{OnIgnoredFilter, Run, run};

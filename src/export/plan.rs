@@ -26,8 +26,6 @@ pub struct Planned {
     pub walk: Walk,
     /// Whether an earlier run began it.
     pub resumed: bool,
-    /// Whether this run has already done a part of it.
-    pub continued: bool,
 }
 
 impl Planned {
@@ -35,7 +33,7 @@ impl Planned {
     pub(super) fn restarted(&self, now: DateTime<Utc>) -> Planned {
         let Walk { request, overlap_secs, .. } = self.walk.clone();
         let walk = Walk { overlap_secs, ..Walk::new(request, now) };
-        Planned { purpose: self.purpose, walk, resumed: false, continued: false }
+        Planned { purpose: self.purpose, walk, resumed: false }
     }
 
     /// Plans a walk over the whole history in place of this one.
@@ -43,17 +41,11 @@ impl Planned {
         let Walk { request, started_at, overlap_secs, .. } = self.walk.clone();
         let request = Request { window: Window::EVERYTHING, ..request };
         let walk = Walk { overlap_secs, ..Walk::new(request, started_at) };
-        Planned { purpose: self.purpose, walk, resumed: false, continued: false }
+        Planned { purpose: self.purpose, walk, resumed: false }
     }
 }
 
 impl Begin {
-    /// Plans the rest of the incremental walk that this run paused; `None` if there is none.
-    pub fn rest(state: &State) -> Option<Planned> {
-        let walk = state.incremental.as_ref()?.walk.clone()?;
-        Some(Planned { purpose: Purpose::Incremental, walk, resumed: false, continued: true })
-    }
-
     /// Plans an incremental walk: the rest of an interrupted one, else all changes since `overlap` before the
     /// watermark, else the whole history.
     pub fn export(self, overlap: Duration, state: &State, now: DateTime<Utc>) -> Planned {
@@ -76,10 +68,10 @@ impl Begin {
 
     fn plan(self, purpose: Purpose, interrupted: Option<Walk>, window: Window, now: DateTime<Utc>) -> Planned {
         match interrupted.filter(|_| !self.restart) {
-            Some(walk) => Planned { purpose, walk, resumed: true, continued: false },
+            Some(walk) => Planned { purpose, walk, resumed: true },
             None => {
                 let request = Request { window, user_filters: self.user_filters };
-                Planned { purpose, walk: Walk::new(request, now), resumed: false, continued: false }
+                Planned { purpose, walk: Walk::new(request, now), resumed: false }
             }
         }
     }

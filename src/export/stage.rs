@@ -1,14 +1,17 @@
 //! The third stage: encodes and uploads each flush, and commits it with the state of the walk.
 //!
-//! Guarantees: the checkpoint names only durable files, because it is written after all uploads have finished.
+//! Guarantees: the checkpoint names only durable files, because it is written after all uploads have finished. Whatever
+//! the run does between two flushes, the pages that were fetched are staged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{Days, NaiveDate};
+use chrono::Days;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::collect::{BadRecord, FlatPage, Flush};
 use super::encode::{EncodedFile, encode};
@@ -28,6 +31,36 @@ const STILL_CHANGING: Days = Days::new(3);
 /// How many encoded files wait for an upload.
 const WAITING: usize = 4;
 
+/// What a run does besides, while its walk goes on: it may compact what is staged.
+#[async_trait]
+pub trait Meanwhile: Send {
+    /// Called after each flush was committed, except after the one that completes the walk. The fetcher goes on until
+    /// the channels between the stages are full.
+    ///
+    /// # Errors
+    /// End the walk, but the pages that were fetched are staged before.
+    async fn after_flush(&mut self, run: Lent<'_>, flushed: Flushed<'_>) -> Result<()>;
+}
+
+/// What a walk lends of its run between two flushes.
+pub struct Lent<'a> {
+    /// The ledger to commit to.
+    pub ledger: &'a mut Ledger,
+    /// The report to fill in.
+    pub report: &'a mut RunReport,
+    /// The number of the run's next flush or file.
+    pub next_file: &'a mut u32,
+}
+
+/// A flush that was committed.
+pub struct Flushed<'a> {
+    /// Its pages.
+    pub pages: u64,
+    /// The partitions of the walk whose rows have all come with one flush and that are likely to get no more; whoever
+    /// compacts them takes them out.
+    pub settled: &'a mut BTreeSet<CreatedDate>,
+}
+
 /// Stages flushes and commits them.
 pub(super) struct Stager<'a> {
     pub(super) lake: &'a Lake,
@@ -36,32 +69,55 @@ pub(super) struct Stager<'a> {
     pub(super) report: &'a mut RunReport,
     pub(super) clock: Clock,
     pub(super) purpose: Purpose,
-    /// Whether to keep staged files in memory for a compaction.
-    pub(super) keeps: bool,
-    /// The number of the run's next flush, over all its walks.
-    pub(super) next_flush: &'a mut u32,
+    /// What the run does between two flushes, if anything.
+    pub(super) meanwhile: Option<&'a mut dyn Meanwhile>,
+    pub(super) seen: SeenPartitions,
+    /// The number of the run's next flush or file.
+    pub(super) next_file: &'a mut u32,
 }
 
 impl Stager<'_> {
-    /// Stages every flush that comes down `flushes`.
+    /// Stages every flush that comes down `flushes`. Cancels `stop` at a failure, because more pages are of no use then.
     ///
     /// # Errors
-    /// If the store fails, or another run has committed. The flushes committed before stay.
-    pub(super) async fn stage(mut self, mut flushes: mpsc::Receiver<Flush>) -> Result<()> {
+    /// If the store fails, another run has committed, or what the run does meanwhile fails. The flushes committed before
+    /// stay.
+    pub(super) async fn stage(mut self, flushes: mpsc::Receiver<Flush>, stop: &CancellationToken) -> Result<()> {
+        let result = self.stage_all(flushes, stop).await;
+        stop.cancel();
+        result
+    }
+
+    async fn stage_all(&mut self, mut flushes: mpsc::Receiver<Flush>, stop: &CancellationToken) -> Result<()> {
+        let mut result = Ok(());
         while let Some(flush) = flushes.recv().await {
-            let id = FlushId { run: self.report.run_id.clone(), number: *self.next_flush };
-            *self.next_flush = self.next_flush.saturating_add(1);
+            let id = FlushId { run: self.report.run_id.clone(), number: *self.next_file };
+            *self.next_file = self.next_file.saturating_add(1);
+            let (pages, done) = (flush.page_count, flush.done);
             self.stage_one(flush, id).await?;
+            if !done && !stop.is_cancelled() {
+                result = self.meanwhile(pages).await;
+                if result.is_err() {
+                    stop.cancel();
+                }
+            }
         }
-        Ok(())
+        result
+    }
+
+    async fn meanwhile(&mut self, pages: u64) -> Result<()> {
+        let Some(meanwhile) = &mut self.meanwhile else { return Ok(()) };
+        let run = Lent { ledger: self.ledger, report: self.report, next_file: self.next_file };
+        meanwhile.after_flush(run, Flushed { pages, settled: &mut self.seen.settled }).await
     }
 
     async fn stage_one(&mut self, flush: Flush, id: FlushId) -> Result<()> {
         if !flush.bad_records.is_empty() {
             self.lake.store().put(&layout::quarantine(&id), quarantine_lines(&flush.bad_records, &id.run)?).await?;
         }
-        let merged_soon = MergedSoon::of(self.ledger.state(), self.purpose, &flush);
-        let dates = self.upload(flush.pages, id.clone(), merged_soon).await?;
+        let dates = flush.pages.iter().flat_map(|page| &page.kept).map(|(date, _)| *date).collect();
+        let written_for = self.seen.written_for(dates, flush.done);
+        let dates = self.upload(flush.pages, id.clone(), written_for).await?;
         let staged = StagedFlush { flush: id, dates, overlap: self.overlap(&flush.walk) };
 
         let report = &mut *self.report;
@@ -126,9 +182,11 @@ impl Stager<'_> {
         &self,
         pages: Vec<FlatPage>,
         id: FlushId,
-        merged_soon: MergedSoon,
+        written_for: BTreeMap<CreatedDate, WrittenFor>,
     ) -> Result<BTreeMap<CreatedDate, Extent>> {
         let (store, kept) = (self.lake.store(), self.lake.kept_files());
+        // A compaction of the same run reads them soon; those on a local disk are in the system's memory.
+        let keeps = self.meanwhile.is_some() && !store.is_local();
         let uploads_at_once = if store.is_local() { LOCAL_UPLOADS } else { store.concurrency() };
         let (sender, mut receiver) = mpsc::channel::<EncodedFile>(WAITING);
         let columns = self.columns.clone();
@@ -137,7 +195,7 @@ impl Stager<'_> {
                 &pages,
                 &columns,
                 &id,
-                |date| merged_soon.written_for(date),
+                |date| written_for.get(&date).copied().unwrap_or(WrittenFor::Staging),
                 |file| sender.blocking_send(file).is_ok(),
             )
         });
@@ -145,10 +203,10 @@ impl Stager<'_> {
         let mut uploads = stream::poll_fn(|context| receiver.poll_recv(context))
             .map(|EncodedFile { table, date, key, rows, body }| async move {
                 // What is kept has no spare memory.
-                let body = if self.keeps { body.into_boxed_slice().into() } else { Bytes::from(body) };
+                let body = if keeps { body.into_boxed_slice().into() } else { Bytes::from(body) };
                 store.put(&key, body.clone()).await?;
                 let bytes = body.len() as u64;
-                if self.keeps {
+                if keeps {
                     kept.keep(key, body);
                 }
                 Ok::<_, Error>((date, table, rows, bytes))
@@ -165,33 +223,43 @@ impl Stager<'_> {
     }
 }
 
-/// Guesses which partitions have other rows, or will soon, so that compaction must merge their staged files. A listing
-/// of the tables would cost more than a wrong guess.
-struct MergedSoon {
-    /// All partitions, because the tables are not empty.
-    all: bool,
-    /// Partitions that have staged files already.
+/// The partitions that a walk has staged files of. Guesses which of them have other rows or will soon, so that
+/// compaction must merge them. A listing of the tables would cost more than a wrong guess.
+pub(super) struct SeenPartitions {
+    /// Whether all partitions are likely to have other rows, because the tables are not empty.
+    all_merged: bool,
+    /// Partitions that have been staged.
     dates: BTreeSet<CreatedDate>,
-    /// Partitions that reach to this date, because the walk goes on and is likely to return more of their
-    /// conversations.
-    from: Option<NaiveDate>,
+    /// Those whose rows have all come with one flush of the walk, unless they were compacted since.
+    settled: BTreeSet<CreatedDate>,
 }
 
-impl MergedSoon {
-    fn of(state: &State, purpose: Purpose, flush: &Flush) -> Self {
-        let first_walk = state.watermark().is_none();
-        let dates = flush.pages.iter().flat_map(|page| &page.kept).filter_map(|(date, _)| date.date());
-        let newest = dates.max().filter(|_| !flush.done);
-        MergedSoon {
-            all: purpose == Purpose::Backfill || !first_walk,
+impl SeenPartitions {
+    pub(super) fn of(state: &State, purpose: Purpose) -> Self {
+        SeenPartitions {
+            all_merged: purpose == Purpose::Backfill || state.watermark().is_some(),
             dates: state.staged.iter().flat_map(|flush| flush.dates.keys().copied()).collect(),
-            from: newest.and_then(|newest| newest.checked_sub_days(STILL_CHANGING)),
+            settled: BTreeSet::new(),
         }
     }
 
-    fn written_for(&self, date: CreatedDate) -> WrittenFor {
-        let still_changing = date.last_day().zip(self.from).is_some_and(|(last, from)| last >= from);
-        if self.all || still_changing || self.dates.contains(&date) { WrittenFor::Staging } else { WrittenFor::Table }
+    /// What the files of a flush with these partitions are written for; after it the walk may be `done`.
+    fn written_for(&mut self, dates: BTreeSet<CreatedDate>, done: bool) -> BTreeMap<CreatedDate, WrittenFor> {
+        let newest = dates.iter().filter_map(|date| date.date()).max().filter(|_| !done);
+        // A walk that goes on is likely to return more conversations of the days before.
+        let changing_since = newest.and_then(|newest| newest.checked_sub_days(STILL_CHANGING));
+        let mut written_for = BTreeMap::new();
+        for date in dates {
+            let still_changing = date.last_day().zip(changing_since).is_some_and(|(last, since)| last >= since);
+            let merged = !self.dates.insert(date) || still_changing || self.all_merged;
+            if merged {
+                self.settled.remove(&date);
+            } else {
+                self.settled.insert(date);
+            }
+            written_for.insert(date, if merged { WrittenFor::Staging } else { WrittenFor::Table });
+        }
+        written_for
     }
 }
 
@@ -213,4 +281,41 @@ fn quarantine_lines(bad_records: &[BadRecord], run_id: &RunId) -> Result<Vec<u8>
         lines.push(b'\n');
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dates(days: &[u32]) -> BTreeSet<CreatedDate> {
+        let of = |day: &u32| format!("2024-03-{day:02}").parse().unwrap();
+        days.iter().map(of).collect()
+    }
+
+    /// The dates whose files are written for the tables.
+    fn for_tables(seen: &mut SeenPartitions, days: &[u32], done: bool) -> BTreeSet<CreatedDate> {
+        let written_for = seen.written_for(dates(days), done);
+        assert!(written_for.keys().eq(&dates(days)));
+        written_for.into_iter().filter(|(_, purpose)| *purpose == WrittenFor::Table).map(|(date, _)| date).collect()
+    }
+
+    #[test]
+    fn a_partition_is_settled_while_one_flush_has_all_its_rows_and_the_walk_is_days_past_it() {
+        let mut seen = SeenPartitions::of(&State::default(), Purpose::Incremental);
+        assert_eq!(for_tables(&mut seen, &[1, 2, 3, 6], false), dates(&[1, 2]));
+        assert_eq!(seen.settled, dates(&[1, 2]));
+        assert_eq!(for_tables(&mut seen, &[1, 6, 7, 8, 12], false), dates(&[7, 8]), "the others have rows already");
+        assert_eq!(seen.settled, dates(&[2, 7, 8]));
+        // A compaction takes them out; they have rows nevertheless.
+        seen.settled.clear();
+        assert_eq!(for_tables(&mut seen, &[2, 12, 13], true), dates(&[13]), "the walk does not go on");
+        assert_eq!(seen.settled, dates(&[13]));
+    }
+
+    #[test]
+    fn no_partition_is_settled_if_the_tables_have_rows() {
+        let mut seen = SeenPartitions::of(&State::default(), Purpose::Backfill);
+        assert_eq!(for_tables(&mut seen, &[1, 9], true), dates(&[]));
+        assert_eq!(seen.settled, dates(&[]));
+    }
 }

@@ -1,6 +1,5 @@
 //! One export run: joins the stages, asks the API what the pages leave open, and decides which failure to report.
 
-use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +10,7 @@ use super::filter_support::{self, Answer};
 use super::last_page::NewestSeen;
 use super::plan::Planned;
 use super::progress::Progress;
-use super::stage::Stager;
+use super::stage::{Meanwhile, SeenPartitions, Stager};
 use crate::api::Client;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -54,46 +53,22 @@ pub struct Run<'a> {
     pub on_ignored_filter: OnIgnoredFilter,
     /// The channel for its progress.
     pub progress: &'a watch::Sender<Option<Progress>>,
-    /// What it remembers between the parts of a walk.
-    pub memory: &'a mut Memory,
-    /// Whether a compaction of the same run merges what is staged.
-    pub compacts: bool,
+    /// What it does between two flushes, if anything.
+    pub meanwhile: Option<&'a mut dyn Meanwhile>,
     /// The number of its next flush, unique among the files of the run.
     pub next_file: &'a mut u32,
-    /// The number of pages of a walk after which it pauses.
-    pub pause_after: u64,
     /// The clock.
     pub clock: Clock,
     /// The signal to stop.
     pub shutdown: &'a CancellationToken,
 }
 
-/// What a run remembers between the parts of a walk, and from one walk to the next.
-#[derive(Debug, Default)]
-pub struct Memory {
-    /// The position in the run of the next conversation, unique over all its walks.
-    next_seq: i64,
-    trail: Trail,
-    newest_seen: NewestSeen,
-    /// The newest change when this run resumed the walk.
-    resumed_at: Option<DateTime<Utc>>,
-}
-
-/// How far a call of [`run`] came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reached {
-    /// The end: the planned walk is complete.
-    End,
-    /// The pause after [`Run::pause_after`] pages; [`Begin::rest`](super::Begin::rest) plans the rest.
-    Pause,
-}
-
-/// Does the planned walk, or the next part of it. However it ends, the pages fetched before are staged and committed.
+/// Does the planned walk. However it ends, the pages fetched before are staged and committed.
 ///
 /// # Errors
 /// Those of the API and the store, and `Interrupted` after the signal to stop.
-pub async fn run(run: Run<'_>, planned: Planned) -> Result<Reached> {
-    let mut walks = Walks { run };
+pub async fn run(run: Run<'_>, planned: Planned) -> Result<()> {
+    let mut walks = Walks { run, next_seq: 0, newest_seen: NewestSeen::default() };
     let result = walks.complete(planned).await;
     if let Err(error) = &result {
         walks.keep_page_size(error.kind()).await;
@@ -109,12 +84,15 @@ pub async fn run(run: Run<'_>, planned: Planned) -> Result<Reached> {
 /// The walks of one run, usually one.
 struct Walks<'a> {
     run: Run<'a>,
+    /// The position in the run of the next conversation, unique over all its walks.
+    next_seq: i64,
+    /// The newest conversations that the run has seen in the walk.
+    newest_seen: NewestSeen,
 }
 
-/// How a part of a walk ended.
-enum PartEnd {
+/// How a walk ended.
+enum WalkEnd {
     Ended(End),
-    Paused,
     /// The API refuses the stored cursor.
     CursorRefused(Error),
 }
@@ -122,14 +100,13 @@ enum PartEnd {
 /// How a walk ended, after the requests that settle it.
 enum Completion {
     Complete,
-    Paused,
     /// It cannot fetch the whole range, because the API ignores `timestamp_filter`; it was discarded.
     Impossible,
 }
 
 impl Walks<'_> {
     /// Does the planned walk, or if that is impossible and the settings allow it, one over the whole history.
-    async fn complete(&mut self, planned: Planned) -> Result<Reached> {
+    async fn complete(&mut self, planned: Planned) -> Result<()> {
         let everything = planned.everything();
         let full = planned.purpose == Purpose::Incremental && self.run.on_ignored_filter == OnIgnoredFilter::Full;
         let mut completion = self.complete_one(planned).await?;
@@ -138,8 +115,7 @@ impl Walks<'_> {
             completion = self.complete_one(everything).await?;
         }
         match completion {
-            Completion::Complete => Ok(Reached::End),
-            Completion::Paused => Ok(Reached::Pause),
+            Completion::Complete => Ok(()),
             Completion::Impossible => Err(filter_support::ignored()),
         }
     }
@@ -148,7 +124,7 @@ impl Walks<'_> {
     async fn complete_one(&mut self, planned: Planned) -> Result<Completion> {
         let (purpose, request, began) = (planned.purpose, planned.walk.request.clone(), planned.walk.started_at);
         // The vendor may have fixed it since.
-        let in_doubt = !planned.continued && self.filter_support().known == Some(Support::Ignored);
+        let in_doubt = self.filter_support().known == Some(Support::Ignored);
         if request.window.depends_on_filter() && in_doubt {
             let mut state = self.run.ledger.state().clone();
             if !self.ask(&request, false).await?.record_before(&mut state.filter_support, began) {
@@ -158,17 +134,16 @@ impl Walks<'_> {
         }
         let restarted = planned.restarted(self.run.clock.now());
         let mut end = self.walk(planned).await?;
-        if let PartEnd::CursorRefused(error) = end {
+        if let WalkEnd::CursorRefused(error) = end {
             let refusal = error.chain().join(": ");
             tracing::warn!("the API refuses the cursor that an earlier run stored; starting the walk over: {refusal}");
             self.run.report.restarted_walks += 1;
             end = self.walk(restarted).await?;
         }
         match end {
-            PartEnd::Ended(End::Settled) => Ok(Completion::Complete),
-            PartEnd::Ended(End::Unsettled(unsettled)) => self.settle(purpose, &request, *unsettled).await,
-            PartEnd::Paused => Ok(Completion::Paused),
-            PartEnd::CursorRefused(error) => Err(error),
+            WalkEnd::Ended(End::Settled) => Ok(Completion::Complete),
+            WalkEnd::Ended(End::Unsettled(unsettled)) => self.settle(purpose, &request, *unsettled).await,
+            WalkEnd::CursorRefused(error) => Err(error),
         }
     }
 
@@ -176,8 +151,8 @@ impl Walks<'_> {
     async fn settle(&mut self, purpose: Purpose, request: &Request, unsettled: Unsettled) -> Result<Completion> {
         let Unsettled { walk, filter_unknown, last_page } = unsettled;
         if let Some(last_page) = last_page {
-            let Run { client, memory, report, shutdown, .. } = &mut self.run;
-            last_page.check_is_end(client, request, &memory.newest_seen, &report.run_id, shutdown).await?;
+            let Run { client, report, shutdown, .. } = &mut self.run;
+            last_page.check_is_end(client, request, &self.newest_seen, &report.run_id, shutdown).await?;
         }
         let (mut state, began) = (self.run.ledger.state().clone(), walk.started_at);
         if filter_unknown && filter_support::at(&state.filter_support, began).is_none() {
@@ -223,14 +198,14 @@ impl Walks<'_> {
     }
 
     /// Fetches, flattens and stages, all at the same time.
-    async fn walk(&mut self, planned: Planned) -> Result<PartEnd> {
-        self.begin(&planned);
-        let Planned { purpose, walk: begun, resumed, .. } = planned;
-        let (policy, on_bad_record, pause_after) = (self.run.policy, self.run.on_bad_record, self.run.pause_after);
-        let partition_by = self.run.partition_by;
-        let Run {
-            lake, columns, ledger, client, report, progress, clock, shutdown, memory, next_file, compacts, ..
-        } = &mut self.run;
+    async fn walk(&mut self, planned: Planned) -> Result<WalkEnd> {
+        let Planned { purpose, walk: begun, resumed } = planned;
+        let Run { policy, on_bad_record, partition_by, .. } = self.run;
+        let Run { lake, columns, ledger, client, report, progress, clock, shutdown, meanwhile, next_file, .. } =
+            &mut self.run;
+        report.request = Some(begun.request.clone());
+        report.resumed = resumed;
+        progress.send_replace(Some(Progress::new(begun.request.window, clock.now())));
         let (page_sender, page_receiver) = mpsc::channel(PAGES_WAITING);
         let (flush_sender, flush_receiver) = mpsc::channel(FLUSHES_WAITING);
         let (request, cursor) = (begun.request.clone(), begun.cursor.clone());
@@ -244,48 +219,31 @@ impl Walks<'_> {
             on_bad_record,
             partition_by,
             progress: progress.clone(),
+            resumed_at: if resumed { begun.newest_change } else { None },
             walk: begun,
             filter_support: ledger.state().filter_support.clone(),
-            next_seq: memory.next_seq,
-            newest_seen: std::mem::take(&mut memory.newest_seen),
-            resumed_at: memory.resumed_at,
+            next_seq: self.next_seq,
+            newest_seen: NewestSeen::default(),
         };
         let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
-        let keeps = *compacts && !lake.store().is_local();
-        let stager = Stager { lake, columns, ledger, report, clock: *clock, purpose, keeps, next_flush: next_file };
-        // After the store has failed, more pages are of no use.
-        let stop = shutdown.child_token();
-        let staging = async {
-            let staged = stager.stage(flush_receiver).await;
-            stop.cancel();
-            staged
+        let seen = SeenPartitions::of(ledger.state(), purpose);
+        let meanwhile: Option<&mut dyn Meanwhile> = match meanwhile {
+            Some(meanwhile) => Some(&mut **meanwhile),
+            None => None,
         };
-        let trail = &mut memory.trail;
-        let fetcher = Fetcher { client, request: &request, trail, pause_after, resumed, shutdown: &stop };
-        let (fetched, staged) = tokio::join!(fetcher.fetch(cursor, page_sender), staging);
+        let stager = Stager { lake, columns, ledger, report, clock: *clock, purpose, meanwhile, seen, next_file };
+        let stop = shutdown.child_token();
+        let fetcher = Fetcher { client, request: &request, trail: Trail::default(), resumed, shutdown: &stop };
+        let (fetched, staged) =
+            tokio::join!(fetcher.fetch(cursor, page_sender), stager.stage(flush_receiver, &stop));
         let collected = collecting.await.map_err(|error| Error::bug("the flattening failed").caused_by(error))?;
         // If a stage fails, the stages before it stop without a failure of their own.
         staged?;
         let Collected { end, next_seq, newest_seen } = collected?;
-        (memory.next_seq, memory.newest_seen) = (next_seq, newest_seen);
+        (self.next_seq, self.newest_seen) = (next_seq, newest_seen);
         Ok(match fetched? {
-            FetchEnd::Complete => PartEnd::Ended(end),
-            FetchEnd::Paused => PartEnd::Paused,
-            FetchEnd::CursorRefused(error) => PartEnd::CursorRefused(error),
+            FetchEnd::Complete => WalkEnd::Ended(end),
+            FetchEnd::CursorRefused(error) => WalkEnd::CursorRefused(error),
         })
-    }
-
-    /// Prepares for a walk, unless it continues after a pause.
-    fn begin(&mut self, planned: &Planned) {
-        if planned.continued {
-            return;
-        }
-        let Run { report, progress, clock, memory, .. } = &mut self.run;
-        let request = &planned.walk.request;
-        report.request = Some(request.clone());
-        report.resumed = planned.resumed;
-        progress.send_replace(Some(Progress::new(request.window, clock.now())));
-        let resumed_at = if planned.resumed { planned.walk.newest_change } else { None };
-        **memory = Memory { next_seq: memory.next_seq, resumed_at, ..Memory::default() };
     }
 }

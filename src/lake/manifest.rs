@@ -18,7 +18,7 @@ use crate::model::{CreatedDate, PerTable, RowTimes, RunId, Table};
 
 /// The most entries that the state holds. With more, those of the months that changed least recently go into shards,
 /// until half of it is left. An entry takes some 400 bytes of every checkpoint.
-const MOST_RECENT: usize = if cfg!(test) { 1 } else { 64 };
+const MOST_RECENT: usize = if cfg!(test) { 1 } else { 32 };
 
 /// The manifest of a lake, as its state holds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

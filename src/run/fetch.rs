@@ -3,15 +3,19 @@
 //! Guarantees: a `sync` that the API fails still compacts the staged files, because [`sync`] compacts after such errors
 //! too. Must not depend on: how a walk works.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use async_trait::async_trait;
 
 use super::session::{RunFailure, Session, hold};
 use super::settings::{BackfillSettings, ExportSettings, FetchSettings, SyncSettings};
 use crate::api::Client;
+use crate::compact::Compaction;
 use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
-use crate::export::{self, Begin, Memory, OnIgnoredFilter, Planned, Reached, Run};
-use crate::lake::{Lake, RunReport, Wanted};
+use crate::export::{self, Begin, Flushed, FlushPolicy, Lent, Meanwhile, OnIgnoredFilter, Planned, Run};
+use crate::lake::{Lake, Lease, RunReport, Wanted};
 use crate::model::{LakeColumns, PageSize, PartitionBy, Window};
 use crate::tables::Tables;
 
@@ -166,7 +170,7 @@ impl Session {
         result
     }
 
-    /// Runs the planned walk to its end, in parts if `compacting`.
+    /// Does the planned walk; with `compacting`, also compacts on its way.
     async fn walk(
         &mut self,
         ask: &Ask<'_>,
@@ -174,46 +178,70 @@ impl Session {
         compacting: Option<Compacting>,
         client: &mut Client,
         partition_by: PartitionBy,
-        mut planned: Planned,
+        planned: Planned,
     ) -> Result<()> {
         let FetchSettings { flush, on_bad_record, page_size, .. } = ask.fetch();
         *client.page_size() = PageSize::new(*page_size, self.ledger.state().page_size, self.clock.now());
-        let mut memory = Memory::default();
-        loop {
-            let run = Run {
-                lake: &self.lake,
-                partition_by,
-                columns,
-                ledger: &mut self.ledger,
-                client: &mut *client,
-                report: &mut self.report,
-                policy: *flush,
-                on_bad_record: *on_bad_record,
-                on_ignored_filter: ask.on_ignored_filter(),
-                progress: &self.control.progress,
-                memory: &mut memory,
-                compacts: compacting.is_some(),
-                next_file: &mut self.next_file,
-                pause_after: compacting.map_or(u64::MAX, |it| it.every_pages),
-                clock: self.clock,
-                shutdown: self.lease.stop(),
-            };
-            let reached = export::run(run, planned).await;
-            self.last_request_at = client.tally().last_request_at.max(self.last_request_at);
-            let (Ok(Reached::Pause), Some(Compacting { retain, .. })) = (&reached, compacting) else {
-                return reached.map(drop);
-            };
-            self.compact_in_between(retain).await?;
-            self.ledger.clean(Vec::new()).await?;
-            planned =
-                Begin::rest(self.ledger.state()).ok_or_else(|| Error::bug("no checkpoint names the paused walk"))?;
-        }
+        let identity = self.identity.clone().filter(|_| compacting.is_some());
+        let tables = identity.map(|identity| self.tables_of(&identity)).transpose()?;
+        let (lake, lease) = (&self.lake, &self.lease);
+        let mut on_the_way =
+            compacting.zip(tables).map(|(compacting, tables)| OnTheWay { compacting, lake, tables, lease, pages: 0 });
+        let every_pages = compacting.map_or(u64::MAX, |it| it.every_pages);
+        let run = Run {
+            lake,
+            partition_by,
+            columns,
+            ledger: &mut self.ledger,
+            client: &mut *client,
+            report: &mut self.report,
+            policy: FlushPolicy { max_pages: flush.max_pages.min(every_pages), ..*flush },
+            on_bad_record: *on_bad_record,
+            on_ignored_filter: ask.on_ignored_filter(),
+            progress: &self.control.progress,
+            meanwhile: on_the_way.as_mut().map(|it| it as &mut dyn Meanwhile),
+            next_file: &mut self.next_file,
+            clock: self.clock,
+            shutdown: lease.stop(),
+        };
+        let walked = export::run(run, planned).await;
+        self.last_request_at = client.tally().last_request_at.max(self.last_request_at);
+        walked
     }
+}
 
-    /// Compacts the staged files in the middle of a walk. Only logs damaged files, because the last compaction reports
-    /// them again.
-    async fn compact_in_between(&mut self, retain: Duration) -> Result<()> {
-        match self.compact(retain).await {
+/// Compacts while a walk goes on, so that little is left at its end: now and then everything, so that staged files stay
+/// few and the first tables of a large account exist early; besides, each partition that a first walk is done with,
+/// which costs no more than later.
+struct OnTheWay<'a> {
+    compacting: Compacting,
+    lake: &'a Lake,
+    tables: Tables,
+    lease: &'a Arc<Lease>,
+    /// The pages since everything was compacted.
+    pages: u64,
+}
+
+#[async_trait]
+impl Meanwhile for OnTheWay<'_> {
+    async fn after_flush(&mut self, run: Lent<'_>, flushed: Flushed<'_>) -> Result<()> {
+        self.pages = self.pages.saturating_add(flushed.pages);
+        let OnTheWay { compacting: Compacting { retain, every_pages }, lake, tables, lease, .. } = self;
+        let Lent { ledger, report, next_file } = run;
+        let is_due = self.pages >= *every_pages;
+        let settled = std::mem::take(flushed.settled);
+        if !is_due && settled.is_empty() {
+            return Ok(());
+        }
+        let retain = *retain;
+        let compaction = Compaction { lake, tables, lease, ledger: &mut *ledger, report, next_file, retain };
+        let done = if is_due { compaction.run().await } else { compaction.run_on(&settled).await };
+        if is_due {
+            self.pages = 0;
+            ledger.clean(Vec::new()).await?;
+        }
+        match done {
+            // The last compaction reports damaged files again.
             Err(error) if error.is_of_one_object() => {
                 tracing::warn!("{}", error.chain().join(": "));
                 Ok(())

@@ -154,11 +154,15 @@ impl Session {
         if identity.is_older() {
             identity = self.lake.evolve().await?;
         }
-        let tables = &self.tables_of(&identity)?;
+        let tables = self.tables_of(&identity)?;
         self.identity = Some(identity);
-        let Session { clock, lake, lease, ledger, report, next_file, .. } = self;
-        let (clock, shutdown) = (*clock, lease.stop().clone());
-        Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown }.run().await
+        self.compaction(&tables, retain).run().await
+    }
+
+    /// A compaction of the lake's `tables`; Delta tables keep replaced files for `retain`.
+    pub(super) fn compaction<'a>(&'a mut self, tables: &'a Tables, retain: Duration) -> Compaction<'a> {
+        let Session { lake, lease, ledger, report, next_file, .. } = self;
+        Compaction { lake, tables, lease, ledger, report, next_file, retain }
     }
 
     /// The tables of the lake, with what was read of them before.

@@ -4,7 +4,6 @@
 
 use super::session::{RunFailure, Session, hold};
 use super::settings::UpgradeSettings;
-use crate::compact::Compaction;
 use crate::counted::counted;
 use crate::error::Result;
 use crate::lake::{Lake, RunReport, State};
@@ -50,10 +49,7 @@ impl Session {
 
     async fn rewrite(&mut self, retain: std::time::Duration) -> Result<()> {
         let Some(identity) = self.identity.clone() else { return Ok(()) };
-        let tables = &self.tables_of(&identity)?;
-        let Session { clock, lake, lease, ledger, report, next_file, .. } = self;
-        let (clock, shutdown) = (*clock, lease.stop().clone());
-        let rewrite = Compaction { lake, tables, lease, ledger, report, next_file, retain, clock, shutdown: &shutdown };
-        rewrite.upgrade().await
+        let tables = self.tables_of(&identity)?;
+        self.compaction(&tables, retain).upgrade().await
     }
 }
