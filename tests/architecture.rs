@@ -60,6 +60,7 @@ const FILES: &[(&str, &[&str])] = &[
         "store",
         &[
             "answers",
+            "group_sync",
             "disk",
             "diagnose",
             "environment",

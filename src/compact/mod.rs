@@ -121,14 +121,15 @@ impl Compaction<'_> {
         self.vacuum().await
     }
 
-    /// Compacts the partitions of `dates`, which have few staged files each.
+    /// Compacts those partitions of `dates` that one merge takes; it folds none.
     ///
     /// # Errors
     /// As [`Compaction::run`].
     pub async fn run_on(mut self, dates: &BTreeSet<CreatedDate>) -> Result<()> {
         self.prepare().await?;
         let mut failures = Failures::of(self.lease.stop());
-        let staged = self.staged(&failures).into_iter().filter(|(date, _)| dates.contains(date)).collect();
+        let mut staged = self.staged(&failures);
+        staged.retain(|(date, flushes)| dates.contains(date) && flushes.len() <= MAX_FAN_IN);
         self.compact(staged, &mut failures).await;
         failures.result(self.lease.stop())
     }

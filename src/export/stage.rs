@@ -1,6 +1,6 @@
 //! The third stage: encodes and uploads each flush, and commits it with the state of the walk.
 //!
-//! Guarantees: the checkpoint names only durable files, because it is written after all uploads have finished. Whatever
+//! Guarantees: the checkpoint names only durable files, because it is put after all uploads have finished. Whatever
 //! the run does between two flushes, the pages that were fetched are staged.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ const WAITING: usize = 4;
 
 /// What a run does besides, while its walk goes on: it may compact what is staged.
 #[async_trait]
-pub trait Meanwhile: Send {
+pub trait Meanwhile: Send + Sync {
     /// Called after each flush was committed, except after the one that completes the walk. The fetcher goes on until
     /// the channels between the stages are full.
     ///
@@ -56,8 +56,8 @@ pub struct Lent<'a> {
 pub struct Flushed<'a> {
     /// Its pages.
     pub pages: u64,
-    /// The partitions of the walk whose rows have all come with one flush and that are likely to get no more; whoever
-    /// compacts them takes them out.
+    /// Partitions of a first walk that are likely to get no more rows, and that were not compacted yet; whoever compacts
+    /// them takes them out.
     pub settled: &'a mut BTreeSet<CreatedDate>,
 }
 
@@ -204,7 +204,7 @@ impl Stager<'_> {
             .map(|EncodedFile { table, date, key, rows, body }| async move {
                 // What is kept has no spare memory.
                 let body = if keeps { body.into_boxed_slice().into() } else { Bytes::from(body) };
-                store.put(&key, body.clone()).await?;
+                store.put_unsynced(&key, body.clone()).await?;
                 let bytes = body.len() as u64;
                 if keeps {
                     kept.keep(key, body);
@@ -230,17 +230,17 @@ pub(super) struct SeenPartitions {
     all_merged: bool,
     /// Partitions that have been staged.
     dates: BTreeSet<CreatedDate>,
-    /// Those whose rows have all come with one flush of the walk, unless they were compacted since.
+    /// Those that were not compacted since.
+    open: BTreeSet<CreatedDate>,
+    /// Those of them that the walk is past.
     settled: BTreeSet<CreatedDate>,
 }
 
 impl SeenPartitions {
     pub(super) fn of(state: &State, purpose: Purpose) -> Self {
-        SeenPartitions {
-            all_merged: purpose == Purpose::Backfill || state.watermark().is_some(),
-            dates: state.staged.iter().flat_map(|flush| flush.dates.keys().copied()).collect(),
-            settled: BTreeSet::new(),
-        }
+        let dates: BTreeSet<_> = state.staged.iter().flat_map(|flush| flush.dates.keys().copied()).collect();
+        let all_merged = purpose == Purpose::Backfill || state.watermark().is_some();
+        SeenPartitions { all_merged, open: dates.clone(), dates, settled: BTreeSet::new() }
     }
 
     /// What the files of a flush with these partitions are written for; after it the walk may be `done`.
@@ -248,16 +248,19 @@ impl SeenPartitions {
         let newest = dates.iter().filter_map(|date| date.date()).max().filter(|_| !done);
         // A walk that goes on is likely to return more conversations of the days before.
         let changing_since = newest.and_then(|newest| newest.checked_sub_days(STILL_CHANGING));
+        let still_changing =
+            |date: &CreatedDate| date.last_day().zip(changing_since).is_some_and(|(last, since)| last >= since);
         let mut written_for = BTreeMap::new();
         for date in dates {
-            let still_changing = date.last_day().zip(changing_since).is_some_and(|(last, since)| last >= since);
-            let merged = !self.dates.insert(date) || still_changing || self.all_merged;
-            if merged {
-                self.settled.remove(&date);
-            } else {
-                self.settled.insert(date);
+            let is_new = self.dates.insert(date);
+            if is_new {
+                self.open.insert(date);
             }
-            written_for.insert(date, if merged { WrittenFor::Staging } else { WrittenFor::Table });
+            let is_alone = is_new && !still_changing(&date) && !self.all_merged;
+            written_for.insert(date, if is_alone { WrittenFor::Table } else { WrittenFor::Staging });
+        }
+        if !self.all_merged {
+            self.settled.extend(self.open.extract_if(.., |date| !still_changing(date)));
         }
         written_for
     }
@@ -300,16 +303,15 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_is_settled_while_one_flush_has_all_its_rows_and_the_walk_is_days_past_it() {
+    fn a_partition_is_settled_once_and_when_the_walk_is_days_past_it() {
         let mut seen = SeenPartitions::of(&State::default(), Purpose::Incremental);
         assert_eq!(for_tables(&mut seen, &[1, 2, 3, 6], false), dates(&[1, 2]));
         assert_eq!(seen.settled, dates(&[1, 2]));
-        assert_eq!(for_tables(&mut seen, &[1, 6, 7, 8, 12], false), dates(&[7, 8]), "the others have rows already");
-        assert_eq!(seen.settled, dates(&[2, 7, 8]));
-        // A compaction takes them out; they have rows nevertheless.
         seen.settled.clear();
+        assert_eq!(for_tables(&mut seen, &[1, 6, 7, 8, 12], false), dates(&[7, 8]), "the others have rows already");
+        assert_eq!(seen.settled, dates(&[3, 6, 7, 8]), "what the first has since is left for the end");
         assert_eq!(for_tables(&mut seen, &[2, 12, 13], true), dates(&[13]), "the walk does not go on");
-        assert_eq!(seen.settled, dates(&[13]));
+        assert_eq!(seen.settled, dates(&[3, 6, 7, 8, 12, 13]));
     }
 
     #[test]

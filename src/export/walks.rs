@@ -234,8 +234,7 @@ impl Walks<'_> {
         let stager = Stager { lake, columns, ledger, report, clock: *clock, purpose, meanwhile, seen, next_file };
         let stop = shutdown.child_token();
         let fetcher = Fetcher { client, request: &request, trail: Trail::default(), resumed, shutdown: &stop };
-        let (fetched, staged) =
-            tokio::join!(fetcher.fetch(cursor, page_sender), stager.stage(flush_receiver, &stop));
+        let (fetched, staged) = tokio::join!(fetcher.fetch(cursor, page_sender), stager.stage(flush_receiver, &stop));
         let collected = collecting.await.map_err(|error| Error::bug("the flattening failed").caused_by(error))?;
         // If a stage fails, the stages before it stop without a failure of their own.
         staged?;

@@ -93,7 +93,7 @@ impl Shards {
     async fn write(&self, month: ShardMonth, shard: Entries, number: u64) -> Result<(ShardMonth, String)> {
         let body = to_json(&shard)?;
         let name = month.shard_name(number, crc32fast::hash(&body));
-        self.store.put(&layout::manifest_shard(&name), body).await?;
+        self.store.put_unsynced(&layout::manifest_shard(&name), body).await?;
         self.known().insert(name.clone(), Arc::new(shard));
         Ok((month, name))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 
 use super::session::{RunFailure, Session, hold};
 use super::settings::{BackfillSettings, ExportSettings, FetchSettings, SyncSettings};
@@ -14,7 +15,7 @@ use crate::api::Client;
 use crate::compact::Compaction;
 use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
-use crate::export::{self, Begin, Flushed, FlushPolicy, Lent, Meanwhile, OnIgnoredFilter, Planned, Run};
+use crate::export::{self, Begin, FlushPolicy, Flushed, Lent, Meanwhile, OnIgnoredFilter, Planned, Run};
 use crate::lake::{Lake, Lease, RunReport, Wanted};
 use crate::model::{LakeColumns, PageSize, PartitionBy, Window};
 use crate::tables::Tables;
@@ -116,7 +117,19 @@ pub(crate) fn check_range(settings: &BackfillSettings) -> Result<()> {
         .with_hint("the range is from --from up to, but without, --to"))
 }
 
-async fn fetch(
+/// Boxed, so that its code is built with this crate, and not again with each program that calls it; and so that it can
+/// move between threads.
+fn fetch<'a>(
+    lake: &'a Lake,
+    client: &'a mut Client,
+    command: &'static str,
+    ask: &'a Ask<'a>,
+    compacting: Option<Compacting>,
+) -> BoxFuture<'a, Result<RunReport, RunFailure>> {
+    Box::pin(fetch_as(lake, client, command, ask, compacting))
+}
+
+async fn fetch_as(
     lake: &Lake,
     client: &mut Client,
     command: &'static str,
@@ -212,7 +225,7 @@ impl Session {
 
 /// Compacts while a walk goes on, so that little is left at its end: now and then everything, so that staged files stay
 /// few and the first tables of a large account exist early; besides, each partition that a first walk is done with,
-/// which costs no more than later.
+/// which costs hardly more than later, because few of its conversations still change.
 struct OnTheWay<'a> {
     compacting: Compacting,
     lake: &'a Lake,

@@ -237,7 +237,7 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
     sync(api, sound(&made), &kept).await.unwrap();
     assert_exact(&made, &api.truth[0], "without any fault").await;
 
-    let (mut runs, mut calls) = (0, [0, 0]);
+    let (mut runs, mut calls, mut lost) = (0, [0, 0], 0);
     for (phase, name) in [(0, "first"), (1, "second")] {
         for at in 1.. {
             let mut reached = false;
@@ -257,6 +257,9 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
                 if let Err(error) = result {
                     assert!(matches!(error.kind(), Kind::Store | Kind::Held), "{case}: {}", error.chain().join(": "));
                 }
+                if matches!(fate, Fate::EndsBefore | Fate::EndsAfter) {
+                    lost += store.lose_power(at).await;
+                }
                 if *fate == Fate::ArrivesLate {
                     late(api, &store, &faulty, phase, &case).await;
                 }
@@ -275,6 +278,8 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
             }
         }
     }
+    let is_disk = matches!(kept, Kept::ByLock(_)) && fates.contains(&Fate::EndsAfter);
+    assert_eq!(lost > 0, is_disk, "only a disk loses objects with its power: {lost}");
     println!("{kept:?}: {} calls of a first sync and {} of a second, each {fates:?}: {runs} runs", calls[0], calls[1]);
 }
 

@@ -58,10 +58,9 @@ impl Store {
         let path = std::path::absolute(&path).map_err(failed)?;
         let whole = Path::from_absolute_path(&path)
             .map_err(|error| Error::usage(format!("--lake {address} cannot be used as a path")).caused_by(error))?;
-        let (store, prefix) = in_existing_folder(&path, &whole).unwrap_or_else(|| (LocalFileSystem::new(), whole));
-        // Commits promise durability, so writes are synced.
-        let store = store.with_automatic_cleanup(true).with_fsync(true);
-        let (objects, priority) = lanes(PrefixStore::new(Disk(store), prefix), &limit);
+        let (disk, prefix) =
+            in_existing_folder(&path, &whole).unwrap_or_else(|| (Disk::new(LocalFileSystem::new(), None), whole));
+        let (objects, priority) = lanes(PrefixStore::new(disk, prefix), &limit);
         let (url, needs_lock) = (path.display().to_string(), options.needs_lock);
         let (folder, parted) = (Some(path), None);
         let server = String::new();
@@ -185,10 +184,10 @@ fn lanes<S: ObjectStore>(store: S, limit: &Limit) -> (Arc<dyn ObjectStore>, Arc<
 
 /// The disk below the innermost existing folder of `path`, and the prefix of `path` in it. Automatic cleanup removes
 /// empty folders below it, but not that folder, which is the user's own.
-fn in_existing_folder(path: &FilePath, whole: &Path) -> Option<(LocalFileSystem, Path)> {
+fn in_existing_folder(path: &FilePath, whole: &Path) -> Option<(Disk, Path)> {
     let folder = path.ancestors().find(|folder| folder.is_dir())?;
     let prefix = whole.prefix_match(&Path::from_absolute_path(folder).ok()?)?.collect();
-    Some((LocalFileSystem::new_with_prefix(folder).ok()?, prefix))
+    Some((Disk::new(LocalFileSystem::new_with_prefix(folder).ok()?, Some(folder)), prefix))
 }
 
 fn backend_of(scheme: &ObjectStoreScheme) -> Backend {

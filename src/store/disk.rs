@@ -2,12 +2,15 @@
 //!
 //! Guarantees: [`PutMode::Create`] works without hard links, too. It then checks that the object is missing and renames
 //! a new file into place. The lock or the lease keeps other runs out in between; a foreign program can still interfere.
-//! Must not depend on: what is stored.
+//! A put that is to be synced makes those before it durable that were not ([`SyncLater`]). Must not depend on: what is
+//! stored.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,72 +22,130 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
+use super::group_sync::{GroupSync, SyncLater};
+
 /// A local or mounted folder.
 #[derive(Debug)]
-pub(super) struct Disk(pub(super) LocalFileSystem);
+pub(super) struct Disk {
+    /// Syncs each file that is put, and its folders.
+    files: LocalFileSystem,
+    /// Syncs all files at once, if the file system can.
+    group: Option<Arc<GroupSync>>,
+}
+
+impl Disk {
+    /// The disk that `files` is a folder of; `folder` exists and is on it.
+    pub(super) fn new(files: LocalFileSystem, folder: Option<&FilePath>) -> Self {
+        // Commits promise durability, so writes are synced.
+        let files = files.with_automatic_cleanup(true).with_fsync(true);
+        Disk { files, group: folder.and_then(GroupSync::of).map(Arc::new) }
+    }
+
+    /// Puts an object that is synced later, with others; `None` if it has to be put again, because it cannot be.
+    async fn put_in_group(&self, key: &Path, body: PutPayload, later: SyncLater) -> Result<Option<PutResult>> {
+        let Some(group) = &self.group else { return Ok(None) };
+        let mut upload = self.files.clone().with_fsync(false).put_multipart(key).await?;
+        let put = async {
+            upload.put_part(body).await?;
+            if !note(group, self.files.path_to_filesystem(key)?).await? {
+                return Ok(None);
+            }
+            if later == SyncLater::Name {
+                group.sync().await.map_err(failed)?;
+            }
+            let put = upload.complete().await?;
+            note(group, self.files.path_to_filesystem(key)?).await?;
+            Ok(Some(put))
+        };
+        let put = put.await;
+        if !matches!(put, Ok(Some(_))) {
+            upload.abort().await?;
+        }
+        put
+    }
+}
+
+/// Notes that the file at `path` was written or renamed; false if it lies on another file system.
+async fn note(group: &Arc<GroupSync>, path: PathBuf) -> Result<bool> {
+    let group = Arc::clone(group);
+    let noted = tokio::task::spawn_blocking(move || group.wrote(path.parent().unwrap_or(&path))).await?;
+    noted.map_err(failed)
+}
 
 impl fmt::Display for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        fmt::Display::fmt(&self.files, f)
     }
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::Generic { store: "disk", source: error.into() }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods, reason = "a default method may be slower than the file system's own")]
 impl ObjectStore for Disk {
     async fn put_opts(&self, key: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
-        if options.mode != PutMode::Create {
-            return self.0.put_opts(key, body, options).await;
+        if let (PutMode::Overwrite, Some(later)) = (&options.mode, options.extensions.get::<SyncLater>())
+            && let Some(put) = self.put_in_group(key, body.clone(), *later).await?
+        {
+            return Ok(put);
         }
-        let error = match self.0.put_opts(key, body.clone(), options.clone()).await {
+        if let Some(group) = &self.group {
+            group.sync().await.map_err(failed)?;
+        }
+        if options.mode != PutMode::Create {
+            return self.files.put_opts(key, body, options).await;
+        }
+        let error = match self.files.put_opts(key, body.clone(), options.clone()).await {
             Err(error) if link_is_refused(&error) => error,
             done => return done,
         };
         tracing::debug!("the file system has no hard links: {error}");
         // The failed try wrote to the object's folder, so a network file system does not answer this from its cache.
-        match self.0.head(key).await {
+        match self.files.head(key).await {
             Ok(_) => Err(Error::AlreadyExists { path: key.to_string(), source: error.into() }),
             Err(Error::NotFound { .. }) => {
-                self.0.put_opts(key, body, PutOptions { mode: PutMode::Overwrite, ..options }).await
+                self.files.put_opts(key, body, PutOptions { mode: PutMode::Overwrite, ..options }).await
             }
             Err(error) => Err(error),
         }
     }
 
     async fn put_multipart_opts(&self, key: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.0.put_multipart_opts(key, options).await
+        self.files.put_multipart_opts(key, options).await
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
-        self.0.get_opts(key, options).await
+        self.files.get_opts(key, options).await
     }
 
     async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.0.get_ranges(key, ranges).await
+        self.files.get_ranges(key, ranges).await
     }
 
     fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.0.delete_stream(keys)
+        self.files.delete_stream(keys)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list(prefix)
+        self.files.list(prefix)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list_with_offset(prefix, offset)
+        self.files.list_with_offset(prefix, offset)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.0.list_with_delimiter(prefix).await
+        self.files.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.0.copy_opts(from, to, options).await
+        self.files.copy_opts(from, to, options).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.0.rename_opts(from, to, options).await
+        self.files.rename_opts(from, to, options).await
     }
 }
 
@@ -161,7 +222,7 @@ mod tests {
     async fn the_cause_of_a_store_s_failure_selects_the_hint() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("file"), "no folder").unwrap();
-        let disk = Disk(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+        let disk = Disk::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap(), Some(folder.path()));
         let error = disk.put(&Path::from("file/object"), "x".into()).await.unwrap_err();
         assert!(remedy(&error).unwrap().contains("--lake is a file"), "{error}");
     }

@@ -19,6 +19,7 @@ mod diagnose;
 mod disk;
 mod environment;
 mod google;
+mod group_sync;
 mod http;
 mod limits;
 mod lock;

@@ -1,6 +1,7 @@
-//! A store in memory for tests, whose objects are as old as a clock says that tests move.
+//! A store in memory for tests, whose objects are as old as a clock says that tests move, and which can lose what was
+//! not synced.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -15,32 +16,57 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
+use super::group_sync::SyncLater;
 use crate::clock::Clock;
 
 /// When objects were written.
 type Times = Arc<Mutex<HashMap<Path, DateTime<Utc>>>>;
+
+/// Objects as they were before they were put.
+type Unsynced = Arc<Mutex<HashMap<Path, Option<Bytes>>>>;
 
 /// A store in memory and its clock. A clone is the same store.
 #[derive(Debug, Clone)]
 pub(crate) struct Shelf {
     objects: Arc<InMemory>,
     written: Times,
+    /// What the objects were that will be synced with a later put.
+    unsynced: Unsynced,
     clock: Clock,
 }
 
 impl Shelf {
     pub(crate) fn new() -> Self {
         let clock = Clock::starting_at(DateTime::from_timestamp(1_767_225_600, 0).unwrap());
-        Shelf { objects: Arc::default(), written: Times::default(), clock }
+        Shelf { objects: Arc::default(), written: Times::default(), unsynced: Arc::default(), clock }
     }
 
     /// The same objects in another store, whose clock shows the same and goes on by itself.
     pub(crate) fn fork(&self) -> Self {
         let written = Arc::new(Mutex::new(self.written.lock().unwrap().clone()));
-        Shelf { objects: Arc::new(self.objects.fork()), written, clock: Clock::starting_at(self.clock.now()) }
+        let (unsynced, clock) = (Arc::default(), Clock::starting_at(self.clock.now()));
+        Shelf { objects: Arc::new(self.objects.fork()), written, unsynced, clock }
+    }
+
+    /// Loses two in three of the objects that are not synced, as a disk may whose machine loses its power; `seed` decides
+    /// which. Returns how many that were.
+    pub(crate) async fn lose_power(&self, seed: usize) -> usize {
+        let unsynced: BTreeMap<_, _> = std::mem::take(&mut *self.unsynced.lock().unwrap()).into_iter().collect();
+        let lost: Vec<_> = unsynced.into_iter().zip(seed..).filter(|(_, number)| number % 3 > 0).collect();
+        for ((key, before), _) in &lost {
+            match before {
+                Some(before) => drop(self.objects.put(key, before.clone().into()).await.unwrap()),
+                None => drop(self.objects.delete(key).await),
+            }
+        }
+        lost.len()
+    }
+
+    async fn bytes(&self, key: &Path) -> Option<Bytes> {
+        self.objects.get(key).await.ok()?.bytes().await.ok()
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -68,7 +94,15 @@ impl fmt::Display for Shelf {
 #[async_trait]
 impl ObjectStore for Shelf {
     async fn put_opts(&self, key: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let later = options.extensions.get::<SyncLater>().copied();
+        if later != Some(SyncLater::Everything) {
+            self.unsynced.lock().unwrap().clear();
+        }
+        let before = if later.is_some() { self.bytes(key).await } else { None };
         let put = self.objects.put_opts(key, body, options).await?;
+        if later.is_some() {
+            self.unsynced.lock().unwrap().entry(key.clone()).or_insert(before);
+        }
         self.wrote(key);
         Ok(put)
     }

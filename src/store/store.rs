@@ -10,13 +10,14 @@ use futures::future::try_join_all;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::answers::{Backend, is_archived};
 use super::calls::StoreCalls;
 use super::conditional::{self, PutOutcome, if_stale, if_unchanged};
 use super::diagnose::{StoreAnswer, answer_is_lost, bucket_is_missing, remedy};
+use super::group_sync::SyncLater;
 use super::limits::Limit;
 use super::parted::PartedStore;
 use crate::clock::Clock;
@@ -110,11 +111,6 @@ impl Store {
         self.folder.as_ref().map(|folder| folder.join(key.as_ref()))
     }
 
-    /// The mode of a put that replaces the `found` object. On local disks the lock excludes other writers.
-    fn replace_mode(&self, found: Option<&ObjectMeta>) -> PutMode {
-        if self.is_local() || !self.needs_lock { PutMode::Overwrite } else { if_unchanged(found) }
-    }
-
     /// Writes an object in one put, and overwrites an existing one.
     ///
     /// # Errors
@@ -123,8 +119,29 @@ impl Store {
         self.objects.put(key, body.into()).await.map(drop).map_err(|error| self.failed("write", key, error))
     }
 
+    /// As [`Store::put`], but on a local disk the object is durable only when a later put has returned, because to sync
+    /// many objects at once costs little. For objects that another one, which is put after them, will name.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn put_unsynced(&self, key: &Path, body: impl Into<PutPayload>) -> Result<()> {
+        if !self.is_local() {
+            return self.put(key, body).await;
+        }
+        self.put_and_sync_later(key, body.into(), SyncLater::Everything).await.map(drop)
+    }
+
+    /// Puts an object on a local disk.
+    async fn put_and_sync_later(&self, key: &Path, body: PutPayload, later: SyncLater) -> Result<Option<String>> {
+        let mut options = PutOptions::default();
+        options.extensions.insert(later);
+        let put = self.objects.put_opts(key, body, options).await;
+        put.map(|put| put.e_tag).map_err(|error| self.failed("write", key, error))
+    }
+
     /// Writes an object, on the condition that it is still as it was `found`. Returns the ETag of the new object, if
-    /// the store has ETags.
+    /// the store has ETags. On a local disk there is no condition, because the lock excludes other writers, and until a
+    /// later put has returned, a loss of power may bring back the object as it was.
     ///
     /// # Errors
     /// If the store fails; kind `Held` if another run has written the object since.
@@ -134,7 +151,11 @@ impl Store {
         found: Option<&ObjectMeta>,
         body: impl Into<Bytes>,
     ) -> Result<Option<String>> {
-        if let Some(PutReply { e_tag }) = self.put_if(key, body.into(), self.replace_mode(found)).await? {
+        if self.is_local() {
+            return self.put_and_sync_later(key, body.into().into(), SyncLater::Name).await;
+        }
+        let mode = if self.needs_lock { if_unchanged(found) } else { PutMode::Overwrite };
+        if let Some(PutReply { e_tag }) = self.put_if(key, body.into(), mode).await? {
             return Ok(e_tag);
         }
         Err(Error::held(format!("another run replaced {}/{key} first", self.url))

@@ -9,6 +9,7 @@ import pytest
 from test_contract import account, conversation, ids, in_turn, open_account, report, status, warnings
 from conftest import ROOT, page
 from test_api_failures import MB, measured
+from test_kills import until
 from truth import assert_exact, read_table
 
 CASES = ROOT / "tests" / "data" / "cases"
@@ -377,20 +378,48 @@ def test_pages_staged_before_a_failure_are_compacted(in_turn, command, lake, end
 @pytest.mark.parametrize("kept_as", ["parquet", "delta"])
 def test_a_long_walk_is_compacted_on_its_way(account, command, lake, kept_as):
     account.conversations, account.page_size = minutes(100), 10
-    tables = []
+    asked = []
 
     def look(query):
-        rows = Path(lake, "conversations").rglob("*.parquet")
-        tables.append(len(list(rows)))
+        asked.append(query)
+        if len(asked) > 6:
+            until(lambda: any(Path(lake, "conversations").rglob("*.parquet")))
 
     account.instead = look
     done = command("sync", account, "--compact-every", 3, "--format", kept_as, "--json")
-    assert [count > 0 for count in tables] == [False] * 3 + [True] * 8, "after three pages there is a table"
+    assert len(asked) == 11
     result = json.loads(done.stdout)
     assert result["pages"] == 10 and result["landed_rows"]["conversations"] == 100 and not result["resumed"]
     assert result["compacted_dates"] == ["2024-01-01"]
     command("verify")
     if kept_as == "parquet":
+        assert_exact(lake, account.conversations)
+
+
+@pytest.mark.parametrize("kept_as", ["parquet", "delta"])
+def test_a_first_walk_compacts_the_days_that_it_is_past(account, command, lake, kept_as):
+    """Twelve days of ten conversations, and one of the first day that changes on the last."""
+    days = [f"2024-01-{1 + n // 10:02} 10:{n % 10:02}:00" for n in range(120)]
+    rows = [conversation(f"c{n:04}", created_at=day, updated_at=day) for n, day in enumerate(days)]
+    rows[3] = {**rows[3], "updated_at": "2024-01-12 11:00:00", "summary": "changed late"}
+    account.conversations, account.page_size = rows[:3] + rows[4:] + [rows[3]], 10
+    asked = []
+
+    def look(query):
+        asked.append(query)
+        if len(asked) > 10:
+            until(lambda: all(any(Path(lake, "conversations", f"created_date=2024-01-0{day}").glob("*.parquet"))
+                              for day in range(1, 5)))
+
+    account.instead = look
+    done = command("sync", account, "--flush-conversations", 20, "--format", kept_as, "--json")
+    result = json.loads(done.stdout)
+    assert len(asked) >= 12 and result["table_rows"]["conversations"] >= 120
+    assert result["compacted_dates"] == sorted({day[:10] for day in days})
+    assert status(command)["landing"]["objects"] == 0
+    command("verify")
+    if kept_as == "parquet":
+        assert row(lake, "c0003")["summary"] == "changed late"
         assert_exact(lake, account.conversations)
 
 
