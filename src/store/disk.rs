@@ -19,7 +19,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
 use super::group_sync::{GroupSync, SyncLater};
@@ -51,7 +51,7 @@ impl Disk {
                 return Ok(None);
             }
             if later == SyncLater::Name {
-                group.sync().await.map_err(failed)?;
+                sync(Some(group)).await?;
             }
             let put = upload.complete().await?;
             note(group, self.files.path_to_filesystem(key)?).await?;
@@ -62,6 +62,37 @@ impl Disk {
             upload.abort().await?;
         }
         put
+    }
+}
+
+/// An upload that makes the puts before its end durable before it is visible.
+#[derive(Debug)]
+struct SyncedUpload {
+    inner: Box<dyn MultipartUpload>,
+    group: Option<Arc<GroupSync>>,
+}
+
+#[async_trait]
+impl MultipartUpload for SyncedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        sync(self.group.as_ref()).await?;
+        self.inner.complete().await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await
+    }
+}
+
+/// Makes the puts durable that are to be synced later.
+async fn sync(group: Option<&Arc<GroupSync>>) -> Result<()> {
+    match group {
+        Some(group) => group.sync().await.map_err(failed),
+        None => Ok(()),
     }
 }
 
@@ -91,9 +122,7 @@ impl ObjectStore for Disk {
         {
             return Ok(put);
         }
-        if let Some(group) = &self.group {
-            group.sync().await.map_err(failed)?;
-        }
+        sync(self.group.as_ref()).await?;
         if options.mode != PutMode::Create {
             return self.files.put_opts(key, body, options).await;
         }
@@ -113,7 +142,8 @@ impl ObjectStore for Disk {
     }
 
     async fn put_multipart_opts(&self, key: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.files.put_multipart_opts(key, options).await
+        let inner = self.files.put_multipart_opts(key, options).await?;
+        Ok(Box::new(SyncedUpload { inner, group: self.group.clone() }))
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {

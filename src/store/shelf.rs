@@ -109,7 +109,8 @@ impl ObjectStore for Shelf {
 
     async fn put_multipart_opts(&self, key: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let inner = self.objects.put_multipart_opts(key, options).await?;
-        Ok(Box::new(ShelfUpload { inner, key: key.clone(), written: Arc::clone(&self.written), clock: self.clock }))
+        let (written, unsynced) = (Arc::clone(&self.written), Arc::clone(&self.unsynced));
+        Ok(Box::new(ShelfUpload { inner, key: key.clone(), written, unsynced, clock: self.clock }))
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
@@ -176,6 +177,7 @@ struct ShelfUpload {
     inner: Box<dyn MultipartUpload>,
     key: Path,
     written: Times,
+    unsynced: Unsynced,
     clock: Clock,
 }
 
@@ -186,6 +188,7 @@ impl MultipartUpload for ShelfUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
+        self.unsynced.lock().unwrap().clear();
         let put = self.inner.complete().await?;
         self.written.lock().unwrap().insert(self.key.clone(), self.clock.now());
         Ok(put)
