@@ -67,7 +67,9 @@ pub(super) struct Flush {
     pub(super) filter_support: FilterSupport,
     /// What the API's answers taught about the size of pages, up to these.
     pub(super) page_size: Option<LearnedPageSize>,
-    /// Whether these pages complete the walk.
+    /// Whether these are the last pages of the walk.
+    pub(super) last: bool,
+    /// Whether they complete it; if not, the API must be asked whether they do.
     pub(super) done: bool,
     pub(super) page_bytes: u64,
     pub(super) page_count: u64,
@@ -166,6 +168,7 @@ impl Collector {
                 let Some(step) = self.next_page(&mut pages, &flush, opened) else { break };
                 let (last, last_page) = (step.next.is_none(), self.last_page(&step));
                 added = self.add(&mut flush, step);
+                flush.last = last;
                 let filter_unknown = self.filter_unknown();
                 match last && added.is_ok() {
                     true if filter_unknown || last_page.is_some() => {
@@ -230,6 +233,7 @@ impl Collector {
             walk: self.walk.clone(),
             filter_support: self.filter_support.clone(),
             page_size: None,
+            last: false,
             done: false,
             page_bytes: 0,
             page_count: 0,

@@ -34,7 +34,7 @@ const WAITING: usize = 4;
 /// What a run does besides, while its walk goes on: it may compact what is staged.
 #[async_trait]
 pub trait Meanwhile: Send + Sync {
-    /// Called after each flush was committed, except after the one that completes the walk. The fetcher goes on until
+    /// Called after each flush was committed, except after the last. The fetcher goes on until
     /// the channels between the stages are full.
     ///
     /// # Errors
@@ -93,9 +93,9 @@ impl Stager<'_> {
         while let Some(flush) = flushes.recv().await {
             let id = FlushId { run: self.report.run_id.clone(), number: *self.next_file };
             *self.next_file = self.next_file.saturating_add(1);
-            let (pages, done) = (flush.page_count, flush.done);
+            let (pages, last) = (flush.page_count, flush.last);
             self.stage_one(flush, id).await?;
-            if !done && !stop.is_cancelled() {
+            if !last && !stop.is_cancelled() {
                 result = self.meanwhile(pages).await;
                 if result.is_err() {
                     stop.cancel();
@@ -116,7 +116,7 @@ impl Stager<'_> {
             self.lake.store().put(&layout::quarantine(&id), quarantine_lines(&flush.bad_records, &id.run)?).await?;
         }
         let dates = flush.pages.iter().flat_map(|page| &page.kept).map(|(date, _)| *date).collect();
-        let written_for = self.seen.written_for(dates, flush.done);
+        let written_for = self.seen.written_for(dates, flush.last);
         let dates = self.upload(flush.pages, id.clone(), written_for).await?;
         let staged = StagedFlush { flush: id, dates, overlap: self.overlap(&flush.walk) };
 
@@ -243,9 +243,9 @@ impl SeenPartitions {
         SeenPartitions { all_merged, open: dates.clone(), dates, settled: BTreeSet::new() }
     }
 
-    /// What the files of a flush with these partitions are written for; after it the walk may be `done`.
-    fn written_for(&mut self, dates: BTreeSet<CreatedDate>, done: bool) -> BTreeMap<CreatedDate, WrittenFor> {
-        let newest = dates.iter().filter_map(|date| date.date()).max().filter(|_| !done);
+    /// What the files of a flush with these partitions are written for; it may be the walk's `last`.
+    fn written_for(&mut self, dates: BTreeSet<CreatedDate>, last: bool) -> BTreeMap<CreatedDate, WrittenFor> {
+        let newest = dates.iter().filter_map(|date| date.date()).max().filter(|_| !last);
         // A walk that goes on is likely to return more conversations of the days before.
         let changing_since = newest.and_then(|newest| newest.checked_sub_days(STILL_CHANGING));
         let still_changing =
@@ -260,7 +260,8 @@ impl SeenPartitions {
             written_for.insert(date, if is_alone { WrittenFor::Table } else { WrittenFor::Staging });
         }
         if !self.all_merged {
-            self.settled.extend(self.open.extract_if(.., |date| !still_changing(date)));
+            self.settled.extend(self.open.iter().filter(|date| !still_changing(date)));
+            self.open.retain(still_changing);
         }
         written_for
     }
@@ -296,8 +297,8 @@ mod tests {
     }
 
     /// The dates whose files are written for the tables.
-    fn for_tables(seen: &mut SeenPartitions, days: &[u32], done: bool) -> BTreeSet<CreatedDate> {
-        let written_for = seen.written_for(dates(days), done);
+    fn for_tables(seen: &mut SeenPartitions, days: &[u32], last: bool) -> BTreeSet<CreatedDate> {
+        let written_for = seen.written_for(dates(days), last);
         assert!(written_for.keys().eq(&dates(days)));
         written_for.into_iter().filter(|(_, purpose)| *purpose == WrittenFor::Table).map(|(date, _)| date).collect()
     }

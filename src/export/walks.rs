@@ -91,7 +91,7 @@ struct Walks<'a> {
 }
 
 /// How a walk ended.
-enum WalkEnd {
+enum Walked {
     Ended(End),
     /// The API refuses the stored cursor.
     CursorRefused(Error),
@@ -134,16 +134,16 @@ impl Walks<'_> {
         }
         let restarted = planned.restarted(self.run.clock.now());
         let mut end = self.walk(planned).await?;
-        if let WalkEnd::CursorRefused(error) = end {
+        if let Walked::CursorRefused(error) = end {
             let refusal = error.chain().join(": ");
             tracing::warn!("the API refuses the cursor that an earlier run stored; starting the walk over: {refusal}");
             self.run.report.restarted_walks += 1;
             end = self.walk(restarted).await?;
         }
         match end {
-            WalkEnd::Ended(End::Settled) => Ok(Completion::Complete),
-            WalkEnd::Ended(End::Unsettled(unsettled)) => self.settle(purpose, &request, *unsettled).await,
-            WalkEnd::CursorRefused(error) => Err(error),
+            Walked::Ended(End::Settled) => Ok(Completion::Complete),
+            Walked::Ended(End::Unsettled(unsettled)) => self.settle(purpose, &request, *unsettled).await,
+            Walked::CursorRefused(error) => Err(error),
         }
     }
 
@@ -198,7 +198,7 @@ impl Walks<'_> {
     }
 
     /// Fetches, flattens and stages, all at the same time.
-    async fn walk(&mut self, planned: Planned) -> Result<WalkEnd> {
+    async fn walk(&mut self, planned: Planned) -> Result<Walked> {
         let Planned { purpose, walk: begun, resumed } = planned;
         let Run { policy, on_bad_record, partition_by, .. } = self.run;
         let Run { lake, columns, ledger, client, report, progress, clock, shutdown, meanwhile, next_file, .. } =
@@ -241,8 +241,8 @@ impl Walks<'_> {
         let Collected { end, next_seq, newest_seen } = collected?;
         (self.next_seq, self.newest_seen) = (next_seq, newest_seen);
         Ok(match fetched? {
-            FetchEnd::Complete => WalkEnd::Ended(end),
-            FetchEnd::CursorRefused(error) => WalkEnd::CursorRefused(error),
+            FetchEnd::Complete => Walked::Ended(end),
+            FetchEnd::CursorRefused(error) => Walked::CursorRefused(error),
         })
     }
 }

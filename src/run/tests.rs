@@ -261,7 +261,7 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
                     lost += store.lose_power(at).await;
                 }
                 if *fate == Fate::ArrivesLate {
-                    late(api, &store, &faulty, phase, &case).await;
+                    outrun::late(api, &store, &faulty, phase, &case).await;
                 }
                 for (passed, truth) in [(phase, &api.truth[phase]), (1, &api.truth[1])] {
                     api.time.set(if passed == 0 { Duration::ZERO } else { LATER });
@@ -281,19 +281,6 @@ async fn exhaust(api: &Api, kept: Kept, fates: &[Fate]) {
     let is_disk = matches!(kept, Kept::ByLock(_)) && fates.contains(&Fate::EndsAfter);
     assert_eq!(lost > 0, is_disk, "only a disk loses objects with its power: {lost}");
     println!("{kept:?}: {} calls of a first sync and {} of a second, each {fates:?}: {runs} runs", calls[0], calls[1]);
-}
-
-/// Lets a put of a run arrive after the next run has swept the lake and ended.
-async fn late(api: &Api, store: &Arc<Shelf>, faulty: &Faulty, phase: usize, case: &str) {
-    if phase == 0 {
-        let meanwhile = compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease)).await;
-        // Without a lake there is nothing to compact.
-        assert!(meanwhile.is_ok() || meanwhile.is_err_and(|error| error.kind() == Kind::Usage), "{case}");
-    } else {
-        let meanwhile = sync(api, Faulty::an_hour_later(store.clone()), &Kept::ByLease).await;
-        assert!(meanwhile.is_ok(), "{case}");
-    }
-    faulty.arrives().await;
 }
 
 #[tokio::test]

@@ -97,3 +97,16 @@ async fn a_run_whose_next_numbers_were_used_and_removed_changes_nothing() {
 async fn a_run_on_a_delta_lake_whose_next_numbers_were_used_and_removed_changes_nothing() {
     oversleep_numbers(&Api::for_delta()).await;
 }
+
+/// Lets a put of a run arrive after the next run has swept the lake and ended.
+pub(super) async fn late(api: &Api, store: &Arc<Shelf>, faulty: &Faulty, phase: usize, case: &str) {
+    if phase == 0 {
+        let meanwhile = compact_in(lake(Faulty::an_hour_later(store.clone()), &Kept::ByLease)).await;
+        // Without a lake there is nothing to compact.
+        assert!(meanwhile.is_ok() || meanwhile.is_err_and(|error| error.kind() == Kind::Usage), "{case}");
+    } else {
+        let meanwhile = sync(api, Faulty::an_hour_later(store.clone()), &Kept::ByLease).await;
+        assert!(meanwhile.is_ok(), "{case}");
+    }
+    faulty.arrives().await;
+}
