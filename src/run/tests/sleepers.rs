@@ -4,7 +4,7 @@ use super::*;
 
 /// What happens while a run sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meanwhile {
+enum Interlude {
     /// A sync takes over, time passes, and another sync follows.
     Syncs,
     /// A compaction takes over, and may have nothing to commit.
@@ -15,7 +15,7 @@ enum Meanwhile {
 
 /// Lets a run sleep at each call of a sync in turn, while others take over and time passes. Asserts that it changes
 /// nothing when it wakes up.
-async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
+async fn oversleep(api: &Api, meanwhile: Interlude, fates: &[Fate]) {
     let kept = Kept::ByLease;
     let made = Arc::new(Shelf::new());
     api.time.set(Duration::ZERO);
@@ -41,14 +41,14 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
                 reached = true;
                 calls[phase] = at;
                 match meanwhile {
-                    Meanwhile::Syncs => {
+                    Interlude::Syncs => {
                         for passed in [if phase == 0 { Duration::ZERO } else { LATER }, LATER] {
                             api.time.set(passed);
                             let synced = sync(api, Faulty::an_hour_later(store.clone()), &kept).await;
                             synced.unwrap_or_else(|error| panic!("{case}: {error:?}"));
                         }
                     }
-                    Meanwhile::Compaction => {
+                    Interlude::Compaction => {
                         let lake = lake(Faulty::an_hour_later(store.clone()), &kept);
                         match compact_in(lake).await {
                             Ok(_) => {}
@@ -56,7 +56,7 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
                             Err(error) => assert_eq!(error.kind(), Kind::Usage, "{case}: {error:?}"),
                         }
                     }
-                    Meanwhile::Repair => {
+                    Interlude::Repair => {
                         let lake = lake(Faulty::an_hour_later(store.clone()), &kept);
                         match repair_in(lake).await {
                             Ok(found) => assert_eq!(found.removed_versions, 0, "{case}"),
@@ -73,7 +73,7 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
                         fenced += 1;
                     }
                 }
-                if meanwhile == Meanwhile::Syncs {
+                if meanwhile == Interlude::Syncs {
                     assert_tables(&store, &api.truth[1], &case).await;
                 }
                 api.time.set(LATER);
@@ -96,25 +96,25 @@ async fn oversleep(api: &Api, meanwhile: Meanwhile, fates: &[Fate]) {
 
 #[tokio::test]
 async fn a_run_may_sleep_at_any_call_while_others_take_over() {
-    oversleep(&Api::start(), Meanwhile::Syncs, &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
+    oversleep(&Api::start(), Interlude::Syncs, &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
 }
 
 #[tokio::test]
 async fn a_run_may_sleep_at_any_call_while_a_compaction_takes_over() {
-    oversleep(&Api::start(), Meanwhile::Compaction, &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
+    oversleep(&Api::start(), Interlude::Compaction, &[Fate::SleepsBefore, Fate::SleepsAfter]).await;
 }
 
 #[tokio::test]
 async fn a_run_may_sleep_at_any_call_while_a_repair_takes_over() {
-    oversleep(&Api::start(), Meanwhile::Repair, &[Fate::SleepsBefore]).await;
+    oversleep(&Api::start(), Interlude::Repair, &[Fate::SleepsBefore]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_on_a_delta_lake_may_sleep_at_any_call_while_others_take_over() {
-    oversleep(&Api::for_delta(), Meanwhile::Syncs, &[Fate::SleepsBefore]).await;
+    oversleep(&Api::for_delta(), Interlude::Syncs, &[Fate::SleepsBefore]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_on_a_delta_lake_may_sleep_at_any_call_while_a_compaction_takes_over() {
-    oversleep(&Api::for_delta(), Meanwhile::Compaction, &[Fate::SleepsAfter]).await;
+    oversleep(&Api::for_delta(), Interlude::Compaction, &[Fate::SleepsAfter]).await;
 }
