@@ -242,7 +242,11 @@ impl Meanwhile for OnTheWay<'_> {
         let OnTheWay { compacting: Compacting { retain, every_pages }, lake, tables, lease, .. } = self;
         let Lent { ledger, report, next_file } = run;
         let is_due = self.pages >= *every_pages;
-        let settled = std::mem::take(flushed.settled);
+        let mut settled = std::mem::take(flushed.settled);
+        if tables.are_delta() {
+            // A commit for each flush would fill the log that every reader and writer has to read.
+            settled.clear();
+        }
         if !is_due && settled.is_empty() {
             return Ok(());
         }
