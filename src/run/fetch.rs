@@ -255,6 +255,8 @@ impl Meanwhile for OnTheWay<'_> {
         let done = if is_due { compaction.run().await } else { compaction.run_on(&settled).await };
         if is_due {
             self.pages = 0;
+        }
+        if is_due && done.is_ok() {
             ledger.clean(Vec::new()).await?;
         }
         match done {
