@@ -34,8 +34,8 @@ const WAITING: usize = 4;
 /// What a run does besides, while its walk goes on: it may compact what is staged.
 #[async_trait]
 pub trait Meanwhile: Send + Sync {
-    /// Called after each flush was committed, except after the last. The fetcher goes on until
-    /// the channels between the stages are full.
+    /// Called after each flush was committed, except after the last. The fetcher goes on until the channels between the
+    /// stages are full.
     ///
     /// # Errors
     /// End the walk, but the pages that were fetched are staged before.

@@ -227,10 +227,7 @@ impl Walks<'_> {
         };
         let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
         let seen = SeenPartitions::of(ledger.state(), purpose);
-        let meanwhile: Option<&mut dyn Meanwhile> = match meanwhile {
-            Some(meanwhile) => Some(&mut **meanwhile),
-            None => None,
-        };
+        let meanwhile = meanwhile.as_mut().map(|it| &mut **it as &mut dyn Meanwhile);
         let stager = Stager { lake, columns, ledger, report, clock: *clock, purpose, meanwhile, seen, next_file };
         let stop = shutdown.child_token();
         let fetcher = Fetcher { client, request: &request, trail: Trail::default(), resumed, shutdown: &stop };

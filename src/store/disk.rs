@@ -47,19 +47,23 @@ impl Disk {
         let mut upload = self.files.clone().with_fsync(false).put_multipart(key).await?;
         let put = async {
             upload.put_part(body).await?;
-            if !note(group, self.files.path_to_filesystem(key)?).await? {
+            if !covers(group, self.files.path_to_filesystem(key)?).await? {
                 return Ok(None);
             }
             if later == SyncLater::Name {
+                group.wrote();
                 sync(Some(group)).await?;
             }
             let put = upload.complete().await?;
-            note(group, self.files.path_to_filesystem(key)?).await?;
+            group.wrote();
             Ok(Some(put))
         };
         let put = put.await;
-        if !matches!(put, Ok(Some(_))) {
-            upload.abort().await?;
+        if !matches!(put, Ok(Some(_)))
+            && let Err(error) = upload.abort().await
+        {
+            // The reason is why it was given up; the sweep removes what is left.
+            tracing::debug!("cannot give up the upload of {key}: {error}");
         }
         put
     }
@@ -96,11 +100,11 @@ async fn sync(group: Option<&Arc<GroupSync>>) -> Result<()> {
     }
 }
 
-/// Notes that the file at `path` was written or renamed; false if it lies on another file system.
-async fn note(group: &Arc<GroupSync>, path: PathBuf) -> Result<bool> {
+/// Whether the file at `path` is on the file system that is synced as a whole.
+async fn covers(group: &Arc<GroupSync>, path: PathBuf) -> Result<bool> {
     let group = Arc::clone(group);
-    let noted = tokio::task::spawn_blocking(move || group.wrote(path.parent().unwrap_or(&path))).await?;
-    noted.map_err(failed)
+    let covered = tokio::task::spawn_blocking(move || group.covers(path.parent().unwrap_or(&path))).await?;
+    covered.map_err(failed)
 }
 
 impl fmt::Display for Disk {

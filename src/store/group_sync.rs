@@ -1,7 +1,7 @@
 //! Makes many files of a local disk durable at once, because a sync of each file and of its folders costs more than
 //! writing them.
 //!
-//! Guarantees: after [`GroupSync::sync`], every file that was [noted](GroupSync::wrote) before is durable. A sync that
+//! Guarantees: after [`GroupSync::sync`], every write that was [noted](GroupSync::wrote) before is durable. A sync that
 //! failed once fails from then on, because the kernel reports a lost write once only. File systems that are not known
 //! to sync everything are left alone. Must not depend on: what is stored.
 
@@ -28,6 +28,7 @@ pub(crate) enum SyncLater {
 pub(super) struct GroupSync {
     /// A folder on it, open since before the first write, so that no failed write is missed.
     folder: Arc<File>,
+    device: u64,
     /// How many files were written.
     written: AtomicU64,
     synced: Mutex<Synced>,
@@ -44,17 +45,18 @@ impl GroupSync {
     /// The file system of `folder`; `None` if it cannot be synced as a whole.
     pub(super) fn of(folder: &FilePath) -> Option<Self> {
         let folder = File::open(folder).ok().filter(can_sync_all)?;
-        Some(GroupSync { folder: Arc::new(folder), written: AtomicU64::new(0), synced: Mutex::default() })
+        let (device, folder) = (device(&folder.metadata().ok()?), Arc::new(folder));
+        Some(GroupSync { folder, device, written: AtomicU64::new(0), synced: Mutex::default() })
     }
 
-    /// Notes that a file in `folder` was written or renamed. Returns false if that lies on another file system, because
-    /// a folder of the lake is a link. Blocks.
-    pub(super) fn wrote(&self, folder: &FilePath) -> io::Result<bool> {
-        let ours = device(&self.folder.metadata()?) == device(&folder.metadata()?);
-        if ours {
-            self.written.fetch_add(1, Ordering::SeqCst);
-        }
-        Ok(ours)
+    /// Whether `folder` is on this file system; if not, a folder of the lake is a link. Blocks.
+    pub(super) fn covers(&self, folder: &FilePath) -> io::Result<bool> {
+        Ok(device(&folder.metadata()?) == self.device)
+    }
+
+    /// Notes that a file on this file system was written or renamed.
+    pub(super) fn wrote(&self) {
+        self.written.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Makes the files that were noted durable.
@@ -79,13 +81,14 @@ impl GroupSync {
     }
 }
 
+/// The file system of a file or folder; 0 where the system does not say.
 #[cfg(unix)]
-fn device(of: &std::fs::Metadata) -> u64 {
+pub(super) fn device(of: &std::fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::dev(of)
 }
 
 #[cfg(not(unix))]
-fn device(_: &std::fs::Metadata) -> u64 {
+pub(super) fn device(_: &std::fs::Metadata) -> u64 {
     0
 }
 
@@ -124,7 +127,8 @@ mod tests {
         let group = GroupSync::of(folder.path()).expect("a local file system");
         for name in ["a", "b"] {
             std::fs::write(folder.path().join(name), name).unwrap();
-            assert!(group.wrote(folder.path()).unwrap());
+            assert!(group.covers(folder.path()).unwrap());
+            group.wrote();
         }
         group.sync().await.unwrap();
         assert_eq!(group.synced.lock().await.files, 2);
@@ -137,7 +141,7 @@ mod tests {
     fn a_file_on_another_file_system_is_not_covered() {
         let folder = tempfile::tempdir().unwrap();
         let group = GroupSync::of(folder.path()).unwrap();
-        assert!(!group.wrote(FilePath::new("/proc/self")).unwrap());
+        assert!(!group.covers(FilePath::new("/proc/self")).unwrap());
         assert!(GroupSync::of(FilePath::new("/proc")).is_none(), "a file system that keeps nothing");
     }
 }

@@ -12,6 +12,7 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::disk;
+use super::group_sync::device;
 use super::store::Store;
 use crate::error::{Error, Result};
 
@@ -36,19 +37,9 @@ pub struct Site(String);
 impl Site {
     fn of(file: &File) -> Self {
         let kernel = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
-        Site(format!("{}/{}", kernel.trim(), device(file)))
+        let mount = file.metadata().map(|metadata| device(&metadata)).unwrap_or_default();
+        Site(format!("{}/{mount}", kernel.trim()))
     }
-}
-
-#[cfg(unix)]
-fn device(file: &File) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    file.metadata().map(|metadata| metadata.dev()).unwrap_or_default()
-}
-
-#[cfg(not(unix))]
-fn device(_: &File) -> u64 {
-    0
 }
 
 /// Locks the file at `key`, if the store is a folder of a disk. Blocks.
