@@ -40,6 +40,8 @@ impl std::fmt::Display for FlushId {
 /// conversations/_delta_log/…                                            the Delta log
 /// _landing/conversations/created_date=2024-01-01/<run>-<nnnn>.parquet   a staged file, until it is compacted
 /// _state/lake.json                                                      the lake's identity
+/// _state/suppression.json                                               conversations that must not come back
+/// _state/receipts/<run>.json                                            what a `forget` has erased
 /// _state/demo.json                                                      marks the lake of a demo, which may remove it
 /// _state/checkpoints/<20 digits>.json                                   checkpoints; the highest number counts
 /// _state/manifest/2024-01-<number>-<checksum>.json                      the manifest's entries of a month
@@ -108,6 +110,16 @@ pub fn is_staged_file(key: &Path) -> bool {
 /// The lake's identity.
 pub fn identity() -> Path {
     Path::from(format!("{STATE}/lake.json"))
+}
+
+/// The conversations that must not come back.
+pub fn suppression() -> Path {
+    Path::from(format!("{STATE}/suppression.json"))
+}
+
+/// The receipt of a run that erased conversations.
+pub fn receipt(run: &RunId) -> Path {
+    Path::from(format!("{STATE}/receipts/{run}.json"))
 }
 
 /// The mark of a lake that a demo made.

@@ -8,7 +8,7 @@
 //! - [`json`], [`model`]: raw JSON, and the tables with their columns
 //! - [`api`], [`flatten`], [`layout`], [`merge`]: pages, rows, keys, and the rule for the latest version
 //! - [`store`], [`files`], [`lake`], [`tables`]: objects, Parquet, the lake's state, plain and Delta tables
-//! - [`export`], [`compact`], [`verify`], [`status`], [`check`], [`views`], [`simulate`]: one capability each
+//! - [`export`], [`compact`], [`verify`], [`forget`], [`status`], [`check`], [`views`], [`simulate`]: one capability each
 //! - [`cli`]: the `decagon-lake` command
 
 pub mod api;
@@ -21,6 +21,7 @@ pub mod error;
 pub mod export;
 pub mod files;
 pub mod flatten;
+pub mod forget;
 pub mod json;
 pub mod lake;
 pub mod layout;

@@ -42,6 +42,10 @@ pub struct Status {
     pub staging: Staging,
     /// Partitions whose files have older columns or encodings, which `upgrade` rewrites.
     pub older_partitions: u64,
+    /// How many conversations were forgotten and must not come back.
+    pub suppressed: u64,
+    /// Whether a `forget` was interrupted; another one completes it.
+    pub unfinished_forget: bool,
     /// Whether the lake has a manifest. If not, the tables were counted from their files, and the next compaction makes
     /// one.
     pub manifest: bool,
@@ -85,6 +89,7 @@ pub struct Staging {
 /// If there is no lake, or its store fails.
 pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
     let (identity, ledger) = tokio::try_join!(lake.existing(), Ledger::load(lake.store()))?;
+    let suppression = lake.suppression(&identity).await?;
     let state = ledger.state();
     let incremental = state.incremental.as_ref();
     let watermark = state.watermark();
@@ -118,6 +123,8 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         unfinished,
         staging,
         older_partitions,
+        suppressed: suppression.len() as u64,
+        unfinished_forget: suppression.is_unfinished(),
         manifest: state.manifest.is_some(),
         tables,
     })

@@ -65,6 +65,7 @@ fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunRe
             Command::Export(args) => runs::export(args, &context).await,
             Command::Backfill(args) => runs::backfill(args, &context).await,
             Command::Compact(args) => runs::compact(args, &context).await,
+            Command::Forget(args) => runs::forget(args, &context).await,
             Command::Upgrade(args) => runs::upgrade(args, &context).await,
             Command::Status(args) => commands::status(args, &context).await,
             Command::Verify(args) => commands::verify(args, &context).await,

@@ -75,6 +75,7 @@ pub(super) fn leave(command: &Command, time: [DateTime<Utc>; 2], exit_code: u8, 
         Command::Export(args) => ("export", &args.fetch.metrics, &args.fetch.to),
         Command::Backfill(args) => ("backfill", &args.fetch.metrics, &args.fetch.to),
         Command::Compact(args) => ("compact", &args.metrics, &args.of),
+        Command::Forget(args) => ("forget", &args.compact.metrics, &args.compact.of),
         Command::Upgrade(args) => ("upgrade", &args.compact.metrics, &args.compact.of),
         _ => return,
     };

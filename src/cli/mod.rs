@@ -14,6 +14,7 @@ mod logging;
 mod metrics;
 mod output;
 mod progress;
+mod receipts;
 mod runs;
 mod settings;
 mod shutdown;

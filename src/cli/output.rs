@@ -69,6 +69,9 @@ pub(super) fn summary(report: &RunReport) {
         let treatment = if is_backfill { "left out" } else { "kept" };
         parts.push(format!("{} outside the range {treatment}", HumanCount(report.outside_window)));
     }
+    if report.suppressed > 0 {
+        parts.push(format!("{} of forgotten conversations dropped", counted(HumanCount(report.suppressed), "version")));
+    }
     if report.quarantined > 0 {
         parts.push(format!("{} quarantined", HumanCount(report.quarantined)));
     }
@@ -158,6 +161,13 @@ pub(super) fn status(status: &Status) {
     if status.older_partitions > 0 {
         let older = counted(HumanCount(status.older_partitions), "partition");
         line(&format!("upgrade    {older} of an older form: `decagon-lake upgrade` rewrites them"));
+    }
+    if status.suppressed > 0 {
+        let suppressed = counted(HumanCount(status.suppressed), "conversation");
+        line(&format!("forgotten  {suppressed}, which the next runs leave out"));
+    }
+    if status.unfinished_forget {
+        line("unfinished forget: run `decagon-lake forget` to complete it");
     }
     if !status.manifest {
         line("manifest   none: counted from the table files; the next compaction makes one");
@@ -310,6 +320,9 @@ pub(super) fn remedy(found: &Verification) -> String {
     if of(Check::StagedFiles) {
         steps
             .push("run `verify --repair`, which discards damaged staged files and names the partitions to fetch again");
+    }
+    if of(Check::Forgotten) {
+        steps.push("run `forget`, which erases forgotten conversations that came back, as with a restored backup");
     }
     if of(Check::State) {
         steps.push(

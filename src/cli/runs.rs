@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use indicatif::MultiProgress;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{BackfillArgs, CompactArgs, ExportArgs, FetchArgs, SyncArgs, UpgradeArgs};
-use super::{output, progress};
+use super::args::{BackfillArgs, CompactArgs, ExportArgs, FetchArgs, ForgetArgs, SyncArgs, UpgradeArgs};
+use super::{output, progress, receipts};
 use crate::api::Client;
 use crate::clock::Clock;
 use crate::error::Result;
@@ -72,6 +72,27 @@ pub(super) async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<()>
     let lake = of.open(context.clock)?;
     let settings = args.settings(&control)?;
     follow(control, run::upgrade(&lake, &settings), of.json, context).await.map(drop)
+}
+
+/// `forget`.
+pub(super) async fn forget(args: &ForgetArgs, context: &Context) -> Result<()> {
+    let of = &args.compact.of;
+    let lake = of.open(context.clock)?;
+    let settings = args.settings(&context.control())?;
+    let (receipt, report) = match run::forget(&lake, &settings).await {
+        Ok(forgotten) => forgotten,
+        Err(RunFailure { error, report }) => {
+            report.into_iter().for_each(|report| drop(context.report.set(*report)));
+            return Err(error);
+        }
+    };
+    report.into_iter().for_each(|report| drop(context.report.set(report)));
+    if of.json {
+        output::line(&receipt.to_json()?);
+    } else {
+        receipts::print(&receipt);
+    }
+    Ok(())
 }
 
 /// The lake and the API of a command that fetches.

@@ -1,12 +1,15 @@
 //! From what was typed to the settings of a run.
 
-use super::args::{ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, SyncArgs, UpgradeArgs};
+use super::args::{
+    ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, ForgetArgs, SyncArgs, UpgradeArgs,
+};
 use super::logging;
 use crate::api::{ApiKey, Options, RetryPolicy, endpoint};
 use crate::error::{Error, Result};
 use crate::export::FlushPolicy;
 use crate::run::{
-    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, SyncSettings, UpgradeSettings,
+    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, ForgetSettings, SyncSettings,
+    UpgradeSettings,
 };
 
 /// The environment variable that holds the API key. Never a flag: it would show in the list of processes.
@@ -44,6 +47,16 @@ impl CompactArgs {
     pub(super) fn settings(&self, control: &Control) -> Result<CompactSettings> {
         let (history, control) = (self.history.history(), control.clone());
         Ok(CompactSettings { retain: self.keep.retain()?, history, control })
+    }
+}
+
+impl ForgetArgs {
+    /// # Errors
+    /// If `--retain` is too short, or the file of people cannot be read.
+    pub(super) fn settings(&self, control: &Control) -> Result<ForgetSettings> {
+        let ForgetArgs { lift, dry_run, ref reason, ref compact, .. } = *self;
+        let (selectors, compact) = (self.selectors()?, compact.settings(control)?);
+        Ok(ForgetSettings { selectors, lift, dry_run, reason: reason.clone(), compact })
     }
 }
 

@@ -5,19 +5,21 @@
 //! last.
 //! Must not depend on: how files are loaded, and how changes are committed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use futures::FutureExt;
 use futures::future::join_all;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
-use super::inputs::{Files, Without};
+use super::inputs::{Files, Unwanted, Without};
 use super::job::{Compacted, Job, ReplacedFile, StagedPart, Work, WrittenFile};
 use crate::error::{Error, Result};
 use crate::files::{FoundFile, Promoted, TableWriter, WrittenFor, promote};
-use crate::lake::{Lake, Lease, sweep};
+use crate::lake::{Lake, Lease, Suppression, sweep};
 use crate::layout;
-use crate::merge::{Late, MergeInput, Merged, merge};
+use crate::merge::{Late, Merged, merge};
 use crate::model::{LakeColumns, PerTable, RowTimes, Table};
 use crate::store::{ClosedUpload, Upload};
 use crate::tables::Tables;
@@ -27,6 +29,8 @@ pub(super) struct DateTables<'a> {
     pub(super) lake: &'a Lake,
     pub(super) tables: &'a Tables,
     pub(super) lease: &'a Lease,
+    /// The conversations that must not come back.
+    pub(super) suppression: &'a Suppression,
     pub(super) job: &'a Job,
     /// The table files that the partition has.
     pub(super) found: &'a PerTable<Option<FoundFile>>,
@@ -38,6 +42,7 @@ pub(super) struct MadeFiles {
     uploads: PerTable<Option<ClosedUpload>>,
     merged: Merged,
     replaced: PerTable<Option<ReplacedFile>>,
+    left_out: PerTable<u64>,
     times: RowTimes,
 }
 
@@ -47,14 +52,7 @@ impl DateTables<'_> {
         match &self.job.work {
             Work::Fold => self.fold(staged),
             Work::Compact => self.compact(staged),
-            Work::Rewrite => self.rewrite(),
-            Work::Remove(unwanted) => {
-                let files = self.files()?;
-                let replaced = self.replaced(files.as_ref());
-                let unwanted = &|id: &str| unwanted.contains(id);
-                let inputs = files.into_iter().map(|files| Without { files, unwanted });
-                self.replace(inputs.collect(), replaced)
-            }
+            Work::Rewrite | Work::Forget | Work::Remove(_) => self.rewrite(),
         }
     }
 
@@ -135,11 +133,11 @@ impl DateTables<'_> {
         let duplicates =
             duplicates.ok_or_else(|| Error::bug("a staged file has more latest versions than versions"))?;
         let merged = Merged { versions, duplicates, rows, late: Late::default() };
-        Ok(MadeFiles { uploads, merged, replaced, times })
+        Ok(MadeFiles { uploads, merged, replaced, left_out: PerTable::default(), times })
     }
 
     /// Makes table files of the merged `inputs`.
-    fn replace<I: MergeInput>(&self, inputs: Vec<I>, replaced: PerTable<Option<ReplacedFile>>) -> Result<MadeFiles> {
+    fn replace(&self, inputs: Vec<Files>, replaced: PerTable<Option<ReplacedFile>>) -> Result<MadeFiles> {
         let uploads = self.begin(self.new_key(), |table| self.overwritten(table))?;
         self.write(inputs, WrittenFor::Table, self.new_key(), uploads, replaced)
     }
@@ -150,10 +148,11 @@ impl DateTables<'_> {
         found.map(|file| file.object().clone())
     }
 
-    /// Writes the merged `inputs` to the files at `key`, whose uploads were begun.
-    fn write<I: MergeInput>(
+    /// Writes the merged `inputs`, without the conversations that the job does not want, to the files at `key`, whose
+    /// uploads were begun.
+    fn write(
         &self,
-        inputs: Vec<I>,
+        inputs: Vec<Files>,
         purpose: WrittenFor,
         key: impl Fn(Table) -> Path,
         uploads: PerTable<Upload>,
@@ -162,8 +161,11 @@ impl DateTables<'_> {
         let failed = |table: Table, error| self.failed(&key(table), error);
         let columns = self.tables.columns();
         let mut writers = uploads.try_map(|table, upload| TableWriter::begin(columns.of(table), purpose, upload))?;
-        let mut times = RowTimes::default();
-        let merged = merge(inputs, |table, batch| {
+        let (mut times, left_out) = (RowTimes::default(), PerTable::from_fn(|_| AtomicU64::new(0)));
+        let ids = if let Work::Remove(ids) = &self.job.work { Some(ids.as_ref()) } else { None };
+        let unwanted = Unwanted { suppression: self.suppression, ids };
+        let inputs = inputs.into_iter().map(|files| Without { files, unwanted, left_out: &left_out });
+        let merged = merge(inputs.collect(), |table, batch| {
             if table == Table::Conversations {
                 times.add(RowTimes::of(&batch));
             }
@@ -171,7 +173,8 @@ impl DateTables<'_> {
         })?;
         let uploads = writers.try_map(|table, writer| writer.into_inner().map_err(|error| failed(table, error)))?;
         let uploads = uploads.try_map(|_, upload| Ok::<_, Error>(Some(upload.close())))?;
-        Ok(MadeFiles { uploads, merged, replaced, times })
+        let left_out = PerTable::from_fn(|table| left_out.get(table).load(Ordering::Relaxed));
+        Ok(MadeFiles { uploads, merged, replaced, left_out, times })
     }
 
     /// Begins the uploads of the files at `key`, which replace those `found` there.
@@ -222,8 +225,8 @@ impl MadeFiles {
             join_all(left.map(ClosedUpload::abort)).await;
             return Err(error);
         }
-        let MadeFiles { merged: Merged { versions, duplicates, late, .. }, replaced, times, .. } = self;
-        Ok(Compacted { versions, duplicates, late, written, replaced, times })
+        let MadeFiles { merged: Merged { versions, duplicates, late, .. }, replaced, left_out, times, .. } = self;
+        Ok(Compacted { versions, duplicates, left_out, late, written, replaced, times })
     }
 
     async fn put(&mut self, lease: &Lease, written: &mut PerTable<WrittenFile>) -> Result<()> {

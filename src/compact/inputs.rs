@@ -1,7 +1,9 @@
 //! The inputs of one partition's merge: its table files, and for each flush the latest versions that it has and, apart
 //! from them, the older ones.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
@@ -10,7 +12,7 @@ use tokio::runtime::Handle;
 use super::job::StagedPart;
 use crate::error::{Error, Result};
 use crate::files::{FileReader, FoundFile, SortedReader};
-use crate::lake::{Lake, Overlap};
+use crate::lake::{Lake, Overlap, Suppression};
 use crate::layout;
 use crate::merge::MergeInput;
 use crate::model::{CreatedDate, PerTable, Table, column, texts};
@@ -110,22 +112,55 @@ impl MergeInput for Files {
     }
 }
 
-/// An input without some of its conversations. The merge skips their children, which then belong to none.
+/// The conversations that a merge leaves out.
+#[derive(Clone, Copy)]
+pub(super) struct Unwanted<'a> {
+    /// Those that must not come back.
+    pub(super) suppression: &'a Suppression,
+    /// Others; perhaps none.
+    pub(super) ids: Option<&'a BTreeSet<String>>,
+}
+
+impl Unwanted<'_> {
+    fn is_empty(&self) -> bool {
+        self.ids.is_none() && self.suppression.is_empty()
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.ids.is_some_and(|ids| ids.contains(id)) || self.suppression.contains(id)
+    }
+}
+
+/// An input without some of its conversations.
 pub(super) struct Without<'a> {
     pub(super) files: Files,
-    pub(super) unwanted: &'a (dyn Fn(&str) -> bool + Sync),
+    pub(super) unwanted: Unwanted<'a>,
+    /// How many rows of each table were left out, of all inputs.
+    pub(super) left_out: &'a PerTable<AtomicU64>,
 }
 
 impl MergeInput for Without<'_> {
+    fn overlap(&self) -> Option<Range<i64>> {
+        self.files.overlap()
+    }
+
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
         let Some(batch) = self.files.next(table)? else { return Ok(None) };
-        let ids = texts(&batch, column::CONVERSATION_ID);
-        match ids.filter(|_| table == Table::Conversations) {
-            None => Ok(Some(batch)),
-            Some(ids) => {
-                let wanted: BooleanArray = ids.iter().map(|id| id.map(|id| !(self.unwanted)(id))).collect();
-                Ok(Some(filter_record_batch(&batch, &wanted)?))
-            }
+        let Some(ids) = texts(&batch, column::CONVERSATION_ID).filter(|_| !self.unwanted.is_empty()) else {
+            return Ok(Some(batch));
+        };
+        // The rows of a conversation are adjacent.
+        let mut last = None;
+        let mut is_wanted = |id| match last {
+            Some((known, wanted)) if known == id => wanted,
+            _ => last.insert((id, !self.unwanted.has(id))).1,
+        };
+        let wanted: BooleanArray = ids.iter().map(|id| Some(id.is_none_or(&mut is_wanted))).collect();
+        let left_out = batch.num_rows().saturating_sub(wanted.true_count());
+        if left_out == 0 {
+            return Ok(Some(batch));
         }
+        self.left_out.get(table).fetch_add(left_out as u64, Ordering::Relaxed);
+        Ok(Some(filter_record_batch(&batch, &wanted)?))
     }
 }

@@ -42,6 +42,8 @@ pub(super) enum Work {
     Fold,
     /// The table files get the columns and encodings that this release writes.
     Rewrite,
+    /// The conversations that must not come back leave the tables.
+    Forget,
     /// These conversations leave the tables.
     Remove(Arc<BTreeSet<String>>),
 }
@@ -61,6 +63,8 @@ pub(super) struct Compacted {
     pub(super) versions: u64,
     /// Versions that a later one replaced.
     pub(super) duplicates: u64,
+    /// Rows of conversations that were left out.
+    pub(super) left_out: PerTable<u64>,
     /// Late arrivals.
     pub(super) late: Late,
     /// The new files.

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::files::current_form;
-use crate::lake::{Extent, Lake, Lease, Ledger, RunReport, StagedFlush};
+use crate::lake::{Extent, Lake, Lease, Ledger, RunReport, StagedFlush, Suppression};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, Table};
 use crate::tables::Tables;
@@ -58,6 +58,8 @@ pub struct Compaction<'a> {
     pub report: &'a mut RunReport,
     /// The number of the run's next flush or file; no part of the run uses a number twice.
     pub next_file: &'a mut u32,
+    /// The conversations that must not come back.
+    pub suppression: &'a Arc<Suppression>,
     /// How long Delta tables keep replaced files.
     pub retain: Duration,
 }
@@ -134,6 +136,14 @@ impl Compaction<'_> {
         failures.result(self.lease.stop())
     }
 
+    /// Completes what a run that died has begun, and no more.
+    ///
+    /// # Errors
+    /// As [`Compaction::run`].
+    pub async fn complete(mut self) -> Result<()> {
+        self.prepare().await
+    }
+
     /// Completes what a run that died has begun.
     async fn prepare(&mut self) -> Result<()> {
         let mut publisher = self.publisher();
@@ -159,18 +169,33 @@ impl Compaction<'_> {
     /// As [`Compaction::run`].
     pub async fn upgrade(mut self) -> Result<()> {
         let older = self.publisher().older_partitions().await?;
+        self.rewrite(&older, "upgrading", Work::Rewrite).await
+    }
+
+    /// Removes the conversations that must not come back from the tables' files of these partitions. Can be killed and
+    /// repeated.
+    ///
+    /// # Errors
+    /// As [`Compaction::run`].
+    pub async fn forget(mut self, dates: &[CreatedDate]) -> Result<()> {
+        self.prepare().await?;
+        self.rewrite(dates, "rewriting", Work::Forget).await
+    }
+
+    /// Rewrites the table files of some partitions, a commit at a time.
+    async fn rewrite(&mut self, all: &[CreatedDate], verb: &str, work: Work) -> Result<()> {
         let mut failures = Failures::of(self.lease.stop());
-        for (dates, before) in older.chunks(JOBS_PER_COMMIT).zip((0..).step_by(JOBS_PER_COMMIT)) {
+        for (dates, before) in all.chunks(JOBS_PER_COMMIT).zip((0..).step_by(JOBS_PER_COMMIT)) {
             if failures.stop.is_cancelled() {
                 break;
             }
-            tracing::info!("upgrading {}; {before} are done", counted(older.len(), "partition"));
+            tracing::info!("{verb} {}; {before} are done", counted(all.len(), "partition"));
             self.publisher().announce(dates.iter().copied()).await?;
             let job = |date: &CreatedDate| Job {
                 date: *date,
                 flushes: Vec::new(),
                 file: self.new_file(),
-                work: Work::Rewrite,
+                work: work.clone(),
             };
             let jobs = dates.iter().map(job).collect();
             self.run_jobs(jobs, &mut failures).await;
@@ -234,7 +259,7 @@ impl Compaction<'_> {
 
     /// Does the jobs and commits their results.
     async fn run_jobs(&mut self, jobs: Vec<Job>, failures: &mut Failures) {
-        let worker = Worker::new(self.lake, self.tables, self.lease, failures.stop.clone());
+        let worker = Worker::new(self.lake, self.tables, self.lease, self.suppression, failures.stop.clone());
         let (mut jobs, mut running) = (jobs.into_iter(), JoinSet::new());
         let mut done: Vec<Done> = Vec::new();
         loop {
@@ -275,6 +300,7 @@ impl Compaction<'_> {
     fn note(&mut self, job: &Job, compacted: &Compacted) {
         let report = &mut *self.report;
         report.duplicates_resolved += compacted.duplicates;
+        report.forgotten_rows.add(&compacted.left_out);
         if matches!(job.work, Work::Fold) {
             // The others are read and counted again.
             report.compacted_versions += compacted.duplicates;
@@ -284,6 +310,8 @@ impl Compaction<'_> {
             late::count(report, compacted.late);
             report.compacted_dates.push(job.date);
             report.compacted_versions += compacted.versions;
+        } else if matches!(job.work, Work::Forget) {
+            report.forgotten_partitions += 1;
         } else {
             report.upgraded_partitions += 1;
         }

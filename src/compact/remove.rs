@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::files::current_form;
-use crate::lake::{Lake, Lease, Ledger};
+use crate::lake::{Lake, Lease, Ledger, Suppression};
 use crate::layout::FlushId;
 use crate::model::CreatedDate;
 use crate::tables::Tables;
@@ -26,10 +26,11 @@ pub async fn remove_conversations(
     lease: &Arc<Lease>,
     ledger: &mut Ledger,
     unwanted: BTreeMap<CreatedDate, BTreeSet<String>>,
+    suppression: &Arc<Suppression>,
     clock: Clock,
 ) -> Result<u64> {
     let run = lease.run_id().clone();
-    let worker = Worker::new(lake, tables, lease, lease.stop().clone());
+    let worker = Worker::new(lake, tables, lease, suppression, lease.stop().clone());
     let mut publisher = Publisher { lake, tables, ledger, run: &run, clock };
     publisher.resume().await?;
     publisher.announce(unwanted.keys().copied()).await?;

@@ -15,7 +15,7 @@ use super::date::DateTables;
 use super::job::{Compacted, Job, JobFlush, StagedPart, Work};
 use crate::error::{Error, Result};
 use crate::files::{FoundFile, Lane, Lanes};
-use crate::lake::{Lake, Lease};
+use crate::lake::{Lake, Lease, Suppression};
 use crate::layout;
 use crate::model::{CreatedDate, PerTable, Table};
 use crate::tables::{OpenPartition, Tables};
@@ -39,15 +39,23 @@ pub(super) struct Worker {
     lake: Lake,
     tables: Tables,
     lease: Arc<Lease>,
+    suppression: Arc<Suppression>,
     lanes: Lanes,
     /// Cancelled to stop jobs that only wait.
     stop: CancellationToken,
 }
 
 impl Worker {
-    pub(super) fn new(lake: &Lake, tables: &Tables, lease: &Arc<Lease>, stop: CancellationToken) -> Self {
-        let (lake, tables, lease) = (lake.clone(), tables.clone(), Arc::clone(lease));
-        Worker { lanes: Lanes::of(lake.store()), lake, tables, lease, stop }
+    pub(super) fn new(
+        lake: &Lake,
+        tables: &Tables,
+        lease: &Arc<Lease>,
+        suppression: &Arc<Suppression>,
+        stop: CancellationToken,
+    ) -> Self {
+        let (lake, tables, lease, suppression) =
+            (lake.clone(), tables.clone(), Arc::clone(lease), Arc::clone(suppression));
+        Worker { lanes: Lanes::of(lake.store()), lake, tables, lease, suppression, stop }
     }
 
     /// How many jobs to begin at a time.
@@ -63,15 +71,17 @@ impl Worker {
         let open = match job.work {
             Work::Fold => OpenPartition::none(self.lake.store()),
             Work::Compact => self.tables.open_partition(job.date).await?,
-            Work::Rewrite | Work::Remove(_) => {
+            Work::Rewrite | Work::Forget | Work::Remove(_) => {
                 let open = self.tables.open_partition(job.date).await?;
                 // A run that was taken over must not replace newer files. Those that come from now on, a put refuses.
                 self.lease.prove().await?;
                 open
             }
         };
-        let may_be_promoted =
+        let is_alone =
             !open.has(Table::Conversations) && matches!((&job.work, job.flushes.as_slice()), (Work::Compact, [_]));
+        // Only a merge leaves out what must not come back.
+        let may_be_promoted = is_alone && self.suppression.is_empty();
         let bytes = open.bytes().saturating_add(job.staged_bytes());
         let (open, lane) = self.enter(open, bytes).await?;
         let (found, staged) = if Lanes::are_small(bytes) {
@@ -84,8 +94,8 @@ impl Worker {
         };
         let (worker, own, runtime) = (self.clone(), Arc::clone(job), Handle::current());
         let make = move || {
-            let Worker { lake, tables, lease, .. } = &worker;
-            DateTables { lake, tables, lease, job: &own, found: &found, runtime: &runtime }.make(&staged)
+            let Worker { lake, tables, lease, suppression, .. } = &worker;
+            DateTables { lake, tables, lease, suppression, job: &own, found: &found, runtime: &runtime }.make(&staged)
         };
         let made = self.lanes.work(&lane, make).await??;
         made.finish(&self.lease).await

@@ -3,6 +3,7 @@
 //! Guarantees: at most two flushes are in memory, because a flush begins only after the channel to the next stage has
 //! reserved a place for it. Must not depend on: the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::fetch::Step;
 use super::filter_support;
-use super::inspect::{AnswerTimes, inspect};
+use super::inspect::{AnswerTimes, Inspected, inspect};
 use super::last_page::{LastPage, NewestSeen};
 use super::progress::Progress;
 use crate::api::{Fetched, Page, excerpt};
@@ -19,7 +20,7 @@ use crate::clock::{Clock, Instant};
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Counts, Origin, Reject};
-use crate::lake::{FilterSupport, Support, Walk};
+use crate::lake::{FilterSupport, Support, Suppression, Walk};
 use crate::model::{CreatedDate, LakeColumns, LearnedPageSize, PartitionBy, RunId};
 
 /// When gathered rows are staged. Small files cost requests and slow readers down; a crash loses the rows gathered so
@@ -74,6 +75,8 @@ pub(super) struct Flush {
     pub(super) page_bytes: u64,
     pub(super) page_count: u64,
     pub(super) outside_window: u64,
+    /// Versions of conversations that must not come back.
+    pub(super) suppressed: u64,
     pub(super) full_pages_without_cursor: u64,
     pub(super) ends_without_cursor_field: u64,
     pub(super) repaired: u64,
@@ -98,6 +101,8 @@ pub(super) struct FlatPage {
 pub(super) struct Collector {
     pub(super) run_id: RunId,
     pub(super) columns: LakeColumns,
+    /// The conversations that must not come back.
+    pub(super) suppression: Arc<Suppression>,
     pub(super) clock: Clock,
     pub(super) runtime: Handle,
     pub(super) policy: FlushPolicy,
@@ -238,6 +243,7 @@ impl Collector {
             page_bytes: 0,
             page_count: 0,
             outside_window: 0,
+            suppressed: 0,
             full_pages_without_cursor: 0,
             ends_without_cursor_field: 0,
             repaired: 0,
@@ -263,15 +269,21 @@ impl Collector {
             self.walk.started_at = asked_at;
         }
         let origin = Origin { run_id: &self.run_id, exported_at: answered_at, first_seq: self.next_seq };
-        let mut batch = flatten::flatten(page.conversations(), &self.columns, &origin)?;
+        let unwanted = |id: &str| self.suppression.contains(id);
+        let mut batch = flatten::flatten_except(page.conversations(), &self.columns, &origin, &unwanted)?;
         let number = self.walk.pages + 1;
-        let bad_records = self.bad_records(number, &page, std::mem::take(&mut batch.rejects));
+        let mut bad_records = self.bad_records(number, &page, std::mem::take(&mut batch.rejects));
+        let is_wanted = |record: &BadRecord| !self.suppression.is_mentioned_in(&record.reject.raw);
+        flush.suppressed += bad_records.extract_if(.., |record| !is_wanted(record)).count() as u64;
         if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, bad_records.first()) {
             return Err(malformed(first));
         }
         let times = AnswerTimes { asked_at: self.walk.started_at, answered_at };
-        let found = inspect(&batch, &self.walk.request.window, times, self.partition_by, &mut self.filter_support)?;
-        if let Some((id, time)) = found.stray.filter(|_| flush.outside_window == 0) {
+        let mut found = inspect(&batch, &self.walk.request.window, times, self.partition_by, &mut self.filter_support)?;
+        flush.suppressed += self.suppress(&batch, &mut found)?;
+        if let Some((id, time)) =
+            found.stray.filter(|(id, _)| flush.outside_window == 0 && !self.suppression.contains(id))
+        {
             let range = self.walk.request.window.describe().unwrap_or_default();
             tracing::warn!("the API returned conversation {id} of {time}, outside the requested range: {range}");
         }
@@ -310,6 +322,17 @@ impl Collector {
         // The memory of the page is free, so its permit is too.
         drop((page, permit));
         Ok(())
+    }
+
+    /// Takes the conversations that must not come back out of what was `found`, and returns how many there were.
+    fn suppress(&mut self, batch: &Batch, found: &mut Inspected) -> Result<u64> {
+        if self.suppression.is_empty() {
+            return Ok(0);
+        }
+        let (ids, before) = (batch.conversation_ids()?, found.kept.len());
+        found.kept.retain(|(_, row)| !self.suppression.contains(ids.value(*row)));
+        self.filter_support.canaries.retain(|canary| !self.suppression.contains(&canary.conversation_id));
+        Ok((before - found.kept.len()) as u64)
     }
 
     /// The position in the run of the entry at `place` on this page.

@@ -127,6 +127,7 @@ impl Stager<'_> {
             report.staged_files += Table::ALL.len() as u64;
         }
         report.pages += flush.page_count;
+        report.suppressed += flush.suppressed;
         report.page_bytes += flush.page_bytes;
         report.outside_window += flush.outside_window;
         report.full_pages_without_cursor += flush.full_pages_without_cursor;

@@ -1,5 +1,7 @@
 //! One export run: joins the stages, asks the API what the pages leave open, and decides which failure to report.
 
+use std::sync::Arc;
+
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +16,7 @@ use super::stage::{Meanwhile, SeenPartitions, Stager};
 use crate::api::Client;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{FilterSupport, Lake, Ledger, Purpose, RunReport, State, Support};
+use crate::lake::{FilterSupport, Lake, Ledger, Purpose, RunReport, State, Support, Suppression};
 use crate::model::{LakeColumns, PartitionBy, Request};
 
 /// How many fetched pages wait to be flattened. The fetcher also bounds their bytes.
@@ -39,6 +41,8 @@ pub struct Run<'a> {
     pub columns: &'a LakeColumns,
     /// How much time a partition of the lake covers.
     pub partition_by: PartitionBy,
+    /// The conversations that must not come back.
+    pub suppression: &'a Arc<Suppression>,
     /// The ledger to commit to.
     pub ledger: &'a mut Ledger,
     /// The API.
@@ -200,7 +204,7 @@ impl Walks<'_> {
     /// Fetches, flattens and stages, all at the same time.
     async fn walk(&mut self, planned: Planned) -> Result<Walked> {
         let Planned { purpose, walk: begun, resumed } = planned;
-        let Run { policy, on_bad_record, partition_by, .. } = self.run;
+        let Run { policy, on_bad_record, partition_by, suppression, .. } = self.run;
         let Run { lake, columns, ledger, client, report, progress, clock, shutdown, meanwhile, next_file, .. } =
             &mut self.run;
         report.request = Some(begun.request.clone());
@@ -214,6 +218,7 @@ impl Walks<'_> {
             run_id: report.run_id.clone(),
             columns: (*columns).clone(),
             clock: *clock,
+            suppression: Arc::clone(suppression),
             runtime: Handle::current(),
             policy,
             on_bad_record,

@@ -21,5 +21,5 @@ pub use promote::{Promoted, promote};
 pub use reader::FileReader;
 pub use sorted::SortedReader;
 #[cfg(feature = "delta")]
-pub(crate) use writer::CREATED_BY;
+pub(crate) use writer::{CREATED_BY, OWN};
 pub use writer::{TableWriter, WrittenFor, encode};

@@ -33,7 +33,7 @@ const STAGING_WRITE_ROWS: usize = 1 << 10;
 pub(crate) const CREATED_BY: &str =
     concat!("decagon-lake version ", env!("CARGO_PKG_VERSION"), " (build parquet-rs 60)");
 /// The start of that name in the files of every release.
-const OWN: &str = "decagon-lake ";
+pub(crate) const OWN: &str = "decagon-lake ";
 /// Columns whose text hardly ever repeats; a dictionary would cost time, and 7 % of the bytes of a lake.
 const FREE_TEXT: [&str; 7] =
     ["text", "summary", "resolution", "customer_feedback", "notes", "conversation_url", "message_id"];

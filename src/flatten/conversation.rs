@@ -80,17 +80,28 @@ pub fn flatten<'a>(
     columns: &LakeColumns,
     origin: &Origin<'_>,
 ) -> Result<Batch> {
+    flatten_except(conversations, columns, origin, &|_| false)
+}
+
+/// The same; conversations whose id is `unwanted` are flattened too, but count nowhere, because the names of their fields
+/// may say something about a person.
+///
+/// # Errors
+/// As [`flatten`].
+pub fn flatten_except<'a>(
+    conversations: impl IntoIterator<Item = &'a str>,
+    columns: &LakeColumns,
+    origin: &Origin<'_>,
+    unwanted: &dyn Fn(&str) -> bool,
+) -> Result<Batch> {
     let names = Names::of(columns);
-    let mut builder = BatchBuilder::new(columns, &names);
+    let mut builder = BatchBuilder::new(columns, &names, unwanted);
     for (seq, raw) in (origin.first_seq..).zip(conversations) {
         if let Err(reason) = builder.append(raw, origin, seq) {
             builder.rejects.push(Reject { raw: raw.to_owned(), reason, seq });
         }
     }
-    let mut counts = Counts::default();
-    for table in Table::ALL {
-        counts.add(builder.tables.get_mut(table).take_counts());
-    }
+    let counts = builder.take_counts();
     Ok(Batch {
         counts,
         tables: PerTable::try_from_fn(|table| builder.tables.get_mut(table).finish().map(Arc::new))?,
@@ -126,13 +137,18 @@ struct BatchBuilder<'n, 'a> {
     tables: PerTable<TableBuilder>,
     child_ends: PerTable<Vec<usize>>,
     rejects: Vec<Reject>,
+    unwanted: &'n dyn Fn(&str) -> bool,
+    /// What was counted before the last conversation that counts nowhere.
+    counted: Counts,
 }
 
 impl<'n, 'a> BatchBuilder<'n, 'a> {
-    fn new(columns: &'n LakeColumns, names: &'n Names) -> Self {
+    fn new(columns: &'n LakeColumns, names: &'n Names, unwanted: &'n dyn Fn(&str) -> bool) -> Self {
         BatchBuilder {
             names,
             columns,
+            unwanted,
+            counted: Counts::default(),
             conversation: Objects::new(&names.names),
             arrays: Table::CHILDREN.map(|table| match table {
                 // Tags may be bare ids.
@@ -145,15 +161,26 @@ impl<'n, 'a> BatchBuilder<'n, 'a> {
         }
     }
 
+    /// Returns what was counted, and begins anew.
+    fn take_counts(&mut self) -> Counts {
+        let mut counts = std::mem::take(&mut self.counted);
+        Table::ALL.iter().for_each(|table| counts.add(self.tables.get_mut(*table).take_counts()));
+        counts
+    }
+
     /// Appends a conversation and its children; fails before the first row if it has no id.
     fn append(&mut self, json: &'a str, origin: &Origin<'_>, seq: i64) -> Result<(), String> {
-        let BatchBuilder { names, columns, conversation, arrays, tables, child_ends, .. } = self;
+        let BatchBuilder { names, columns, conversation, arrays, tables, child_ends, unwanted, counted, .. } = self;
         conversation.clear();
         conversation.split_with_arrays(json, arrays).map_err(|_| "not a JSON object".to_owned())?;
         let fields = conversation.get(0).ok_or("not a JSON object")?;
         let id_json = fields.known(names.id).ok_or("no conversation_id")?;
         let (conversation_id, id_is_exact) = identity(id_json).ok_or("conversation_id is not a usable id")?;
 
+        let is_unwanted = unwanted(&conversation_id);
+        if is_unwanted {
+            Table::ALL.iter().for_each(|table| counted.add(tables.get_mut(*table).take_counts()));
+        }
         let mut unplaced = Vec::new();
         if !id_is_exact {
             unplaced.push((column::CONVERSATION_ID, id_json));
@@ -189,6 +216,9 @@ impl<'n, 'a> BatchBuilder<'n, 'a> {
             child_ends.get_mut(table).push(rows.len());
         }
         tables.get_mut(Table::Conversations).append(&context, &Value::Object(fields, &unplaced));
+        if is_unwanted {
+            Table::ALL.iter().for_each(|table| drop(tables.get_mut(*table).take_counts()));
+        }
         Ok(())
     }
 }
@@ -264,6 +294,20 @@ mod tests {
             let error = batch.children(Table::Messages, row).unwrap_err();
             assert_eq!(error.kind(), crate::error::Kind::Bug, "{row}");
         }
+    }
+
+    #[test]
+    fn unwanted_conversations_count_nowhere() {
+        let conversation =
+            |id: &str, field: &str| format!(r#"{{"conversation_id": "{id}", "{field}": 1, "created_at": "?"}}"#);
+        let raw = [conversation("a", "x"), conversation("b", "jane"), conversation("c", "x")];
+        let run_id = RunId::new(DateTime::UNIX_EPOCH, 1);
+        let origin = Origin { run_id: &run_id, exported_at: DateTime::UNIX_EPOCH, first_seq: 0 };
+        let columns = LakeColumns::default();
+        let batch = flatten_except(raw.iter().map(String::as_str), &columns, &origin, &|id| id == "b").unwrap();
+        assert_eq!(batch.tables.get(Table::Conversations).num_rows(), 3, "their times are needed");
+        assert_eq!(batch.counts.unreadable_times.count, 2);
+        assert_eq!(batch.counts.fields_without_column.iter().collect::<Vec<_>>(), [("conversations.x", 2)]);
     }
 
     #[test]

@@ -11,6 +11,6 @@ mod metadata;
 mod row;
 mod scalar;
 
-pub use conversation::{Batch, Origin, Reject, flatten};
+pub use conversation::{Batch, Origin, Reject, flatten, flatten_except};
 pub use fill::{Filled, fill};
 pub use row::{Counts, UnreadableTimes};

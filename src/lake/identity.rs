@@ -12,6 +12,8 @@ use crate::model::{LakeColumns, MetadataColumn, PartitionBy, SCHEMA_VERSION};
 /// The layout version that this program writes. Programs of before [`SCHEMA_VERSION`] and [`PartitionBy`] know only the
 /// earlier ones (1 for plain tables, 2 for Delta tables), so that they refuse a lake that they would damage.
 const FORMAT_VERSION: u32 = 3;
+/// The layout version of a lake that suppresses conversations, which programs of before would bring back.
+const SUPPRESSING_VERSION: u32 = 4;
 
 /// The format of a lake's tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +73,9 @@ pub struct Identity {
     /// The keys of `metadata` that have a column, in the columns' order.
     #[serde(default)]
     pub metadata_columns: Vec<MetadataColumn>,
+    /// Whether conversations are suppressed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suppresses: bool,
     /// When it was created, which distinguishes it from earlier lakes at the same place.
     pub created_at: DateTime<Utc>,
 }
@@ -96,6 +101,7 @@ impl Identity {
             partition_by,
             schema_version: SCHEMA_VERSION,
             metadata_columns: MetadataColumn::grown(&[], wanted.metadata_columns).map_err(contradictory)?,
+            suppresses: false,
             created_at: now,
         })
     }
@@ -106,7 +112,13 @@ impl Identity {
     /// Kind `Usage` if the columns contradict those that it has.
     pub(super) fn grown(self, wanted: &[MetadataColumn]) -> Result<Self> {
         let metadata_columns = MetadataColumn::grown(&self.metadata_columns, wanted).map_err(contradictory)?;
-        Ok(Identity { format_version: FORMAT_VERSION, schema_version: SCHEMA_VERSION, metadata_columns, ..self })
+        let format_version = if self.suppresses { SUPPRESSING_VERSION } else { FORMAT_VERSION };
+        Ok(Identity { format_version, schema_version: SCHEMA_VERSION, metadata_columns, ..self })
+    }
+
+    /// The same of a lake that suppresses conversations.
+    pub(super) fn suppressing(self) -> Self {
+        Identity { suppresses: true, format_version: SUPPRESSING_VERSION, ..self }
     }
 
     /// Checks that this program knows the layout and the columns of the lake at `url`.
@@ -115,7 +127,7 @@ impl Identity {
     /// Kind `Usage` if a newer version made them.
     pub(super) fn check_known(&self, url: &str) -> Result<()> {
         for (what, found, known) in [
-            ("format", self.format_version, FORMAT_VERSION),
+            ("format", self.format_version, SUPPRESSING_VERSION),
             ("columns of schema", self.schema_version, SCHEMA_VERSION),
         ] {
             if found > known {
@@ -254,11 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn programs_that_do_not_know_suppressions_refuse_them() {
+        let written = serde_json::to_value(of_schema_1()).unwrap();
+        assert!(written.get("suppresses").is_none());
+        let suppressing = of_schema_1().suppressing();
+        assert!(suppressing.format_version > FORMAT_VERSION, "they know only this number");
+        assert_eq!(suppressing.clone().grown(&[]).unwrap().format_version, suppressing.format_version);
+        suppressing.check_known("x").unwrap();
+    }
+
+    #[test]
     fn a_lake_of_a_newer_release_is_refused_with_a_hint() {
         let known = of_schema_1().grown(&[]).unwrap();
         known.check_known("x").unwrap();
         for newer in [
-            Identity { format_version: FORMAT_VERSION + 1, ..known.clone() },
+            Identity { format_version: SUPPRESSING_VERSION + 1, ..known.clone() },
             Identity { schema_version: SCHEMA_VERSION + 1, ..known },
         ] {
             let error = newer.check_known("x").unwrap_err();

@@ -9,6 +9,7 @@ use object_store::ObjectMeta;
 
 use super::identity::{Identity, Wanted};
 use super::kept::KeptFiles;
+use super::suppression::Suppression;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout;
@@ -100,6 +101,39 @@ impl Lake {
             Error::usage(format!("there is no lake at {}", self.url()))
                 .with_hint("check --lake or DECAGON_LAKE; `decagon-lake sync --lake …` creates a lake")
         })
+    }
+
+    /// The conversations that must not come back to the lake with this `identity`.
+    ///
+    /// # Errors
+    /// If the store fails; kind `Integrity` if they are lost.
+    pub async fn suppression(&self, identity: &Identity) -> Result<Suppression> {
+        if !identity.suppresses {
+            return Ok(Suppression::default());
+        }
+        let suppression = Suppression::load(&self.store).await?;
+        if suppression.is_stored() {
+            return Ok(suppression);
+        }
+        Err(Error::integrity(format!("{}/{} is missing", self.url(), layout::suppression())).with_hint(
+            "restore it from a backup: it says which conversations must not come back; without one, remove \
+             \"suppresses\" from _state/lake.json, and forget these people again",
+        ))
+    }
+
+    /// Stores the conversations that must not come back. Programs that do not know them refuse the lake from then on.
+    ///
+    /// # Errors
+    /// If the store fails; kind `Held` if another run has changed the lake.
+    pub async fn suppress(&self, suppression: &mut Suppression) -> Result<Identity> {
+        suppression.save(&self.store).await?;
+        let Some(Described { identity, object }) = self.described().await? else { return self.existing().await };
+        if identity.suppresses {
+            return Ok(identity);
+        }
+        let suppressing = identity.suppressing();
+        self.store.replace(&layout::identity(), Some(&object), to_json(&suppressing)?).await?;
+        Ok(suppressing)
     }
 
     /// Makes sure that the lake, as it was `found`, is as `wanted`, and returns its identity. If it `is_new`, with no

@@ -17,6 +17,7 @@ mod report;
 mod series;
 mod shards;
 mod state;
+mod suppression;
 pub mod sweep;
 mod write_intent;
 
@@ -30,5 +31,6 @@ pub use manifest::{Entries, FileEntry, FormCount, Manifest, PartitionEntry, Shar
 pub use report::{RunOutcome, RunReport};
 pub use shards::Shards;
 pub use state::{Canary, FilterSupport, Incremental, Overlap, Purpose, StagedFile, StagedFlush, State, Support, Walk};
+pub use suppression::{Suppression, words};
 pub use sweep::Leftovers;
 pub use write_intent::{Extent, Replacement, WriteIntent};

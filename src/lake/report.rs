@@ -29,7 +29,7 @@ pub enum RunOutcome {
 pub struct RunReport {
     /// The run.
     pub run_id: RunId,
-    /// The command: `export`, `backfill`, `compact`, `sync`, `upgrade` or `verify`.
+    /// The command: `export`, `backfill`, `compact`, `sync`, `forget`, `upgrade` or `verify`.
     pub command: &'static str,
     /// The version of this program.
     pub version: &'static str,
@@ -96,6 +96,12 @@ pub struct RunReport {
     pub compacted_versions: u64,
     /// Partitions rewritten because their files had older columns or encodings.
     pub upgraded_partitions: u64,
+    /// Versions that the API sent of conversations that must not come back; they were dropped.
+    pub suppressed: u64,
+    /// Rows of such conversations that a compaction or a `forget` left out of what it wrote.
+    pub forgotten_rows: PerTable<u64>,
+    /// Partitions that a `forget` rewrote.
+    pub forgotten_partitions: u64,
     /// Unfinished backfills that were given up.
     pub abandoned_backfills: u64,
     /// Versions that a later version of the same conversation replaced.
@@ -157,6 +163,9 @@ impl RunReport {
             compacted_dates: Vec::new(),
             compacted_versions: 0,
             upgraded_partitions: 0,
+            suppressed: 0,
+            forgotten_rows: PerTable::default(),
+            forgotten_partitions: 0,
             abandoned_backfills: 0,
             duplicates_resolved: 0,
             late_arrivals: 0,

@@ -63,6 +63,7 @@ impl Column {
 pub mod column {
     #![allow(missing_docs, reason = "each is the name it holds")]
     pub const CONVERSATION_ID: &str = "conversation_id";
+    pub const USER_ID: &str = "user_id";
     pub const CREATED_AT: &str = "created_at";
     pub const UPDATED_AT: &str = "updated_at";
     pub const LAST_MESSAGE_AT: &str = "last_message_at";
@@ -98,7 +99,7 @@ const SEQ: Column = of(column::SEQ, BigInt, ColumnSource::Seq);
 
 static CONVERSATIONS: &[Column] = &[
     ID,
-    field("user_id", Text),
+    field(column::USER_ID, Text),
     field("destination", Text),
     field(column::CREATED_AT, Time),
     field(column::UPDATED_AT, Time),

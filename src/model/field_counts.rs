@@ -32,6 +32,11 @@ impl FieldCounts {
         self.0.iter().map(|(name, count)| (name.as_str(), *count))
     }
 
+    /// Keeps only some names.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.0.retain(|name, _| keep(name));
+    }
+
     /// Counts `name` once more.
     pub fn note(&mut self, name: &str) {
         match self.0.get_mut(name) {

@@ -16,7 +16,7 @@ use crate::compact::Compaction;
 use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, FlushPolicy, Flushed, Lent, Meanwhile, OnIgnoredFilter, Planned, Run};
-use crate::lake::{Lake, Lease, RunReport, Wanted};
+use crate::lake::{Lake, Lease, RunReport, Suppression, Wanted};
 use crate::model::{LakeColumns, PageSize, PartitionBy, Window};
 use crate::tables::Tables;
 
@@ -197,14 +197,21 @@ impl Session {
         *client.page_size() = PageSize::new(*page_size, self.ledger.state().page_size, self.clock.now());
         let identity = self.identity.clone().filter(|_| compacting.is_some());
         let tables = identity.map(|identity| self.tables_of(&identity)).transpose()?;
-        let (lake, lease) = (&self.lake, &self.lease);
-        let mut on_the_way =
-            compacting.zip(tables).map(|(compacting, tables)| OnTheWay { compacting, lake, tables, lease, pages: 0 });
+        let (lake, lease, suppression) = (&self.lake, &self.lease, &self.suppression);
+        let mut on_the_way = compacting.zip(tables).map(|(compacting, tables)| OnTheWay {
+            compacting,
+            lake,
+            tables,
+            lease,
+            suppression,
+            pages: 0,
+        });
         let every_pages = compacting.map_or(u64::MAX, |it| it.every_pages);
         let run = Run {
             lake,
             partition_by,
             columns,
+            suppression,
             ledger: &mut self.ledger,
             client: &mut *client,
             report: &mut self.report,
@@ -231,6 +238,7 @@ struct OnTheWay<'a> {
     lake: &'a Lake,
     tables: Tables,
     lease: &'a Arc<Lease>,
+    suppression: &'a Arc<Suppression>,
     /// The pages since everything was compacted.
     pages: u64,
 }
@@ -239,7 +247,7 @@ struct OnTheWay<'a> {
 impl Meanwhile for OnTheWay<'_> {
     async fn after_flush(&mut self, run: Lent<'_>, flushed: Flushed<'_>) -> Result<()> {
         self.pages = self.pages.saturating_add(flushed.pages);
-        let OnTheWay { compacting: Compacting { retain, every_pages }, lake, tables, lease, .. } = self;
+        let OnTheWay { compacting: Compacting { retain, every_pages }, lake, tables, lease, suppression, .. } = self;
         let Lent { ledger, report, next_file } = run;
         let is_due = self.pages >= *every_pages;
         let mut settled = std::mem::take(flushed.settled);
@@ -251,7 +259,8 @@ impl Meanwhile for OnTheWay<'_> {
             return Ok(());
         }
         let retain = *retain;
-        let compaction = Compaction { lake, tables, lease, ledger: &mut *ledger, report, next_file, retain };
+        let compaction =
+            Compaction { lake, tables, lease, ledger: &mut *ledger, report, next_file, suppression, retain };
         let done = if is_due { compaction.run().await } else { compaction.run_on(&settled).await };
         if is_due {
             self.pages = 0;

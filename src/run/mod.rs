@@ -5,6 +5,7 @@
 //! on: the command line, how results are printed.
 
 mod fetch;
+mod forget;
 mod prune;
 mod session;
 mod settings;
@@ -16,8 +17,10 @@ mod tests;
 
 pub(crate) use fetch::check_range;
 pub use fetch::{backfill, export, sync};
+pub use forget::forget;
 pub use session::{RunFailure, compact, repair};
 pub use settings::{
-    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, SyncSettings, UpgradeSettings,
+    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, ForgetSettings, SyncSettings,
+    UpgradeSettings,
 };
 pub use upgrade::upgrade;

@@ -16,7 +16,8 @@ use crate::compact::Compaction;
 use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{
-    Before, Described, Ended, History, Holder, Identity, Lake, Lease, Ledger, RunReport, State, Upkeep, sweep,
+    Before, Described, Ended, History, Holder, Identity, Lake, Lease, Ledger, RunReport, State, Suppression, Upkeep,
+    sweep,
 };
 use crate::layout;
 use crate::model::RunId;
@@ -57,6 +58,8 @@ pub(super) struct Session {
     pub(super) found: Option<Described>,
     /// The same, once it is decided.
     pub(super) identity: Option<Identity>,
+    /// The conversations that must not come back.
+    pub(super) suppression: Arc<Suppression>,
     /// The tables of a lake with this identity, and what was read of them.
     tables: Option<(Identity, Tables)>,
     pub(super) report: RunReport,
@@ -119,7 +122,7 @@ impl Session {
         let upkeep = lease.before().upkeep(lake.store(), now).cloned();
         let disturbed_at = lease.before().disturbed_at(now);
         match begin(lake, &lease, found, ledger, command == "verify", now).await {
-            Ok((found, tables, ledger)) => Ok(Session {
+            Ok(Begun { found, suppression, tables, ledger }) => Ok(Session {
                 control: control.clone(),
                 history,
                 clock,
@@ -127,6 +130,7 @@ impl Session {
                 lease: Arc::new(lease),
                 ledger,
                 identity: found.as_ref().map(|found| found.identity.clone()),
+                suppression: Arc::new(suppression),
                 tables: found.as_ref().map(|found| found.identity.clone()).zip(tables),
                 found,
                 report: RunReport::new(command, run_id, now),
@@ -161,8 +165,8 @@ impl Session {
 
     /// A compaction of the lake's `tables`; Delta tables keep replaced files for `retain`.
     pub(super) fn compaction<'a>(&'a mut self, tables: &'a Tables, retain: Duration) -> Compaction<'a> {
-        let Session { lake, lease, ledger, report, next_file, .. } = self;
-        Compaction { lake, tables, lease, ledger, report, next_file, retain }
+        let Session { lake, lease, ledger, report, next_file, suppression, .. } = self;
+        Compaction { lake, tables, lease, ledger, report, next_file, suppression, retain }
     }
 
     /// The tables of the lake, with what was read of them before.
@@ -269,6 +273,14 @@ impl Session {
     }
 }
 
+/// A lake that was just taken, and what was read of it.
+struct Begun {
+    found: Option<Described>,
+    suppression: Suppression,
+    tables: Option<Tables>,
+    ledger: Ledger,
+}
+
 /// Prepares a lake that was just taken, whose identity and ledger were read. Fails if the tables are newer than the
 /// ledger, unless the run `repairs` that.
 async fn begin(
@@ -278,9 +290,13 @@ async fn begin(
     ledger: Result<Ledger>,
     repairs: bool,
     now: DateTime<Utc>,
-) -> Result<(Option<Described>, Option<Tables>, Ledger)> {
+) -> Result<Begun> {
     // Fails first if this program is too old for the lake.
     let (found, mut ledger, run_id) = (found?, ledger?, lease.run_id());
+    let suppression = match &found {
+        Some(found) => lake.suppression(&found.identity).await?,
+        None => Suppression::default(),
+    };
     let tables = found.as_ref().map(|found| Tables::of(lake.store(), &found.identity)).transpose()?;
     let applied = match &tables {
         Some(tables) => tables.applied().await?,
@@ -304,7 +320,7 @@ async fn begin(
     if *lease.before() == Before::Died {
         ledger.fence(run_id, now).await?;
     }
-    Ok((found, tables, ledger))
+    Ok(Begun { found, suppression, tables, ledger })
 }
 
 /// Saves the report of a run that was admitted. A failure is only logged.
@@ -356,9 +372,9 @@ pub async fn repair(lake: &Lake, control: &Control) -> Result<Verification> {
     let mut found = None;
     let work = async |session: &mut Session| {
         session.sweep().await?;
-        let Session { lake, lease, ledger, clock, .. } = session;
+        let Session { lake, lease, ledger, suppression, clock, .. } = session;
         lake.evolve().await?;
-        found = Some(verify::repair(lake, lease, ledger, *clock).await?);
+        found = Some(verify::repair(lake, lease, ledger, suppression, *clock).await?);
         Ok(())
     };
     hold(lake, "verify", control, History::default(), work).await?;

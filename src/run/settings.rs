@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::export::{FlushPolicy, OnBadRecord, OnIgnoredFilter, Progress};
 use crate::lake::{Format, History};
-use crate::model::{MetadataColumn, PageSizeChoice, PartitionBy, TimestampFilter};
+use crate::model::{MetadataColumn, PageSizeChoice, PartitionBy, Selector, TimestampFilter};
 
 /// Stops a run and follows its progress.
 #[derive(Debug, Clone, Default)]
@@ -111,6 +111,21 @@ impl Default for CompactSettings {
     fn default() -> Self {
         CompactSettings { retain: RETAIN, history: History::default(), control: Control::default() }
     }
+}
+
+/// An erasure.
+#[derive(Debug, Clone, Default)]
+pub struct ForgetSettings {
+    /// The conversations to erase: those that any of these chooses. None completes an erasure that was interrupted.
+    pub selectors: Vec<Selector>,
+    /// Lets the conversations come back instead of erasing them.
+    pub lift: bool,
+    /// Changes nothing, and says what would be erased.
+    pub dry_run: bool,
+    /// Why, and who asked for it; goes into the receipt.
+    pub reason: Option<String>,
+    /// The settings of the compaction that erases.
+    pub compact: CompactSettings,
 }
 
 /// An upgrade.

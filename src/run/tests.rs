@@ -28,6 +28,7 @@ use truth::{Conversations, expected};
 mod distance;
 mod faulty;
 mod flight;
+mod forget;
 mod manifest;
 mod metered;
 mod outrun;

@@ -26,6 +26,7 @@ mod lock;
 mod parted;
 mod probe;
 mod recorded;
+mod remains;
 #[cfg(test)]
 mod shelf;
 #[expect(clippy::module_inception, reason = "the module is named after its type")]
@@ -37,6 +38,7 @@ pub use cloud::{S3Addressing, StoreOptions};
 pub use lock::{Lock, Site, lock};
 pub use probe::{Capability, Probe};
 pub use recorded::end_upload;
+pub use remains::Remains;
 #[cfg(test)]
 pub(crate) use shelf::Shelf;
 pub use store::{OpenObject, Store, to_json};

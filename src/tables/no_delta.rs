@@ -17,6 +17,17 @@ use crate::store::Store;
 /// A Delta table, which cannot exist in this build.
 pub(super) enum DeltaTable {}
 
+/// What may be deleted of a table's log.
+pub(super) struct LogCut {
+    pub(super) parts: Vec<Path>,
+    pub(super) newest_is_foreign: bool,
+}
+
+/// The files that a table does not use.
+pub(super) struct Unused {
+    pub(super) files: Vec<ObjectMeta>,
+}
+
 /// Whether a table can apply a write intent.
 #[derive(Clone)]
 #[expect(dead_code, reason = "no table returns it")]
@@ -62,6 +73,14 @@ impl DeltaTable {
 
     pub(super) fn publish(&self, _: &WriteIntent, _: Option<Readiness>) -> Result<Change> {
         match *self {}
+    }
+
+    pub(super) async fn unused(own: Arc<PerTable<DeltaTable>>, table: Table) -> Result<Unused> {
+        match *own.get(table) {}
+    }
+
+    pub(super) async fn cut(own: Arc<PerTable<DeltaTable>>, table: Table) -> Result<LogCut> {
+        match *own.get(table) {}
     }
 
     pub(super) async fn expired(

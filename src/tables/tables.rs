@@ -223,6 +223,41 @@ impl Tables {
         task.await.map_err(|error| Error::bug("the commit failed").caused_by(error))?
     }
 
+    /// Lists the files in the folder of a Delta table that its newest version does not use, with their partitions; a
+    /// plain table has none.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn unused_files(&self, table: Table) -> Result<Vec<(CreatedDate, ObjectMeta)>> {
+        let Some(delta) = &self.delta else { return Ok(Vec::new()) };
+        let files = DeltaTable::unused(Arc::clone(delta), table).await?.files;
+        let dated = |object: ObjectMeta| Some((layout::date_of(&object.location)?, object));
+        Ok(files.into_iter().filter_map(dated).collect())
+    }
+
+    /// Deletes the parts of the logs of Delta tables that other writers may have filled with values of rows. Returns how
+    /// many, and the tables whose newest version another writer made, so that its commit stays. For the holder of the
+    /// lease.
+    ///
+    /// # Errors
+    /// As [`Tables::vacuum`].
+    pub async fn cut_logs(&self, lease: &Lease) -> Result<(u64, Vec<Table>)> {
+        let Some(delta) = &self.delta else { return Ok((0, Vec::new())) };
+        let (mut parts, mut foreign) = (Vec::new(), Vec::new());
+        for table in Table::ALL {
+            let cut = DeltaTable::cut(Arc::clone(delta), table).await?;
+            parts.extend(cut.parts);
+            foreign.extend(cut.newest_is_foreign.then_some(table));
+        }
+        if parts.is_empty() {
+            return Ok((0, foreign));
+        }
+        lease.prove().await?;
+        let count = parts.len() as u64;
+        self.store.delete(parts).await?;
+        Ok((count, foreign))
+    }
+
     /// Deletes the files that no Delta table has used for as long as `retain`; returns how many. For the holder of the
     /// lease.
     ///

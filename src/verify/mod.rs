@@ -6,6 +6,7 @@
 
 mod beside;
 mod date;
+mod forgotten;
 mod ids;
 mod manifest;
 mod problems;
@@ -24,7 +25,7 @@ use crate::clock::Clock;
 use crate::compact::{rebuild_manifest, remove_conversations};
 use crate::error::{Error, Kind, Result};
 use crate::files::Lanes;
-use crate::lake::{Lake, Lease, Ledger};
+use crate::lake::{Lake, Lease, Ledger, Suppression};
 use crate::layout;
 use crate::model::{CreatedDate, RunId, Table};
 use crate::tables::Tables;
@@ -102,6 +103,7 @@ async fn check(lake: &Lake, own: Option<&RunId>, clock: Clock) -> Result<(Verifi
             format!("conversation {id} is in partitions {}", at.join(" and "))
         });
     }
+    forgotten::verify(lake, &tables, &mut beside, clock, &mut found).await?;
     staging::verify(lake, tables.columns(), &mut found).await?;
     state(lake, &tables, &mut found).await?;
     Ok((found, doubles))
@@ -138,7 +140,13 @@ pub fn state_is_behind(lake: &Lake, applied: u64, number: u64) -> Error {
 ///
 /// # Errors
 /// As [`verify`]; `Held` if another run has taken the lake; `Interrupted`.
-pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock: Clock) -> Result<Verification> {
+pub async fn repair(
+    lake: &Lake,
+    lease: &Arc<Lease>,
+    ledger: &mut Ledger,
+    suppression: &Arc<Suppression>,
+    clock: Clock,
+) -> Result<Verification> {
     let (found, doubles) = check(lake, Some(lease.run_id()), clock).await?;
     let tables = Tables::of(lake.store(), &lake.existing().await?)?;
     let discarded = match found.problems_of(Check::StagedFiles) {
@@ -152,7 +160,7 @@ pub async fn repair(lake: &Lake, lease: &Arc<Lease>, ledger: &mut Ledger, clock:
             unwanted.entry(older.date).or_default().insert(id.clone());
         }
     }
-    let removed = remove_conversations(lake, &tables, lease, ledger, unwanted, clock).await?;
+    let removed = remove_conversations(lake, &tables, lease, ledger, unwanted, suppression, clock).await?;
     let is_wrong = Check::OF_MANIFEST.iter().any(|check| found.problems_of(*check) > 0);
     let is_in_doubt = ledger.state().manifest.as_ref().is_none_or(|manifest| !manifest.rewriting.is_empty());
     let rebuilt_manifest = is_wrong || is_in_doubt || found.changed_by_others > 0;

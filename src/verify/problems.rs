@@ -46,11 +46,13 @@ pub enum Check {
     Replaced,
     /// The manifest can be read, and its totals are right.
     Manifest,
+    /// No conversation that was forgotten is in the tables.
+    Forgotten,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 15] = [
+    pub const ALL: [Check; 16] = [
         Check::Readable,
         Check::AllTables,
         Check::NothingElse,
@@ -66,6 +68,7 @@ impl Check {
         Check::Unlisted,
         Check::Replaced,
         Check::Manifest,
+        Check::Forgotten,
     ];
 
     /// Those that a new manifest answers.
@@ -90,6 +93,7 @@ impl Check {
             Check::Unlisted => "the manifest lists every partition of the tables",
             Check::Replaced => "every table file has the rows that the manifest says",
             Check::Manifest => "the manifest can be read, and its totals are right",
+            Check::Forgotten => "no conversation that was forgotten is in the tables",
         }
     }
 }

@@ -242,7 +242,7 @@ async fn repaired(lake: &Lake) -> Verification {
     let holder = Holder { run_id: run(9), command, host, pid: 1, since: DateTime::UNIX_EPOCH };
     let lease = Arc::new(Lease::acquire(lake.store(), holder, clock, &shutdown).await.unwrap());
     let mut ledger = Ledger::load(lake.store()).await.unwrap();
-    let found = repair(lake, &lease, &mut ledger, clock).await.unwrap();
+    let found = repair(lake, &lease, &mut ledger, &Arc::default(), clock).await.unwrap();
     lease.release(crate::lake::Ended::default()).await.unwrap();
     found
 }

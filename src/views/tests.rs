@@ -10,6 +10,7 @@ const ENGINES: [Engine; 5] = [Engine::Duckdb, Engine::Spark, Engine::Athena, Eng
 fn kept(format: Format, partition_by: PartitionBy) -> Identity {
     Identity {
         format_version: 3,
+        suppresses: false,
         base_url: "https://api".to_owned(),
         user_filters: None,
         format,

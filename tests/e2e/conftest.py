@@ -140,7 +140,7 @@ def command(lake):
 
 @pytest.fixture
 def serve():
-    """Serves given responses in turn on loopback: bodies, or (status, headers, body).
+    """Serves given responses in turn on loopback: bodies, or (status, headers, body). `responses` are those that are left.
 
     The server's own Date goes with them unless the headers have another one, or None."""
     servers = []
@@ -171,7 +171,7 @@ def serve():
         servers.append(server)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         server.url = f"http://127.0.0.1:{server.server_address[1]}"
-        server.asked, server.times = asked, times
+        server.asked, server.times, server.responses = asked, times, left
         return server
 
     yield start

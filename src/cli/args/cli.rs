@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use super::choice::choice;
 use super::compact::{CompactArgs, UpgradeArgs};
 use super::export::{BackfillArgs, ExportArgs, SyncArgs};
+use super::forget::ForgetArgs;
 use super::heading::OUTPUT;
 use super::inspect::{CheckArgs, VerifyArgs, ViewsArgs};
 use super::lake::LakeArgs;
@@ -113,6 +114,12 @@ pub(in crate::cli) enum Command {
     /// Compacts, then rewrites the partitions that lack newer columns or have older encodings, and fills the new
     /// columns from `extra` and `metadata`. Can be interrupted and run again. `status` says what there is to do.
     Upgrade(UpgradeArgs),
+    /// Erase people from every place in the lake, and keep them out
+    ///
+    /// Removes their conversations from the tables, staged files, old versions of Delta tables, quarantined entries,
+    /// reports and older checkpoints, and keeps later runs from fetching them again. Prints a receipt, which stays in
+    /// _state/receipts. Can be interrupted and run again; without anybody named, it completes an interrupted run.
+    Forget(ForgetArgs),
     /// Show what the lake holds, its watermark and unfinished walks
     Status(LakeArgs),
     /// Read the whole lake and report every problem

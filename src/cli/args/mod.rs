@@ -8,6 +8,7 @@ mod choice;
 mod cli;
 mod compact;
 mod export;
+mod forget;
 mod heading;
 mod inspect;
 mod lake;
@@ -22,6 +23,7 @@ pub(super) use api::ApiArgs;
 pub(super) use cli::{Cli, Command, LogFormat};
 pub(super) use compact::{CompactArgs, UpgradeArgs};
 pub(super) use export::{BackfillArgs, ExportArgs, FetchArgs, FlushArgs, SyncArgs};
+pub(super) use forget::ForgetArgs;
 pub(super) use inspect::{CheckArgs, VerifyArgs, ViewsArgs};
 pub(super) use lake::{LakeArgs, MetricsArgs};
 #[cfg(feature = "simulate")]

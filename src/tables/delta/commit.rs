@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, Int64Array, StringArray, StructArray};
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, new_null_array};
 use arrow_schema::{DataType, Field};
 use chrono::Datelike;
 use delta_kernel::committer::FileSystemCommitter;
@@ -194,6 +194,7 @@ impl DeltaTable {
                 })
                 .collect();
             if wanted.contains(&true) {
+                let data = Box::new(ArrowEngineData::new(without_statistics(batch)?));
                 transaction.remove_files(FilteredEngineData::try_new(data, wanted)?);
             }
         }
@@ -202,10 +203,29 @@ impl DeltaTable {
 
     /// Writes a checkpoint of the log. Its failure does not fail the commit; the next commit tries again.
     fn checkpoint(&self, snapshot: &SnapshotRef) {
-        if let Err(error) = snapshot.checkpoint(&self.engine, None) {
-            tracing::debug!("cannot write a checkpoint of the log of {}: {error}", self.url);
+        if let Err(error) = self.write_checkpoint(snapshot) {
+            tracing::debug!("{}", error.chain().join(": "));
         }
     }
+
+    /// Writes a checkpoint of the log.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(super) fn write_checkpoint(&self, snapshot: &SnapshotRef) -> Result<()> {
+        let written = snapshot.checkpoint(&self.engine, None);
+        written.map(drop).map_err(|error| self.failed("write a checkpoint of", error))
+    }
+}
+
+/// The same rows without the statistics of the files that are removed, which may be values of erased rows.
+fn without_statistics(batch: &RecordBatch) -> delta_kernel::KernelResult<RecordBatch> {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| match field.name().as_str() {
+        "stats" => new_null_array(field.data_type(), batch.num_rows()),
+        _ => Arc::clone(column),
+    });
+    RecordBatch::try_new(Arc::clone(&schema), columns.collect()).map_err(KernelError::generic_err)
 }
 
 fn partition_value(date: CreatedDate) -> Scalar {

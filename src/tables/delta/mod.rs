@@ -4,6 +4,7 @@
 
 mod commit;
 mod create;
+mod cut;
 mod log;
 mod log_cache;
 mod vacuum;

@@ -20,7 +20,7 @@ use crate::layout;
 use crate::model::{PerTable, Table};
 
 /// How many commits to read at a time.
-const READS_AT_ONCE: usize = 8;
+pub(super) const READS_AT_ONCE: usize = 8;
 /// The least age of log files to delete, as with other writers (`delta.logRetentionDuration`).
 const LOG_DAYS: i64 = 30;
 /// The least age of a file to delete that no commit ever named, because another writer may be about to commit it.
@@ -37,6 +37,13 @@ struct Removed {
     path: String,
 }
 
+/// A Delta table's log, and the files that its newest version does not use.
+#[derive(Default)]
+pub(in crate::tables) struct Unused {
+    pub(in crate::tables) log: Vec<ObjectMeta>,
+    pub(in crate::tables) files: Vec<ObjectMeta>,
+}
+
 impl DeltaTable {
     /// Finds the objects of `table` that existed before `since` and that no version since then uses.
     ///
@@ -49,21 +56,9 @@ impl DeltaTable {
         now: DateTime<Utc>,
     ) -> Result<Vec<Path>> {
         let own = tables.get(table);
-        let listed: Vec<_> = own.store.list(layout::table_folder(table)).try_collect().await?;
-        let (log, files): (Vec<_>, Vec<_>) =
-            listed.into_iter().partition(|object| object.location.prefix_matches(&layout::delta_log(table)));
-        // The table is read last, so that a file listed before it was committed counts as used.
-        let reading = Arc::clone(&tables);
-        let task = tokio::task::spawn_blocking(move || reading.get(table).refresh());
-        let state = task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))??;
-        let Some(state) = state else { return Ok(Vec::new()) };
-        let known: HashSet<_> = state.files.values().flatten().map(|file| &file.location).collect();
-        let mut expired: Vec<_> = files
-            .into_iter()
-            .filter(|object| {
-                object.last_modified < since && is_data(&object.location) && !known.contains(&object.location)
-            })
-            .collect();
+        let Unused { log, mut files } = Self::unused(Arc::clone(&tables), table).await?;
+        files.retain(|object| object.last_modified < since);
+        let mut expired = files;
         if !expired.is_empty() {
             let uncommitted = now - chrono::Duration::hours(UNCOMMITTED_HOURS);
             let Some(removed) = own.removed_since(&log, since.min(uncommitted)).await? else { return Ok(Vec::new()) };
@@ -76,6 +71,24 @@ impl DeltaTable {
         let mut expired: Vec<_> = expired.into_iter().map(|object| object.location).collect();
         expired.extend(superseded(&log, since.min(now - chrono::Duration::days(LOG_DAYS))));
         Ok(expired)
+    }
+
+    /// Lists the log of `table`, and the files beside it that the newest version does not use: those of earlier versions,
+    /// and those that nobody has committed yet. There are none if there is no table.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(in crate::tables) async fn unused(tables: Arc<PerTable<Self>>, table: Table) -> Result<Unused> {
+        let listed: Vec<_> = tables.get(table).store.list(layout::table_folder(table)).try_collect().await?;
+        let (log, mut files): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|object| object.location.prefix_matches(&layout::delta_log(table)));
+        // The table is read last, so that a file listed before it was committed counts as used.
+        let task = tokio::task::spawn_blocking(move || tables.get(table).refresh());
+        let state = task.await.map_err(|error| Error::bug("the log's reader failed").caused_by(error))??;
+        let Some(state) = state else { return Ok(Unused::default()) };
+        let known: HashSet<_> = state.files.values().flatten().map(|file| &file.location).collect();
+        files.retain(|object| is_data(&object.location) && !known.contains(&object.location));
+        Ok(Unused { log, files })
     }
 
     /// The files that commits since `since` removed, with the times of the commits; `None` if they are unknown because
@@ -139,7 +152,7 @@ fn superseded(log: &[ObjectMeta], since: DateTime<Utc>) -> Vec<Path> {
 }
 
 /// The table version of a part of the log.
-fn version(key: &Path) -> Option<u64> {
+pub(super) fn version(key: &Path) -> Option<u64> {
     key.filename()?.split_once('.')?.0.parse().ok()
 }
 
