@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use indicatif::MultiProgress;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{BackfillArgs, CompactArgs, ExportArgs, FetchArgs, SyncArgs, UpgradeArgs};
+use super::args::{BackfillArgs, CompactArgs, ExportArgs, FetchArgs, ReconcileArgs, SyncArgs, UpgradeArgs};
 use super::{output, progress};
 use crate::api::Client;
 use crate::clock::Clock;
@@ -52,7 +52,7 @@ pub(super) async fn backfill(args: &BackfillArgs, context: &Context) -> Result<(
     let control = context.control();
     let settings = args.settings(&control);
     // What the user may have got wrong is looked at before the key is read.
-    run::check_range(&settings)?;
+    run::check_range(settings.from, settings.to)?;
     let (lake, mut client) = ends(&args.fetch, context)?;
     follow(control, run::backfill(&lake, &mut client, &settings), args.fetch.to.json, context).await.map(drop)
 }
@@ -72,6 +72,18 @@ pub(super) async fn upgrade(args: &UpgradeArgs, context: &Context) -> Result<()>
     let lake = of.open(context.clock)?;
     let settings = args.settings(&control)?;
     follow(control, run::upgrade(&lake, &settings), of.json, context).await.map(drop)
+}
+
+/// `reconcile`.
+pub(super) async fn reconcile(args: &ReconcileArgs, context: &Context) -> Result<()> {
+    let control = context.control();
+    let settings = args.settings(&control)?;
+    if let (Some(from), Some(to)) = (settings.from, settings.to) {
+        run::check_range(from, to)?;
+    }
+    let lake = args.of.open(context.clock)?;
+    let mut client = Client::new(args.api.options()?, context.clock)?;
+    follow(control, run::reconcile(&lake, &mut client, &settings), args.of.json, context).await.map(drop)
 }
 
 /// The lake and the API of a command that fetches.

@@ -11,7 +11,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
-use super::inputs::{Files, Without};
+use super::inputs::{Files, Marking, Without};
 use super::job::{Compacted, Job, ReplacedFile, StagedPart, Work, WrittenFile};
 use crate::error::{Error, Result};
 use crate::files::{FoundFile, Promoted, TableWriter, WrittenFor, promote};
@@ -53,6 +53,12 @@ impl DateTables<'_> {
                 let replaced = self.replaced(files.as_ref());
                 let unwanted = &|id: &str| unwanted.contains(id);
                 let inputs = files.into_iter().map(|files| Without { files, unwanted });
+                self.replace(inputs.collect(), replaced)
+            }
+            Work::Mark(ids, at) => {
+                let files = self.files()?;
+                let replaced = self.replaced(files.as_ref());
+                let inputs = files.into_iter().map(|files| Marking { files, ids, at: *at });
                 self.replace(inputs.collect(), replaced)
             }
         }

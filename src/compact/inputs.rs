@@ -1,9 +1,11 @@
 //! The inputs of one partition's merge: its table files, and for each flush the latest versions that it has and, apart
 //! from them, the older ones.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
-use arrow_array::{BooleanArray, RecordBatch};
+use arrow_array::{Array, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow_select::filter::filter_record_batch;
 use tokio::runtime::Handle;
 
@@ -13,7 +15,7 @@ use crate::files::{FileReader, FoundFile, SortedReader};
 use crate::lake::{Lake, Overlap};
 use crate::layout;
 use crate::merge::MergeInput;
-use crate::model::{CreatedDate, PerTable, Table, column, texts};
+use crate::model::{CreatedDate, PerTable, Table, column, texts, times};
 use crate::tables::Tables;
 
 /// The files of one input.
@@ -127,5 +129,42 @@ impl MergeInput for Without<'_> {
                 Ok(Some(filter_record_batch(&batch, &wanted)?))
             }
         }
+    }
+}
+
+/// An input with some of its conversations marked as deleted, those that are not marked yet.
+pub(super) struct Marking<'a> {
+    pub(super) files: Files,
+    pub(super) ids: &'a BTreeSet<String>,
+    /// When they were found to be deleted, in microseconds.
+    pub(super) at: i64,
+}
+
+impl MergeInput for Marking<'_> {
+    fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
+        match self.files.next(table)? {
+            Some(batch) if table == Table::Conversations => self.marked(batch).map(Some),
+            batch => Ok(batch),
+        }
+    }
+}
+
+impl Marking<'_> {
+    fn marked(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        let missing = || Error::bug("rows of conversations lack the columns of their table");
+        let ids = texts(&batch, column::CONVERSATION_ID).ok_or_else(missing)?;
+        if !ids.iter().flatten().any(|id| self.ids.contains(id)) {
+            return Ok(batch);
+        }
+        let before = times(&batch, column::DELETED_AT).ok_or_else(missing)?;
+        let mark = |(id, before): (Option<&str>, Option<i64>)| {
+            before.or_else(|| id.filter(|id| self.ids.contains(*id)).map(|_| self.at))
+        };
+        let marks: TimestampMicrosecondArray = ids.iter().zip(before).map(mark).collect();
+        let marks = marks.with_data_type(before.data_type().clone());
+        let position = batch.schema().index_of(column::DELETED_AT)?;
+        let (schema, mut columns, _) = batch.into_parts();
+        *columns.get_mut(position).ok_or_else(missing)? = Arc::new(marks);
+        Ok(RecordBatch::try_new(schema, columns)?)
     }
 }

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +61,18 @@ pub struct Compaction<'a> {
     pub next_file: &'a mut u32,
     /// How long Delta tables keep replaced files.
     pub retain: Duration,
+}
+
+/// What becomes of conversations that are not wanted any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Their rows leave all four tables.
+    Rows,
+    /// Their rows stay and are marked as deleted.
+    Mark {
+        /// When they were found to be deleted.
+        at: DateTime<Utc>,
+    },
 }
 
 /// A job that was done, with its result.
@@ -178,6 +191,33 @@ impl Compaction<'_> {
         failures.result(self.lease.stop())
     }
 
+    /// Marks conversations of some partitions as deleted, or removes them from all four tables. Can be killed and
+    /// repeated. No staged file may hold them, because a later compaction would bring them back.
+    ///
+    /// # Errors
+    /// As [`Compaction::run`].
+    pub async fn change(mut self, ids: BTreeMap<CreatedDate, BTreeSet<String>>, change: Removal) -> Result<()> {
+        self.prepare().await?;
+        let ids: Vec<_> = ids.into_iter().map(|(date, ids)| (date, Arc::new(ids))).collect();
+        let mut failures = Failures::of(self.lease.stop());
+        for some in ids.chunks(JOBS_PER_COMMIT) {
+            if failures.stop.is_cancelled() {
+                break;
+            }
+            self.publisher().announce(some.iter().map(|(date, _)| *date)).await?;
+            let job = |(date, ids): &(CreatedDate, Arc<BTreeSet<String>>)| {
+                let work = match change {
+                    Removal::Rows => Work::Remove(Arc::clone(ids)),
+                    Removal::Mark { at } => Work::Mark(Arc::clone(ids), at.timestamp_micros()),
+                };
+                Job { date: *date, flushes: Vec::new(), file: self.new_file(), work }
+            };
+            let jobs = some.iter().map(job).collect();
+            self.run_jobs(jobs, &mut failures).await;
+        }
+        failures.result(self.lease.stop())
+    }
+
     fn new_file(&mut self) -> FlushId {
         let number = *self.next_file;
         *self.next_file = number.saturating_add(1);
@@ -284,7 +324,7 @@ impl Compaction<'_> {
             late::count(report, compacted.late);
             report.compacted_dates.push(job.date);
             report.compacted_versions += compacted.versions;
-        } else {
+        } else if matches!(job.work, Work::Rewrite) {
             report.upgraded_partitions += 1;
         }
         let extent = compacted.extent();

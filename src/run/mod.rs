@@ -6,6 +6,7 @@
 
 mod fetch;
 mod prune;
+mod reconcile;
 mod session;
 mod settings;
 mod upgrade;
@@ -16,8 +17,10 @@ mod tests;
 
 pub(crate) use fetch::check_range;
 pub use fetch::{backfill, export, sync};
+pub use reconcile::reconcile;
 pub use session::{RunFailure, compact, repair};
 pub use settings::{
-    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, SyncSettings, UpgradeSettings,
+    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, MaxDeleted, OnDeleted, ReconcileSettings,
+    SyncSettings, UpgradeSettings,
 };
 pub use upgrade::upgrade;
