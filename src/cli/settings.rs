@@ -1,6 +1,8 @@
 //! From what was typed to the settings of a run.
 
-use super::args::{ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, ReconcileArgs, SyncArgs, UpgradeArgs};
+use super::args::{
+    ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, ReconcileArgs, SyncArgs, UpgradeArgs,
+};
 use super::logging;
 use crate::api::{ApiKey, Options, RetryPolicy, endpoint};
 use crate::error::{Error, Result};

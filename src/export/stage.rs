@@ -20,9 +20,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::files::WrittenFor;
 use crate::flatten::Reject;
-use crate::lake::{
-    Extent, Lake, Ledger, Overlap, Purpose, Reconciliation, RunReport, StagedFlush, State, Walk,
-};
+use crate::lake::{Extent, Lake, Ledger, Overlap, Purpose, Reconciliation, RunReport, StagedFlush, State, Walk};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, LakeColumns, RunId, Table};
 
@@ -172,8 +170,7 @@ impl Stager<'_> {
         report.watermark = state.watermark();
         self.ledger.commit(state, &report.run_id, self.clock.now()).await?;
         // A walk that began again has no use for what came before.
-        let named: HashSet<_> =
-            self.ledger.state().reconciliation.iter().flat_map(Reconciliation::keys).collect();
+        let named: HashSet<_> = self.ledger.state().reconciliation.iter().flat_map(Reconciliation::keys).collect();
         self.ledger.discard(before.into_iter().filter(|key| !named.contains(key)).collect()).await?;
         if !unseen.is_empty() {
             let names: Vec<_> = unseen.iter().map(|name| excerpt(name)).collect();

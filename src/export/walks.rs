@@ -204,8 +204,9 @@ impl Walks<'_> {
     async fn walk(&mut self, planned: Planned) -> Result<Walked> {
         let Planned { purpose, walk: begun, resumed } = planned;
         let Run { policy, on_bad_record, partition_by, .. } = self.run;
-        let Run { lake, columns, ledger, client, report, progress, clock, shutdown, meanwhile, sieve, next_file, .. } =
-            &mut self.run;
+        let Run {
+            lake, columns, ledger, client, report, progress, clock, shutdown, meanwhile, sieve, next_file, ..
+        } = &mut self.run;
         report.request = Some(begun.request.clone());
         report.resumed = resumed;
         progress.send_replace(Some(Progress::new(begun.request.window, clock.now())));

@@ -20,7 +20,7 @@ pub use fetch::{backfill, export, sync};
 pub use reconcile::reconcile;
 pub use session::{RunFailure, compact, repair};
 pub use settings::{
-    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, MaxDeleted, OnDeleted, ReconcileSettings,
-    SyncSettings, UpgradeSettings,
+    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, MaxDeleted, OnDeleted,
+    ReconcileSettings, SyncSettings, UpgradeSettings,
 };
 pub use upgrade::upgrade;

@@ -229,10 +229,14 @@ mod tests {
     #[test]
     fn more_than_the_limit_is_too_many() {
         let percent = MaxDeleted::Percent(1.0);
-        assert_eq!([(1, 100), (2, 199), (1, 99), (0, 0)].map(|(gone, here)| percent.is_exceeded(gone, here)), [
-            false, true, true, false
-        ]);
+        assert_eq!(
+            [(1, 100), (2, 199), (1, 99), (0, 0)].map(|(gone, here)| percent.is_exceeded(gone, here)),
+            [false, true, true, false]
+        );
         assert!(!MaxDeleted::Count(3).is_exceeded(3, 3) && MaxDeleted::Count(3).is_exceeded(4, 900));
-        assert_eq!([percent, MaxDeleted::Percent(0.5), MaxDeleted::Count(7)].map(|it| it.to_string()), ["1%", "0.5%", "7"]);
+        assert_eq!(
+            [percent, MaxDeleted::Percent(0.5), MaxDeleted::Count(7)].map(|it| it.to_string()),
+            ["1%", "0.5%", "7"]
+        );
     }
 }

@@ -31,6 +31,7 @@ mod flight;
 mod manifest;
 mod metered;
 mod outrun;
+mod reconcile;
 mod records;
 mod repairs;
 mod scenarios;

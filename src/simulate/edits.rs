@@ -118,7 +118,9 @@ impl Edits {
                 let created_at = time(&named.created_at).ok_or(NoEdit::Malformed)?;
                 let last_message_at = time(&named.last_message_at).unwrap_or(created_at);
                 let updated_at = time(&named.updated_at).unwrap_or(last_message_at);
-                self.uploaded.push((Times { created_at, updated_at, last_message_at }, body.to_owned()));
+                // In JSON, a line ends only between values.
+                let json = body.replace(['\n', '\r'], " ");
+                self.uploaded.push((Times { created_at, updated_at, last_message_at }, json));
                 Ok(())
             }
             _ => Err(NoEdit::Unknown),

@@ -70,7 +70,9 @@ impl Dialect {
         let has_marks = names(conversations).any(|name| name == column::DELETED_AT);
         let unmarked = if has_marks { "\nWHERE deleted_at IS NULL" } else { "" };
         let columns = listed(columns(conversations, self.by));
-        format!("\nCREATE OR REPLACE VIEW {schema}{name}_current AS\nSELECT {columns}\nFROM {schema}{name}_latest{unmarked};\n")
+        format!(
+            "\nCREATE OR REPLACE VIEW {schema}{name}_current AS\nSELECT {columns}\nFROM {schema}{name}_latest{unmarked};\n"
+        )
     }
 
     fn newest_copies(&self) -> String {
