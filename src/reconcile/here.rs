@@ -78,16 +78,20 @@ impl Comparison {
 
     /// The conversations of a partition.
     fn partition(&mut self, date: CreatedDate) -> Result<&mut Partition> {
-        let known = self.partitions.iter().position(|(of, _)| *of == date);
-        let partition = match known {
-            Some(position) => self.partitions.remove(position),
-            None => (date, self.read(date)?),
-        };
-        let size = |partitions: &[(CreatedDate, Partition)]| partitions.iter().map(|(_, it)| it.len()).sum::<usize>();
-        while !self.partitions.is_empty() && size(&self.partitions) > MOST {
-            self.partitions.remove(0);
+        // The API returns conversations by their created_at, so the next is nearly always in the same partition.
+        if self.partitions.last().is_none_or(|(of, _)| *of != date) {
+            let known = self.partitions.iter().position(|(of, _)| *of == date);
+            let partition = match known {
+                Some(position) => self.partitions.remove(position),
+                None => (date, self.read(date)?),
+            };
+            let mut size: usize = self.partitions.iter().map(|(_, partition)| partition.len()).sum();
+            while size > MOST && !self.partitions.is_empty() {
+                let (_, oldest) = self.partitions.remove(0);
+                size = size.saturating_sub(oldest.len());
+            }
+            self.partitions.push(partition);
         }
-        self.partitions.push(partition);
         let last = self.partitions.last_mut().map(|(_, partition)| partition);
         last.ok_or_else(|| Error::bug("a partition that was read is gone"))
     }

@@ -17,8 +17,8 @@ use crate::verify::Ids;
 
 /// How many hashes to keep at a time: 64 MB.
 const HASHES: u64 = if cfg!(test) { 7 } else { 8 << 20 };
-/// The most conversations that a second look can be about: 64 MB.
-const MOST_MISSED: usize = 4 << 20;
+/// The most conversations that a second look can be about: some 50 MB.
+const MOST_MISSED: usize = 1 << 20;
 /// How many witnesses are kept, because some may be erased meanwhile.
 const WITNESSES: usize = 5;
 /// How long after its creation, in microseconds, a witness must have changed: bounds are whole seconds, sent one too

@@ -101,7 +101,8 @@ impl Session {
     async fn plan_reconciliation(&mut self, settings: &ReconcileSettings) -> Result<Reconciliation> {
         let asked = Asked { from: settings.from, to: settings.to };
         let before = self.ledger.state().reconciliation.clone();
-        if let Some(known) = before.as_ref().filter(|known| known.asked == asked && !settings.restart) {
+        let has_begun = |known: &&Reconciliation| known.walk.pages > 0 && known.asked == asked;
+        if let Some(known) = before.as_ref().filter(has_begun).filter(|_| !settings.restart) {
             tracing::info!("continuing the reconciliation after {}", counted(known.walk.pages, "page"));
             self.report.resumed = true;
             return Ok(known.clone());
