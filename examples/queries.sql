@@ -2,7 +2,8 @@
 --   decagon-lake views --engine duckdb | duckdb support.duckdb
 --   duckdb support.duckdb < queries.sql
 -- Append _latest to a table's name to include the staged files, which are not compacted yet. Days are those of UTC. The
--- queries suit lakes by day and by month, because they name no partition.
+-- queries suit lakes by day and by month, because they name no partition. To leave out the conversations that
+-- `decagon-lake reconcile --on-deleted mark` has marked, read conversations_current instead of conversations.
 SET TimeZone = 'UTC';
 
 -- The head of support: how many conversations does the AI resolve alone, day by day?

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 # The partition column, by what the lake is partitioned by.
 COLUMN = {"day": "created_date", "month": "created_month"}
 # The last columns of every table; newer ones come before them.
-LAST = ["extra", "_exported_at", "_run_id", "_seq"]
+LAST = ["extra", "_exported_at", "_run_id", "_seq", "deleted_at"]
 INDEXES = {"conversations": None, "messages": "message_index", "tags": "tag_index", "audit_logs": "log_index"}
 
 

@@ -45,6 +45,7 @@ impl std::fmt::Display for FlushId {
 /// _state/demo.json                                                      marks the lake of a demo, which may remove it
 /// _state/checkpoints/<20 digits>.json                                   checkpoints; the highest number counts
 /// _state/manifest/2024-01-<number>-<checksum>.json                      the manifest's entries of a month
+/// _state/reconcile/<run>-<nnnn>.seen                                    hashes of ids that a reconciliation has seen
 /// _state/leases/<20 digits>.json                                        leases; the highest number counts
 /// _state/leases/<run>.now                                               written to read the store's time, then deleted
 /// _state/leases/<run>-<key>.upload                                      a multipart upload under way
@@ -146,6 +147,23 @@ pub fn manifest_shard(name: &str) -> Path {
 pub fn is_manifest_shard(key: &Path) -> bool {
     let name = key.filename().and_then(|name| name.strip_suffix(".json"));
     name.is_some_and(|name| manifest_shard(name) == *key)
+}
+
+/// The folder of what an unfinished reconciliation has seen.
+pub fn reconciliations() -> Path {
+    Path::from(format!("{STATE}/reconcile"))
+}
+
+/// The hashes of the ids that came in one flush of a reconciliation.
+pub fn seen(flush: &FlushId) -> Path {
+    Path::from(format!("{STATE}/reconcile/{flush}.seen"))
+}
+
+/// Whether [`seen`] builds this key.
+pub fn is_seen(key: &Path) -> bool {
+    let flush = key.filename().and_then(|name| name.strip_suffix(".seen")).and_then(|name| name.rsplit_once('-'));
+    flush.is_some_and(|(run, number)| RunId::is_valid(run) && number.bytes().all(|b| b.is_ascii_digit()))
+        && key.prefix_matches(&reconciliations())
 }
 
 /// The folder of the leases.
@@ -291,6 +309,8 @@ mod tests {
         let shard = manifest_shard("2024-02-17-0a1b2c3d");
         assert_eq!(shard.as_ref(), "_state/manifest/2024-02-17-0a1b2c3d.json");
         assert!(is_manifest_shard(&shard) && !is_manifest_shard(&Path::from("_state/lake.json")));
+        assert_eq!(seen(&flush).as_ref(), "_state/reconcile/19700101T000000Z-00000a-0007.seen");
+        assert!(is_seen(&seen(&flush)) && !is_seen(&run_report(&flush.run)));
         let unknown = table_file(Table::Conversations, PartitionBy::Day.unknown());
         assert_eq!(unknown.as_ref(), "conversations/created_date=__HIVE_DEFAULT_PARTITION__/part-0.parquet");
         assert_eq!(date_of(&unknown), Some(PartitionBy::Day.unknown()));

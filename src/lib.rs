@@ -8,7 +8,8 @@
 //! - [`json`], [`model`]: raw JSON, and the tables with their columns
 //! - [`api`], [`flatten`], [`layout`], [`merge`]: pages, rows, keys, and the rule for the latest version
 //! - [`store`], [`files`], [`lake`], [`tables`]: objects, Parquet, the lake's state, plain and Delta tables
-//! - [`export`], [`compact`], [`verify`], [`forget`], [`status`], [`check`], [`views`], [`simulate`]: one capability each
+//! - [`export`], [`compact`], [`verify`], [`forget`], [`reconcile`], [`status`], [`check`], [`views`], [`simulate`]: one
+//!   capability each
 //! - [`cli`]: the `decagon-lake` command
 
 pub mod api;
@@ -28,6 +29,7 @@ pub mod layout;
 pub mod merge;
 pub mod model;
 pub mod net;
+pub mod reconcile;
 pub mod run;
 #[cfg(feature = "simulate")]
 pub mod simulate;

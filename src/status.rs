@@ -56,7 +56,7 @@ pub struct Status {
 /// An unfinished walk.
 #[derive(Debug, Clone, Serialize)]
 pub struct Unfinished {
-    /// The command that resumes it: `export` or `backfill`.
+    /// The command that resumes it: `export`, `backfill` or `reconcile`.
     pub command: &'static str,
     /// Its window.
     pub window: Window,
@@ -96,6 +96,7 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
     let export = incremental.and_then(|incremental| incremental.walk.as_ref());
     let mut unfinished: Vec<_> = export.map(|walk| unfinished_walk("export", walk)).into_iter().collect();
     unfinished.extend(state.backfills.iter().map(|walk| unfinished_walk("backfill", walk)));
+    unfinished.extend(state.reconciliation.iter().map(|it| unfinished_walk("reconcile", &it.walk)));
 
     let by_date = state.staged_by_date();
     let mut staging = Staging { dates: by_date.len() as u64, ..Staging::default() };

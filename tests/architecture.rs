@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the ground up; each may use those in the rows before its own.
-const FLOORS: [&[&str]; 13] = [
+const FLOORS: [&[&str]; 14] = [
     &["error", "clock", "counted", "stray"],
     &["json", "model", "net"],
     &["api", "flatten", "layout", "merge"],
@@ -24,6 +24,7 @@ const FLOORS: [&[&str]; 13] = [
     &["tables"],
     &["check", "compact", "export", "forget", "simulate", "status", "views"],
     &["verify"],
+    &["reconcile"],
     &["run"],
     &["cli"],
     &["lib"],
@@ -87,6 +88,8 @@ const FILES: &[(&str, &[&str])] = &[
         &[
             "write_intent",
             "manifest",
+            "walk",
+            "reconciliation",
             "state",
             "identity",
             "kept",
@@ -106,14 +109,28 @@ const FILES: &[(&str, &[&str])] = &[
     ("tables/delta", &["log_cache", "log", "create", "commit", "vacuum", "cut"]),
     (
         "export",
-        &["plan", "progress", "fetch", "filter_support", "inspect", "last_page", "collect", "encode", "stage", "walks"],
+        &[
+            "plan",
+            "progress",
+            "fetch",
+            "filter_support",
+            "inspect",
+            "last_page",
+            "look",
+            "sieve",
+            "collect",
+            "encode",
+            "stage",
+            "walks",
+        ],
     ),
     ("compact", &["job", "inputs", "late", "date", "work", "record", "publish", "remove"]),
     ("forget", &["mentions", "receipt", "search", "traces"]),
     ("views", &["place", "latest", "text", "duckdb", "spark", "athena", "bigquery", "snowflake"]),
-    ("simulate", &["world", "render", "export", "server"]),
+    ("simulate", &["world", "render", "edits", "export", "settings", "server"]),
     ("verify", &["problems", "beside", "rows", "ids", "date", "forgotten", "manifest", "staging"]),
-    ("run", &["settings", "session", "prune", "fetch", "forget", "upgrade"]),
+    ("reconcile", &["hashes", "here", "survey", "second_look"]),
+    ("run", &["settings", "session", "prune", "fetch", "forget", "upgrade", "reconcile"]),
     (
         "cli",
         &[
@@ -135,6 +152,7 @@ const FILES: &[(&str, &[&str])] = &[
             "compact",
             "export",
             "forget",
+            "reconcile",
             "inspect",
             "simulate",
             "cli",

@@ -67,6 +67,7 @@ fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunRe
             Command::Compact(args) => runs::compact(args, &context).await,
             Command::Forget(args) => runs::forget(args, &context).await,
             Command::Upgrade(args) => runs::upgrade(args, &context).await,
+            Command::Reconcile(args) => runs::reconcile(args, &context).await,
             Command::Status(args) => commands::status(args, &context).await,
             Command::Verify(args) => commands::verify(args, &context).await,
             Command::Views(args) => commands::views(args, &context).await,

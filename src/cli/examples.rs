@@ -15,7 +15,8 @@ CREATE VIEW messages AS FROM read_parquet('{lake}/messages/*/*.parquet', hive_pa
   union_by_name = true);
 CREATE VIEW tags AS FROM read_parquet('{lake}/tags/*/*.parquet', hive_partitioning = true,
   union_by_name = true);
-SELECT count(*) AS conversations, sum(message_count) AS messages FROM conversations;
+-- Without those that `decagon-lake reconcile --on-deleted mark` has marked.
+SELECT count(*) AS conversations, sum(message_count) AS messages FROM conversations WHERE deleted_at IS NULL;
 SELECT {partition}, count(*) AS conversations, round(avg((NOT undeflected)::INT), 3) AS deflection_rate
 FROM conversations GROUP BY {partition} ORDER BY {partition} DESC LIMIT 7;
 SELECT name AS tag, count(csat_rating) AS ratings, round(avg(csat_rating), 2) AS csat

@@ -77,6 +77,7 @@ pub(super) fn leave(command: &Command, time: [DateTime<Utc>; 2], exit_code: u8, 
         Command::Compact(args) => ("compact", &args.metrics, &args.of),
         Command::Forget(args) => ("forget", &args.compact.metrics, &args.compact.of),
         Command::Upgrade(args) => ("upgrade", &args.compact.metrics, &args.compact.of),
+        Command::Reconcile(args) => ("reconcile", &args.metrics, &args.of),
         _ => return,
     };
     let MetricsArgs { metrics_file: Some(file) } = metrics else { return };

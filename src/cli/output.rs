@@ -14,7 +14,7 @@ use crate::api::excerpt;
 use crate::check::{self, BY_MONTH_BELOW, CheckResult, Partitions};
 use crate::counted::counted;
 use crate::error::Error;
-use crate::lake::{Lake, RunOutcome, RunReport, Support};
+use crate::lake::{Lake, Reconciled, RunOutcome, RunReport, Support};
 use crate::model::{FieldCounts, PartitionBy, Table, Window};
 use crate::status::Status;
 use crate::verify::{Check, Problem, Verification};
@@ -85,6 +85,16 @@ pub(super) fn summary(report: &RunReport) {
     if report.command == "upgrade" {
         parts.push(format!("{} upgraded", counted(HumanCount(report.upgraded_partitions), "partition")));
     }
+    if let Some(found) = &report.reconciled {
+        parts.push(format!(
+            "{} there, {} here: {} missing and {} stale fetched, {}",
+            counted(HumanCount(found.conversations_there), "conversation"),
+            HumanCount(found.conversations_here),
+            HumanCount(found.missing.saturating_add(found.returned)),
+            HumanCount(found.stale),
+            deletions(found),
+        ));
+    }
     match report.compacted_dates.len() {
         0 if report.command != "compact" || report.outcome != RunOutcome::Done => {}
         0 => parts.push("nothing to compact".to_owned()),
@@ -103,6 +113,17 @@ pub(super) fn summary(report: &RunReport) {
         if parts.is_empty() { "" } else { ": " },
         parts.join("; ")
     );
+}
+
+/// What a reconciliation says about deletions.
+fn deletions(found: &Reconciled) -> String {
+    let gone = HumanCount(found.gone);
+    match found {
+        Reconciled { complete: false, .. } => "deletions unknown".to_owned(),
+        Reconciled { marked: 1.., .. } => format!("{gone} gone and marked"),
+        Reconciled { removed: 1.., .. } => format!("{gone} gone and removed"),
+        _ => format!("{gone} gone"),
+    }
 }
 
 /// Prints the status of a lake for people.
@@ -130,6 +151,9 @@ pub(super) fn status(status: &Status) {
             walk.newest_change.map_or_else(String::new, |at| format!(", at {}", at.format("%Y-%m-%d %H:%M:%S")));
         let Window { filter, from, to } = walk.window;
         let range = match (from, to) {
+            _ if walk.command == "reconcile" => {
+                walk.window.describe().map_or_else(String::new, |range| format!(" of {range}"))
+            }
             (Some(from), Some(to)) => format!(
                 " --from {} --to {} --timestamp-filter {}",
                 from.to_rfc3339_opts(SecondsFormat::AutoSi, true),

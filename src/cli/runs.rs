@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use indicatif::MultiProgress;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{BackfillArgs, CompactArgs, ExportArgs, FetchArgs, ForgetArgs, SyncArgs, UpgradeArgs};
+use super::args::{BackfillArgs, CompactArgs, ExportArgs, FetchArgs, ForgetArgs, ReconcileArgs, SyncArgs, UpgradeArgs};
 use super::{output, progress, receipts};
 use crate::api::Client;
 use crate::clock::Clock;
@@ -52,7 +52,7 @@ pub(super) async fn backfill(args: &BackfillArgs, context: &Context) -> Result<(
     let control = context.control();
     let settings = args.settings(&control);
     // What the user may have got wrong is looked at before the key is read.
-    run::check_range(&settings)?;
+    run::check_range(settings.from, settings.to)?;
     let (lake, mut client) = ends(&args.fetch, context)?;
     follow(control, run::backfill(&lake, &mut client, &settings), args.fetch.to.json, context).await.map(drop)
 }
@@ -93,6 +93,18 @@ pub(super) async fn forget(args: &ForgetArgs, context: &Context) -> Result<()> {
         receipts::print(&receipt);
     }
     Ok(())
+}
+
+/// `reconcile`.
+pub(super) async fn reconcile(args: &ReconcileArgs, context: &Context) -> Result<()> {
+    let control = context.control();
+    let settings = args.settings(&control)?;
+    if let (Some(from), Some(to)) = (settings.from, settings.to) {
+        run::check_range(from, to)?;
+    }
+    let lake = args.of.open(context.clock)?;
+    let mut client = Client::new(args.api.options()?, context.clock)?;
+    follow(control, run::reconcile(&lake, &mut client, &settings), args.of.json, context).await.map(drop)
 }
 
 /// The lake and the API of a command that fetches.

@@ -1,15 +1,16 @@
 //! From what was typed to the settings of a run.
 
 use super::args::{
-    ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, ForgetArgs, SyncArgs, UpgradeArgs,
+    ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, ForgetArgs, ReconcileArgs, SyncArgs,
+    UpgradeArgs,
 };
 use super::logging;
 use crate::api::{ApiKey, Options, RetryPolicy, endpoint};
 use crate::error::{Error, Result};
 use crate::export::FlushPolicy;
 use crate::run::{
-    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, ForgetSettings, SyncSettings,
-    UpgradeSettings,
+    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, ForgetSettings, ReconcileSettings,
+    SyncSettings, UpgradeSettings,
 };
 
 /// The environment variable that holds the API key. Never a flag: it would show in the list of processes.
@@ -72,6 +73,25 @@ impl UpgradeArgs {
             metadata_columns: self.metadata_columns.clone(),
             abandon_backfill: self.abandon_backfill,
             compact: self.compact.settings(control)?,
+        })
+    }
+}
+
+impl ReconcileArgs {
+    /// # Errors
+    /// If `--retain` is too short.
+    pub(super) fn settings(&self, control: &Control) -> Result<ReconcileSettings> {
+        let (history, control) = (self.history.history(), control.clone());
+        Ok(ReconcileSettings {
+            from: self.from,
+            to: self.to,
+            on_deleted: self.on_deleted,
+            max_deleted: self.max_deleted,
+            restart: self.restart,
+            page_size: self.api.page_size,
+            user_filters: self.api.user_filters.clone(),
+            flush: self.flush.policy(),
+            compact: CompactSettings { retain: self.keep.retain()?, history, control },
         })
     }
 }

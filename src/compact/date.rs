@@ -13,7 +13,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
-use super::inputs::{Files, Unwanted, Without};
+use super::inputs::{Files, Marks, Sifted, Unwanted};
 use super::job::{Compacted, Job, ReplacedFile, StagedPart, Work, WrittenFile};
 use crate::error::{Error, Result};
 use crate::files::{FoundFile, Promoted, TableWriter, WrittenFor, promote};
@@ -52,7 +52,7 @@ impl DateTables<'_> {
         match &self.job.work {
             Work::Fold => self.fold(staged),
             Work::Compact => self.compact(staged),
-            Work::Rewrite | Work::Forget | Work::Remove(_) => self.rewrite(),
+            Work::Rewrite | Work::Forget | Work::Remove(_) | Work::Mark(..) => self.rewrite(),
         }
     }
 
@@ -162,9 +162,13 @@ impl DateTables<'_> {
         let columns = self.tables.columns();
         let mut writers = uploads.try_map(|table, upload| TableWriter::begin(columns.of(table), purpose, upload))?;
         let (mut times, left_out) = (RowTimes::default(), PerTable::from_fn(|_| AtomicU64::new(0)));
-        let ids = if let Work::Remove(ids) = &self.job.work { Some(ids.as_ref()) } else { None };
+        let (ids, marks) = match &self.job.work {
+            Work::Remove(ids) => (Some(ids.as_ref()), None),
+            Work::Mark(ids, at) => (None, Some(Marks { ids, at: *at })),
+            _ => (None, None),
+        };
         let unwanted = Unwanted { suppression: self.suppression, ids };
-        let inputs = inputs.into_iter().map(|files| Without { files, unwanted, left_out: &left_out });
+        let inputs = inputs.into_iter().map(|files| Sifted { files, unwanted, marks, left_out: &left_out });
         let merged = merge(inputs.collect(), |table, batch| {
             if table == Table::Conversations {
                 times.add(RowTimes::of(&batch));

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow_array::{BooleanArray, RecordBatch};
+use arrow_array::{Array, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow_select::filter::filter_record_batch;
 use tokio::runtime::Handle;
 
@@ -15,7 +16,7 @@ use crate::files::{FileReader, FoundFile, SortedReader};
 use crate::lake::{Lake, Overlap, Suppression};
 use crate::layout;
 use crate::merge::MergeInput;
-use crate::model::{CreatedDate, PerTable, Table, column, texts};
+use crate::model::{CreatedDate, PerTable, Table, column, texts, times};
 use crate::tables::Tables;
 
 /// The files of one input.
@@ -131,21 +132,33 @@ impl Unwanted<'_> {
     }
 }
 
-/// An input without some of its conversations.
-pub(super) struct Without<'a> {
+/// The conversations that are marked as deleted, unless they are marked already.
+#[derive(Clone, Copy)]
+pub(super) struct Marks<'a> {
+    pub(super) ids: &'a BTreeSet<String>,
+    /// When they were found to be deleted, in microseconds.
+    pub(super) at: i64,
+}
+
+/// An input without some of its conversations, or with marks on some.
+pub(super) struct Sifted<'a> {
     pub(super) files: Files,
     pub(super) unwanted: Unwanted<'a>,
+    pub(super) marks: Option<Marks<'a>>,
     /// How many rows of each table were left out, of all inputs.
     pub(super) left_out: &'a PerTable<AtomicU64>,
 }
 
-impl MergeInput for Without<'_> {
+impl MergeInput for Sifted<'_> {
     fn overlap(&self) -> Option<Range<i64>> {
         self.files.overlap()
     }
 
     fn next(&mut self, table: Table) -> Result<Option<RecordBatch>> {
-        let Some(batch) = self.files.next(table)? else { return Ok(None) };
+        let Some(mut batch) = self.files.next(table)? else { return Ok(None) };
+        if let Some(marks) = self.marks.filter(|_| table == Table::Conversations) {
+            batch = marks.on(batch)?;
+        }
         let Some(ids) = texts(&batch, column::CONVERSATION_ID).filter(|_| !self.unwanted.is_empty()) else {
             return Ok(Some(batch));
         };
@@ -162,5 +175,26 @@ impl MergeInput for Without<'_> {
         }
         self.left_out.get(table).fetch_add(left_out as u64, Ordering::Relaxed);
         Ok(Some(filter_record_batch(&batch, &wanted)?))
+    }
+}
+
+impl Marks<'_> {
+    /// The same rows with the marks on them.
+    fn on(self, batch: RecordBatch) -> Result<RecordBatch> {
+        let missing = || Error::bug("rows of conversations lack the columns of their table");
+        let ids = texts(&batch, column::CONVERSATION_ID).ok_or_else(missing)?;
+        if !ids.iter().flatten().any(|id| self.ids.contains(id)) {
+            return Ok(batch);
+        }
+        let before = times(&batch, column::DELETED_AT).ok_or_else(missing)?;
+        let mark = |(id, before): (Option<&str>, Option<i64>)| {
+            before.or_else(|| id.filter(|id| self.ids.contains(*id)).map(|_| self.at))
+        };
+        let marks: TimestampMicrosecondArray = ids.iter().zip(before).map(mark).collect();
+        let marks = marks.with_data_type(before.data_type().clone());
+        let position = batch.schema().index_of(column::DELETED_AT)?;
+        let (schema, mut columns, _) = batch.into_parts();
+        *columns.get_mut(position).ok_or_else(missing)? = Arc::new(marks);
+        Ok(RecordBatch::try_new(schema, columns)?)
     }
 }

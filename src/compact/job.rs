@@ -46,6 +46,8 @@ pub(super) enum Work {
     Forget,
     /// These conversations leave the tables.
     Remove(Arc<BTreeSet<String>>),
+    /// These conversations are marked as deleted at this time, in microseconds.
+    Mark(Arc<BTreeSet<String>>, i64),
 }
 
 /// The staged files of a flush in the partition.

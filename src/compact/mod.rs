@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +63,18 @@ pub struct Compaction<'a> {
     pub suppression: &'a Arc<Suppression>,
     /// How long Delta tables keep replaced files.
     pub retain: Duration,
+}
+
+/// What becomes of conversations that are not wanted any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Their rows leave all four tables.
+    Rows,
+    /// Their rows stay and are marked as deleted.
+    Mark {
+        /// When they were found to be deleted.
+        at: DateTime<Utc>,
+    },
 }
 
 /// A job that was done, with its result.
@@ -169,7 +182,8 @@ impl Compaction<'_> {
     /// As [`Compaction::run`].
     pub async fn upgrade(mut self) -> Result<()> {
         let older = self.publisher().older_partitions().await?;
-        self.rewrite(&older, "upgrading", Work::Rewrite).await
+        let works = older.into_iter().map(|date| (date, Work::Rewrite)).collect();
+        self.rewrite(works, "upgrading").await
     }
 
     /// Removes the conversations that must not come back from the tables' files of these partitions. Can be killed and
@@ -179,25 +193,44 @@ impl Compaction<'_> {
     /// As [`Compaction::run`].
     pub async fn forget(mut self, dates: &[CreatedDate]) -> Result<()> {
         self.prepare().await?;
-        self.rewrite(dates, "rewriting", Work::Forget).await
+        let works = dates.iter().map(|date| (*date, Work::Forget)).collect();
+        self.rewrite(works, "rewriting").await
+    }
+
+    /// Marks conversations of some partitions as deleted, or removes them from all four tables. Can be killed and
+    /// repeated. No staged file may hold them, because a later compaction would bring them back.
+    ///
+    /// # Errors
+    /// As [`Compaction::run`].
+    pub async fn change(mut self, ids: BTreeMap<CreatedDate, BTreeSet<String>>, change: Removal) -> Result<()> {
+        self.prepare().await?;
+        let work = |ids| match change {
+            Removal::Rows => Work::Remove(Arc::new(ids)),
+            Removal::Mark { at } => Work::Mark(Arc::new(ids), at.timestamp_micros()),
+        };
+        let works = ids.into_iter().map(|(date, ids)| (date, work(ids))).collect();
+        self.rewrite(works, "rewriting").await
     }
 
     /// Rewrites the table files of some partitions, a commit at a time.
-    async fn rewrite(&mut self, all: &[CreatedDate], verb: &str, work: Work) -> Result<()> {
+    async fn rewrite(&mut self, works: Vec<(CreatedDate, Work)>, verb: &str) -> Result<()> {
         let mut failures = Failures::of(self.lease.stop());
-        for (dates, before) in all.chunks(JOBS_PER_COMMIT).zip((0..).step_by(JOBS_PER_COMMIT)) {
+        for (some, before) in works.chunks(JOBS_PER_COMMIT).zip((0..).step_by(JOBS_PER_COMMIT)) {
             if failures.stop.is_cancelled() {
                 break;
             }
-            tracing::info!("{verb} {}; {before} are done", counted(all.len(), "partition"));
-            self.publisher().announce(dates.iter().copied()).await?;
-            let job = |date: &CreatedDate| Job {
+            match before {
+                0 => tracing::info!("{verb} {}", counted(works.len(), "partition")),
+                before => tracing::info!("{verb} {}; {before} are done", counted(works.len(), "partition")),
+            }
+            self.publisher().announce(some.iter().map(|(date, _)| *date)).await?;
+            let job = |(date, work): &(CreatedDate, Work)| Job {
                 date: *date,
                 flushes: Vec::new(),
                 file: self.new_file(),
                 work: work.clone(),
             };
-            let jobs = dates.iter().map(job).collect();
+            let jobs = some.iter().map(job).collect();
             self.run_jobs(jobs, &mut failures).await;
         }
         failures.result(self.lease.stop())
@@ -300,7 +333,9 @@ impl Compaction<'_> {
     fn note(&mut self, job: &Job, compacted: &Compacted) {
         let report = &mut *self.report;
         report.duplicates_resolved += compacted.duplicates;
-        report.forgotten_rows.add(&compacted.left_out);
+        if !matches!(job.work, Work::Remove(_)) {
+            report.forgotten_rows.add(&compacted.left_out);
+        }
         if matches!(job.work, Work::Fold) {
             // The others are read and counted again.
             report.compacted_versions += compacted.duplicates;
@@ -312,7 +347,7 @@ impl Compaction<'_> {
             report.compacted_versions += compacted.versions;
         } else if matches!(job.work, Work::Forget) {
             report.forgotten_partitions += 1;
-        } else {
+        } else if matches!(job.work, Work::Rewrite) {
             report.upgraded_partitions += 1;
         }
         let extent = compacted.extent();

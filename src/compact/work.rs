@@ -71,7 +71,7 @@ impl Worker {
         let open = match job.work {
             Work::Fold => OpenPartition::none(self.lake.store()),
             Work::Compact => self.tables.open_partition(job.date).await?,
-            Work::Rewrite | Work::Forget | Work::Remove(_) => {
+            Work::Rewrite | Work::Forget | Work::Remove(_) | Work::Mark(..) => {
                 let open = self.tables.open_partition(job.date).await?;
                 // A run that was taken over must not replace newer files. Those that come from now on, a put refuses.
                 self.lease.prove().await?;

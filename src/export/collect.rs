@@ -15,12 +15,13 @@ use super::filter_support;
 use super::inspect::{AnswerTimes, Inspected, inspect};
 use super::last_page::{LastPage, NewestSeen};
 use super::progress::Progress;
+use super::sieve::Sieve;
 use crate::api::{Fetched, Page, excerpt};
 use crate::clock::{Clock, Instant};
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Counts, Origin, Reject};
-use crate::lake::{FilterSupport, Support, Suppression, Walk};
+use crate::lake::{FilterSupport, Noted, Support, Suppression, Walk};
 use crate::model::{CreatedDate, LakeColumns, LearnedPageSize, PartitionBy, RunId};
 
 /// When gathered rows are staged. Small files cost requests and slow readers down; a crash loses the rows gathered so
@@ -81,6 +82,8 @@ pub(super) struct Flush {
     pub(super) ends_without_cursor_field: u64,
     pub(super) repaired: u64,
     pub(super) counts: Counts,
+    /// What the sieve noted of them.
+    pub(super) noted: Option<Noted>,
 }
 
 /// A malformed entry, the number of its page in the walk (from 1), and its position in the response.
@@ -120,6 +123,8 @@ pub(super) struct Collector {
     pub(super) newest_seen: NewestSeen,
     /// The newest change when this run resumed the walk.
     pub(super) resumed_at: Option<DateTime<Utc>>,
+    /// What decides which versions are staged; `None` stages all.
+    pub(super) sieve: Option<Box<dyn Sieve>>,
 }
 
 /// How the pages ended.
@@ -143,13 +148,14 @@ pub(super) struct Unsettled {
 }
 
 /// The result of collecting a walk, or a part of it.
-#[derive(Debug)]
 pub(super) struct Collected {
     pub(super) end: End,
     /// The position in the run of the next conversation.
     pub(super) next_seq: i64,
     /// The newest conversations that this run has seen in the walk.
     pub(super) newest_seen: NewestSeen,
+    /// The sieve, for the next walk.
+    pub(super) sieve: Option<Box<dyn Sieve>>,
 }
 
 impl Collector {
@@ -185,6 +191,7 @@ impl Collector {
             }
             let empty = flush.page_count == 0;
             if !empty {
+                flush.noted = self.sieve.as_mut().map(|sieve| sieve.take());
                 place.send(flush);
             }
             added?;
@@ -192,7 +199,7 @@ impl Collector {
                 break;
             }
         }
-        Ok(Collected { end, next_seq: self.next_seq, newest_seen: self.newest_seen })
+        Ok(Collected { end, next_seq: self.next_seq, newest_seen: self.newest_seen, sieve: self.sieve })
     }
 
     /// Returns a full last page without a cursor, which may not be the last.
@@ -248,6 +255,7 @@ impl Collector {
             ends_without_cursor_field: 0,
             repaired: 0,
             counts: Counts::default(),
+            noted: None,
         }
     }
 
@@ -281,6 +289,9 @@ impl Collector {
         let times = AnswerTimes { asked_at: self.walk.started_at, answered_at };
         let mut found = inspect(&batch, &self.walk.request.window, times, self.partition_by, &mut self.filter_support)?;
         flush.suppressed += self.suppress(&batch, &mut found)?;
+        if let Some(sieve) = &mut self.sieve {
+            sieve.sift(&batch, bad_records.len() as u64, &mut found.kept)?;
+        }
         if let Some((id, time)) =
             found.stray.filter(|(id, _)| flush.outside_window == 0 && !self.suppression.contains(id))
         {

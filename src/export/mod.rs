@@ -1,4 +1,4 @@
-//! Fetches a window of conversations from the API and stages it: the work of `export` and `backfill`.
+//! Fetches a window of conversations from the API and stages it: the work of `export`, `backfill` and `reconcile`.
 //!
 //! Three stages overlap, joined by bounded channels. `fetch` fetches page after page; `collect` flattens them and
 //! gathers rows into flushes; `stage` encodes, uploads and commits each flush.
@@ -12,13 +12,17 @@ mod fetch;
 mod filter_support;
 mod inspect;
 mod last_page;
+mod look;
 mod plan;
 mod progress;
+mod sieve;
 mod stage;
 mod walks;
 
 pub use collect::{FlushPolicy, OnBadRecord};
+pub use look::{Looked, look};
 pub use plan::{Begin, Planned};
 pub use progress::Progress;
+pub use sieve::Sieve;
 pub use stage::{Flushed, Lent, Meanwhile};
 pub use walks::{OnIgnoredFilter, Run, run};

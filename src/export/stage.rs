@@ -3,7 +3,7 @@
 //! Guarantees: the checkpoint names only durable files, because it is put after all uploads have finished. Whatever
 //! the run does between two flushes, the pages that were fetched are staged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::files::WrittenFor;
 use crate::flatten::Reject;
-use crate::lake::{Extent, Lake, Ledger, Overlap, Purpose, RunReport, StagedFlush, State, Walk};
+use crate::lake::{Extent, Lake, Ledger, Overlap, Purpose, Reconciliation, RunReport, StagedFlush, State, Walk};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, LakeColumns, RunId, Table};
 
@@ -115,10 +115,13 @@ impl Stager<'_> {
         if !flush.bad_records.is_empty() {
             self.lake.store().put(&layout::quarantine(&id), quarantine_lines(&flush.bad_records, &id.run)?).await?;
         }
+        if let Some(noted) = flush.noted.as_ref().filter(|noted| !noted.hashes.is_empty()) {
+            self.lake.store().put(&layout::seen(&id), noted.hashes.clone()).await?;
+        }
         let dates = flush.pages.iter().flat_map(|page| &page.kept).map(|(date, _)| *date).collect();
         let written_for = self.seen.written_for(dates, flush.last);
         let dates = self.upload(flush.pages, id.clone(), written_for).await?;
-        let staged = StagedFlush { flush: id, dates, overlap: self.overlap(&flush.walk) };
+        let staged = StagedFlush { flush: id.clone(), dates, overlap: self.overlap(&flush.walk) };
 
         let report = &mut *self.report;
         for extent in staged.dates.values() {
@@ -156,6 +159,10 @@ impl Stager<'_> {
         state.filter_support = flush.filter_support;
         state.page_size = flush.page_size;
         state.quarantined += quarantined;
+        let before: Vec<_> = state.reconciliation.iter().flat_map(Reconciliation::keys).collect();
+        if let Some(noted) = flush.noted {
+            state.note(&flush.walk, &id, noted);
+        }
         let unseen = state.fields_without_column.keep(&flush.counts.fields_without_column);
         match flush.done {
             true => state.complete_walk(self.purpose, &flush.walk),
@@ -163,6 +170,9 @@ impl Stager<'_> {
         }
         report.watermark = state.watermark();
         self.ledger.commit(state, &report.run_id, self.clock.now()).await?;
+        // A walk that began again has no use for what came before.
+        let named: HashSet<_> = self.ledger.state().reconciliation.iter().flat_map(Reconciliation::keys).collect();
+        self.ledger.discard(before.into_iter().filter(|key| !named.contains(key)).collect()).await?;
         if !unseen.is_empty() {
             let names: Vec<_> = unseen.iter().map(|name| excerpt(name)).collect();
             tracing::info!("new fields without a column, which are kept as JSON: {}", names.join(", "));
@@ -240,7 +250,7 @@ pub(super) struct SeenPartitions {
 impl SeenPartitions {
     pub(super) fn of(state: &State, purpose: Purpose) -> Self {
         let dates: BTreeSet<_> = state.staged.iter().flat_map(|flush| flush.dates.keys().copied()).collect();
-        let all_merged = purpose == Purpose::Backfill || state.watermark().is_some();
+        let all_merged = purpose != Purpose::Incremental || state.watermark().is_some();
         SeenPartitions { all_merged, open: dates.clone(), dates, settled: BTreeSet::new() }
     }
 

@@ -12,6 +12,7 @@ use super::filter_support::{self, Answer};
 use super::last_page::NewestSeen;
 use super::plan::Planned;
 use super::progress::Progress;
+use super::sieve::Sieve;
 use super::stage::{Meanwhile, SeenPartitions, Stager};
 use crate::api::Client;
 use crate::clock::Clock;
@@ -59,6 +60,8 @@ pub struct Run<'a> {
     pub progress: &'a watch::Sender<Option<Progress>>,
     /// What it does between two flushes, if anything.
     pub meanwhile: Option<&'a mut dyn Meanwhile>,
+    /// What decides which versions are staged; `None` stages all.
+    pub sieve: Option<Box<dyn Sieve>>,
     /// The number of its next flush, unique among the files of the run.
     pub next_file: &'a mut u32,
     /// The clock.
@@ -205,8 +208,9 @@ impl Walks<'_> {
     async fn walk(&mut self, planned: Planned) -> Result<Walked> {
         let Planned { purpose, walk: begun, resumed } = planned;
         let Run { policy, on_bad_record, partition_by, suppression, .. } = self.run;
-        let Run { lake, columns, ledger, client, report, progress, clock, shutdown, meanwhile, next_file, .. } =
-            &mut self.run;
+        let Run {
+            lake, columns, ledger, client, report, progress, clock, shutdown, meanwhile, sieve, next_file, ..
+        } = &mut self.run;
         report.request = Some(begun.request.clone());
         report.resumed = resumed;
         progress.send_replace(Some(Progress::new(begun.request.window, clock.now())));
@@ -229,6 +233,7 @@ impl Walks<'_> {
             filter_support: ledger.state().filter_support.clone(),
             next_seq: self.next_seq,
             newest_seen: NewestSeen::default(),
+            sieve: sieve.take(),
         };
         let collecting = tokio::task::spawn_blocking(move || collector.collect(page_receiver, &flush_sender));
         let seen = SeenPartitions::of(ledger.state(), purpose);
@@ -240,8 +245,8 @@ impl Walks<'_> {
         let collected = collecting.await.map_err(|error| Error::bug("the flattening failed").caused_by(error))?;
         // If a stage fails, the stages before it stop without a failure of their own.
         staged?;
-        let Collected { end, next_seq, newest_seen } = collected?;
-        (self.next_seq, self.newest_seen) = (next_seq, newest_seen);
+        let Collected { end, next_seq, newest_seen, sieve } = collected?;
+        (self.next_seq, self.newest_seen, self.run.sieve) = (next_seq, newest_seen, sieve);
         Ok(match fetched? {
             FetchEnd::Complete => Walked::Ended(end),
             FetchEnd::CursorRefused(error) => Walked::CursorRefused(error),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
-use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
 use serde_json::value::RawValue;
 
 use super::column::{ColumnBuilder, Fit};
@@ -60,6 +60,11 @@ pub fn fill(columns: &TableColumns, rows: &RecordBatch) -> Result<Filled> {
             }
         }
         added.extend(keys.iter().zip(&mut builders).map(|((_, column), builder)| (&*column.name, builder.finish())));
+    }
+
+    for column in lacking().filter(|column| column.source == ColumnSource::DeletedAt) {
+        // Nothing was ever marked in the files that lack it.
+        added.push((&column.name, new_null_array(&column.kind.data_type(), rows.num_rows())));
     }
 
     let of = |name: &str| {

@@ -166,6 +166,7 @@ impl TableBuilder {
                 ColumnSource::ExportedAt => builder.append_number(context.exported_at_micros),
                 ColumnSource::RunId => builder.append_str(context.run_id),
                 ColumnSource::Seq => builder.append_number(context.seq),
+                ColumnSource::DeletedAt => builder.append_null(),
                 ColumnSource::Field(name) => {
                     match value.field(position) {
                         None => builder.append_null(),

@@ -29,7 +29,7 @@ pub enum RunOutcome {
 pub struct RunReport {
     /// The run.
     pub run_id: RunId,
-    /// The command: `export`, `backfill`, `compact`, `sync`, `forget`, `upgrade` or `verify`.
+    /// The command: `export`, `backfill`, `compact`, `sync`, `forget`, `upgrade`, `reconcile` or `verify`.
     pub command: &'static str,
     /// The version of this program.
     pub version: &'static str,
@@ -86,6 +86,9 @@ pub struct RunReport {
     pub fields_without_column: FieldCounts,
     /// Values of `metadata` that do not fit their column, by column; they are in `metadata` alone.
     pub metadata_misfits: FieldCounts,
+    /// The result of a reconciliation that has compared everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconciled: Option<Reconciled>,
     /// The newest change that is known to be in the lake now.
     pub watermark: Option<DateTime<Utc>>,
     /// Partitions compacted.
@@ -121,6 +124,40 @@ pub struct RunReport {
     pub tables: Option<PerTable<TableTotals>>,
     /// Calls to the store before this report was written.
     pub store_calls: StoreCalls,
+}
+
+/// The result of a reconciliation: the proof that the lake has what the API has. `conversations_there` is
+/// `conversations_here`, plus `missing` and `returned`, less `gone`, unless the lake or the account changed meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Reconciled {
+    /// The first `created_at` of the range; `None` if it has no beginning.
+    pub from: Option<DateTime<Utc>>,
+    /// The end of the range, which it does not include.
+    pub to: Option<DateTime<Utc>>,
+    /// When the walk began, by the API's clock.
+    pub walked_at: DateTime<Utc>,
+    /// Conversations that the API returned.
+    pub conversations_there: u64,
+    /// Conversations that the lake had before, without those that were marked as deleted.
+    pub conversations_here: u64,
+    /// Conversations that the lake lacked; they were fetched.
+    pub missing: u64,
+    /// Conversations of which the lake had an older version; the newer one was fetched.
+    pub stale: u64,
+    /// Conversations that were marked as deleted, but are there again; their mark was removed.
+    pub returned: u64,
+    /// Conversations that the API no longer has: two requests did not return them.
+    pub gone: u64,
+    /// Those of them that this run marked as deleted.
+    pub marked: u64,
+    /// Those of them that this run removed.
+    pub removed: u64,
+    /// What was done about them: `report`, `mark` or `remove`.
+    pub on_deleted: &'static str,
+    /// Whether the walk proves what is gone. If not, `gone` is 0 and `why_incomplete` says why.
+    pub complete: bool,
+    /// Why the walk proves nothing about deletions.
+    pub why_incomplete: Option<&'static str>,
 }
 
 /// Whether a partition is a day or a month is said elsewhere.
@@ -159,6 +196,7 @@ impl RunReport {
             unreadable_times: 0,
             fields_without_column: FieldCounts::default(),
             metadata_misfits: FieldCounts::default(),
+            reconciled: None,
             watermark: None,
             compacted_dates: Vec::new(),
             compacted_versions: 0,

@@ -6,14 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
+use super::reconciliation::{Noted, Reconciliation};
+use super::walk::{Purpose, Walk};
 use super::write_intent::{Extent, Replacement, WriteIntent};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, Cursor, FieldCounts, LearnedPageSize, Request, Table, Window};
+use crate::model::{CreatedDate, FieldCounts, LearnedPageSize, Table, Window};
 
 /// The state of a lake.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ pub struct State {
     /// Unfinished backfills.
     #[serde(default)]
     pub backfills: Vec<Walk>,
+    /// The unfinished reconciliation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconciliation: Option<Reconciliation>,
     /// The staged files, flush by flush, oldest first.
     #[serde(default, rename = "landed")]
     pub staged: Vec<StagedFlush>,
@@ -59,29 +64,6 @@ pub struct Incremental {
     pub exported_at: Option<DateTime<Utc>>,
     /// The unfinished walk.
     pub walk: Option<Walk>,
-}
-
-/// A walk over a window, page by page, and its progress.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Walk {
-    /// The request, the same for every page.
-    pub request: Request,
-    /// When it began, by the server's clock once the server has answered.
-    pub started_at: DateTime<Utc>,
-    /// Where its next page begins; `None` before the first page.
-    pub cursor: Option<Cursor>,
-    /// The `page_size` with which the cursor came.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page_size: Option<u32>,
-    /// The newest change seen.
-    pub newest_change: Option<DateTime<Utc>>,
-    /// Pages staged.
-    pub pages: u64,
-    /// Versions of conversations staged.
-    pub conversations: u64,
-    /// How long before its start the watermark is, if no version says when it changed.
-    #[serde(default)]
-    pub overlap_secs: u64,
 }
 
 /// The staged files of one flush: in each partition one file per table.
@@ -139,44 +121,6 @@ pub struct StagedFile {
     pub bytes: u64,
 }
 
-/// What a walk is for. The two kinds are resumed and finished differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// The incremental export, which has at most one walk.
-    Incremental,
-    /// A backfill, identified by its window.
-    Backfill,
-}
-
-impl Walk {
-    /// Creates a walk at its beginning.
-    pub fn new(request: Request, started_at: DateTime<Utc>) -> Self {
-        Walk {
-            request,
-            started_at,
-            cursor: None,
-            page_size: None,
-            newest_change: None,
-            pages: 0,
-            conversations: 0,
-            overlap_secs: 0,
-        }
-    }
-
-    /// The watermark that the complete walk allows: the newest change seen or, if no version says when it changed, its
-    /// start less the overlap. Never later than its start; `None` if it saw nothing.
-    fn reached(&self) -> Option<DateTime<Utc>> {
-        match self.newest_change {
-            Some(newest) => Some(newest.min(self.started_at)),
-            None if self.conversations == 0 => None,
-            None => {
-                let overlap = i64::try_from(self.overlap_secs).ok().and_then(TimeDelta::try_seconds)?;
-                self.started_at.checked_sub_signed(overlap)
-            }
-        }
-    }
-}
-
 impl State {
     /// The newest change that is known to be in the lake.
     pub fn watermark(&self) -> Option<DateTime<Utc>> {
@@ -209,10 +153,11 @@ impl State {
         self.staged.iter().flat_map(StagedFlush::files).map(|file| file.key).collect()
     }
 
-    /// The keys of everything that only a checkpoint protects from the sweep: the staged files, and the manifest's
-    /// shards.
+    /// The keys of everything that only a checkpoint protects from the sweep: the staged files, the manifest's shards,
+    /// and what a reconciliation has seen.
     pub fn named_keys(&self) -> HashSet<Path> {
         let mut keys = self.staged_keys();
+        keys.extend(self.reconciliation.iter().flat_map(Reconciliation::keys));
         keys.extend(self.manifest.iter().flat_map(Manifest::shard_keys));
         keys
     }
@@ -228,15 +173,24 @@ impl State {
 
     /// Records the progress of an unfinished walk.
     pub fn advance_walk(&mut self, purpose: Purpose, walk: &Walk) {
-        self.discard_walk(purpose, walk);
         match purpose {
             Purpose::Incremental => self.incremental.get_or_insert_default().walk = Some(walk.clone()),
-            Purpose::Backfill => self.backfills.push(walk.clone()),
+            Purpose::Backfill => {
+                self.discard_walk(purpose, walk);
+                self.backfills.push(walk.clone());
+            }
+            Purpose::Reconcile => self.reconciliation.iter_mut().for_each(|it| it.advance(walk)),
         }
     }
 
-    /// Ends a walk that has seen all of its window; that of an incremental export moves the watermark.
+    /// Ends a walk that has seen all of its window; that of an incremental export moves the watermark. A reconciliation
+    /// goes on after its walk.
     pub fn complete_walk(&mut self, purpose: Purpose, walk: &Walk) {
+        if let (Purpose::Reconcile, Some(reconciliation)) = (purpose, &mut self.reconciliation) {
+            reconciliation.advance(walk);
+            reconciliation.is_walked = true;
+            return;
+        }
         self.discard_walk(purpose, walk);
         if purpose == Purpose::Incremental {
             let incremental = self.incremental.get_or_insert_default();
@@ -250,6 +204,15 @@ impl State {
         match purpose {
             Purpose::Incremental => self.incremental.get_or_insert_default().walk = None,
             Purpose::Backfill => self.backfills.retain(|known| known.request.window != walk.request.window),
+            Purpose::Reconcile => self.reconciliation = None,
+        }
+    }
+
+    /// Adds what one flush of the reconciliation's `walk` noted.
+    pub fn note(&mut self, walk: &Walk, flush: &FlushId, noted: Noted) {
+        if let Some(reconciliation) = &mut self.reconciliation {
+            reconciliation.advance(walk);
+            reconciliation.note(flush, noted);
         }
     }
 

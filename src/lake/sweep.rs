@@ -1,5 +1,5 @@
-//! Removes the leftovers of dead runs: staged files and shards of the manifest that no checkpoint names, incomplete
-//! uploads, and temporary files.
+//! Removes the leftovers of dead runs: staged files, shards of the manifest and notes of a reconciliation that no
+//! checkpoint names, incomplete uploads, and temporary files.
 //!
 //! Guarantees: nothing is removed that a run may still commit. Only the holder of the lease sweeps, and it first
 //! commits if the run before may wake up, which fences that run. The lease is proven between the listing and the
@@ -37,18 +37,23 @@ impl Leftovers {
     }
 }
 
-/// Finds the staged files and shards that are not `known`, and other leftovers in the lake's own folders. If a run has
+/// Finds the staged files, shards and notes that are not `known`, and other leftovers in the lake's own folders. If a run has
 /// `died` on a local disk, it searches the tables' folders too. Files of other programs are no leftovers.
 ///
 /// # Errors
 /// If the store fails.
 pub async fn leftovers(store: &Store, known: &HashSet<Path>, died: bool) -> Result<Leftovers> {
     let list = |folder| store.list(folder).map_ok(|object| object.location).try_collect::<Vec<_>>();
-    let (staged, shards, leases) =
-        tokio::try_join!(list(layout::landing()), list(layout::manifest_shards()), list(layout::leases()))?;
+    let (staged, shards, seen, leases) = tokio::try_join!(
+        list(layout::landing()),
+        list(layout::manifest_shards()),
+        list(layout::reconciliations()),
+        list(layout::leases())
+    )?;
     let mut left = Leftovers::default();
     left.objects.extend(staged.into_iter().filter(|key| layout::is_staged_file(key) && !known.contains(key)));
     left.objects.extend(shards.into_iter().filter(|key| layout::is_manifest_shard(key) && !known.contains(key)));
+    left.objects.extend(seen.into_iter().filter(|key| layout::is_seen(key) && !known.contains(key)));
     for key in leases {
         if layout::is_upload_record(&key) {
             left.uploads.push(key);
@@ -122,7 +127,7 @@ fn remove_file(file: &FilePath) -> Result<()> {
 /// The name that a temporary file would have got at the end; `None` for other files.
 fn final_name(file: &FilePath) -> Option<&str> {
     let (name, number) = file.file_name()?.to_str()?.rsplit_once('#')?;
-    let endings = [".parquet", ".json", ".jsonl", ".now", ".upload"];
+    let endings = [".parquet", ".json", ".jsonl", ".now", ".upload", ".seen"];
     // The one file of a Delta log without an extension.
     let known = endings.iter().any(|ending| name.ends_with(ending)) || name == "_last_checkpoint";
     (known && !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some(name)

@@ -1,8 +1,8 @@
 //! The columns of the four tables: name, type, and the field of the API's objects that fills each.
 //!
 //! This is the only place that lists the API's columns: schemas, flattening and rebuilding all follow [`LakeColumns`].
-//! People's queries depend on names, types and order, so columns are only added: those of the API before `extra`, and
-//! the lake's own [`MetadataColumn`]s between them. Files of earlier schemas lack the newer ones.
+//! People's queries depend on names, types and order, so columns are only added: those of the API before `extra`, the
+//! lake's own [`MetadataColumn`]s between them, and others at the end. Files of earlier schemas lack the newer ones.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::metadata_column::MetadataColumn;
 use super::table::{PerTable, Table};
 
 /// The newest schema: a number that grows with every release that adds columns.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// The source of a column's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,9 @@ pub enum ColumnSource {
     RunId,
     /// The version's position in its run, from 0.
     Seq,
+    /// When `reconcile` found that the API no longer has the conversation. A version that the API sends has none, so a
+    /// conversation that is back loses its mark.
+    DeletedAt,
 }
 
 /// One column of a table.
@@ -74,6 +77,7 @@ pub mod column {
     pub const MESSAGE_COUNT: &str = "message_count";
     pub const RUN_ID: &str = "_run_id";
     pub const SEQ: &str = "_seq";
+    pub const DELETED_AT: &str = "deleted_at";
 }
 
 use ColumnKind::{BigInt, Bool, Id, Int, Json, Text, Time};
@@ -124,6 +128,7 @@ static CONVERSATIONS: &[Column] = &[
     of(column::EXPORTED_AT, Time, ColumnSource::ExportedAt),
     RUN_ID,
     SEQ,
+    Column { name: Cow::Borrowed(column::DELETED_AT), kind: Time, source: ColumnSource::DeletedAt, since: 3 },
 ];
 
 static MESSAGES: &[Column] = &[
@@ -297,7 +302,7 @@ mod tests {
             "conversation_id, user_id, destination, created_at, updated_at, last_message_at, last_user_message_at, \
              undeflected, summary, resolution, csat_rating, csat, csat_role, csat_resolved, customer_feedback, \
              flow_type, notes, metadata, message_count, conversation_url, all_tags, watchtower_reviews, extra, \
-             _exported_at, _run_id, _seq"
+             _exported_at, _run_id, _seq, deleted_at"
         );
         assert_eq!(
             names(Table::Messages),
@@ -310,7 +315,7 @@ mod tests {
         );
     }
 
-    /// Lakes of schema 1 have these columns, so they must never change.
+    /// Lakes of schemas 1 and 2 have these columns, so they must never change.
     #[test]
     fn earlier_schemas_stay_as_they_were() {
         let first = LakeColumns::of_schema(1, &[]);
@@ -324,6 +329,8 @@ mod tests {
             names(&first, Table::Messages),
             "conversation_id, message_index, role, text, created_at, extra, _run_id, _seq"
         );
+        let second = names(&LakeColumns::of_schema(2, &[]), Table::Conversations);
+        assert_eq!(format!("{second}, deleted_at"), names(&LakeColumns::default(), Table::Conversations));
         for table in Table::ALL {
             let older = first.of(table).columns().iter();
             let kept: Vec<_> = table.columns().iter().filter(|column| !column.is_newer()).collect();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
 use super::session::{RunFailure, Session, hold};
@@ -79,7 +80,7 @@ pub async fn export(lake: &Lake, client: &mut Client, settings: &ExportSettings)
 /// # Errors
 /// As [`export()`]; kind `Usage` if the range is empty.
 pub async fn backfill(lake: &Lake, client: &mut Client, settings: &BackfillSettings) -> Result<RunReport, RunFailure> {
-    check_range(settings)?;
+    check_range(settings.from, settings.to)?;
     fetch(lake, client, "backfill", &Ask::Range(settings), None).await
 }
 
@@ -108,8 +109,7 @@ pub async fn sync(lake: &Lake, client: &mut Client, settings: &SyncSettings) -> 
 
 /// # Errors
 /// Kind `Usage` if the range is empty.
-pub(crate) fn check_range(settings: &BackfillSettings) -> Result<()> {
-    let BackfillSettings { from, to, .. } = settings;
+pub(crate) fn check_range(from: DateTime<Utc>, to: DateTime<Utc>) -> Result<()> {
     if from < to {
         return Ok(());
     }
@@ -220,6 +220,7 @@ impl Session {
             on_ignored_filter: ask.on_ignored_filter(),
             progress: &self.control.progress,
             meanwhile: on_the_way.as_mut().map(|it| it as &mut dyn Meanwhile),
+            sieve: None,
             next_file: &mut self.next_file,
             clock: self.clock,
             shutdown: lease.stop(),

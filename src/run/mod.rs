@@ -7,6 +7,7 @@
 mod fetch;
 mod forget;
 mod prune;
+mod reconcile;
 mod session;
 mod settings;
 mod upgrade;
@@ -18,9 +19,10 @@ mod tests;
 pub(crate) use fetch::check_range;
 pub use fetch::{backfill, export, sync};
 pub use forget::forget;
+pub use reconcile::reconcile;
 pub use session::{RunFailure, compact, repair};
 pub use settings::{
-    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, ForgetSettings, SyncSettings,
-    UpgradeSettings,
+    BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, ForgetSettings, MaxDeleted, OnDeleted,
+    ReconcileSettings, SyncSettings, UpgradeSettings,
 };
 pub use upgrade::upgrade;

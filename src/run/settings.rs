@@ -140,3 +140,118 @@ pub struct UpgradeSettings {
     /// The settings of the compaction that comes first.
     pub compact: CompactSettings,
 }
+
+/// What a reconciliation does about conversations that the API no longer has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnDeleted {
+    /// Reports them.
+    #[default]
+    Report,
+    /// Marks them in `deleted_at`.
+    Mark,
+    /// Removes their rows from all four tables.
+    Remove,
+}
+
+impl OnDeleted {
+    /// The name in flags and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            OnDeleted::Report => "report",
+            OnDeleted::Mark => "mark",
+            OnDeleted::Remove => "remove",
+        }
+    }
+}
+
+/// How many conversations a reconciliation may find to be gone before it stops.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MaxDeleted {
+    /// So many.
+    Count(u64),
+    /// So many of a hundred that the lake has in the range.
+    Percent(f64),
+}
+
+impl MaxDeleted {
+    /// Whether `gone` of the `here` conversations are too many.
+    pub fn is_exceeded(self, gone: u64, here: u64) -> bool {
+        match self {
+            MaxDeleted::Count(most) => gone > most,
+            #[expect(clippy::cast_precision_loss, reason = "no lake has 2^53 conversations")]
+            MaxDeleted::Percent(most) => gone as f64 * 100.0 > most * here as f64,
+        }
+    }
+}
+
+impl std::fmt::Display for MaxDeleted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MaxDeleted::Count(most) => write!(f, "{most}"),
+            MaxDeleted::Percent(most) => write!(f, "{most}%"),
+        }
+    }
+}
+
+/// A comparison of the lake with the API.
+#[derive(Debug, Clone)]
+pub struct ReconcileSettings {
+    /// The first `created_at` of the range; `None` means the beginning of the history.
+    pub from: Option<DateTime<Utc>>,
+    /// The end of the range; `None` means [`ReconcileSettings::RECENT`] ago, because newer ones may not be published.
+    pub to: Option<DateTime<Utc>>,
+    /// What to do about conversations that are gone.
+    pub on_deleted: OnDeleted,
+    /// How many may be gone.
+    pub max_deleted: MaxDeleted,
+    /// Discards an interrupted reconciliation and starts over.
+    pub restart: bool,
+    /// How many conversations to request per page.
+    pub page_size: PageSizeChoice,
+    /// The API's `user_filters`, which must be those of the lake.
+    pub user_filters: Option<Value>,
+    /// When fetched rows are staged.
+    pub flush: FlushPolicy,
+    /// The settings of its compactions.
+    pub compact: CompactSettings,
+}
+
+impl ReconcileSettings {
+    /// How long before a reconciliation the range ends, if the user gives no end.
+    pub const RECENT: Duration = Duration::from_secs(600);
+}
+
+impl Default for ReconcileSettings {
+    fn default() -> Self {
+        ReconcileSettings {
+            from: None,
+            to: None,
+            on_deleted: OnDeleted::default(),
+            max_deleted: MaxDeleted::Percent(1.0),
+            restart: false,
+            page_size: PageSizeChoice::default(),
+            user_filters: None,
+            flush: FlushPolicy::default(),
+            compact: CompactSettings::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_the_limit_is_too_many() {
+        let percent = MaxDeleted::Percent(1.0);
+        assert_eq!(
+            [(1, 100), (2, 199), (1, 99), (0, 0)].map(|(gone, here)| percent.is_exceeded(gone, here)),
+            [false, true, true, false]
+        );
+        assert!(!MaxDeleted::Count(3).is_exceeded(3, 3) && MaxDeleted::Count(3).is_exceeded(4, 900));
+        assert_eq!(
+            [percent, MaxDeleted::Percent(0.5), MaxDeleted::Count(7)].map(|it| it.to_string()),
+            ["1%", "0.5%", "7"]
+        );
+    }
+}

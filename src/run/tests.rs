@@ -32,6 +32,7 @@ mod forget;
 mod manifest;
 mod metered;
 mod outrun;
+mod reconcile;
 mod records;
 mod repairs;
 mod scenarios;

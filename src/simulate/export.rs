@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::render;
+use super::edits::Edits;
 use super::world::World;
 use crate::model::TimestampFilter;
 
@@ -175,7 +175,13 @@ impl Query {
     }
 
     /// Renders the page at the cursor: the body of the response, and how many conversations it has.
-    pub(super) fn page(&self, world: &World, index: &[PagePosition], now: i64, disputed: &Disputed) -> (String, u32) {
+    pub(super) fn page(
+        &self,
+        (world, edits): (&World, &Edits),
+        index: &[PagePosition],
+        now: i64,
+        disputed: &Disputed,
+    ) -> (String, u32) {
         let first = index.partition_point(|(time, _)| *time < self.min_micros);
         let last = index.partition_point(|(time, _)| *time <= self.max_micros);
         let window = index.get(first..last).unwrap_or_default();
@@ -195,7 +201,7 @@ impl Query {
         let mut positions: Box<dyn Iterator<Item = &PagePosition>> =
             if self.descending { Box::new(rest.iter().rev()) } else { Box::new(rest.iter()) };
         for position in positions.by_ref() {
-            let Some(json) = render::conversation(world, position.1, now, disputed.updated_at) else { continue };
+            let Some(json) = edits.render(world, position.1, now, disputed.updated_at) else { continue };
             if self.user_filters.as_ref().is_none_or(|filters| passes(&json, filters)) {
                 conversations.push(json);
                 last_position = Some(*position);
@@ -211,10 +217,11 @@ impl Query {
 }
 
 /// Returns the order of the export at `now`.
-pub(super) fn index(world: &World, filter: TimestampFilter, now: i64) -> Vec<PagePosition> {
-    let mut index: Vec<PagePosition> = (0..world.begun(now))
+pub(super) fn index(world: &World, edits: &Edits, filter: TimestampFilter, now: i64) -> Vec<PagePosition> {
+    let mut index: Vec<PagePosition> = edits
+        .numbers(world, now)
         .filter_map(|number| {
-            let times = world.timeline(number).times(now)?;
+            let times = edits.times(world, number, now)?;
             let time = match filter {
                 TimestampFilter::CreatedAt => times.created_at,
                 TimestampFilter::UpdatedAt => times.updated_at,

@@ -1,6 +1,7 @@
 //! Serves the simulated API over HTTP: authorization, rate limit, and time, which is also the `Date` of its responses.
 //!
-//! It has five endpoints of its own:
+//! `POST /conversation/<action>` changes conversations, without a limit: [`Edits`] has the actions. It has five endpoints
+//! of its own:
 //! - `POST /_simulate/advance?seconds=N` lets time pass.
 //! - `GET /_simulate/conversations` returns all conversations of this moment, one per line.
 //! - `GET /_simulate/requests` returns the requests to the API: their number, gaps and `page_size`s.
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query as Parameters, State};
+use axum::extract::{Path, Query as Parameters, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -24,8 +25,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::export::{Disputed, PagePosition, PageSizeRule, Query, Refused, index};
-use super::render;
+use super::edits::{Edits, NoEdit};
+use super::export::{PagePosition, Query, Refused, index};
+use super::settings::Settings;
 use super::world::World;
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, Result};
@@ -36,46 +38,6 @@ const TOLERANCE: f64 = 0.95;
 
 /// The API's message about too many requests.
 const LIMITED: &str = "Rate limit exceeded: 1 request per second.";
-
-/// The settings of a simulator.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The port on loopback.
-    pub port: u16,
-    /// The key that it accepts.
-    pub key: String,
-    /// The requests that it allows per second; 0 means any number.
-    pub requests_per_second: f64,
-    /// The seconds that pass in the simulation per real second; 0 stops time.
-    pub speed: f64,
-    /// Every request of this number fails, as the API is known to fail; 0 means none.
-    pub fault_every: u32,
-    /// Whether the account lacks the entitlement to export.
-    pub not_entitled: bool,
-    /// What it does with `page_size`.
-    pub page_size: PageSizeRule,
-    /// How long it takes for each conversation of a page.
-    pub time_per_conversation: Duration,
-    /// The points on which sources disagree.
-    pub disputed: Disputed,
-}
-
-impl Settings {
-    /// A simulator on a free port that accepts `key`, answers without limits or faults, and whose time stands still.
-    pub fn without_limits(key: &str) -> Self {
-        Settings {
-            port: 0,
-            key: key.to_owned(),
-            requests_per_second: 0.0,
-            speed: 0.0,
-            fault_every: 0,
-            not_entitled: false,
-            page_size: PageSizeRule::default(),
-            time_per_conversation: Duration::ZERO,
-            disputed: Disputed::default(),
-        }
-    }
-}
 
 /// A simulated API that listens.
 #[derive(Debug)]
@@ -112,6 +74,8 @@ struct ServerState {
     page_sizes: Vec<Option<String>>,
     /// The export's order at a moment, kept because it is expensive to compute.
     index: Option<(i64, TimestampFilter, Index)>,
+    /// What was done to the conversations.
+    edits: Arc<Edits>,
 }
 
 impl Simulator {
@@ -153,6 +117,7 @@ impl Simulator {
         let held = Arc::clone(&self.shared);
         let routes = Router::new()
             .route("/conversation/export", get(export))
+            .route("/conversation/{action}", post(change))
             .route("/_simulate/advance", post(advance))
             .route("/_simulate/conversations", get(truth))
             .route("/_simulate/requests", get(requests))
@@ -189,11 +154,16 @@ impl SimulatedTime {
     /// Returns the conversations of this moment as the API has them, one line of JSON each.
     pub fn conversations(&self) -> impl Iterator<Item = String> + use<> {
         let (shared, now) = (Arc::clone(&self.0), self.0.now());
-        let numbers = 0..shared.world.begun(now);
-        numbers.filter_map(move |number| {
-            let json = render::conversation(&shared.world, number, now, shared.settings.disputed.updated_at)?;
+        let edits = Arc::clone(&shared.state().edits);
+        edits.numbers(&shared.world, now).filter_map(move |number| {
+            let json = edits.render(&shared.world, number, now, shared.settings.disputed.updated_at)?;
             Some(json + "\n")
         })
+    }
+
+    /// Makes a change as `POST /conversation/<action>` does. Returns whether the API accepts it.
+    pub fn change(&self, action: &str, body: &str) -> bool {
+        self.0.change(action, body).is_ok()
     }
 }
 
@@ -216,9 +186,19 @@ impl Shared {
         {
             return Arc::clone(known);
         }
-        let fresh = Arc::new(index(&self.world, filter, now));
+        let edits = Arc::clone(&self.state().edits);
+        let fresh = Arc::new(index(&self.world, &edits, filter, now));
         self.state().index = Some((now, filter, Arc::clone(&fresh)));
         fresh
+    }
+
+    fn change(&self, action: &str, body: &str) -> Result<(), NoEdit> {
+        let now = self.now();
+        let mut edits = Edits::clone(&self.state().edits);
+        edits.apply(action, body, &self.world, now)?;
+        let mut state = self.state();
+        (state.edits, state.index) = (Arc::new(edits), None);
+        Ok(())
     }
 
     /// Records a request to the API and returns its number; fails if it comes too soon after the last one.
@@ -242,6 +222,12 @@ impl Shared {
                 Ok(state.admitted)
             }
         }
+    }
+
+    /// Whether a request has the key.
+    fn accepts(&self, headers: &HeaderMap) -> bool {
+        let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        sent.and_then(|sent| sent.strip_prefix("Bearer ")) == Some(&self.settings.key)
     }
 
     /// Waits while request `number` is held.
@@ -282,8 +268,6 @@ async fn export(
     Parameters(parameters): Parameters<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    let expected = format!("Bearer {}", shared.settings.key);
-    let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let number = match shared.admit(parameters.get("page_size")) {
         Ok(number) => number,
         Err(early) => {
@@ -301,7 +285,7 @@ async fn export(
     if shared.settings.not_entitled {
         return detail(StatusCode::FORBIDDEN, &json!("This account is not entitled to the export API."));
     }
-    if sent != Some(expected.as_str()) {
+    if !shared.accepts(&headers) {
         return detail(StatusCode::UNAUTHORIZED, &json!("Invalid Authorization token."));
     }
     let Settings { disputed, page_size, time_per_conversation, .. } = &shared.settings;
@@ -315,7 +299,8 @@ async fn export(
     let (now, clock, time_per_conversation) = (shared.now(), shared.clock, *time_per_conversation);
     let page = tokio::task::spawn_blocking(move || {
         let index = shared.index(now, query.filter());
-        query.page(&shared.world, &index, now, &shared.settings.disputed)
+        let edits = Arc::clone(&shared.state().edits);
+        query.page((&shared.world, &edits), &index, now, &shared.settings.disputed)
     });
     match page.await {
         Ok((body, conversations)) => {
@@ -323,6 +308,22 @@ async fn export(
             ([(header::CONTENT_TYPE, "application/json".to_owned()), (header::DATE, date(now))], body).into_response()
         }
         Err(_) => detail(StatusCode::INTERNAL_SERVER_ERROR, &json!("Internal Server Error")),
+    }
+}
+
+async fn change(
+    State(shared): State<Arc<Shared>>,
+    Path(action): Path<String>,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    if !shared.accepts(&headers) {
+        return detail(StatusCode::UNAUTHORIZED, &json!("Invalid Authorization token."));
+    }
+    match shared.change(&action, &body) {
+        Ok(()) => axum::Json(json!({"success": true})).into_response(),
+        Err(NoEdit::Unknown) => detail(StatusCode::NOT_FOUND, &json!("Not Found")),
+        Err(NoEdit::Malformed) => detail(StatusCode::UNPROCESSABLE_ENTITY, &json!("Field required")),
     }
 }
 

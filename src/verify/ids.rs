@@ -143,11 +143,15 @@ fn place(date: CreatedDate, batch: &RecordBatch, row: usize) -> Occurrence {
 }
 
 /// Reads columns of some partitions.
-pub(super) struct Ids {
-    pub(super) lake: Lake,
-    pub(super) tables: Tables,
-    pub(super) dates: Vec<CreatedDate>,
-    pub(super) runtime: Handle,
+pub struct Ids {
+    /// The lake.
+    pub lake: Lake,
+    /// Its tables.
+    pub tables: Tables,
+    /// The partitions.
+    pub dates: Vec<CreatedDate>,
+    /// The runtime that calls the store.
+    pub runtime: Handle,
 }
 
 /// A partition's file that was read ahead, and its lane.
@@ -155,8 +159,11 @@ type ReadAhead = (CreatedDate, Result<(Option<FoundFile>, Lane)>);
 
 impl Ids {
     /// Calls `visit` with some columns of one table, in any order of the partitions; perhaps twice for a file that is
-    /// replaced meanwhile.
-    fn each(&self, table: Table, columns: &[&str], mut visit: impl FnMut(CreatedDate, &RecordBatch)) -> Result<()> {
+    /// replaced meanwhile. Must not be called on an async thread.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub fn each(&self, table: Table, columns: &[&str], mut visit: impl FnMut(CreatedDate, &RecordBatch)) -> Result<()> {
         let (sender, mut files) = mpsc::channel(1);
         // It is aborted when this is dropped.
         let mut reading = JoinSet::new();

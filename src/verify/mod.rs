@@ -31,7 +31,8 @@ use crate::model::{CreatedDate, RunId, Table};
 use crate::tables::Tables;
 use beside::Beside;
 use date::{DateRead, DateReader};
-use ids::{Ids, Occurrence};
+pub use ids::Ids;
+use ids::Occurrence;
 use manifest::{Contradiction, Listed};
 pub use problems::{Check, Problem, Verification};
 

@@ -49,7 +49,8 @@ impl Dialect {
     }
 
     /// All statements in the order of their dependencies: the tables, the staged files, all versions of a table's rows,
-    /// the latest versions, and the four views of their rows.
+    /// the latest versions, the four views of their rows, and the conversations without those that are marked as
+    /// deleted.
     pub(super) fn statements(
         &self,
         columns: &LakeColumns,
@@ -59,7 +60,19 @@ impl Dialect {
     ) -> String {
         let all = |of: &dyn Fn(&TableColumns) -> String| Table::ALL.map(|table| of(columns.of(table))).concat();
         let latest = all(&|table| self.latest_rows(table));
-        [&all(&tables), landed_files, &all(&copies), &self.newest_copies(), &latest].concat()
+        let current = self.current(columns.of(Table::Conversations));
+        [&all(&tables), landed_files, &all(&copies), &self.newest_copies(), &latest, &current].concat()
+    }
+
+    /// The latest conversations that are not marked as deleted. No file of an earlier schema has marks.
+    fn current(&self, conversations: &TableColumns) -> String {
+        let (schema, name) = (self.schema, conversations.name());
+        let has_marks = names(conversations).any(|name| name == column::DELETED_AT);
+        let unmarked = if has_marks { "\nWHERE deleted_at IS NULL" } else { "" };
+        let columns = listed(columns(conversations, self.by));
+        format!(
+            "\nCREATE OR REPLACE VIEW {schema}{name}_current AS\nSELECT {columns}\nFROM {schema}{name}_latest{unmarked};\n"
+        )
     }
 
     fn newest_copies(&self) -> String {

@@ -2,7 +2,8 @@
 //!
 //! For each table there is a name for the compacted rows (`messages`) and one that includes staged rows
 //! (`messages_latest`). The latter build on `landed_files`, the staged files that the newest checkpoint names;
-//! `…_copies`, all versions of a table's rows; and `newest_copies`, the latest versions.
+//! `…_copies`, all versions of a table's rows; and `newest_copies`, the latest versions. `conversations_current` leaves
+//! out the conversations that are marked as deleted.
 //! Guarantees: `…_latest` is right before, during and after a compaction. New partitions and files are visible without
 //! new statements, because each query finds them itself.
 //! Must not depend on: the content of the lake. Everything here is pure.

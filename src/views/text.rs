@@ -46,6 +46,8 @@ pub(super) const LATEST: &[&str] = &[
     "…_latest: the tables as the next `compact` will leave them, from table files and staged files. A conversation",
     "occurs exactly once even during a compaction, which replaces the table files before it removes the staged files.",
     "If a file is replaced or deleted during a query, the engine may report an error: run the query again.",
+    "conversations_current: conversations_latest without those that `reconcile --on-deleted mark` has marked in",
+    "deleted_at, because the API no longer has them. All other tables and views have them too.",
 ];
 
 /// For engines that are known to pass a filter by date to the files.

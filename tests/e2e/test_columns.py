@@ -18,8 +18,8 @@ from truth import API_NAME, CHILD_FIELDS, CONVERSATION_FIELDS, TABLES, as_rows, 
 DATA = ROOT / "tests" / "data"
 SENT = json.loads((DATA / "lake-schema-1.json").read_text())
 READ = {"parquet": read_table, "delta": read_delta}
-NEW = {"conversations": ["conversation_url", "all_tags", "watchtower_reviews"], "messages": ["message_id"], "tags": [],
-       "audit_logs": []}
+NEW = {"conversations": ["conversation_url", "all_tags", "watchtower_reviews", "deleted_at"], "messages": ["message_id"],
+       "tags": [], "audit_logs": []}
 OUT = "2024-02-02"
 METADATA = ["--metadata-columns", "plan,order_total:double,vip:boolean"]
 
@@ -148,7 +148,7 @@ def test_an_old_lake_grows_when_it_is_compacted(command, old, kept_as):
     assert "schema_version" not in before
     untouched = files(old, f"conversations/created_date={OUT}")
     command("compact")
-    assert {"format_version": 3, "schema_version": 2}.items() <= lake_json(old).items()
+    assert {"format_version": 3, "schema_version": 3}.items() <= lake_json(old).items()
     assert before.items() <= {**lake_json(old), "format_version": before["format_version"]}.items()
     assert files(old, f"conversations/created_date={OUT}") == untouched
     tables = tables_of(old, kept_as)

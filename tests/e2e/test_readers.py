@@ -39,7 +39,7 @@ ODD = [
 ]
 
 KINDS = {**CONVERSATION_FIELDS, "conversation_id": "text", "message_count": "int", "extra": "json", "_exported_at": "time",
-         "_run_id": "text", "_seq": "long", "created_date": "date", "created_month": "date"}
+         "_run_id": "text", "_seq": "long", "deleted_at": "time", "created_date": "date", "created_month": "date"}
 for _index, _fields in CHILD_FIELDS.values():
     KINDS |= {_index: "int", **_fields}
 TYPES = {

@@ -105,9 +105,9 @@ class Place:
         else:
             self.server.delete(f"{self.prefix}/{key}")
 
-    def assert_exact(self, conversations):
+    def assert_exact(self, conversations, by="day"):
         """The lake holds exactly these conversations, passes `verify`, and has no leftovers."""
-        assert_exact(self.copy(), conversations)
+        assert_exact(self.copy(), conversations, by=by)
         self.command("verify")
         assert not self.objects("_landing/") and not self.objects("_state/check/")
         assert all(key.endswith((".json", "/lock")) for key in self.objects("_state/")), "nothing was left behind"

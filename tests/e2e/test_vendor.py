@@ -81,6 +81,7 @@ def test_the_schema_is_the_promised_one(serve, command, lake):
             ("csat_resolved", "BOOLEAN"), ("customer_feedback", text), ("flow_type", text), ("notes", text),
             ("metadata", text), ("message_count", whole), ("conversation_url", text), ("all_tags", text),
             ("watchtower_reviews", text), ("extra", text), ("_exported_at", time), ("_run_id", text), ("_seq", "BIGINT"),
+            ("deleted_at", time),
         ],
         "messages": [("conversation_id", text), ("message_index", whole), ("role", text), ("text", text),
                      ("created_at", time), ("message_id", text), ("extra", text), ("_run_id", text), ("_seq", "BIGINT")],

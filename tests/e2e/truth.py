@@ -59,6 +59,7 @@ def expected_rows(conversations, by="day"):
             **{name: cell(kind, conversation.get(name)) for name, kind in CONVERSATION_FIELDS.items()},
             "message_count": len(conversation.get("messages") or []),
             "extra": {name: value for name, value in conversation.items() if name not in known} or None,
+            "deleted_at": None,
             **partition_of(conversation, by),
         })
         for table, (index_name, fields) in CHILD_FIELDS.items():

@@ -12,6 +12,7 @@ use super::forget::ForgetArgs;
 use super::heading::OUTPUT;
 use super::inspect::{CheckArgs, VerifyArgs, ViewsArgs};
 use super::lake::LakeArgs;
+use super::reconcile::ReconcileArgs;
 #[cfg(feature = "simulate")]
 use super::simulate::{DemoArgs, SimulateArgs};
 
@@ -32,6 +33,9 @@ Export an account into a folder or bucket, then again every hour (cron, Airflow,
 Fetch a range of time again:
   decagon-lake backfill --from 2024-01-01 --to 2024-02-01
   decagon-lake compact
+
+Compare the lake with the API once a week, and mark what was deleted there:
+  decagon-lake reconcile --on-deleted mark
 
 Exit codes:
   0 done                                    5 the store failed
@@ -120,6 +124,11 @@ pub(in crate::cli) enum Command {
     /// reports and older checkpoints, and keeps later runs from fetching them again. Prints a receipt, which stays in
     /// _state/receipts. Can be interrupted and run again; without anybody named, it completes an interrupted run.
     Forget(ForgetArgs),
+    /// Compare the lake with the API: fetch what is missing, and find what was deleted at the source
+    ///
+    /// Walks the API over created_at and compares ids and change times with the lake. A conversation counts as deleted
+    /// only if a complete walk and a second request both lack it. To continue an interrupted run, run the command again.
+    Reconcile(ReconcileArgs),
     /// Show what the lake holds, its watermark and unfinished walks
     Status(LakeArgs),
     /// Read the whole lake and report every problem

@@ -4,6 +4,7 @@ use bytesize::ByteSize;
 use serde_json::Value;
 
 use crate::model::PageSizeChoice;
+use crate::run::MaxDeleted;
 
 /// A number per second; 0 means no limit.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
@@ -23,6 +24,16 @@ pub(super) fn page_size(text: &str) -> Result<PageSizeChoice, String> {
     }
 }
 
+/// How many conversations may be gone: a number, or a part of a hundred.
+pub(super) fn max_deleted(text: &str) -> Result<MaxDeleted, String> {
+    let percent = text.strip_suffix('%').map(|number| number.trim_end().parse::<f64>());
+    match (percent, text.parse()) {
+        (Some(Ok(percent)), _) if (0.0..=100.0).contains(&percent) => Ok(MaxDeleted::Percent(percent)),
+        (None, Ok(count)) => Ok(MaxDeleted::Count(count)),
+        _ => Err("expected a number of conversations, as in 20, or a part from 0% to 100%, as in 1%".to_owned()),
+    }
+}
+
 /// The size of a response. A page is in memory several times over, and one of its columns must not reach 2 GiB.
 pub(super) fn response_bytes(text: &str) -> Result<ByteSize, String> {
     match text.parse::<ByteSize>()? {
@@ -37,5 +48,19 @@ pub(super) fn json_object(text: &str) -> Result<Value, String> {
         Ok(object @ Value::Object(_)) => Ok(object),
         Ok(_) => Err("expected a JSON object, as in {\"deflected_filter\": true}".to_owned()),
         Err(error) => Err(format!("expected a JSON object: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_or_a_part() {
+        assert_eq!(max_deleted("20"), Ok(MaxDeleted::Count(20)));
+        assert_eq!([max_deleted("1%"), max_deleted("0.5 %")], [1.0, 0.5].map(|part| Ok(MaxDeleted::Percent(part))));
+        for text in ["", "%", "-1", "-1%", "101%", "NaN%", "1.5", "many"] {
+            assert!(max_deleted(text).is_err(), "{text}");
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{RowTimes, RunId};
+use crate::lake::{Asked, Compared};
+use crate::model::{Request, RowTimes, RunId};
 
 fn at(secs: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(secs, 0).unwrap()
@@ -14,6 +15,31 @@ fn at(secs: i64) -> DateTime<Utc> {
 fn walk(newest: Option<i64>, started: i64) -> Walk {
     let request = Request { window: Window::EVERYTHING, user_filters: None };
     Walk { newest_change: newest.map(at), ..Walk::new(request, at(started)) }
+}
+
+#[test]
+fn a_reconciliation_keeps_what_it_has_seen_until_its_walk_begins_again() {
+    let flush = |number| FlushId { run: RunId::new(at(0), 1), number };
+    let noted = |missing| Noted { compared: Compared { missing, ids: 5, ..Compared::default() }, hashes: vec![0; 40] };
+    let mut state = State::default();
+    state.note(&walk(None, 10), &flush(0), noted(1));
+    assert_eq!(state, State::default(), "there is none");
+    state.reconciliation = Some(Reconciliation::new(Asked::default(), walk(None, 9), 7));
+    for (number, started) in [(0, 10), (1, 10), (2, 10)] {
+        state.note(&walk(None, started), &flush(number), noted(1));
+        state.advance_walk(Purpose::Reconcile, &walk(None, started));
+    }
+    let known = state.reconciliation.clone().unwrap();
+    assert_eq!((known.seen.len(), known.compared.missing, known.compared.ids, known.is_walked), (3, 3, 15, false));
+    assert_eq!(state.named_keys(), (0..3).map(|number| layout::seen(&flush(number))).collect());
+    let mut again = state.clone();
+    again.note(&walk(None, 20), &flush(3), noted(2));
+    again.complete_walk(Purpose::Reconcile, &walk(None, 20));
+    let known = again.reconciliation.clone().unwrap();
+    assert_eq!((known.seen, known.compared.missing, known.is_walked), (vec![flush(3)], 2, true));
+    assert_eq!(again.watermark(), None, "it moves no watermark");
+    again.discard_walk(Purpose::Reconcile, &walk(None, 20));
+    assert_eq!(again.reconciliation, None);
 }
 
 #[test]

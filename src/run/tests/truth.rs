@@ -66,7 +66,8 @@ pub(super) async fn found(lake: &Lake) -> Conversations {
     conversations
 }
 
-async fn rows(lake: &Lake, tables: &Tables, table: Table) -> Vec<RecordBatch> {
+/// The rows of a table.
+pub(super) async fn rows(lake: &Lake, tables: &Tables, table: Table) -> Vec<RecordBatch> {
     let mut batches = Vec::new();
     let (objects, others) = tables.files(table).await.unwrap();
     assert!(others.is_empty(), "{others:?}");
