@@ -159,6 +159,13 @@ pub(super) fn status(status: &Status) {
         let older = counted(HumanCount(status.older_partitions), "partition");
         line(&format!("upgrade    {older} of an older form: `decagon-lake upgrade` rewrites them"));
     }
+    if let Some(policy) = &status.policy {
+        line(&format!("policy     {}", policy.get(..12).unwrap_or(policy)));
+        if let Some(earlier @ 1..) = status.earlier_policy_partitions {
+            let earlier = counted(HumanCount(earlier), "partition");
+            line(&format!("           {earlier} may not follow it yet: `decagon-lake upgrade` applies it to them"));
+        }
+    }
     if !status.manifest {
         line("manifest   none: counted from the table files; the next compaction makes one");
     }

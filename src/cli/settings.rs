@@ -1,7 +1,7 @@
 //! From what was typed to the settings of a run.
 
 use super::args::{ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, SyncArgs, UpgradeArgs};
-use super::logging;
+use super::{logging, policy};
 use crate::api::{ApiKey, Options, RetryPolicy, endpoint};
 use crate::error::{Error, Result};
 use crate::export::FlushPolicy;
@@ -17,7 +17,7 @@ impl SyncArgs {
     /// If `--retain` is too short.
     pub(super) fn settings(&self, control: &Control) -> Result<SyncSettings> {
         Ok(SyncSettings {
-            export: self.export.settings(control),
+            export: self.export.settings(control)?,
             retain: self.keep.retain()?,
             compact_every_pages: self.compact_every,
         })
@@ -25,16 +25,20 @@ impl SyncArgs {
 }
 
 impl ExportArgs {
-    pub(super) fn settings(&self, control: &Control) -> ExportSettings {
+    /// # Errors
+    /// If the policy or its key cannot be read.
+    pub(super) fn settings(&self, control: &Control) -> Result<ExportSettings> {
         let (overlap, on_ignored_filter) = (self.overlap, self.on_ignored_filter);
-        ExportSettings { overlap, on_ignored_filter, fetch: self.fetch.settings(control) }
+        Ok(ExportSettings { overlap, on_ignored_filter, fetch: self.fetch.settings(control)? })
     }
 }
 
 impl BackfillArgs {
-    pub(super) fn settings(&self, control: &Control) -> BackfillSettings {
+    /// # Errors
+    /// If the policy or its key cannot be read.
+    pub(super) fn settings(&self, control: &Control) -> Result<BackfillSettings> {
         let BackfillArgs { from, to, timestamp_filter, ref fetch } = *self;
-        BackfillSettings { from, to, timestamp_filter, fetch: fetch.settings(control) }
+        Ok(BackfillSettings { from, to, timestamp_filter, fetch: fetch.settings(control)? })
     }
 }
 
@@ -43,7 +47,12 @@ impl CompactArgs {
     /// If `--retain` is too short.
     pub(super) fn settings(&self, control: &Control) -> Result<CompactSettings> {
         let (history, control) = (self.history.history(), control.clone());
-        Ok(CompactSettings { retain: self.keep.retain()?, history, control })
+        Ok(CompactSettings {
+            retain: self.keep.retain()?,
+            history,
+            policy_key: policy::key(&self.policy_key)?,
+            control,
+        })
     }
 }
 
@@ -57,6 +66,7 @@ impl UpgradeArgs {
         Ok(UpgradeSettings {
             base_url: self.base_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
             metadata_columns: self.metadata_columns.clone(),
+            policy: self.policy.policy.as_deref().map(policy::read).transpose()?,
             abandon_backfill: self.abandon_backfill,
             compact: self.compact.settings(control)?,
         })
@@ -64,19 +74,21 @@ impl UpgradeArgs {
 }
 
 impl FetchArgs {
-    fn settings(&self, control: &Control) -> FetchSettings {
-        FetchSettings {
+    fn settings(&self, control: &Control) -> Result<FetchSettings> {
+        Ok(FetchSettings {
             restart: self.restart,
             page_size: self.api.page_size,
             user_filters: self.api.user_filters.clone(),
             format: self.format,
             partition_by: self.partition_by,
             metadata_columns: self.metadata_columns.clone(),
+            policy: self.policy.policy.as_deref().map(policy::read).transpose()?,
+            policy_key: policy::key(&self.policy_key)?,
             on_bad_record: self.on_bad_record,
             flush: self.flush.policy(),
             history: self.history.history(),
             control: control.clone(),
-        }
+        })
     }
 }
 

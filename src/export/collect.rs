@@ -11,16 +11,18 @@ use tokio::sync::{mpsc, watch};
 
 use super::fetch::Step;
 use super::filter_support;
+use super::govern::Governor;
 use super::inspect::{AnswerTimes, inspect};
 use super::last_page::{LastPage, NewestSeen};
 use super::progress::Progress;
-use crate::api::{Fetched, Page, excerpt};
+use crate::api::{Fetched, Page, Quotes};
 use crate::clock::{Clock, Instant};
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Counts, Origin, Reject};
 use crate::lake::{FilterSupport, Support, Walk};
 use crate::model::{CreatedDate, LakeColumns, LearnedPageSize, PartitionBy, RunId};
+use crate::policy::{Quarantined, RuleHits};
 
 /// When gathered rows are staged. Small files cost requests and slow readers down; a crash loses the rows gathered so
 /// far.
@@ -78,6 +80,8 @@ pub(super) struct Flush {
     pub(super) ends_without_cursor_field: u64,
     pub(super) repaired: u64,
     pub(super) counts: Counts,
+    /// How often the rules of the policy applied.
+    pub(super) hits: RuleHits,
 }
 
 /// A malformed entry, the number of its page in the walk (from 1), and its position in the response.
@@ -85,6 +89,8 @@ pub(super) struct BadRecord {
     pub(super) page: u64,
     pub(super) byte_offset: Option<usize>,
     pub(super) reject: Reject,
+    /// What a policy allows to keep of it, and the hash of that policy.
+    pub(super) governed: Option<(Quarantined, String)>,
 }
 
 /// The rows of a page.
@@ -103,6 +109,8 @@ pub(super) struct Collector {
     pub(super) policy: FlushPolicy,
     pub(super) progress: watch::Sender<Option<Progress>>,
     pub(super) on_bad_record: OnBadRecord,
+    /// The policy, if the lake has one.
+    pub(super) governor: Option<Governor>,
     /// How much time a partition of the lake covers.
     pub(super) partition_by: PartitionBy,
     /// The walk, as far as it is collected.
@@ -242,6 +250,7 @@ impl Collector {
             ends_without_cursor_field: 0,
             repaired: 0,
             counts: Counts::default(),
+            hits: RuleHits::default(),
         }
     }
 
@@ -263,11 +272,15 @@ impl Collector {
             self.walk.started_at = asked_at;
         }
         let origin = Origin { run_id: &self.run_id, exported_at: answered_at, first_seq: self.next_seq };
-        let mut batch = flatten::flatten(page.conversations(), &self.columns, &origin)?;
+        let mut batch = match &self.governor {
+            None => flatten::flatten(page.conversations(), &self.columns, &origin)?,
+            Some(governor) => governor.flatten(&page, &self.columns, &origin, &mut flush.hits)?,
+        };
         let number = self.walk.pages + 1;
-        let bad_records = self.bad_records(number, &page, std::mem::take(&mut batch.rejects));
+        let bad_records = self.bad_records(number, &page, std::mem::take(&mut batch.rejects))?;
         if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, bad_records.first()) {
-            return Err(malformed(first));
+            let quotes = if self.governor.is_some() { Quotes::Hidden } else { Quotes::Shown };
+            return Err(malformed(first, quotes));
         }
         let times = AnswerTimes { asked_at: self.walk.started_at, answered_at };
         let found = inspect(&batch, &self.walk.request.window, times, self.partition_by, &mut self.filter_support)?;
@@ -318,7 +331,7 @@ impl Collector {
     }
 
     /// The malformed entries of a page: those that `flatten` rejected, and those that are no JSON.
-    fn bad_records(&self, number: u64, page: &Page, rejected: Vec<Reject>) -> Vec<BadRecord> {
+    fn bad_records(&self, number: u64, page: &Page, rejected: Vec<Reject>) -> Result<Vec<BadRecord>> {
         if page.repaired() > 0 || !page.broken().is_empty() {
             tracing::warn!(
                 "page {number} of the export is malformed JSON: repaired {}, could not repair {}",
@@ -331,6 +344,7 @@ impl Collector {
             page: number,
             byte_offset: place(reject.seq).and_then(|place| page.offset(place)),
             reject,
+            governed: None,
         });
         let broken = page.broken().iter().enumerate().map(|(place, broken)| BadRecord {
             page: number,
@@ -340,14 +354,23 @@ impl Collector {
                 reason: broken.reason.clone(),
                 seq: self.seq_of(page.len() + place),
             },
+            governed: None,
         });
-        rejected.chain(broken).collect()
+        let mut records: Vec<_> = rejected.chain(broken).collect();
+        if let Some(governor) = &self.governor {
+            for record in &mut records {
+                let raw = std::mem::take(&mut record.reject.raw);
+                record.governed = Some((governor.quarantined(&raw), governor.hash()?.to_owned()));
+            }
+        }
+        Ok(records)
     }
 }
 
-fn malformed(record: &BadRecord) -> Error {
+fn malformed(record: &BadRecord, quotes: Quotes) -> Error {
     let BadRecord { page, reject: Reject { raw, reason, .. }, .. } = record;
-    Error::integrity(format!("page {page} of the export has a malformed entry ({reason}): {}", excerpt(raw))).with_hint(
-        "the pages before it are staged; to quarantine such entries and go on, pass --on-bad-record quarantine",
-    )
+    Error::integrity(format!("page {page} of the export has a malformed entry ({reason}): {}", quotes.of(raw)))
+        .with_hint(
+            "the pages before it are staged; to quarantine such entries and go on, pass --on-bad-record quarantine",
+        )
 }

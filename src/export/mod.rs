@@ -10,6 +10,7 @@ mod collect;
 mod encode;
 mod fetch;
 mod filter_support;
+mod govern;
 mod inspect;
 mod last_page;
 mod plan;
@@ -18,6 +19,7 @@ mod stage;
 mod walks;
 
 pub use collect::{FlushPolicy, OnBadRecord};
+pub use govern::without_covered_names;
 pub use plan::{Begin, Planned};
 pub use progress::Progress;
 pub use stage::{Flushed, Lent, Meanwhile};

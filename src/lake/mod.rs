@@ -21,13 +21,13 @@ pub mod sweep;
 mod write_intent;
 
 pub use history::History;
-pub use identity::{Format, Identity, Wanted};
+pub use identity::{Format, Governed, Identity, Wanted};
 pub use kept::KeptFiles;
 pub use lake::{Described, Lake};
 pub use lease::{Before, Ended, Holder, Lease, Occupancy, Upkeep};
 pub use ledger::Ledger;
 pub use manifest::{Entries, FileEntry, FormCount, Manifest, PartitionEntry, ShardMonth, TableTotals, bare_etag};
-pub use report::{RunOutcome, RunReport};
+pub use report::{PolicyReport, RunOutcome, RunReport};
 pub use shards::Shards;
 pub use state::{Canary, FilterSupport, Incremental, Overlap, Purpose, StagedFile, StagedFlush, State, Support, Walk};
 pub use sweep::Leftovers;

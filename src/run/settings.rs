@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::export::{FlushPolicy, OnBadRecord, OnIgnoredFilter, Progress};
 use crate::lake::{Format, History};
 use crate::model::{MetadataColumn, PageSizeChoice, PartitionBy, TimestampFilter};
+use crate::policy::{Policy, PolicyKey};
 
 /// Stops a run and follows its progress.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,10 @@ pub struct FetchSettings {
     pub partition_by: Option<PartitionBy>,
     /// Keys of the conversations' `metadata` that get a column; the lake keeps those that it has.
     pub metadata_columns: Vec<MetadataColumn>,
+    /// What of the conversations may land; `None` means the policy that the lake has, if any.
+    pub policy: Option<Policy>,
+    /// The key of the hashes that a policy asks for.
+    pub policy_key: Option<PolicyKey>,
     /// What to do with a malformed entry.
     pub on_bad_record: OnBadRecord,
     /// When fetched rows are staged.
@@ -103,13 +108,15 @@ pub struct CompactSettings {
     pub retain: Duration,
     /// How many run reports and quarantine files stay in the lake, and for how long.
     pub history: History,
+    /// The key of the hashes that the lake's policy asks for.
+    pub policy_key: Option<PolicyKey>,
     /// Stops the run and follows its progress.
     pub control: Control,
 }
 
 impl Default for CompactSettings {
     fn default() -> Self {
-        CompactSettings { retain: RETAIN, history: History::default(), control: Control::default() }
+        CompactSettings { retain: RETAIN, history: History::default(), policy_key: None, control: Control::default() }
     }
 }
 
@@ -120,6 +127,9 @@ pub struct UpgradeSettings {
     pub base_url: Option<String>,
     /// Keys of the conversations' `metadata` that get a column, also of what the lake holds already.
     pub metadata_columns: Vec<MetadataColumn>,
+    /// What of the conversations may land, and of what the lake holds already may stay; `None` means the policy that the
+    /// lake has, if any.
+    pub policy: Option<Policy>,
     /// Gives up the unfinished backfills.
     pub abandon_backfill: bool,
     /// The settings of the compaction that comes first.

@@ -12,6 +12,7 @@ mod heading;
 mod inspect;
 mod lake;
 mod place;
+mod policy;
 mod retention;
 #[cfg(feature = "simulate")]
 mod simulate;
@@ -24,5 +25,6 @@ pub(super) use compact::{CompactArgs, UpgradeArgs};
 pub(super) use export::{BackfillArgs, ExportArgs, FetchArgs, FlushArgs, SyncArgs};
 pub(super) use inspect::{CheckArgs, VerifyArgs, ViewsArgs};
 pub(super) use lake::{LakeArgs, MetricsArgs};
+pub(super) use policy::{PolicyCommand, PolicyKeyArgs, PolicyTestArgs};
 #[cfg(feature = "simulate")]
 pub(super) use simulate::{DemoArgs, SimulateArgs};
