@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 13] = [
     &["error", "clock", "counted", "stray"],
     &["json", "model", "net"],
-    &["api", "flatten", "layout", "merge"],
+    &["api", "flatten", "layout", "merge", "policy"],
     &["store"],
     &["files"],
     &["lake"],
@@ -33,7 +33,7 @@ const FLOORS: [&[&str]; 13] = [
 /// The files of each folder; each may use those before it. The folder's `mod.rs`, or the file of its name beside it,
 /// may use them all.
 const FILES: &[(&str, &[&str])] = &[
-    ("json", &["objects", "lenient"]),
+    ("json", &["objects", "lenient", "scan"]),
     (
         "model",
         &[
@@ -48,6 +48,7 @@ const FILES: &[(&str, &[&str])] = &[
             "field_counts",
             "column_kind",
             "metadata_column",
+            "row_policy",
             "columns",
             "range",
         ],
@@ -56,6 +57,7 @@ const FILES: &[(&str, &[&str])] = &[
     ("api", &["address", "key", "http", "retry", "pacer", "salvage", "page", "attempt", "client"]),
     ("flatten", &["scalar", "column", "metadata", "row", "fill", "conversation"]),
     ("merge", &["version", "gather", "kway"]),
+    ("policy", &["digits", "mask", "redact", "field", "rules", "tree", "apply", "rows", "chain"]),
     (
         "store",
         &[
@@ -103,18 +105,30 @@ const FILES: &[(&str, &[&str])] = &[
     ("tables/delta", &["log_cache", "log", "create", "commit", "vacuum"]),
     (
         "export",
-        &["plan", "progress", "fetch", "filter_support", "inspect", "last_page", "collect", "encode", "stage", "walks"],
+        &[
+            "plan",
+            "progress",
+            "fetch",
+            "filter_support",
+            "govern",
+            "inspect",
+            "last_page",
+            "collect",
+            "encode",
+            "stage",
+            "walks",
+        ],
     ),
     ("compact", &["job", "inputs", "late", "date", "work", "record", "publish", "remove"]),
     ("views", &["place", "latest", "text", "duckdb", "spark", "athena", "bigquery", "snowflake"]),
     ("simulate", &["world", "render", "export", "server"]),
     ("verify", &["problems", "beside", "rows", "ids", "date", "manifest", "staging"]),
-    ("run", &["settings", "session", "prune", "fetch", "upgrade"]),
+    ("run", &["settings", "session", "prune", "cover", "fetch", "upgrade"]),
     (
         "cli",
         &[
-            "args", "shutdown", "logging", "output", "progress", "generate", "examples", "metrics", "settings", "runs",
-            "commands", "demo", "entry",
+            "args", "shutdown", "logging", "output", "policy", "progress", "generate", "examples", "metrics",
+            "settings", "runs", "commands", "demo", "entry",
         ],
     ),
     (
@@ -127,6 +141,7 @@ const FILES: &[(&str, &[&str])] = &[
             "store",
             "lake",
             "api",
+            "policy",
             "retention",
             "compact",
             "export",

@@ -15,8 +15,6 @@ use crate::error::{Error, Result};
 
 /// An address: what stands before and after the sign, which URLs write as `%40`.
 const EMAIL: &str = r#"[^\s@<>()\[\]{},;:"\\|/=?&]+(?:@|%40)[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)+"#;
-/// What may be an IP address.
-const IP: &str = r"[0-9A-Fa-f:.]{7,45}|[0-9A-Fa-f]*::[0-9A-Fa-f:.]*";
 /// The largest compiled expression of a policy's author.
 const MOST_BYTES: usize = 1 << 20;
 
@@ -24,7 +22,7 @@ const MOST_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Redactor {
     email: Option<Regex>,
-    ip: Option<Regex>,
+    ip: bool,
     phone: bool,
     card: bool,
     iban: bool,
@@ -40,11 +38,11 @@ struct Finding<'r> {
 impl Redactor {
     /// Compiles patterns, which [`check_regex`] has accepted.
     pub(super) fn new(patterns: &BTreeSet<Pattern>) -> Result<Self> {
-        let mut redactor = Redactor { email: None, ip: None, phone: false, card: false, iban: false, own: Vec::new() };
+        let mut redactor = Redactor { email: None, ip: false, phone: false, card: false, iban: false, own: Vec::new() };
         for pattern in patterns {
             match pattern {
                 Pattern::Email => redactor.email = Some(compiled(EMAIL)?),
-                Pattern::Ip => redactor.ip = Some(compiled(IP)?),
+                Pattern::Ip => redactor.ip = true,
                 Pattern::Phone => redactor.phone = true,
                 Pattern::Card => redactor.card = true,
                 Pattern::Iban => redactor.iban = true,
@@ -65,7 +63,7 @@ impl Redactor {
         let bytes = text.as_bytes();
         self.email.is_some() && has_email_sign(bytes)
             || (self.phone || self.card || self.iban) && has_digits(bytes, 7)
-            || self.ip.is_some() && (has_digits(bytes, 4) || memchr::memmem::find(bytes, b"::").is_some())
+            || self.ip && (count(bytes, b'.') >= 3 || count(bytes, b':') >= 2)
     }
 
     /// Returns the text without what the patterns find; `None` if they find nothing.
@@ -86,8 +84,8 @@ impl Redactor {
         if let Some(email) = self.email.as_ref().filter(|_| has_email_sign(bytes)) {
             found.extend(email.find_iter(text).map(|it| Finding { place: it.range(), word: "[email]" }));
         }
-        if let Some(ip) = &self.ip {
-            found.extend(ip.find_iter(text).filter_map(|it| address(text, it.range())));
+        if self.ip {
+            found.extend(candidates(bytes).filter_map(|place| address(text, place)));
         }
         if self.iban {
             digits::find_ibans(text, |place| found.push(Finding { place, word: "[iban]" }));
@@ -131,6 +129,27 @@ fn has_email_sign(bytes: &[u8]) -> bool {
 /// Whether a text has at least so many digits.
 fn has_digits(bytes: &[u8], least: usize) -> bool {
     bytes.len() >= least && bytes.iter().filter(|byte| byte.is_ascii_digit()).count() >= least
+}
+
+fn count(bytes: &[u8], wanted: u8) -> usize {
+    bytes.iter().filter(|byte| **byte == wanted).count()
+}
+
+/// The runs of hexadecimal digits, colons and points that have enough of these for an IP address.
+fn candidates(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let is_inside = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let start = at + bytes.get(at..)?.iter().position(is_inside)?;
+            let rest = bytes.get(start..)?;
+            let run = rest.get(..rest.iter().position(|byte| !is_inside(byte)).unwrap_or(rest.len()))?;
+            at = start + run.len();
+            if count(run, b'.') >= 3 || count(run, b':') >= 2 {
+                return Some(start..at);
+            }
+        }
+    })
 }
 
 /// The IP address at a place, without the punctuation after it; `None` if it is none.
