@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::args::{PolicyKeyArgs, PolicyTestArgs};
 use super::{logging, output};
-use crate::api::Page;
+use crate::api::{Page, PageError};
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::policy::{KeptPolicy, Masker, Policy, PolicyChain, PolicyKey, RuleHits};
@@ -101,8 +101,12 @@ fn masked(input: Vec<u8>, masker: &Masker, hits: &mut RuleHits) -> Result<String
     }
     // A page has no place for a conversation but its list, so the rest is passed on as it is.
     let page = if json.starts_with('[') { format!("{{\"conversations\":{json}}}") } else { json.to_owned() };
-    let Ok(page) = Page::parse(page.into_bytes()) else {
-        return masker.conversation(json, hits).map(|json| json.into_owned()).ok_or_else(no_json);
+    let page = match Page::parse(page.into_bytes()) {
+        Ok(page) => page,
+        Err(PageError::NoConversations { .. }) => {
+            return masker.conversation(json, hits).map(|json| json.into_owned()).ok_or_else(no_json);
+        }
+        Err(other) => return Err(Error::usage(format!("stdin is no page: {}", other.plainly()))),
     };
     let (mut result, mut at) = (String::with_capacity(json.len()), 0);
     let begin = if json.starts_with('[') { "{\"conversations\":".len() } else { 0 };

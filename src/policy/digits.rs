@@ -72,30 +72,46 @@ fn joins(between: &str) -> bool {
     !between.is_empty() && between.chars().count() <= MOST_BETWEEN && between.chars().all(is_space)
 }
 
-/// Reads groups that stand together as numbers, the longest first at each place.
+/// Reads groups that stand together as numbers: cards first, then phones among the groups that are left.
 fn numbers(text: &str, groups: &[Group<'_>], cards: bool, phones: bool, found: &mut impl FnMut(Kind, Range<usize>)) {
-    let mut first = 0;
-    'groups: while first < groups.len() {
-        for kind in [Kind::Card, Kind::Phone] {
-            if !(if kind == Kind::Card { cards } else { phones }) {
-                continue;
-            }
-            let most = first.saturating_add(MOST_GROUPS).min(groups.len());
-            for end in (first.saturating_add(1)..=most).rev() {
-                let Some(part) = groups.get(first..end) else { continue };
-                let place = match kind {
-                    Kind::Card => card(part),
-                    Kind::Phone => phone(text, part),
-                };
-                if let Some(place) = place.filter(|place| stands_alone(text, place)) {
-                    found(kind, place);
-                    first = end;
-                    continue 'groups;
-                }
+    let mut left = vec![groups];
+    if cards {
+        left.clear();
+        let between = of_kind(text, groups, card, |place| found(Kind::Card, place));
+        left.extend(between.into_iter().filter_map(|range| groups.get(range)));
+    }
+    if phones {
+        for groups in left {
+            of_kind(text, groups, |part| phone(text, part), |place| found(Kind::Phone, place));
+        }
+    }
+}
+
+/// Reads groups as numbers of one kind, the longest first at each place; returns the ranges of groups between them.
+fn of_kind(
+    text: &str,
+    groups: &[Group<'_>],
+    read: impl Fn(&[Group<'_>]) -> Option<Range<usize>>,
+    mut found: impl FnMut(Range<usize>),
+) -> Vec<Range<usize>> {
+    let (mut between, mut begin, mut first) = (Vec::new(), 0, 0_usize);
+    while first < groups.len() {
+        let most = first.saturating_add(MOST_GROUPS).min(groups.len());
+        let number = (first.saturating_add(1)..=most).rev().find_map(|end| {
+            let place = read(groups.get(first..end)?)?;
+            stands_alone(text, &place).then_some((place, end))
+        });
+        match number {
+            None => first = first.saturating_add(1),
+            Some((place, end)) => {
+                found(place);
+                between.push(begin..first);
+                (begin, first) = (end, end);
             }
         }
-        first = first.saturating_add(1);
     }
+    between.push(begin..groups.len());
+    between
 }
 
 /// Whether no letter stands right before or after a number, which would make it a part of a word.
@@ -182,9 +198,9 @@ fn is_date(groups: &[Group<'_>]) -> bool {
     }
 }
 
-/// Whether it is a number with a fraction.
+/// Whether it is a number with a fraction, or the fraction of one.
 fn is_decimal(groups: &[Group<'_>]) -> bool {
-    matches!(groups, [_, fraction] if fraction.before == ".")
+    matches!(groups, [_, fraction] | [fraction] if fraction.before == ".")
 }
 
 /// Whether it is an IP address.

@@ -33,14 +33,15 @@ pub async fn upgrade(lake: &Lake, settings: &UpgradeSettings) -> Result<RunRepor
         session.compact(compact.retain).await?;
         session.rewrite(compact.retain).await?;
         session.cover().await?;
-        log_retained(&identity, session.report.upgraded_partitions);
+        log_retained(&identity, &session.report);
         Ok(())
     };
     hold(lake, "upgrade", &compact.control, compact.history, work).await
 }
 
 /// Says how long the files stay that a policy was applied to.
-fn log_retained(identity: &Identity, partitions: u64) {
+fn log_retained(identity: &Identity, report: &RunReport) {
+    let partitions = report.upgraded_partitions.saturating_add(report.compacted_dates.len() as u64);
     if identity.policy_hash().is_some() && identity.format == Format::Delta && partitions > 0 {
         tracing::info!(
             "the tables follow the policy; their earlier versions still hold what it covers until a compaction deletes \

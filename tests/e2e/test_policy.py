@@ -33,7 +33,7 @@ action = "drop"
 [[rules]]
 field = "messages.text"
 action = "redact"
-patterns = ["email", "phone", "card", "iban", "ip", { name = "mark", regex = "SeCrEt-[a-z0-9-]*" }]
+patterns = ["email", "phone", "card", "iban", "ip", { name = "mark", regex = "SeC[r]Et-[a-z0-9-]*" }]
 [[rules]]
 field = "messages.extra.*"
 action = "hash"
