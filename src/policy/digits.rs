@@ -271,7 +271,7 @@ mod tests {
         for other in ["4111111111111112", "9111111111111111", "1234567890123456", "x4111111111111111"] {
             assert!(found(other).iter().all(|(kind, _)| *kind != Kind::Card), "{other}");
         }
-        assert_eq!(found("12 4111 1111 1111 1111 3"), [(Kind::Card, "4111 1111 1111 1111")]);
+        assert_eq!(found("12 4111 1111 1111 1111 5"), [(Kind::Card, "4111 1111 1111 1111")]);
     }
 
     #[test]
