@@ -167,6 +167,10 @@ async fn try_api(lake: &Lake, client: Result<Client>, shutdown: &CancellationTok
     if let Some(last_request_at) = occupancy.last_request_at {
         client.follow(last_request_at);
     }
+    if !matches!(&lake.describe().await, Ok(identity) if identity.as_ref().is_none_or(|it| it.policy_hash().is_none()))
+    {
+        client.hide_quotes();
+    }
     let request = Request { window: Window::EVERYTHING, user_filters: None };
     let asked = client.page_size().asked();
     let fetched = client.fetch(&request, None, shutdown).await;

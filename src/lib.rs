@@ -6,7 +6,8 @@
 //! - [`error`], [`clock`], [`counted`], [`stray`], [`net`]: failures, time, numbers with nouns, stray characters in
 //!   values, HTTP settings
 //! - [`json`], [`model`]: raw JSON, and the tables with their columns
-//! - [`api`], [`flatten`], [`layout`], [`merge`]: pages, rows, keys, and the rule for the latest version
+//! - [`api`], [`flatten`], [`layout`], [`merge`], [`policy`]: pages, rows, keys, the rule for the latest version, and
+//!   what may land
 //! - [`store`], [`files`], [`lake`], [`tables`]: objects, Parquet, the lake's state, plain and Delta tables
 //! - [`export`], [`compact`], [`verify`], [`forget`], [`reconcile`], [`status`], [`check`], [`views`], [`simulate`]: one
 //!   capability each
@@ -29,6 +30,7 @@ pub mod layout;
 pub mod merge;
 pub mod model;
 pub mod net;
+pub mod policy;
 pub mod reconcile;
 pub mod run;
 #[cfg(feature = "simulate")]

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::files::current_form;
+use crate::files::{current_form, oldest_form_of_policy};
 use crate::lake::{Extent, Format, Identity, Lake, Ledger, Manifest, Support, TableTotals, Walk};
 use crate::model::{FieldCounts, PartitionBy, PerTable, Table, Window};
 use crate::tables::{Scan, Tables, scan};
@@ -46,6 +46,12 @@ pub struct Status {
     pub suppressed: u64,
     /// Whether a `forget` was interrupted; another one completes it.
     pub unfinished_forget: bool,
+    /// The hash of the policy that says what may land; none if the lake has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Partitions with rows that may not follow that policy yet, to which `upgrade` applies it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earlier_policy_partitions: Option<u64>,
     /// Whether the lake has a manifest. If not, the tables were counted from their files, and the next compaction makes
     /// one.
     pub manifest: bool,
@@ -111,6 +117,9 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
     let manifest = state.manifest.as_ref().or(counted.as_ref());
     let tables = manifest.map(|manifest| manifest.tables).unwrap_or_default();
     let older_partitions = manifest.map_or(0, |manifest| manifest.older_than(current_form(&identity.columns())));
+    let policy = identity.policy_hash().map(str::to_owned);
+    let earlier = |manifest: &Manifest| manifest.older_than(oldest_form_of_policy(&identity.columns()));
+    let earlier_policy_partitions = policy.as_ref().map(|_| manifest.map_or(0, earlier));
     Ok(Status {
         lake: lake.url().to_owned(),
         base_url: identity.base_url,
@@ -126,6 +135,8 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         older_partitions,
         suppressed: suppression.len() as u64,
         unfinished_forget: suppression.is_unfinished(),
+        policy,
+        earlier_policy_partitions,
         manifest: state.manifest.is_some(),
         tables,
     })

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 14] = [
     &["error", "clock", "counted", "stray"],
     &["json", "model", "net"],
-    &["api", "flatten", "layout", "merge"],
+    &["api", "flatten", "layout", "merge", "policy"],
     &["store"],
     &["files"],
     &["lake"],
@@ -34,7 +34,7 @@ const FLOORS: [&[&str]; 14] = [
 /// The files of each folder; each may use those before it. The folder's `mod.rs`, or the file of its name beside it,
 /// may use them all.
 const FILES: &[(&str, &[&str])] = &[
-    ("json", &["objects", "lenient"]),
+    ("json", &["objects", "lenient", "scan"]),
     (
         "model",
         &[
@@ -49,6 +49,7 @@ const FILES: &[(&str, &[&str])] = &[
             "field_counts",
             "column_kind",
             "metadata_column",
+            "row_policy",
             "columns",
             "range",
             "selector",
@@ -58,6 +59,7 @@ const FILES: &[(&str, &[&str])] = &[
     ("api", &["address", "key", "http", "retry", "pacer", "salvage", "page", "attempt", "client"]),
     ("flatten", &["scalar", "column", "metadata", "row", "fill", "conversation"]),
     ("merge", &["version", "gather", "kway"]),
+    ("policy", &["digits", "mask", "redact", "field", "rules", "tree", "apply", "rows", "chain"]),
     (
         "store",
         &[
@@ -114,6 +116,7 @@ const FILES: &[(&str, &[&str])] = &[
             "progress",
             "fetch",
             "filter_support",
+            "govern",
             "inspect",
             "last_page",
             "look",
@@ -130,12 +133,12 @@ const FILES: &[(&str, &[&str])] = &[
     ("simulate", &["world", "render", "edits", "export", "settings", "server"]),
     ("verify", &["problems", "beside", "rows", "ids", "date", "forgotten", "manifest", "staging"]),
     ("reconcile", &["hashes", "here", "survey", "second_look"]),
-    ("run", &["settings", "session", "prune", "fetch", "forget", "upgrade", "reconcile"]),
+    ("run", &["settings", "session", "prune", "cover", "fetch", "forget", "upgrade", "reconcile"]),
     (
         "cli",
         &[
-            "args", "shutdown", "logging", "output", "receipts", "progress", "generate", "examples", "metrics",
-            "settings", "runs", "commands", "demo", "entry",
+            "args", "shutdown", "logging", "output", "receipts", "policy", "progress", "generate", "examples",
+            "metrics", "settings", "runs", "commands", "demo", "entry",
         ],
     ),
     (
@@ -148,6 +151,7 @@ const FILES: &[(&str, &[&str])] = &[
             "store",
             "lake",
             "api",
+            "policy",
             "retention",
             "compact",
             "export",

@@ -1,7 +1,8 @@
 //! One try: sends a request and classifies the outcome as a page, a temporary failure or a refusal.
 //!
 //! Guarantees: no response larger than the limit is read into memory; redirects are not followed, so only the
-//! configured host gets the key; no message contains the key or the query, which may contain an end user's address.
+//! configured host gets the key; no message contains the key or the query, which may contain an end user's address,
+//! or, if quotes are hidden, anything of a response.
 //! Must not depend on: when requests are sent.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +15,7 @@ use url::Url;
 
 use super::http::{Http, is_unprocessed};
 use super::key::ApiKey;
-use super::page::{Fetched, Page, PageError, beginning, excerpt};
+use super::page::{Fetched, Page, PageError, Quotes, beginning, excerpt};
 use super::retry::retry_after;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -32,6 +33,8 @@ pub(super) struct Endpoint {
     pub(super) key: ApiKey,
     pub(super) max_response_bytes: u64,
     pub(super) clock: Clock,
+    /// Whether messages may quote responses.
+    pub(super) quotes: Quotes,
 }
 
 /// Why a try returned no page.
@@ -118,13 +121,20 @@ impl Endpoint {
         let flaws = flaws.clone();
         let parsed = tokio::task::spawn_blocking(move || parse(body, &flaws)).await;
         match parsed.map_err(|error| Failure::Permanent(Error::bug("the page parser failed").caused_by(error)))? {
-            Ok(page) => Ok(Fetched { page, page_size, answered_at, asked_at }),
+            Ok(mut page) => {
+                page.allow(self.quotes);
+                Ok(Fetched { page, page_size, answered_at, asked_at })
+            }
             Err((fault, flaw)) => Err(self.no_page(status, &fault, flaw)),
         }
     }
 
     fn no_page(&self, status: StatusCode, fault: &PageError, flaw: Option<Flaw>) -> Failure {
-        let (fault_text, start) = (self.redacted(&fault.to_string()), self.redacted(fault.beginning()));
+        let fault_text = match self.quotes {
+            Quotes::Shown => self.redacted(&fault.to_string()),
+            Quotes::Hidden => fault.plainly(),
+        };
+        let start = self.redacted(fault.beginning());
         let error = Error::api(format!("{} answered {status}, but {fault_text}: {start}", self.url))
             .with_hint("check that --base-url is the address of the export API");
         match (fault, flaw) {
@@ -173,7 +183,7 @@ impl Endpoint {
 
     /// A server's text for messages. The key is removed before the text is shortened, or a part of it could remain.
     fn redacted(&self, text: &str) -> String {
-        excerpt(&self.key.redact(text))
+        self.quotes.of(&self.key.redact(text))
     }
 
     fn transport(&self, error: reqwest::Error) -> Failure {
@@ -243,7 +253,7 @@ impl Endpoint {
         if target.origin() == self.url.origin() {
             return "another path".to_owned();
         }
-        self.redacted(&target.origin().ascii_serialization())
+        excerpt(&self.key.redact(&target.origin().ascii_serialization()))
     }
 }
 

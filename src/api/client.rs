@@ -14,7 +14,7 @@ use super::attempt::{Endpoint, Failure, Flaws, NextTry};
 use super::http::Http;
 use super::key::ApiKey;
 use super::pacer::Pacer;
-use super::page::Fetched;
+use super::page::{Fetched, Quotes};
 use super::retry::RetryPolicy;
 use crate::clock::Clock;
 use crate::counted::counted;
@@ -108,7 +108,7 @@ impl Client {
         let http = Http::new(&url, &key, timeout)?;
         Ok(Client {
             base_url,
-            endpoint: Endpoint { http, url, key, max_response_bytes, clock },
+            endpoint: Endpoint { http, url, key, max_response_bytes, clock, quotes: Quotes::Shown },
             retry,
             pacer: Pacer::new(clock, requests_per_second),
             clock,
@@ -125,6 +125,11 @@ impl Client {
     /// The key that its requests carry.
     pub fn key(&self) -> &ApiKey {
         &self.endpoint.key
+    }
+
+    /// Quotes nothing of responses in messages from now on, because a policy covers what the API sends.
+    pub fn hide_quotes(&mut self) {
+        self.endpoint.quotes = Quotes::Hidden;
     }
 
     /// Keeps the interval after the last request of another run.

@@ -18,6 +18,6 @@ pub(crate) use address::endpoint;
 pub use client::{Client, DEFAULT_BASE_URL, Options, Tally};
 pub use key::ApiKey;
 pub use pacer::Pacer;
-pub use page::{Fetched, Page, Sign, excerpt};
+pub use page::{Fetched, Page, PageError, Quotes, Sign, excerpt};
 pub use retry::RetryPolicy;
 pub use salvage::Broken;

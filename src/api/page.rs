@@ -20,6 +20,29 @@ const FAILURE_NAMES: [&str; 6] = ["status", "message", "msg", "detail", "details
 /// Values of such fields that report success, in lower case.
 const SUCCESS: [&str; 7] = ["ok", "okay", "success", "succeeded", "done", "complete", "none"];
 
+/// Whether messages may quote what the API sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Quotes {
+    /// They quote its first words.
+    #[default]
+    Shown,
+    /// They quote nothing, because a policy covers what the API sends.
+    Hidden,
+}
+
+impl Quotes {
+    /// What stands in the place of a quote.
+    pub const HIDDEN: &str = "(hidden by the policy)";
+
+    /// The first words of a text, if they may be shown.
+    pub fn of(self, text: &str) -> String {
+        match self {
+            Quotes::Shown => excerpt(text),
+            Quotes::Hidden => Self::HIDDEN.to_owned(),
+        }
+    }
+}
+
 /// Why a response's body is not a page.
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
@@ -48,6 +71,16 @@ pub enum PageError {
 }
 
 impl PageError {
+    /// Describes the fault without quoting the body, as a JSON error may.
+    pub fn plainly(&self) -> String {
+        match self {
+            PageError::NotJson { reason, .. } => {
+                format!("the response is not a JSON object (line {}, column {})", reason.line(), reason.column())
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// How the body begins, on one line. It may contain the key.
     pub fn beginning(&self) -> &str {
         match self {
@@ -65,6 +98,8 @@ pub struct Sign {
     pub name: String,
     /// The field's raw value.
     pub value: String,
+    /// Whether messages may quote the value.
+    pub quotes: Quotes,
 }
 
 impl Sign {
@@ -146,7 +181,11 @@ impl Page {
         }
         let has_cursor_field = (0..CURSOR_NAMES.len()).any(|position| fields.has(position));
         let sign = fields.others.iter().find(|(name, value)| is_failure(name, value));
-        let sign = sign.map(|(name, value)| Sign { name: (*name).to_owned(), value: value.get().to_owned() });
+        let sign = sign.map(|(name, value)| Sign {
+            name: (*name).to_owned(),
+            value: value.get().to_owned(),
+            quotes: Quotes::Shown,
+        });
         let others = fields.others.iter().map(|(name, _)| excerpt(&format!("\"{name}\""))).collect();
         Ok(Page { conversations, next, has_cursor_field, sign, others, text, salvaged: None })
     }
@@ -179,6 +218,13 @@ impl Page {
     /// The first field that seems to report a failure.
     pub fn sign(&self) -> Option<&Sign> {
         self.sign.as_ref()
+    }
+
+    /// Says whether messages may quote it.
+    pub(super) fn allow(&mut self, quotes: Quotes) {
+        if let Some(sign) = &mut self.sign {
+            sign.quotes = quotes;
+        }
     }
 
     /// Where the conversation at `index` begins in the body, in bytes.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use indicatif::MultiProgress;
 use tracing::Level;
 
-use super::args::{Cli, Command};
+use super::args::{Cli, Command, PolicyCommand};
 #[cfg(feature = "simulate")]
 use super::demo;
 use super::runs::{self, Context};
-use super::{commands, generate, logging, metrics, output, shutdown};
+use super::{commands, generate, logging, metrics, output, policy, shutdown};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::lake::RunReport;
@@ -72,6 +72,7 @@ fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunRe
             Command::Verify(args) => commands::verify(args, &context).await,
             Command::Views(args) => commands::views(args, &context).await,
             Command::Check(args) => commands::check(args, &context).await,
+            Command::Policy(PolicyCommand::Test(args)) => policy::test(args),
             #[cfg(feature = "simulate")]
             Command::Simulate(args) => demo::simulate(args, &context).await,
             #[cfg(feature = "simulate")]

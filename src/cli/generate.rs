@@ -40,7 +40,8 @@ fn render(page: &mut Vec<u8>) -> io::Result<()> {
     top.render_synopsis_section(page)?;
     top.render_description_section(page)?;
     top.render_options_section(page)?;
-    for subcommand in command.get_subcommands() {
+    let all = command.get_subcommands().flat_map(|command| std::iter::once(command).chain(command.get_subcommands()));
+    for subcommand in all {
         let name = subcommand.get_bin_name().unwrap_or_else(|| subcommand.get_name());
         let about = subcommand.get_long_about().or_else(|| subcommand.get_about()).map(ToString::to_string);
         Roff::new().control("SH", [name]).text([roman(about.unwrap_or_default())]).to_writer(page)?;

@@ -1,6 +1,6 @@
 //! Writes log lines to stderr without tearing the progress line apart.
 //!
-//! Guarantees: no line shows the API key, because every line is redacted as it is written.
+//! Guarantees: no line shows the API key or the key of a policy, because every line is redacted as it is written.
 
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
@@ -15,9 +15,13 @@ use tracing_subscriber::{Layer, fmt};
 
 use super::args::LogFormat;
 use crate::api::ApiKey;
+use crate::policy::PolicyKey;
 
 /// The key to redact. A server may send it back as any part of an answer.
 static SECRET: OnceLock<ApiKey> = OnceLock::new();
+
+/// The key of a policy's hashes, to redact.
+static POLICY_SECRET: OnceLock<PolicyKey> = OnceLock::new();
 
 /// Keeps `key` out of every log line from now on.
 pub(super) fn hide(key: &ApiKey) {
@@ -25,9 +29,15 @@ pub(super) fn hide(key: &ApiKey) {
     let _ = SECRET.set(key.clone());
 }
 
-/// `text` with the API key redacted.
+/// The same for the key of a policy's hashes.
+pub(super) fn hide_policy_key(key: &PolicyKey) {
+    let _ = POLICY_SECRET.set(key.clone());
+}
+
+/// `text` with the keys redacted.
 pub(super) fn without_secrets(text: &str) -> String {
-    SECRET.get().map_or_else(|| text.to_owned(), |key| key.redact(text))
+    let text = SECRET.get().map_or_else(|| text.to_owned(), |key| key.redact(text));
+    POLICY_SECRET.get().map_or_else(|| text.clone(), |key| key.hide_in(&text))
 }
 
 /// Starts logging. `bars` draws the progress line on the terminal.

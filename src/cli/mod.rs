@@ -13,6 +13,7 @@ mod generate;
 mod logging;
 mod metrics;
 mod output;
+mod policy;
 mod progress;
 mod receipts;
 mod runs;

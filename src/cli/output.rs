@@ -193,6 +193,13 @@ pub(super) fn status(status: &Status) {
     if status.unfinished_forget {
         line("unfinished forget: run `decagon-lake forget` to complete it");
     }
+    if let Some(policy) = &status.policy {
+        line(&format!("policy     {}", policy.get(..12).unwrap_or(policy)));
+        if let Some(earlier @ 1..) = status.earlier_policy_partitions {
+            let earlier = counted(HumanCount(earlier), "partition");
+            line(&format!("           {earlier} may not follow it yet: `decagon-lake upgrade` applies it to them"));
+        }
+    }
     if !status.manifest {
         line("manifest   none: counted from the table files; the next compaction makes one");
     }

@@ -42,7 +42,7 @@ pub(super) async fn sync(args: &SyncArgs, context: &Context) -> Result<()> {
 /// `export`.
 pub(super) async fn export(args: &ExportArgs, context: &Context) -> Result<()> {
     let control = context.control();
-    let settings = args.settings(&control);
+    let settings = args.settings(&control)?;
     let (lake, mut client) = ends(&args.fetch, context)?;
     follow(control, run::export(&lake, &mut client, &settings), args.fetch.to.json, context).await.map(drop)
 }
@@ -50,7 +50,7 @@ pub(super) async fn export(args: &ExportArgs, context: &Context) -> Result<()> {
 /// `backfill`.
 pub(super) async fn backfill(args: &BackfillArgs, context: &Context) -> Result<()> {
     let control = context.control();
-    let settings = args.settings(&control);
+    let settings = args.settings(&control)?;
     // What the user may have got wrong is looked at before the key is read.
     run::check_range(settings.from, settings.to)?;
     let (lake, mut client) = ends(&args.fetch, context)?;

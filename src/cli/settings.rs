@@ -4,7 +4,7 @@ use super::args::{
     ApiArgs, BackfillArgs, CompactArgs, ExportArgs, FetchArgs, FlushArgs, ForgetArgs, ReconcileArgs, SyncArgs,
     UpgradeArgs,
 };
-use super::logging;
+use super::{logging, policy};
 use crate::api::{ApiKey, Options, RetryPolicy, endpoint};
 use crate::error::{Error, Result};
 use crate::export::FlushPolicy;
@@ -21,7 +21,7 @@ impl SyncArgs {
     /// If `--retain` is too short.
     pub(super) fn settings(&self, control: &Control) -> Result<SyncSettings> {
         Ok(SyncSettings {
-            export: self.export.settings(control),
+            export: self.export.settings(control)?,
             retain: self.keep.retain()?,
             compact_every_pages: self.compact_every,
         })
@@ -29,16 +29,20 @@ impl SyncArgs {
 }
 
 impl ExportArgs {
-    pub(super) fn settings(&self, control: &Control) -> ExportSettings {
+    /// # Errors
+    /// If the policy or its key cannot be read.
+    pub(super) fn settings(&self, control: &Control) -> Result<ExportSettings> {
         let (overlap, on_ignored_filter) = (self.overlap, self.on_ignored_filter);
-        ExportSettings { overlap, on_ignored_filter, fetch: self.fetch.settings(control) }
+        Ok(ExportSettings { overlap, on_ignored_filter, fetch: self.fetch.settings(control)? })
     }
 }
 
 impl BackfillArgs {
-    pub(super) fn settings(&self, control: &Control) -> BackfillSettings {
+    /// # Errors
+    /// If the policy or its key cannot be read.
+    pub(super) fn settings(&self, control: &Control) -> Result<BackfillSettings> {
         let BackfillArgs { from, to, timestamp_filter, ref fetch } = *self;
-        BackfillSettings { from, to, timestamp_filter, fetch: fetch.settings(control) }
+        Ok(BackfillSettings { from, to, timestamp_filter, fetch: fetch.settings(control)? })
     }
 }
 
@@ -47,7 +51,12 @@ impl CompactArgs {
     /// If `--retain` is too short.
     pub(super) fn settings(&self, control: &Control) -> Result<CompactSettings> {
         let (history, control) = (self.history.history(), control.clone());
-        Ok(CompactSettings { retain: self.keep.retain()?, history, control })
+        Ok(CompactSettings {
+            retain: self.keep.retain()?,
+            history,
+            policy_key: policy::key(&self.policy_key)?,
+            control,
+        })
     }
 }
 
@@ -71,6 +80,7 @@ impl UpgradeArgs {
         Ok(UpgradeSettings {
             base_url: self.base_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
             metadata_columns: self.metadata_columns.clone(),
+            policy: self.policy.policy.as_deref().map(policy::read).transpose()?,
             abandon_backfill: self.abandon_backfill,
             compact: self.compact.settings(control)?,
         })
@@ -79,9 +89,14 @@ impl UpgradeArgs {
 
 impl ReconcileArgs {
     /// # Errors
-    /// If `--retain` is too short.
+    /// If `--retain` is too short, or the policy's key cannot be read.
     pub(super) fn settings(&self, control: &Control) -> Result<ReconcileSettings> {
-        let (history, control) = (self.history.history(), control.clone());
+        let compact = CompactSettings {
+            retain: self.keep.retain()?,
+            history: self.history.history(),
+            policy_key: policy::key(&self.policy_key)?,
+            control: control.clone(),
+        };
         Ok(ReconcileSettings {
             from: self.from,
             to: self.to,
@@ -91,25 +106,27 @@ impl ReconcileArgs {
             page_size: self.api.page_size,
             user_filters: self.api.user_filters.clone(),
             flush: self.flush.policy(),
-            compact: CompactSettings { retain: self.keep.retain()?, history, control },
+            compact,
         })
     }
 }
 
 impl FetchArgs {
-    fn settings(&self, control: &Control) -> FetchSettings {
-        FetchSettings {
+    fn settings(&self, control: &Control) -> Result<FetchSettings> {
+        Ok(FetchSettings {
             restart: self.restart,
             page_size: self.api.page_size,
             user_filters: self.api.user_filters.clone(),
             format: self.format,
             partition_by: self.partition_by,
             metadata_columns: self.metadata_columns.clone(),
+            policy: self.policy.policy.as_deref().map(policy::read).transpose()?,
+            policy_key: policy::key(&self.policy_key)?,
             on_bad_record: self.on_bad_record,
             flush: self.flush.policy(),
             history: self.history.history(),
             control: control.clone(),
-        }
+        })
     }
 }
 

@@ -66,7 +66,7 @@ impl DateTables<'_> {
         }
         let mut inputs: Vec<_> = tables.into_iter().collect();
         inputs.append(&mut self.staged(staged)?);
-        self.replace(inputs, replaced)
+        self.replace(inputs, self.tables.columns(), replaced)
     }
 
     fn rewrite(&self) -> Result<MadeFiles> {
@@ -77,7 +77,8 @@ impl DateTables<'_> {
                 .with_hint("see what `verify` says about this partition")
         })?;
         let replaced = self.replaced(Some(&files));
-        self.replace(vec![files], replaced)
+        let columns = self.columns_as_before(Some(&files));
+        self.replace(vec![files], &columns, replaced)
     }
 
     /// Folds staged flushes into one that holds the latest versions only. It drops a version that claims a change after
@@ -86,7 +87,18 @@ impl DateTables<'_> {
     fn fold(&self, staged: &[StagedPart]) -> Result<MadeFiles> {
         let key = |table| layout::staged_file(table, self.job.date, &self.job.file);
         let uploads = self.begin(key, |_| None)?;
-        self.write(self.staged(staged)?, WrittenFor::Staging, key, uploads, PerTable::default())
+        let columns = self.tables.columns();
+        self.write(self.staged(staged)?, columns, WrittenFor::Staging, key, uploads, PerTable::default())
+    }
+
+    /// The columns of new files with the rows of `files` as they are: without the lake's policies at hand, they still
+    /// follow the policy that they followed before.
+    fn columns_as_before(&self, files: Option<&Files>) -> LakeColumns {
+        let columns = self.tables.columns();
+        match files.filter(|_| self.tables.policies().is_none()) {
+            None => columns.clone(),
+            Some(files) => columns.following(&files.table_policies()),
+        }
     }
 
     /// The table files as an input of a merge.
@@ -137,9 +149,14 @@ impl DateTables<'_> {
     }
 
     /// Makes table files of the merged `inputs`.
-    fn replace(&self, inputs: Vec<Files>, replaced: PerTable<Option<ReplacedFile>>) -> Result<MadeFiles> {
+    fn replace(
+        &self,
+        inputs: Vec<Files>,
+        columns: &LakeColumns,
+        replaced: PerTable<Option<ReplacedFile>>,
+    ) -> Result<MadeFiles> {
         let uploads = self.begin(self.new_key(), |table| self.overwritten(table))?;
-        self.write(inputs, WrittenFor::Table, self.new_key(), uploads, replaced)
+        self.write(inputs, columns, WrittenFor::Table, self.new_key(), uploads, replaced)
     }
 
     /// The file that exists under the key of the new one: the one that it replaces, unless keys are used once.
@@ -153,13 +170,13 @@ impl DateTables<'_> {
     fn write(
         &self,
         inputs: Vec<Files>,
+        columns: &LakeColumns,
         purpose: WrittenFor,
         key: impl Fn(Table) -> Path,
         uploads: PerTable<Upload>,
         replaced: PerTable<Option<ReplacedFile>>,
     ) -> Result<MadeFiles> {
         let failed = |table: Table, error| self.failed(&key(table), error);
-        let columns = self.tables.columns();
         let mut writers = uploads.try_map(|table, upload| TableWriter::begin(columns.of(table), purpose, upload))?;
         let (mut times, left_out) = (RowTimes::default(), PerTable::from_fn(|_| AtomicU64::new(0)));
         let (ids, marks) = match &self.job.work {

@@ -16,7 +16,7 @@ use crate::files::{FileReader, FoundFile, SortedReader};
 use crate::lake::{Lake, Overlap, Suppression};
 use crate::layout;
 use crate::merge::MergeInput;
-use crate::model::{CreatedDate, PerTable, Table, column, texts, times};
+use crate::model::{CreatedDate, PerTable, RowPolicy, Table, column, texts, times};
 use crate::tables::Tables;
 
 /// The files of one input.
@@ -49,7 +49,7 @@ impl Files {
             return Ok(None);
         }
         let tables = PerTable::try_from_fn(|table| match found.get(table) {
-            Some(file) => SortedReader::open(lake.store(), of.columns().of(table), file, runtime)
+            Some(file) => SortedReader::open(lake.store(), of.columns().of(table), file, of.policies(), runtime)
                 .map(|file| InputFile::OfTable(Box::new(file))),
             None if of.are_delta() => Ok(InputFile::Ended),
             None => {
@@ -71,6 +71,14 @@ impl Files {
         })
     }
 
+    /// The policy that the rows of each table file follow.
+    pub(super) fn table_policies(&self) -> PerTable<RowPolicy> {
+        PerTable::from_fn(|table| match self.tables.get(table) {
+            InputFile::OfTable(file) => file.policy().clone(),
+            InputFile::OfFlush(_) | InputFile::Ended => RowPolicy::None,
+        })
+    }
+
     /// Opens the staged files of one flush and partition.
     ///
     /// # Errors
@@ -82,7 +90,8 @@ impl Files {
                 return Ok(InputFile::Ended);
             }
             let file = staged.files.get(table);
-            let (first, rest) = FileReader::open_staged(lake.store(), of.columns().of(table), file, runtime.clone())?;
+            let columns = of.columns().of(table);
+            let (first, rest) = FileReader::open_staged(lake.store(), columns, file, of.policies(), runtime.clone())?;
             if let Some(rest) = rest {
                 *older.get_mut(table) = InputFile::OfFlush(Box::new(rest));
             }

@@ -12,17 +12,19 @@ use tokio::sync::{mpsc, watch};
 
 use super::fetch::Step;
 use super::filter_support;
+use super::govern::Governor;
 use super::inspect::{AnswerTimes, Inspected, inspect};
 use super::last_page::{LastPage, NewestSeen};
 use super::progress::Progress;
 use super::sieve::Sieve;
-use crate::api::{Fetched, Page, excerpt};
+use crate::api::{Fetched, Page, Quotes};
 use crate::clock::{Clock, Instant};
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Counts, Origin, Reject};
 use crate::lake::{FilterSupport, Noted, Support, Suppression, Walk};
 use crate::model::{CreatedDate, LakeColumns, LearnedPageSize, PartitionBy, RunId};
+use crate::policy::{Quarantined, RuleHits};
 
 /// When gathered rows are staged. Small files cost requests and slow readers down; a crash loses the rows gathered so
 /// far.
@@ -84,6 +86,8 @@ pub(super) struct Flush {
     pub(super) counts: Counts,
     /// What the sieve noted of them.
     pub(super) noted: Option<Noted>,
+    /// How often the rules of the policy applied.
+    pub(super) hits: RuleHits,
 }
 
 /// A malformed entry, the number of its page in the walk (from 1), and its position in the response.
@@ -91,6 +95,8 @@ pub(super) struct BadRecord {
     pub(super) page: u64,
     pub(super) byte_offset: Option<usize>,
     pub(super) reject: Reject,
+    /// What a policy allows to keep of it, and the hash of that policy.
+    pub(super) governed: Option<(Quarantined, String)>,
 }
 
 /// The rows of a page.
@@ -111,6 +117,8 @@ pub(super) struct Collector {
     pub(super) policy: FlushPolicy,
     pub(super) progress: watch::Sender<Option<Progress>>,
     pub(super) on_bad_record: OnBadRecord,
+    /// The policy, if the lake has one.
+    pub(super) governor: Option<Governor>,
     /// How much time a partition of the lake covers.
     pub(super) partition_by: PartitionBy,
     /// The walk, as far as it is collected.
@@ -256,6 +264,7 @@ impl Collector {
             repaired: 0,
             counts: Counts::default(),
             noted: None,
+            hits: RuleHits::default(),
         }
     }
 
@@ -278,13 +287,17 @@ impl Collector {
         }
         let origin = Origin { run_id: &self.run_id, exported_at: answered_at, first_seq: self.next_seq };
         let unwanted = |id: &str| self.suppression.contains(id);
-        let mut batch = flatten::flatten_except(page.conversations(), &self.columns, &origin, &unwanted)?;
+        let mut batch = match &self.governor {
+            None => flatten::flatten_except(page.conversations(), &self.columns, &origin, &unwanted)?,
+            Some(governor) => governor.flatten(&page, &self.columns, &origin, &unwanted, &mut flush.hits)?,
+        };
         let number = self.walk.pages + 1;
-        let mut bad_records = self.bad_records(number, &page, std::mem::take(&mut batch.rejects));
-        let is_wanted = |record: &BadRecord| !self.suppression.is_mentioned_in(&record.reject.raw);
-        flush.suppressed += bad_records.extract_if(.., |record| !is_wanted(record)).count() as u64;
+        let rejected = std::mem::take(&mut batch.rejects);
+        let (bad_records, suppressed) = self.bad_records(number, &page, rejected)?;
+        flush.suppressed += suppressed;
         if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, bad_records.first()) {
-            return Err(malformed(first));
+            let quotes = if self.governor.is_some() { Quotes::Hidden } else { Quotes::Shown };
+            return Err(malformed(first, quotes));
         }
         let times = AnswerTimes { asked_at: self.walk.started_at, answered_at };
         let mut found = inspect(&batch, &self.walk.request.window, times, self.partition_by, &mut self.filter_support)?;
@@ -351,8 +364,9 @@ impl Collector {
         self.next_seq.saturating_add(i64::try_from(place).unwrap_or(i64::MAX))
     }
 
-    /// The malformed entries of a page: those that `flatten` rejected, and those that are no JSON.
-    fn bad_records(&self, number: u64, page: &Page, rejected: Vec<Reject>) -> Vec<BadRecord> {
+    /// The malformed entries of a page: those that `flatten` rejected, and those that are no JSON. Those that name a
+    /// conversation that must not come back are only counted.
+    fn bad_records(&self, number: u64, page: &Page, rejected: Vec<Reject>) -> Result<(Vec<BadRecord>, u64)> {
         if page.repaired() > 0 || !page.broken().is_empty() {
             tracing::warn!(
                 "page {number} of the export is malformed JSON: repaired {}, could not repair {}",
@@ -365,6 +379,7 @@ impl Collector {
             page: number,
             byte_offset: place(reject.seq).and_then(|place| page.offset(place)),
             reject,
+            governed: None,
         });
         let broken = page.broken().iter().enumerate().map(|(place, broken)| BadRecord {
             page: number,
@@ -374,14 +389,26 @@ impl Collector {
                 reason: broken.reason.clone(),
                 seq: self.seq_of(page.len() + place),
             },
+            governed: None,
         });
-        rejected.chain(broken).collect()
+        let mut records: Vec<_> = rejected.chain(broken).collect();
+        let before = records.len();
+        records.retain(|record| !self.suppression.is_mentioned_in(&record.reject.raw));
+        let suppressed = (before - records.len()) as u64;
+        if let Some(governor) = &self.governor {
+            for record in &mut records {
+                let raw = std::mem::take(&mut record.reject.raw);
+                record.governed = Some((governor.quarantined(&raw), governor.hash()?.to_owned()));
+            }
+        }
+        Ok((records, suppressed))
     }
 }
 
-fn malformed(record: &BadRecord) -> Error {
+fn malformed(record: &BadRecord, quotes: Quotes) -> Error {
     let BadRecord { page, reject: Reject { raw, reason, .. }, .. } = record;
-    Error::integrity(format!("page {page} of the export has a malformed entry ({reason}): {}", excerpt(raw))).with_hint(
-        "the pages before it are staged; to quarantine such entries and go on, pass --on-bad-record quarantine",
-    )
+    Error::integrity(format!("page {page} of the export has a malformed entry ({reason}): {}", quotes.of(raw)))
+        .with_hint(
+            "the pages before it are staged; to quarantine such entries and go on, pass --on-bad-record quarantine",
+        )
 }

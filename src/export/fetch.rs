@@ -11,7 +11,7 @@ use chrono::DateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Client, Fetched, Page, Sign, excerpt};
+use crate::api::{Client, Fetched, Page, Quotes, Sign, excerpt};
 use crate::error::{Error, Result};
 use crate::model::{Cursor, LearnedPageSize, Request, USUAL_PAGE};
 
@@ -220,8 +220,11 @@ fn is_refusal(error: &Error) -> bool {
     error.status().is_some_and(|status| CURSOR_REFUSED.contains(&status))
 }
 
-fn describe(Sign { name, value }: &Sign) -> String {
-    excerpt(&format!("\"{name}\": {value}"))
+fn describe(Sign { name, value, quotes }: &Sign) -> String {
+    match quotes {
+        Quotes::Shown => excerpt(&format!("\"{name}\": {value}")),
+        Quotes::Hidden => format!("{}: {}", excerpt(&format!("\"{name}\"")), Quotes::HIDDEN),
+    }
 }
 
 /// A page reports a failure, twice.

@@ -10,6 +10,7 @@ mod collect;
 mod encode;
 mod fetch;
 mod filter_support;
+mod govern;
 mod inspect;
 mod last_page;
 mod look;
@@ -20,6 +21,7 @@ mod stage;
 mod walks;
 
 pub use collect::{FlushPolicy, OnBadRecord};
+pub use govern::without_covered_names;
 pub use look::{Looked, look};
 pub use plan::{Begin, Planned};
 pub use progress::Progress;

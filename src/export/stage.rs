@@ -23,6 +23,7 @@ use crate::flatten::Reject;
 use crate::lake::{Extent, Lake, Ledger, Overlap, Purpose, Reconciliation, RunReport, StagedFlush, State, Walk};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, LakeColumns, RunId, Table};
+use crate::policy::Quarantined;
 
 /// How many files are uploaded to a local disk at a time; to other stores, as many as there may be calls.
 const LOCAL_UPLOADS: usize = 16;
@@ -145,6 +146,7 @@ impl Stager<'_> {
         report.unreadable_times += flush.counts.unreadable_times.count;
         report.fields_without_column.keep(&flush.counts.fields_without_column);
         report.metadata_misfits.keep(&flush.counts.metadata_misfits);
+        report.hits.add(&flush.hits);
         let quarantined = flush.bad_records.len() as u64;
         report.quarantined += quarantined;
 
@@ -287,11 +289,28 @@ fn quarantine_lines(bad_records: &[BadRecord], run_id: &RunId) -> Result<Vec<u8>
         seq: i64,
         byte_offset: Option<usize>,
         reason: &'a str,
-        raw: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        raw: Option<&'a str>,
+        #[serde(flatten)]
+        governed: Option<Governed<'a>>,
+    }
+    /// What a policy adds.
+    #[derive(Serialize)]
+    struct Governed<'a> {
+        bytes: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hmac: Option<&'a str>,
+        policy: &'a str,
     }
     let mut lines = Vec::new();
-    for BadRecord { page, byte_offset, reject: Reject { raw, reason, seq } } in bad_records {
-        let line = Line { run_id, page: *page, seq: *seq, byte_offset: *byte_offset, reason, raw };
+    for BadRecord { page, byte_offset, reject: Reject { raw, reason, seq }, governed } in bad_records {
+        let (raw, governed) = match governed {
+            None => (Some(raw.as_str()), None),
+            Some((Quarantined { raw, bytes, hmac }, policy)) => {
+                (raw.as_deref(), Some(Governed { bytes: *bytes, hmac: hmac.as_deref(), policy }))
+            }
+        };
+        let line = Line { run_id, page: *page, seq: *seq, byte_offset: *byte_offset, reason, raw, governed };
         serde_json::to_writer(&mut lines, &line).map_err(|e| Error::bug("cannot write the quarantine").caused_by(e))?;
         lines.push(b'\n');
     }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::collect::{Collected, Collector, End, FlushPolicy, OnBadRecord, Unsettled};
 use super::fetch::{FetchEnd, Fetcher, Trail};
 use super::filter_support::{self, Answer};
+use super::govern::Governor;
 use super::last_page::NewestSeen;
 use super::plan::Planned;
 use super::progress::Progress;
@@ -19,6 +20,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{FilterSupport, Lake, Ledger, Purpose, RunReport, State, Support, Suppression};
 use crate::model::{LakeColumns, PartitionBy, Request};
+use crate::policy::PolicyChain;
 
 /// How many fetched pages wait to be flattened. The fetcher also bounds their bytes.
 const PAGES_WAITING: usize = 8;
@@ -54,6 +56,8 @@ pub struct Run<'a> {
     pub policy: FlushPolicy,
     /// What to do with malformed entries.
     pub on_bad_record: OnBadRecord,
+    /// The policies of the lake, if it has any.
+    pub policies: Option<Arc<PolicyChain>>,
     /// What to do if the API ignores `timestamp_filter`.
     pub on_ignored_filter: OnIgnoredFilter,
     /// The channel for its progress.
@@ -209,7 +213,19 @@ impl Walks<'_> {
         let Planned { purpose, walk: begun, resumed } = planned;
         let Run { policy, on_bad_record, partition_by, suppression, .. } = self.run;
         let Run {
-            lake, columns, ledger, client, report, progress, clock, shutdown, meanwhile, sieve, next_file, ..
+            lake,
+            columns,
+            ledger,
+            client,
+            report,
+            progress,
+            clock,
+            shutdown,
+            meanwhile,
+            sieve,
+            next_file,
+            policies,
+            ..
         } = &mut self.run;
         report.request = Some(begun.request.clone());
         report.resumed = resumed;
@@ -226,6 +242,7 @@ impl Walks<'_> {
             runtime: Handle::current(),
             policy,
             on_bad_record,
+            governor: policies.clone().map(Governor::of).transpose()?,
             partition_by,
             progress: progress.clone(),
             resumed_at: if resumed { begun.newest_change } else { None },

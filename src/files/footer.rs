@@ -5,16 +5,23 @@
 use parquet::file::metadata::ParquetMetaData;
 
 use super::promote::{has_columns_of, has_table_encoding, range};
-use super::writer::is_own;
+use super::writer::{is_own, row_policy};
 use crate::model::{LakeColumns, RowTimes, Table, TableColumns, column};
 
 /// The encodings of the table files that this release writes: a number that grows when they change.
 const ENCODINGS: u32 = 1;
+/// The number of policies up to which forms tell them apart.
+const MOST_POLICIES: u32 = 4_000;
 
 /// The form of the table files that this release writes to a lake with these columns. It grows with the columns and the
-/// encodings; 0 stands for all older ones, and for files of other programs.
+/// encodings, and with each policy of the lake; 0 stands for all older ones, and for files of other programs.
 pub fn current_form(columns: &LakeColumns) -> u32 {
-    ENCODINGS * 10_000 + columns.count()
+    oldest_form_of_policy(columns) + ENCODINGS * 10_000 + columns.count()
+}
+
+/// The form before all those of files whose rows follow the lake's policy.
+pub fn oldest_form_of_policy(columns: &LakeColumns) -> u32 {
+    columns.policies().min(MOST_POLICIES) * 1_000_000
 }
 
 /// What a footer says.
@@ -34,7 +41,10 @@ impl Footer {
         let rows = u64::try_from(metadata.file_metadata().num_rows()).ok()?;
         let groups = metadata.row_groups();
         let is_own = is_own(metadata);
-        let is_current = is_own && has_columns_of(table, metadata) && groups.iter().all(has_table_encoding);
+        let is_current = is_own
+            && row_policy(metadata) == *table.policy()
+            && has_columns_of(table, metadata)
+            && groups.iter().all(has_table_encoding);
         // Another program may count time in other units.
         let has_times = is_own && table.table() == Table::Conversations;
         let range = |name| if has_times { range(groups, name).flatten() } else { None };

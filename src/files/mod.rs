@@ -14,7 +14,7 @@ mod samples;
 mod sorted;
 mod writer;
 
-pub use footer::{Footer, current_form};
+pub use footer::{Footer, current_form, oldest_form_of_policy};
 pub use found::FoundFile;
 pub use lanes::{Lane, Lanes};
 pub use promote::{Promoted, promote};

@@ -14,7 +14,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 use parquet::file::writer::SerializedFileWriter;
 
-use super::writer::{WrittenFor, is_used, latest_row_groups, properties};
+use super::writer::{WrittenFor, is_used, latest_row_groups, properties, row_policy};
 use crate::error::{Error, Result};
 use crate::model::{RowTimes, TableColumns, TimeRange, column};
 
@@ -30,7 +30,8 @@ pub struct Promoted {
 }
 
 /// Promotes a `staged` file of `table`. `None` if its encoding or columns differ from a table file's: an older release
-/// wrote it, it was staged for a merge, or it is damaged, which the reader that decodes it reports.
+/// wrote it, it was staged for a merge or before the lake's policy, or it is damaged, which the reader that decodes it
+/// reports.
 ///
 /// # Errors
 /// Only on a bug.
@@ -39,7 +40,10 @@ pub fn promote(table: &TableColumns, staged: &Bytes) -> Result<Option<Promoted>>
     let Ok(metadata) = reader.parse_and_finish(staged) else { return Ok(None) };
     let Some(latest) = latest_row_groups(&metadata) else { return Ok(None) };
     let groups = metadata.row_groups().get(..latest).ok_or_else(|| Error::bug("more row groups than a file has"))?;
-    if !has_columns_of(table, &metadata) || !groups.iter().all(has_table_encoding) {
+    if row_policy(&metadata) != *table.policy()
+        || !has_columns_of(table, &metadata)
+        || !groups.iter().all(has_table_encoding)
+    {
         return Ok(None);
     }
     let rows = groups.iter().map(|group| u64::try_from(group.num_rows())).sum::<Result<_, _>>();

@@ -23,10 +23,11 @@ use tokio::runtime::Handle;
 use super::conform::{self, Misfit};
 use super::footer::Footer;
 use super::found::{FoundFile, RESTORE, unreadable};
-use super::writer::{is_own, latest_row_groups};
+use super::writer::{is_own, latest_row_groups, row_policy};
 use crate::error::{Error, Kind, Result};
 use crate::flatten::fill;
-use crate::model::TableColumns;
+use crate::model::{RowPolicy, TableColumns};
+use crate::policy::{Masker, PolicyChain};
 use crate::store::Store;
 
 /// How many bytes from a file's end are fetched first; a smaller file is fetched as a whole.
@@ -48,6 +49,14 @@ pub struct FileReader {
     decoder: ParquetPushDecoder,
     /// How the rows are converted, if the file does not have the table's columns, or another program wrote it.
     converts: Option<RowConversion>,
+    /// What is done with rows that do not follow the lake's policy yet.
+    masks: Option<RowMasking>,
+}
+
+/// How rows are brought to the lake's policy.
+struct RowMasking {
+    table: Arc<TableColumns>,
+    masker: Arc<Masker>,
 }
 
 /// How rows are converted to the columns of a table.
@@ -65,6 +74,8 @@ pub(super) struct OpenFile {
     table: Arc<TableColumns>,
     /// Whether its rows must be converted to the table's columns.
     converts: bool,
+    /// What must be done with its rows so that they follow the lake's policy.
+    masker: Option<Arc<Masker>>,
 }
 
 /// Fetches a file's bytes.
@@ -92,10 +103,10 @@ impl FileReader {
         columns: &[&str],
         runtime: Handle,
     ) -> Result<Self> {
-        OpenFile::open(store, table, file, runtime)?.all(Some(columns))
+        OpenFile::open(store, table, file, None, runtime)?.all(Some(columns))
     }
 
-    /// Opens a staged file: the latest versions, and the older ones if it has any.
+    /// Opens a staged file: the latest versions, and the older ones if it has any. Their rows follow `policies`.
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
@@ -103,9 +114,10 @@ impl FileReader {
         store: &Store,
         table: &Arc<TableColumns>,
         file: &FoundFile,
+        policies: Option<&PolicyChain>,
         runtime: Handle,
     ) -> Result<(Self, Option<Self>)> {
-        let file = OpenFile::open(store, table, file, runtime)?;
+        let file = OpenFile::open(store, table, file, policies, runtime)?;
         let all = file.metadata.num_row_groups();
         let latest = latest_row_groups(&file.metadata).unwrap_or(all);
         let older = (latest < all).then(|| file.reader(None, latest..all)).transpose()?;
@@ -150,11 +162,16 @@ impl FileReader {
         loop {
             match self.decoder.try_decode().map_err(|error| self.source.damaged(error))? {
                 DecodeResult::Data(batch) => {
-                    let Some(RowConversion { table, fills }) = &self.converts else { return Ok(Some(batch)) };
-                    let rows = conform::apply(table, &batch).map_err(|misfit| self.source.misfit(misfit))?;
-                    if !fills {
-                        return Ok(Some(rows));
+                    let (mut rows, mut filled_as) = (batch, None);
+                    if let Some(RowConversion { table, fills }) = &self.converts {
+                        rows = conform::apply(table, &rows).map_err(|misfit| self.source.misfit(misfit))?;
+                        filled_as = fills.then_some(table);
                     }
+                    if let Some(RowMasking { table, masker }) = &self.masks {
+                        rows = masker.rows(table, &rows)?;
+                        filled_as = Some(table);
+                    }
+                    let Some(table) = filled_as else { return Ok(Some(rows)) };
                     let damaged = |file: &str| Error::integrity(format!("{file} is damaged")).with_hint(RESTORE);
                     let filled = fill(table, &rows);
                     let filled =
@@ -176,7 +193,13 @@ impl OpenFile {
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
-    pub(super) fn open(store: &Store, table: &Arc<TableColumns>, file: &FoundFile, runtime: Handle) -> Result<Self> {
+    pub(super) fn open(
+        store: &Store,
+        table: &Arc<TableColumns>,
+        file: &FoundFile,
+        policies: Option<&PolicyChain>,
+        runtime: Handle,
+    ) -> Result<Self> {
         let mut source = FileSource::open(store, file, TAIL_BYTES, runtime)?;
         let metadata = source.metadata()?;
         let damaged = |error| source.damaged(error);
@@ -199,7 +222,13 @@ impl OpenFile {
         };
         source.drop_tail();
         let converts = !is_same || !is_own(&metadata);
-        Ok(OpenFile { source, metadata, arrow, table: Arc::clone(table), converts })
+        let masker = policies.map(|policies| policies.after(&row_policy(&metadata))).transpose()?.flatten();
+        Ok(OpenFile { source, metadata, arrow, table: Arc::clone(table), converts, masker })
+    }
+
+    /// The policy that its rows follow, before they are read.
+    pub(super) fn policy(&self) -> RowPolicy {
+        row_policy(&self.metadata)
     }
 
     /// The file's address.
@@ -251,7 +280,9 @@ impl OpenFile {
             .with_row_groups(groups.collect())
             .build()
             .map_err(|error| self.source.damaged(error))?;
-        Ok(FileReader { source: self.source.clone(), decoder, converts })
+        let masking = |masker: &Arc<Masker>| RowMasking { table: Arc::clone(&self.table), masker: Arc::clone(masker) };
+        let masks = self.masker.as_ref().filter(|_| columns.is_none()).map(masking);
+        Ok(FileReader { source: self.source.clone(), decoder, converts, masks })
     }
 }
 

@@ -15,7 +15,8 @@ use super::found::FoundFile;
 use super::reader::{FileReader, OpenFile};
 use crate::counted::counted;
 use crate::error::{Error, Result};
-use crate::model::{Table, TableColumns, big_ints, column, ints, texts};
+use crate::model::{RowPolicy, Table, TableColumns, big_ints, column, ints, texts};
+use crate::policy::PolicyChain;
 use crate::store::Store;
 
 /// How many uncompressed bytes are sorted at a time.
@@ -28,6 +29,7 @@ pub struct SortedReader {
     rows: SortedRows,
     /// How many rows the file has.
     count: u64,
+    policy: RowPolicy,
 }
 
 enum SortedRows {
@@ -51,14 +53,20 @@ struct SortedParts {
 }
 
 impl SortedReader {
-    /// Opens a file that was found.
+    /// Opens a file that was found. The rows follow `policies` when they are read; without them they stay as they are.
     ///
     /// # Errors
     /// As [`FileReader::open_columns`].
-    pub fn open(store: &Store, columns: &Arc<TableColumns>, file: &FoundFile, runtime: &Handle) -> Result<Self> {
+    pub fn open(
+        store: &Store,
+        columns: &Arc<TableColumns>,
+        file: &FoundFile,
+        policies: Option<&PolicyChain>,
+        runtime: &Handle,
+    ) -> Result<Self> {
         let table = columns.table();
-        let file = OpenFile::open(store, columns, file, runtime.clone())?;
-        let count = file.rows() as u64;
+        let file = OpenFile::open(store, columns, file, policies, runtime.clone())?;
+        let (count, policy) = (file.rows() as u64, file.policy());
         let rows = match file.is_own() {
             true => SortedRows::InOrder(Box::new(file.all(None)?)),
             false => match find_parts(&file, table)? {
@@ -74,7 +82,12 @@ impl SortedReader {
                 })),
             },
         };
-        Ok(SortedReader { rows, count })
+        Ok(SortedReader { rows, count, policy })
+    }
+
+    /// The policy that the file's rows follow.
+    pub fn policy(&self) -> &RowPolicy {
+        &self.policy
     }
 
     /// How many rows the file has.
@@ -266,8 +279,13 @@ mod tests {
         store.put(&key, body).await.unwrap();
         let (object, runtime) = (store.head(&key).await.unwrap().unwrap(), Handle::current());
         let task = tokio::task::spawn_blocking(move || {
-            let mut reader =
-                SortedReader::open(&store, LakeColumns::default().of(table), &FoundFile::not_read(object), &runtime)?;
+            let mut reader = SortedReader::open(
+                &store,
+                LakeColumns::default().of(table),
+                &FoundFile::not_read(object),
+                None,
+                &runtime,
+            )?;
             let mut batches = Vec::new();
             while let Some(batch) = reader.next_batch()? {
                 batches.push(batch);

@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::model::{LakeColumns, MetadataColumn, PartitionBy, SCHEMA_VERSION};
+use crate::model::{LakeColumns, MetadataColumn, PartitionBy, RowPolicy, SCHEMA_VERSION};
+use crate::policy::{KeptPolicy, Policy, PolicyChain, PolicyKey};
 
 /// The layout version that this program writes. Programs of before [`SCHEMA_VERSION`] and [`PartitionBy`] know only the
 /// earlier ones (1 for plain tables, 2 for Delta tables), so that they refuse a lake that they would damage.
 const FORMAT_VERSION: u32 = 3;
-/// The layout version of a lake that suppresses conversations, which programs of before would bring back.
-const SUPPRESSING_VERSION: u32 = 4;
+/// The layout version of a lake with a policy, or that suppresses conversations, so that programs that know neither
+/// refuse it.
+const GUARDED_VERSION: u32 = 4;
 
 /// The format of a lake's tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,17 @@ pub struct Wanted<'a> {
     pub partition_by: Option<PartitionBy>,
     /// Keys of `metadata` that have a column; a lake that lacks one gets it.
     pub metadata_columns: &'a [MetadataColumn],
+    /// The policy and its key.
+    pub governed: Governed<'a>,
+}
+
+/// The policy that a run brings, and the key of hashes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Governed<'a> {
+    /// The policy; `None` means the lake's own.
+    pub policy: Option<&'a Policy>,
+    /// The key.
+    pub key: Option<&'a PolicyKey>,
 }
 
 /// The identity of a lake.
@@ -76,6 +89,12 @@ pub struct Identity {
     /// Whether conversations are suppressed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suppresses: bool,
+    /// The policies that it has had, the oldest first; the last one counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<KeptPolicy>,
+    /// What tells the key of its hashes from another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_key_check: Option<String>,
     /// When it was created, which distinguishes it from earlier lakes at the same place.
     pub created_at: DateTime<Utc>,
 }
@@ -93,7 +112,7 @@ impl Identity {
     pub(super) fn decided(wanted: Wanted<'_>, earlier: Option<&Identity>, now: DateTime<Utc>) -> Result<Self> {
         let format = wanted.format.or(earlier.map(|it| it.format)).unwrap_or_default();
         let partition_by = wanted.partition_by.or(earlier.map(|it| it.partition_by)).unwrap_or_default();
-        Ok(Identity {
+        let identity = Identity {
             format_version: FORMAT_VERSION,
             base_url: wanted.base_url.to_owned(),
             user_filters: wanted.user_filters.cloned(),
@@ -102,8 +121,11 @@ impl Identity {
             schema_version: SCHEMA_VERSION,
             metadata_columns: MetadataColumn::grown(&[], wanted.metadata_columns).map_err(contradictory)?,
             suppresses: false,
+            policies: earlier.map(|it| it.policies.clone()).unwrap_or_default(),
+            policy_key_check: earlier.and_then(|it| it.policy_key_check.clone()),
             created_at: now,
-        })
+        };
+        identity.governed(wanted.governed)
     }
 
     /// The same with the newest schema and the `wanted` columns of metadata; the earlier columns stay.
@@ -112,13 +134,53 @@ impl Identity {
     /// Kind `Usage` if the columns contradict those that it has.
     pub(super) fn grown(self, wanted: &[MetadataColumn]) -> Result<Self> {
         let metadata_columns = MetadataColumn::grown(&self.metadata_columns, wanted).map_err(contradictory)?;
-        let format_version = if self.suppresses { SUPPRESSING_VERSION } else { FORMAT_VERSION };
+        let format_version = self.format_version.max(FORMAT_VERSION);
         Ok(Identity { format_version, schema_version: SCHEMA_VERSION, metadata_columns, ..self })
     }
 
     /// The same of a lake that suppresses conversations.
     pub(super) fn suppressing(self) -> Self {
-        Identity { suppresses: true, format_version: SUPPRESSING_VERSION, ..self }
+        let format_version = self.format_version.max(GUARDED_VERSION);
+        Identity { suppresses: true, format_version, ..self }
+    }
+
+    /// The same with the policy that a run brings.
+    ///
+    /// # Errors
+    /// Kind `Usage` if that shows more than the lake's own, or the key is missing or another one.
+    pub(super) fn governed(self, Governed { policy, key }: Governed<'_>) -> Result<Self> {
+        let policies = KeptPolicy::grown(&self.policies, policy)?;
+        let Some(chain) = PolicyChain::of(&policies, key)? else { return Ok(self) };
+        let mut policy_key_check = self.policy_key_check;
+        let check = key.map(PolicyKey::check);
+        if chain.current()?.hashes() || policy_key_check.is_some() {
+            match (&policy_key_check, &check) {
+                (Some(known), Some(given)) if known != given => {
+                    return Err(Error::usage("the policy key is not the one that the lake's hashes were made with")
+                        .with_hint("set DECAGON_POLICY_KEY or --policy-key-file to the key of this lake"));
+                }
+                (None, Some(_)) => policy_key_check = check,
+                _ => {}
+            }
+        }
+        // Fails without a key that it needs.
+        chain.masker()?;
+        let format_version = self.format_version.max(GUARDED_VERSION);
+        Ok(Identity { format_version, policies, policy_key_check, ..self })
+    }
+
+    /// The policies of the lake with this key; `None` if it has none.
+    ///
+    /// # Errors
+    /// As [`Lake::claim`](super::Lake::claim); kind `Integrity` if a policy is damaged.
+    pub fn policies(&self, key: Option<&PolicyKey>) -> Result<Option<PolicyChain>> {
+        self.clone().governed(Governed { policy: None, key })?;
+        PolicyChain::of(&self.policies, key)
+    }
+
+    /// The hash of the policy that counts.
+    pub fn policy_hash(&self) -> Option<&str> {
+        self.policies.last().map(|policy| policy.hash.as_str())
     }
 
     /// Checks that this program knows the layout and the columns of the lake at `url`.
@@ -127,7 +189,7 @@ impl Identity {
     /// Kind `Usage` if a newer version made them.
     pub(super) fn check_known(&self, url: &str) -> Result<()> {
         for (what, found, known) in [
-            ("format", self.format_version, SUPPRESSING_VERSION),
+            ("format", self.format_version, GUARDED_VERSION),
             ("columns of schema", self.schema_version, SCHEMA_VERSION),
         ] {
             if found > known {
@@ -147,7 +209,17 @@ impl Identity {
 
     /// The columns of its tables with the newest schema, which every reader and writer knows.
     pub fn columns(&self) -> LakeColumns {
-        LakeColumns::new(&self.metadata_columns)
+        self.following_policy(LakeColumns::new(&self.metadata_columns))
+    }
+
+    fn following_policy(&self, columns: LakeColumns) -> LakeColumns {
+        match self.policy_hash() {
+            None => columns,
+            Some(hash) => {
+                let policies = u32::try_from(self.policies.len()).unwrap_or(u32::MAX);
+                columns.with_policy(policies, &RowPolicy::Named(hash.to_owned()))
+            }
+        }
     }
 
     /// The columns that its files have, as far as they are not of an earlier schema.
@@ -203,7 +275,8 @@ mod tests {
 
     fn decided(format: Option<Format>, partition_by: Option<PartitionBy>, earlier: Option<&Identity>) -> Identity {
         let (base_url, metadata_columns) = ("https://api", &[]);
-        let wanted = Wanted { base_url, user_filters: None, format, partition_by, metadata_columns };
+        let governed = Governed::default();
+        let wanted = Wanted { base_url, user_filters: None, format, partition_by, metadata_columns, governed };
         Identity::decided(wanted, earlier, DateTime::UNIX_EPOCH).unwrap()
     }
 
@@ -231,8 +304,15 @@ mod tests {
     fn other_partitions_than_the_lake_has_are_refused() {
         let by_month = decided(None, Some(PartitionBy::Month), None);
         let (base_url, metadata_columns) = ("https://api", &[]);
-        let wanted =
-            |partition_by| Wanted { base_url, user_filters: None, format: None, partition_by, metadata_columns };
+        let governed = Governed::default();
+        let wanted = |partition_by| Wanted {
+            base_url,
+            user_filters: None,
+            format: None,
+            partition_by,
+            metadata_columns,
+            governed,
+        };
         assert!(by_month.suits(wanted(None)) && by_month.suits(wanted(Some(PartitionBy::Month))));
         assert!(!by_month.suits(wanted(Some(PartitionBy::Day))));
         let error = by_month.contradicts("lake", wanted(Some(PartitionBy::Day)));
@@ -280,7 +360,7 @@ mod tests {
         let known = of_schema_1().grown(&[]).unwrap();
         known.check_known("x").unwrap();
         for newer in [
-            Identity { format_version: SUPPRESSING_VERSION + 1, ..known.clone() },
+            Identity { format_version: GUARDED_VERSION + 1, ..known.clone() },
             Identity { schema_version: SCHEMA_VERSION + 1, ..known },
         ] {
             let error = newer.check_known("x").unwrap_err();

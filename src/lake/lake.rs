@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use object_store::ObjectMeta;
 
-use super::identity::{Identity, Wanted};
+use super::identity::{Governed, Identity, Wanted};
 use super::kept::KeptFiles;
 use super::suppression::Suppression;
 use crate::clock::Clock;
@@ -151,7 +151,7 @@ impl Lake {
         let key = layout::identity();
         match found {
             Some(found) if !is_new && found.identity.suits(wanted) => {
-                self.grow(found, None, wanted.metadata_columns).await
+                self.grow(found, None, wanted.metadata_columns, Some(wanted.governed)).await
             }
             Some(found) if !is_new => Err(found.identity.contradicts(self.url(), wanted)),
             None if !is_new => Err(Error::integrity(format!("{}/{key} is missing", self.url()))
@@ -170,25 +170,41 @@ impl Lake {
     /// # Errors
     /// As [`Lake::existing`]; `Held` if another run has changed it since.
     pub async fn evolve(&self) -> Result<Identity> {
-        self.change(None, &[]).await
+        self.change(None, &[], None).await
     }
 
-    /// The same with these columns of metadata as well, and with another API as the source of its conversations.
+    /// The same with these columns of metadata as well, with another API as the source of its conversations, and with
+    /// a policy.
     ///
     /// # Errors
-    /// As [`Lake::evolve`]; kind `Usage` if the columns contradict those that it has.
-    pub async fn change(&self, base_url: Option<&str>, metadata_columns: &[MetadataColumn]) -> Result<Identity> {
+    /// As [`Lake::evolve`]; kind `Usage` if the columns contradict those that it has, or the policy shows more than its
+    /// own.
+    pub async fn change(
+        &self,
+        base_url: Option<&str>,
+        metadata_columns: &[MetadataColumn],
+        governed: Option<Governed<'_>>,
+    ) -> Result<Identity> {
         match self.described().await? {
-            Some(found) => self.grow(found, base_url, metadata_columns).await,
+            Some(found) => self.grow(found, base_url, metadata_columns, governed).await,
             None => self.existing().await,
         }
     }
 
     /// Adds what the lake lacks of the newest schema and of the `wanted` columns. Programs that do not know these
     /// refuse the lake from then on.
-    async fn grow(&self, found: Described, base_url: Option<&str>, wanted: &[MetadataColumn]) -> Result<Identity> {
+    async fn grow(
+        &self,
+        found: Described,
+        base_url: Option<&str>,
+        wanted: &[MetadataColumn],
+        governed: Option<Governed<'_>>,
+    ) -> Result<Identity> {
         let Described { identity, object } = found;
         let mut grown = identity.clone().grown(wanted)?;
+        if let Some(governed) = governed {
+            grown = grown.governed(governed)?;
+        }
         if let Some(base_url) = base_url {
             base_url.clone_into(&mut grown.base_url);
         }

@@ -24,14 +24,14 @@ mod walk;
 mod write_intent;
 
 pub use history::History;
-pub use identity::{Format, Identity, Wanted};
+pub use identity::{Format, Governed, Identity, Wanted};
 pub use kept::KeptFiles;
 pub use lake::{Described, Lake};
 pub use lease::{Before, Ended, Holder, Lease, Occupancy, Upkeep};
 pub use ledger::Ledger;
 pub use manifest::{Entries, FileEntry, FormCount, Manifest, PartitionEntry, ShardMonth, TableTotals, bare_etag};
 pub use reconciliation::{Asked, Compared, Noted, Reconciliation};
-pub use report::{Reconciled, RunOutcome, RunReport};
+pub use report::{PolicyReport, Reconciled, RunOutcome, RunReport};
 pub use shards::Shards;
 pub use state::{Canary, FilterSupport, Incremental, Overlap, StagedFile, StagedFlush, State, Support};
 pub use suppression::{Suppression, words};

@@ -7,6 +7,7 @@ use super::manifest::TableTotals;
 use crate::error::{Error, Kind, Result};
 use crate::layout;
 use crate::model::{CreatedDate, FieldCounts, PerTable, Request, RunId};
+use crate::policy::RuleHits;
 use crate::store::{Store, StoreCalls, to_json};
 
 /// How a run ended.
@@ -122,6 +123,12 @@ pub struct RunReport {
     pub vacuumed_files: usize,
     /// What each table holds at the end of the run; none if the lake has no manifest yet.
     pub tables: Option<PerTable<TableTotals>>,
+    /// The policy of the lake; none if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyReport>,
+    /// How often its rules applied to what was staged.
+    #[serde(skip)]
+    pub hits: RuleHits,
     /// Calls to the store before this report was written.
     pub store_calls: StoreCalls,
 }
@@ -158,6 +165,15 @@ pub struct Reconciled {
     pub complete: bool,
     /// Why the walk proves nothing about deletions.
     pub why_incomplete: Option<&'static str>,
+}
+
+/// What a run did with the lake's policy. Fields are only ever added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyReport {
+    /// The hash of its rules.
+    pub hash: String,
+    /// The rules that covered nothing of what the run fetched, although it fetched conversations.
+    pub unmatched_rules: Vec<String>,
 }
 
 /// Whether a partition is a day or a month is said elsewhere.
@@ -212,6 +228,8 @@ impl RunReport {
             table_bytes: PerTable::default(),
             vacuumed_files: 0,
             tables: None,
+            policy: None,
+            hits: RuleHits::default(),
             store_calls: StoreCalls::default(),
         }
     }

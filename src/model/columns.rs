@@ -11,6 +11,7 @@ use arrow_schema::{Field, Schema, SchemaRef};
 
 use super::column_kind::ColumnKind;
 use super::metadata_column::MetadataColumn;
+use super::row_policy::RowPolicy;
 use super::table::{PerTable, Table};
 
 /// The newest schema: a number that grows with every release that adds columns.
@@ -184,12 +185,14 @@ impl Table {
 }
 
 /// The columns of one table of a lake.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableColumns {
     table: Table,
     columns: Vec<Column>,
     fields: Vec<&'static str>,
     schema: SchemaRef,
+    policy: RowPolicy,
+    policies: u32,
 }
 
 impl TableColumns {
@@ -200,7 +203,14 @@ impl TableColumns {
         };
         let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
         let named = |column: &Column| if let ColumnSource::Field(name) = column.source { Some(name) } else { None };
-        TableColumns { table, fields: columns.iter().filter_map(named).collect(), columns, schema }
+        TableColumns {
+            table,
+            fields: columns.iter().filter_map(named).collect(),
+            columns,
+            schema,
+            policy: RowPolicy::None,
+            policies: 0,
+        }
     }
 
     /// The table.
@@ -226,6 +236,17 @@ impl TableColumns {
     /// The schema of every file of the table.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    /// The policy that the rows of new files follow.
+    pub fn policy(&self) -> &RowPolicy {
+        &self.policy
+    }
+
+    /// The same columns for files whose rows follow another policy.
+    #[must_use]
+    pub fn following(&self, policy: RowPolicy) -> Self {
+        TableColumns { policy, ..self.clone() }
     }
 
     /// The keys of `metadata` that have a column, in the columns' order.
@@ -265,6 +286,25 @@ impl LakeColumns {
             }
             Arc::new(TableColumns::new(table, columns))
         })))
+    }
+
+    /// The same columns in a lake that has had so many `policies`; the rows of new files follow the last one.
+    #[must_use]
+    pub fn with_policy(&self, policies: u32, policy: &RowPolicy) -> Self {
+        let of = |table| TableColumns { policies, ..self.of(table).following(policy.clone()) };
+        LakeColumns(Arc::new(PerTable::from_fn(|table| Arc::new(of(table)))))
+    }
+
+    /// The same columns for files whose rows follow other policies.
+    #[must_use]
+    pub fn following(&self, policies: &PerTable<RowPolicy>) -> Self {
+        let of = |table| self.of(table).following(policies.get(table).clone());
+        LakeColumns(Arc::new(PerTable::from_fn(|table| Arc::new(of(table)))))
+    }
+
+    /// How many policies the lake has had.
+    pub fn policies(&self) -> u32 {
+        self.of(Table::Conversations).policies
     }
 
     /// How many columns the tables have together.

@@ -45,6 +45,16 @@ impl FieldCounts {
         }
     }
 
+    /// The same counts by other names; equal names count together.
+    #[must_use]
+    pub fn renamed(self, name: impl Fn(&str) -> Option<String>) -> Self {
+        let mut renamed = FieldCounts::default();
+        for (old, count) in self.0 {
+            renamed.add(&name(&old).unwrap_or(old), count, usize::MAX);
+        }
+        renamed
+    }
+
     /// Adds counts of a part of a page, whose names get `prefix`.
     pub fn gather(&mut self, prefix: &str, others: &FieldCounts) {
         for (name, count) in others.iter() {

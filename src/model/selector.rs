@@ -52,6 +52,12 @@ impl Selector {
         &self.value
     }
 
+    /// The same with another value, such as the hash that a policy has put in its place.
+    #[must_use]
+    pub fn with_value(&self, value: String) -> Self {
+        Selector { value, ..self.clone() }
+    }
+
     /// Why no row of a lake with these `columns` can match; `None` if one can.
     pub fn fault(&self, columns: &LakeColumns) -> Option<String> {
         let found = columns.of(Table::Conversations).columns().iter().find(|column| column.name == self.column);

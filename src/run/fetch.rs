@@ -17,7 +17,7 @@ use crate::compact::Compaction;
 use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::export::{self, Begin, FlushPolicy, Flushed, Lent, Meanwhile, OnIgnoredFilter, Planned, Run};
-use crate::lake::{Lake, Lease, RunReport, Suppression, Wanted};
+use crate::lake::{Governed, Identity, Lake, Lease, RunReport, Suppression, Wanted};
 use crate::model::{LakeColumns, PageSize, PartitionBy, Window};
 use crate::tables::Tables;
 
@@ -139,6 +139,7 @@ async fn fetch_as(
     let FetchSettings { control, history, .. } = ask.fetch();
     let work = async |session: &mut Session| {
         session.key = Some(client.key().clone());
+        session.policy_key = ask.fetch().policy_key.clone();
         let exported = session.export(ask, compacting, client).await;
         match (exported, compacting) {
             (Ok(()), Some(compacting)) => session.compact(compacting.retain).await,
@@ -162,13 +163,25 @@ fn is_of_the_api(kind: Kind) -> bool {
 impl Session {
     /// Fetches and stages the conversations of `ask`; with `compacting`, also compacts during a long walk.
     async fn export(&mut self, ask: &Ask<'_>, compacting: Option<Compacting>, client: &mut Client) -> Result<()> {
-        let FetchSettings { user_filters, format, partition_by, metadata_columns, .. } = ask.fetch();
+        let FetchSettings { user_filters, format, partition_by, metadata_columns, policy, policy_key, .. } =
+            ask.fetch();
         format.map_or(Ok(()), Tables::check)?;
         let base_url = client.base_url().trim_end_matches('/').to_owned();
         let (user_filters, format, partition_by) = (user_filters.as_ref(), *format, *partition_by);
-        let wanted = Wanted { base_url: &base_url, user_filters, format, partition_by, metadata_columns };
-        let found = self.found.take();
-        let identity = self.lake.claim(found, wanted, self.ledger.is_new(), self.clock.now()).await?;
+        let governed = Governed { policy: policy.as_ref(), key: policy_key.as_ref() };
+        let wanted = Wanted { base_url: &base_url, user_filters, format, partition_by, metadata_columns, governed };
+        let (found, is_new) = (self.found.take(), self.ledger.is_new());
+        let identity = self.lake.claim(found, wanted, is_new, self.clock.now()).await?;
+        if self.policies_of(&identity)?.is_some() {
+            client.hide_quotes();
+        }
+        let before = self.identity.as_ref().and_then(Identity::policy_hash);
+        if !is_new && before != identity.policy_hash() {
+            tracing::warn!(
+                "the policy is new to this lake: it covers what is fetched from now on; run `upgrade` to apply it to \
+                 what the lake holds already"
+            );
+        }
         let (partition_by, columns) = (identity.partition_by, identity.columns());
         self.identity = Some(identity);
         self.report.admitted = true;
@@ -217,6 +230,7 @@ impl Session {
             report: &mut self.report,
             policy: FlushPolicy { max_pages: flush.max_pages.min(every_pages), ..*flush },
             on_bad_record: *on_bad_record,
+            policies: self.policies.clone(),
             on_ignored_filter: ask.on_ignored_filter(),
             progress: &self.control.progress,
             meanwhile: on_the_way.as_mut().map(|it| it as &mut dyn Meanwhile),

@@ -25,11 +25,13 @@ use super::settings::ForgetSettings;
 pub async fn forget(lake: &Lake, settings: &ForgetSettings) -> Result<(Receipt, Option<RunReport>), RunFailure> {
     let identity = lake.existing().await?;
     check(settings, &identity.columns(), identity.suppresses)?;
+    let settings = &with_hashes(settings);
     if settings.dry_run {
         return Ok((rehearse(lake, settings).await?, None));
     }
     let mut receipt = None;
     let work = async |session: &mut Session| {
+        session.policy_key = settings.compact.policy_key.clone();
         session.report.admitted = true;
         session.sweep().await?;
         let done = if settings.lift { session.lift(settings).await? } else { session.forget(settings).await? };
@@ -58,6 +60,17 @@ fn check(settings: &ForgetSettings, columns: &LakeColumns, suppresses: bool) -> 
             .with_hint("pass --user-id, --conversation-id, --match or --from-file"));
     }
     Ok(())
+}
+
+/// The settings that choose by hashes too, which a policy may have put in the place of values.
+fn with_hashes(settings: &ForgetSettings) -> ForgetSettings {
+    let mut settings = settings.clone();
+    if let Some(key) = &settings.compact.policy_key {
+        let others = settings.selectors.iter().filter(|selector| selector.conversation_id().is_none());
+        let hashed = others.map(|selector| selector.with_value(key.hash(selector.value().as_bytes())));
+        settings.selectors.extend(hashed.collect::<Vec<_>>());
+    }
+    settings
 }
 
 /// Says what a `forget` would erase.

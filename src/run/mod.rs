@@ -4,6 +4,7 @@
 //! released. If a program drops the future, that counts as a killed process: the next run continues. Must not depend
 //! on: the command line, how results are printed.
 
+mod cover;
 mod fetch;
 mod forget;
 mod prune;

@@ -19,7 +19,7 @@ use crate::compact::Removal;
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::export::{self, OnBadRecord, OnIgnoredFilter, Planned, Run};
-use crate::lake::{Asked, Lake, Purpose, Reconciled, Reconciliation, RunReport, State, Walk, Wanted};
+use crate::lake::{Asked, Governed, Lake, Purpose, Reconciled, Reconciliation, RunReport, State, Walk, Wanted};
 use crate::model::{CreatedDate, PageSize, Request, Table, TimestampFilter, Window};
 use crate::reconcile::{Comparison, IdHasher, Judgment, Scope, Survey, second_look};
 use crate::tables::Tables;
@@ -42,6 +42,7 @@ pub fn reconcile<'a>(
         lake.existing().await?;
         let work = async |session: &mut Session| {
             session.key = Some(client.key().clone());
+            session.policy_key = settings.compact.policy_key.clone();
             let result = session.reconcile(client, settings).await;
             session.control.progress.send_replace(None);
             let tally = client.tally();
@@ -78,7 +79,7 @@ impl Session {
     }
 
     /// Makes sure that the lake holds the conversations of this API, and brings it to the newest schema.
-    async fn claim_existing(&mut self, client: &Client, settings: &ReconcileSettings) -> Result<()> {
+    async fn claim_existing(&mut self, client: &mut Client, settings: &ReconcileSettings) -> Result<()> {
         let base_url = client.base_url().trim_end_matches('/').to_owned();
         let wanted = Wanted {
             base_url: &base_url,
@@ -86,9 +87,14 @@ impl Session {
             format: None,
             partition_by: None,
             metadata_columns: &[],
+            governed: Governed { policy: None, key: self.policy_key.as_ref() },
         };
         let found = self.found.take();
-        self.identity = Some(self.lake.claim(found, wanted, self.ledger.is_new(), self.clock.now()).await?);
+        let identity = self.lake.claim(found, wanted, self.ledger.is_new(), self.clock.now()).await?;
+        if self.policies_of(&identity)?.is_some() {
+            client.hide_quotes();
+        }
+        self.identity = Some(identity);
         Ok(())
     }
 
@@ -149,6 +155,7 @@ impl Session {
             report: &mut self.report,
             policy: settings.flush,
             on_bad_record: OnBadRecord::Quarantine,
+            policies: self.policies.clone(),
             on_ignored_filter: OnIgnoredFilter::Fail,
             progress: &self.control.progress,
             meanwhile: None,

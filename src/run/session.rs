@@ -16,11 +16,12 @@ use crate::compact::Compaction;
 use crate::counted::counted;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{
-    Before, Described, Ended, History, Holder, Identity, Lake, Lease, Ledger, RunReport, State, Suppression, Upkeep,
-    sweep,
+    Before, Described, Ended, History, Holder, Identity, Lake, Lease, Ledger, PolicyReport, RunReport, State,
+    Suppression, Upkeep, sweep,
 };
 use crate::layout;
 use crate::model::RunId;
+use crate::policy::{PolicyChain, PolicyKey};
 use crate::tables::Tables;
 use crate::verify::{self, Verification};
 
@@ -75,6 +76,10 @@ pub(super) struct Session {
     swept: bool,
     /// The API key, which the report must not show.
     pub(super) key: Option<ApiKey>,
+    /// The key of the hashes that the lake's policy asks for.
+    pub(super) policy_key: Option<PolicyKey>,
+    /// The policies of the lake, once they were needed.
+    pub(super) policies: Option<Arc<PolicyChain>>,
 }
 
 /// Takes the lake for a run of `command`, does its `work`, and ends the run.
@@ -140,6 +145,8 @@ impl Session {
                 upkeep,
                 swept: false,
                 key: None,
+                policy_key: None,
+                policies: None,
             }),
             Err(error) => {
                 let error = reason(&lease, error).await;
@@ -169,12 +176,30 @@ impl Session {
         Compaction { lake, tables, lease, ledger, report, next_file, suppression, retain }
     }
 
-    /// The tables of the lake, with what was read of them before.
+    /// The policies of a lake with this identity, if it has any.
+    ///
+    /// # Errors
+    /// Kind `Usage` if the key of its hashes is missing, or another one.
+    pub(super) fn policies_of(&mut self, identity: &Identity) -> Result<Option<Arc<PolicyChain>>> {
+        let known = self.policies.as_ref().map(|policies| policies.current()).transpose()?;
+        if known.map(|policy| policy.hash()) != identity.policy_hash() {
+            self.policies = identity.policies(self.policy_key.as_ref())?.map(Arc::new);
+        }
+        Ok(self.policies.clone())
+    }
+
+    /// The tables of the lake, with what was read of them before. Their rows follow the lake's policy once they are
+    /// read.
+    ///
+    /// # Errors
+    /// As [`Session::policies_of`].
     pub(super) fn tables_of(&mut self, identity: &Identity) -> Result<Tables> {
+        let policies = self.policies_of(identity)?;
         let tables = match self.tables.take() {
             Some((of, tables)) if of == *identity => tables,
             _ => Tables::of(self.lake.store(), identity)?,
         };
+        let tables = tables.following(policies);
         self.tables = Some((identity.clone(), tables.clone()));
         Ok(tables)
     }
@@ -198,6 +223,9 @@ impl Session {
         }
         let is_pruned = self.prune(&result, quarantined).await;
         self.write_report(&result, quarantined);
+        for rule in self.report.policy.iter().flat_map(|policy| &policy.unmatched_rules) {
+            tracing::warn!("the rule of the policy `{rule}` covered nothing that this run fetched; check its field");
+        }
         let cleaning = async {
             match cleans {
                 true => self.ledger.clean(self.lease.surplus().to_vec()).await,
@@ -233,9 +261,24 @@ impl Session {
         self.report.watermark = self.ledger.state().watermark();
         self.report.tables = self.ledger.state().manifest.as_ref().map(|manifest| manifest.tables);
         self.report.store_calls = self.lake.calls();
+        self.report.policy = self
+            .identity
+            .as_ref()
+            .and_then(Identity::policy_hash)
+            .map(|hash| PolicyReport { hash: hash.to_owned(), unmatched_rules: self.unmatched_rules() });
         if let Some(key) = &self.key {
             self.report.error.iter_mut().for_each(|line| *line = key.redact(line));
         }
+    }
+
+    /// The rules of the policy that covered nothing of what the run fetched.
+    fn unmatched_rules(&self) -> Vec<String> {
+        let hits = &self.report.hits;
+        let policy = self.policies.as_ref().and_then(|policies| policies.current().ok());
+        let Some(policy) = policy.filter(|_| hits.conversations > 0) else { return Vec::new() };
+        let of = |number| hits.by_rule.get(number).is_some_and(|(covered, _)| *covered > 0);
+        let rules = policy.rules().iter().enumerate().filter(|(number, _)| !of(*number));
+        rules.map(|(_, rule)| rule.name.clone()).collect()
     }
 
     /// Fails a run that did everything else, if it or an earlier run that could not report it quarantined entries.
@@ -354,8 +397,9 @@ async fn release(lease: &Lease, ended: Ended) {
 /// files are damaged.
 pub async fn compact(lake: &Lake, settings: &CompactSettings) -> Result<RunReport, RunFailure> {
     lake.existing().await?;
-    let CompactSettings { retain, history, control } = settings;
+    let CompactSettings { retain, history, policy_key, control } = settings;
     let work = async |session: &mut Session| {
+        session.policy_key = policy_key.clone();
         session.report.admitted = true;
         session.sweep().await?;
         session.compact(*retain).await

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::export::{FlushPolicy, OnBadRecord, OnIgnoredFilter, Progress};
 use crate::lake::{Format, History};
 use crate::model::{MetadataColumn, PageSizeChoice, PartitionBy, Selector, TimestampFilter};
+use crate::policy::{Policy, PolicyKey};
 
 /// Stops a run and follows its progress.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,10 @@ pub struct FetchSettings {
     pub partition_by: Option<PartitionBy>,
     /// Keys of the conversations' `metadata` that get a column; the lake keeps those that it has.
     pub metadata_columns: Vec<MetadataColumn>,
+    /// What of the conversations may land; `None` means the policy that the lake has, if any.
+    pub policy: Option<Policy>,
+    /// The key of the hashes that a policy asks for.
+    pub policy_key: Option<PolicyKey>,
     /// What to do with a malformed entry.
     pub on_bad_record: OnBadRecord,
     /// When fetched rows are staged.
@@ -103,20 +108,23 @@ pub struct CompactSettings {
     pub retain: Duration,
     /// How many run reports and quarantine files stay in the lake, and for how long.
     pub history: History,
+    /// The key of the hashes that the lake's policy asks for.
+    pub policy_key: Option<PolicyKey>,
     /// Stops the run and follows its progress.
     pub control: Control,
 }
 
 impl Default for CompactSettings {
     fn default() -> Self {
-        CompactSettings { retain: RETAIN, history: History::default(), control: Control::default() }
+        CompactSettings { retain: RETAIN, history: History::default(), policy_key: None, control: Control::default() }
     }
 }
 
 /// An erasure.
 #[derive(Debug, Clone, Default)]
 pub struct ForgetSettings {
-    /// The conversations to erase: those that any of these chooses. None completes an erasure that was interrupted.
+    /// The conversations to erase: those that any of these chooses. None completes an erasure that was interrupted. Values
+    /// are looked for as they are and, with a policy's key, as their hashes.
     pub selectors: Vec<Selector>,
     /// Lets the conversations come back instead of erasing them.
     pub lift: bool,
@@ -135,6 +143,9 @@ pub struct UpgradeSettings {
     pub base_url: Option<String>,
     /// Keys of the conversations' `metadata` that get a column, also of what the lake holds already.
     pub metadata_columns: Vec<MetadataColumn>,
+    /// What of the conversations may land, and of what the lake holds already may stay; `None` means the policy that the
+    /// lake has, if any.
+    pub policy: Option<Policy>,
     /// Gives up the unfinished backfills.
     pub abandon_backfill: bool,
     /// The settings of the compaction that comes first.

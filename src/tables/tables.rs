@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::lake::{Format, Identity, Lease, WriteIntent};
 use crate::layout::{self, FlushId};
 use crate::model::{CreatedDate, LakeColumns, PartitionBy, PerTable, Table};
+use crate::policy::PolicyChain;
 use crate::store::Store;
 
 /// The tables of a lake.
@@ -30,6 +31,8 @@ pub struct Tables {
     store: Store,
     partition_by: PartitionBy,
     columns: LakeColumns,
+    /// The policies that rows follow once they are read; without them rows stay as they are.
+    policies: Option<Arc<PolicyChain>>,
     /// Set if they are Delta tables.
     delta: Option<Arc<PerTable<DeltaTable>>>,
     /// Whose turn it is to read a log. More readers would only wait for each other, on threads that the engine needs.
@@ -63,7 +66,18 @@ impl Tables {
             Arc::new(PerTable::from_fn(open))
         });
         let partition_by = identity.partition_by;
-        Ok(Tables { store: store.clone(), partition_by, columns, delta, turn: Arc::default() })
+        Ok(Tables { store: store.clone(), partition_by, columns, policies: None, delta, turn: Arc::default() })
+    }
+
+    /// The same tables, whose rows follow `policies` once they are read.
+    #[must_use]
+    pub fn following(self, policies: Option<Arc<PolicyChain>>) -> Self {
+        Tables { policies, ..self }
+    }
+
+    /// The policies that rows follow once they are read.
+    pub fn policies(&self) -> Option<&PolicyChain> {
+        self.policies.as_deref()
     }
 
     /// Their columns.

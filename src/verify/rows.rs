@@ -60,7 +60,7 @@ impl CheckedRows {
         file: &FoundFile,
         runtime: &Handle,
     ) -> Result<Self> {
-        let reader = SortedReader::open(lake.store(), columns.of(table), file, runtime)?;
+        let reader = SortedReader::open(lake.store(), columns.of(table), file, None, runtime)?;
         let mut rows = CheckedRows { table, key: file.object().location.clone(), reader, block: None, row: 0, read: 0 };
         rows.fill()?;
         Ok(rows)

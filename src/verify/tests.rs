@@ -12,7 +12,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::files::{WrittenFor, encode};
 use crate::flatten::{Origin, flatten};
-use crate::lake::{Extent, Holder, Ledger, StagedFlush, State, Wanted};
+use crate::lake::{Extent, Governed, Holder, Ledger, StagedFlush, State, Wanted};
 use crate::layout::FlushId;
 use crate::model::{LakeColumns, PerTable, RunId};
 use crate::store::Store;
@@ -69,8 +69,14 @@ async fn put_as(lake: &Lake, key: object_store::path::Path, table: Table, rows: 
     lake.store().put(&key, encode(columns.of(table), WrittenFor::Table, rows, &[]).unwrap()).await.unwrap();
 }
 
-const WANTED: Wanted<'_> =
-    Wanted { base_url: "https://api", user_filters: None, format: None, partition_by: None, metadata_columns: &[] };
+const WANTED: Wanted<'_> = Wanted {
+    base_url: "https://api",
+    user_filters: None,
+    format: None,
+    partition_by: None,
+    metadata_columns: &[],
+    governed: Governed { policy: None, key: None },
+};
 
 /// A lake with two sound days.
 async fn sound() -> Lake {

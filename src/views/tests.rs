@@ -17,6 +17,8 @@ fn kept(format: Format, partition_by: PartitionBy) -> Identity {
         partition_by,
         schema_version: SCHEMA_VERSION,
         metadata_columns: Vec::new(),
+        policies: Vec::new(),
+        policy_key_check: None,
         created_at: DateTime::UNIX_EPOCH,
     }
 }

@@ -12,6 +12,7 @@ use super::forget::ForgetArgs;
 use super::heading::OUTPUT;
 use super::inspect::{CheckArgs, VerifyArgs, ViewsArgs};
 use super::lake::LakeArgs;
+use super::policy::PolicyCommand;
 use super::reconcile::ReconcileArgs;
 #[cfg(feature = "simulate")]
 use super::simulate::{DemoArgs, SimulateArgs};
@@ -81,7 +82,9 @@ impl Cli {
             let is_empty = flag.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
             if is_empty { flag.env(None::<&str>) } else { flag }
         };
-        let mut command = Self::command().mut_args(filled).mut_subcommands(|command| command.mut_args(filled));
+        let inner =
+            |command: clap::Command| command.mut_args(filled).mut_subcommands(|command| command.mut_args(filled));
+        let mut command = Self::command().mut_args(filled).mut_subcommands(inner);
         let matches = command.get_matches_mut();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
     }
@@ -143,6 +146,9 @@ pub(in crate::cli) enum Command {
     ///
     /// Leaves nothing behind in the lake and keeps the account's rate limit.
     Check(CheckArgs),
+    /// Show what a policy does to conversations
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Serve a simulated export API on this machine
     ///
     /// Prints its address on stdout.

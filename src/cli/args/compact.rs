@@ -9,6 +9,7 @@ use url::Url;
 use super::heading::RETENTION;
 use super::lake::{LakeArgs, MetricsArgs};
 use super::place::place;
+use super::policy::{PolicyArgs, PolicyKeyArgs};
 use super::retention::HistoryArgs;
 use crate::error::{Error, Result};
 use crate::model::MetadataColumn;
@@ -53,6 +54,8 @@ pub(in crate::cli) struct CompactArgs {
     #[command(flatten)]
     pub(in crate::cli) keep: RetainArgs,
     #[command(flatten)]
+    pub(in crate::cli) policy_key: PolicyKeyArgs,
+    #[command(flatten)]
     pub(in crate::cli) history: HistoryArgs,
     #[command(flatten)]
     pub(in crate::cli) metrics: MetricsArgs,
@@ -76,6 +79,8 @@ pub(in crate::cli) struct UpgradeArgs {
     /// Give up the unfinished backfills; the conversations that they have fetched stay
     #[arg(long, env = "DECAGON_ABANDON_BACKFILL", value_parser = BoolishValueParser::new())]
     pub(in crate::cli) abandon_backfill: bool,
+    #[command(flatten)]
+    pub(in crate::cli) policy: PolicyArgs,
     #[command(flatten)]
     pub(in crate::cli) compact: CompactArgs,
 }

@@ -12,6 +12,7 @@ use super::choice::{choice, partition_by, timestamp_filter};
 use super::compact::RetainArgs;
 use super::heading::TUNING;
 use super::lake::{LakeArgs, MetricsArgs};
+use super::policy::{PolicyArgs, PolicyKeyArgs};
 use super::retention::HistoryArgs;
 use crate::export::{OnBadRecord, OnIgnoredFilter};
 use crate::lake::Format;
@@ -68,6 +69,10 @@ pub(in crate::cli) struct FetchArgs {
             (OnBadRecord::Fail, "fail", "Stop at the first one"),
         ]))]
     pub(in crate::cli) on_bad_record: OnBadRecord,
+    #[command(flatten)]
+    pub(in crate::cli) policy: PolicyArgs,
+    #[command(flatten)]
+    pub(in crate::cli) policy_key: PolicyKeyArgs,
     #[command(flatten)]
     pub(in crate::cli) flush: FlushArgs,
     #[command(flatten)]

@@ -13,6 +13,7 @@ mod heading;
 mod inspect;
 mod lake;
 mod place;
+mod policy;
 mod reconcile;
 mod retention;
 #[cfg(feature = "simulate")]
@@ -27,6 +28,7 @@ pub(super) use export::{BackfillArgs, ExportArgs, FetchArgs, FlushArgs, SyncArgs
 pub(super) use forget::ForgetArgs;
 pub(super) use inspect::{CheckArgs, VerifyArgs, ViewsArgs};
 pub(super) use lake::{LakeArgs, MetricsArgs};
+pub(super) use policy::{PolicyCommand, PolicyKeyArgs, PolicyTestArgs};
 pub(super) use reconcile::ReconcileArgs;
 #[cfg(feature = "simulate")]
 pub(super) use simulate::{DemoArgs, SimulateArgs};

@@ -9,6 +9,7 @@ use super::choice::choice;
 use super::compact::RetainArgs;
 use super::export::FlushArgs;
 use super::lake::{LakeArgs, MetricsArgs};
+use super::policy::PolicyKeyArgs;
 use super::retention::HistoryArgs;
 use super::value::max_deleted;
 use crate::model::parse_user_time;
@@ -43,6 +44,8 @@ pub(in crate::cli) struct ReconcileArgs {
     /// Discard the interrupted reconciliation and start over
     #[arg(long, env = "DECAGON_RESTART", value_parser = BoolishValueParser::new())]
     pub(in crate::cli) restart: bool,
+    #[command(flatten)]
+    pub(in crate::cli) policy_key: PolicyKeyArgs,
     #[command(flatten)]
     pub(in crate::cli) flush: FlushArgs,
     #[command(flatten)]

@@ -26,7 +26,7 @@ async fn put(store: &Store, key: &Path, conversations: u32) -> ObjectMeta {
 
 /// Reads all rows of a file that was found as `seen`.
 fn read(store: &Store, seen: &ObjectMeta, runtime: &Handle, meanwhile: impl FnOnce()) -> Result<usize> {
-    let mut reader = SortedReader::open(store, &columns(), &FoundFile::not_read(seen.clone()), runtime)?;
+    let mut reader = SortedReader::open(store, &columns(), &FoundFile::not_read(seen.clone()), None, runtime)?;
     let mut rows = reader.next_batch()?.map_or(0, |batch| batch.num_rows());
     meanwhile();
     while let Some(batch) = reader.next_batch()? {
@@ -102,7 +102,7 @@ async fn a_file_in_memory_is_read_without_the_store() {
     store.delete(vec![key]).await.unwrap();
     let (calls, own, runtime) = (store.calls(), store.clone(), Handle::current());
     let task = tokio::task::spawn_blocking(move || {
-        let mut reader = SortedReader::open(&own, &columns(), &file, &runtime).unwrap();
+        let mut reader = SortedReader::open(&own, &columns(), &file, None, &runtime).unwrap();
         std::iter::from_fn(|| reader.next_batch().unwrap()).map(|batch| batch.num_rows()).sum::<usize>()
     });
     assert_eq!(task.await.unwrap(), 80_000);
@@ -118,7 +118,8 @@ async fn a_file_that_is_gone_or_has_another_size_is_not_loaded() {
         let file = FoundFile::named_once(key.clone(), size).load(&store).await.unwrap();
         assert_eq!(file.body(), None, "{key}");
         let (own, runtime) = (store.clone(), Handle::current());
-        let task = tokio::task::spawn_blocking(move || SortedReader::open(&own, &columns(), &file, &runtime).map(drop));
+        let task =
+            tokio::task::spawn_blocking(move || SortedReader::open(&own, &columns(), &file, None, &runtime).map(drop));
         assert_eq!(task.await.unwrap().unwrap_err().kind(), Kind::Integrity, "{key}");
     }
 }

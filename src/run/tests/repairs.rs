@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::files::{WrittenFor, encode};
 use crate::flatten::{Origin, flatten};
-use crate::lake::{Extent, StagedFlush, Wanted};
+use crate::lake::{Extent, Governed, StagedFlush, Wanted};
 use crate::layout::FlushId;
 use crate::model::{CreatedDate, LakeColumns, PerTable};
 use crate::verify::Check;
@@ -61,8 +61,14 @@ fn files(conversations: &[Value], lifetime: WrittenFor) -> (PerTable<Vec<u8>>, E
 async fn with_a_double() -> Arc<Shelf> {
     let store = Arc::new(Shelf::new());
     let lake = lake(sound(&store), &Kept::ByLease);
-    let wanted =
-        Wanted { base_url: "https://api", user_filters: None, format: None, partition_by: None, metadata_columns: &[] };
+    let wanted = Wanted {
+        base_url: "https://api",
+        user_filters: None,
+        format: None,
+        partition_by: None,
+        metadata_columns: &[],
+        governed: Governed::default(),
+    };
     lake.claim(None, wanted, true, DateTime::UNIX_EPOCH).await.unwrap();
     let mut first: Vec<_> = (10..30).map(|n| conversation(&format!("c{n}"), 0, "2024-01-03T00:00:00Z")).collect();
     first.push(conversation("moved", 0, "2024-01-03T00:00:00Z"));
