@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::lake::{Suppression, words};
+use crate::lake::{Suppression, is_sign, words};
 use crate::model::Selector;
 
 /// What stands in the place of an erased text.
@@ -25,7 +25,7 @@ impl Mentions {
         let is_named = |selector: &Selector| {
             let value = selector.value();
             // A value of several words is no word itself.
-            words(text).any(|word| word == value) || words(value).nth(1).is_some() && text.contains(value)
+            words(text).any(|word| word == value) || value.contains(is_sign) && text.contains(value)
         };
         self.suppression.is_mentioned_in(text) || self.selectors.iter().any(is_named)
     }

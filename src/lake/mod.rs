@@ -34,7 +34,7 @@ pub use reconciliation::{Asked, Compared, Noted, Reconciliation};
 pub use report::{PolicyReport, Reconciled, RunOutcome, RunReport};
 pub use shards::Shards;
 pub use state::{Canary, FilterSupport, Incremental, Overlap, StagedFile, StagedFlush, State, Support};
-pub use suppression::{Suppression, words};
+pub use suppression::{Suppression, is_sign, words};
 pub use sweep::Leftovers;
 pub use walk::{Purpose, Walk};
 pub use write_intent::{Extent, Replacement, WriteIntent};

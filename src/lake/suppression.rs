@@ -130,9 +130,14 @@ impl Suppression {
 /// JSON, and the same without signs at its ends.
 pub fn words(text: &str) -> impl Iterator<Item = &str> {
     let quoted = text.split('"');
-    let between = text.split(|c: char| c.is_whitespace() || "\"'\\,;:{}[]()<>=/|".contains(c));
+    let between = text.split(is_sign);
     let bare = between.clone().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()));
     quoted.chain(between).chain(bare).filter(|word| !word.is_empty())
+}
+
+/// Whether a character separates words.
+pub fn is_sign(c: char) -> bool {
+    c.is_whitespace() || "\"'\\,;:{}[]()<>=/|".contains(c)
 }
 
 impl Keyed {
