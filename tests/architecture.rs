@@ -117,6 +117,7 @@ const FILES: &[(&str, &[&str])] = &[
             "fetch",
             "filter_support",
             "govern",
+            "bad_record",
             "inspect",
             "last_page",
             "look",

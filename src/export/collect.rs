@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::bad_record::{BadRecord, bad_records, seq_of};
 use super::fetch::Step;
 use super::filter_support;
 use super::govern::Governor;
@@ -17,14 +18,13 @@ use super::inspect::{AnswerTimes, Inspected, inspect};
 use super::last_page::{LastPage, NewestSeen};
 use super::progress::Progress;
 use super::sieve::Sieve;
-use crate::api::{Fetched, Page, Quotes};
+use crate::api::{Fetched, Quotes};
 use crate::clock::{Clock, Instant};
-use crate::counted::counted;
-use crate::error::{Error, Result};
-use crate::flatten::{self, Batch, Counts, Origin, Reject};
+use crate::error::Result;
+use crate::flatten::{self, Batch, Counts, Origin};
 use crate::lake::{FilterSupport, Noted, Support, Suppression, Walk};
 use crate::model::{CreatedDate, LakeColumns, LearnedPageSize, PartitionBy, RunId};
-use crate::policy::{Quarantined, RuleHits};
+use crate::policy::RuleHits;
 
 /// When gathered rows are staged. Small files cost requests and slow readers down; a crash loses the rows gathered so
 /// far.
@@ -88,15 +88,6 @@ pub(super) struct Flush {
     pub(super) noted: Option<Noted>,
     /// How often the rules of the policy applied.
     pub(super) hits: RuleHits,
-}
-
-/// A malformed entry, the number of its page in the walk (from 1), and its position in the response.
-pub(super) struct BadRecord {
-    pub(super) page: u64,
-    pub(super) byte_offset: Option<usize>,
-    pub(super) reject: Reject,
-    /// What a policy allows to keep of it, and the hash of that policy.
-    pub(super) governed: Option<(Quarantined, String)>,
 }
 
 /// The rows of a page.
@@ -293,11 +284,15 @@ impl Collector {
         };
         let number = self.walk.pages + 1;
         let rejected = std::mem::take(&mut batch.rejects);
-        let (bad_records, suppressed) = self.bad_records(number, &page, rejected)?;
-        flush.suppressed += suppressed;
+        let mut bad_records = bad_records(number, &page, self.next_seq, rejected);
+        flush.suppressed +=
+            bad_records.extract_if(.., |record| self.suppression.is_mentioned_in(&record.reject.raw)).count() as u64;
+        if let Some(governor) = &self.governor {
+            bad_records.iter_mut().try_for_each(|record| record.govern(governor))?;
+        }
         if let (OnBadRecord::Fail, Some(first)) = (self.on_bad_record, bad_records.first()) {
             let quotes = if self.governor.is_some() { Quotes::Hidden } else { Quotes::Shown };
-            return Err(malformed(first, quotes));
+            return Err(first.failure(quotes));
         }
         let times = AnswerTimes { asked_at: self.walk.started_at, answered_at };
         let mut found = inspect(&batch, &self.walk.request.window, times, self.partition_by, &mut self.filter_support)?;
@@ -314,7 +309,7 @@ impl Collector {
         for (id, time) in batch.conversation_ids()?.iter().flatten().zip(&found.changes) {
             self.newest_seen.note(id, *time, answered_at);
         }
-        self.next_seq = self.seq_of(page.len() + page.broken().len());
+        self.next_seq = seq_of(self.next_seq, page.len() + page.broken().len());
 
         self.walk.pages = number;
         self.walk.conversations += found.kept.len() as u64;
@@ -358,57 +353,4 @@ impl Collector {
         self.filter_support.canaries.retain(|canary| !self.suppression.contains(&canary.conversation_id));
         Ok((before - found.kept.len()) as u64)
     }
-
-    /// The position in the run of the entry at `place` on this page.
-    fn seq_of(&self, place: usize) -> i64 {
-        self.next_seq.saturating_add(i64::try_from(place).unwrap_or(i64::MAX))
-    }
-
-    /// The malformed entries of a page: those that `flatten` rejected, and those that are no JSON. Those that name a
-    /// conversation that must not come back are only counted.
-    fn bad_records(&self, number: u64, page: &Page, rejected: Vec<Reject>) -> Result<(Vec<BadRecord>, u64)> {
-        if page.repaired() > 0 || !page.broken().is_empty() {
-            tracing::warn!(
-                "page {number} of the export is malformed JSON: repaired {}, could not repair {}",
-                counted(page.repaired(), "conversation"),
-                counted(page.broken().len(), "entry")
-            );
-        }
-        let place = |seq: i64| usize::try_from(seq.saturating_sub(self.next_seq)).ok();
-        let rejected = rejected.into_iter().map(|reject| BadRecord {
-            page: number,
-            byte_offset: place(reject.seq).and_then(|place| page.offset(place)),
-            reject,
-            governed: None,
-        });
-        let broken = page.broken().iter().enumerate().map(|(place, broken)| BadRecord {
-            page: number,
-            byte_offset: Some(broken.offset),
-            reject: Reject {
-                raw: broken.raw.clone(),
-                reason: broken.reason.clone(),
-                seq: self.seq_of(page.len() + place),
-            },
-            governed: None,
-        });
-        let mut records: Vec<_> = rejected.chain(broken).collect();
-        let before = records.len();
-        records.retain(|record| !self.suppression.is_mentioned_in(&record.reject.raw));
-        let suppressed = (before - records.len()) as u64;
-        if let Some(governor) = &self.governor {
-            for record in &mut records {
-                let raw = std::mem::take(&mut record.reject.raw);
-                record.governed = Some((governor.quarantined(&raw), governor.hash()?.to_owned()));
-            }
-        }
-        Ok((records, suppressed))
-    }
-}
-
-fn malformed(record: &BadRecord, quotes: Quotes) -> Error {
-    let BadRecord { page, reject: Reject { raw, reason, .. }, .. } = record;
-    Error::integrity(format!("page {page} of the export has a malformed entry ({reason}): {}", quotes.of(raw)))
-        .with_hint(
-            "the pages before it are staged; to quarantine such entries and go on, pass --on-bad-record quarantine",
-        )
 }

@@ -28,7 +28,8 @@ impl Governor {
         Ok(Governor { masker: policies.masker()?, policies })
     }
 
-    /// Flattens the conversations of a page as they may land; those that are `unwanted` count nowhere. Each malformed entry is returned as it came.
+    /// Flattens the conversations of a page as they may land; those that are `unwanted` count nowhere. Each malformed
+    /// entry is returned as it came.
     ///
     /// # Errors
     /// Only on a bug.

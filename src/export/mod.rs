@@ -6,6 +6,7 @@
 //! Guarantees: the checkpoint that `stage` writes is the only commit. It names the window, the next cursor and the
 //! staged files. Must not depend on: command lines, or how results are shown.
 
+mod bad_record;
 mod collect;
 mod encode;
 mod fetch;

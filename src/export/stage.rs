@@ -9,21 +9,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::Days;
 use futures::{StreamExt, TryStreamExt, stream};
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::collect::{BadRecord, FlatPage, Flush};
+use super::bad_record::quarantine_lines;
+use super::collect::{FlatPage, Flush};
 use super::encode::{EncodedFile, encode};
 use crate::api::excerpt;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::files::WrittenFor;
-use crate::flatten::Reject;
 use crate::lake::{Extent, Lake, Ledger, Overlap, Purpose, Reconciliation, RunReport, StagedFlush, State, Walk};
 use crate::layout::{self, FlushId};
-use crate::model::{CreatedDate, LakeColumns, RunId, Table};
-use crate::policy::Quarantined;
+use crate::model::{CreatedDate, LakeColumns, Table};
 
 /// How many files are uploaded to a local disk at a time; to other stores, as many as there may be calls.
 const LOCAL_UPLOADS: usize = 16;
@@ -278,43 +276,6 @@ impl SeenPartitions {
         }
         written_for
     }
-}
-
-/// Renders malformed entries for the quarantine, one line of JSON each.
-fn quarantine_lines(bad_records: &[BadRecord], run_id: &RunId) -> Result<Vec<u8>> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        run_id: &'a RunId,
-        page: u64,
-        seq: i64,
-        byte_offset: Option<usize>,
-        reason: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        raw: Option<&'a str>,
-        #[serde(flatten)]
-        governed: Option<Governed<'a>>,
-    }
-    /// What a policy adds.
-    #[derive(Serialize)]
-    struct Governed<'a> {
-        bytes: usize,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        hmac: Option<&'a str>,
-        policy: &'a str,
-    }
-    let mut lines = Vec::new();
-    for BadRecord { page, byte_offset, reject: Reject { raw, reason, seq }, governed } in bad_records {
-        let (raw, governed) = match governed {
-            None => (Some(raw.as_str()), None),
-            Some((Quarantined { raw, bytes, hmac }, policy)) => {
-                (raw.as_deref(), Some(Governed { bytes: *bytes, hmac: hmac.as_deref(), policy }))
-            }
-        };
-        let line = Line { run_id, page: *page, seq: *seq, byte_offset: *byte_offset, reason, raw, governed };
-        serde_json::to_writer(&mut lines, &line).map_err(|e| Error::bug("cannot write the quarantine").caused_by(e))?;
-        lines.push(b'\n');
-    }
-    Ok(lines)
 }
 
 #[cfg(test)]

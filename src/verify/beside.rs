@@ -9,6 +9,9 @@ use crate::error::Result;
 use crate::lake::{Lake, Lease, Occupancy};
 use crate::model::RunId;
 
+/// How often, and how far apart, to read what seems wrong while another run is alive.
+pub(super) const TRIES: usize = 10;
+pub(super) const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// A holder that has not renewed its lease for this long is dead, even if the clocks of two machines differ.
 const LONG_DEAD: Duration = Duration::minutes(5);
 /// How many checks in a row may see no renewal: a second apart, they cover more than the time between two renewals.

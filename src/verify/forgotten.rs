@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::beside::Beside;
+use super::beside::{Beside, PAUSE, TRIES};
 use super::problems::{Check, Verification};
-use super::{PAUSE, TRIES};
 use crate::clock::Clock;
 use crate::counted::counted;
 use crate::error::{Kind, Result};

@@ -15,7 +15,6 @@ mod staging;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::try_join_all;
 use futures::{StreamExt, stream};
@@ -29,16 +28,12 @@ use crate::lake::{Lake, Lease, Ledger, Suppression};
 use crate::layout;
 use crate::model::{CreatedDate, RunId, Table};
 use crate::tables::Tables;
-use beside::Beside;
+use beside::{Beside, PAUSE, TRIES};
 use date::{DateRead, DateReader};
 pub use ids::Ids;
 use ids::Occurrence;
 use manifest::{Contradiction, Listed};
 pub use problems::{Check, Problem, Verification};
-
-/// How often, and how far apart, to read a partition with a problem while another run is alive.
-const TRIES: usize = 10;
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Checks a lake.
 ///
