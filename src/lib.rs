@@ -8,8 +8,7 @@
 //! - [`json`], [`model`]: raw JSON, and the tables with their columns
 //! - [`api`], [`flatten`], [`layout`], [`merge`]: pages, rows, keys, and the rule for the latest version
 //! - [`store`], [`files`], [`lake`], [`tables`]: objects, Parquet, the lake's state, plain and Delta tables
-//! - [`export`], [`compact`], [`verify`], [`reconcile`], [`status`], [`check`], [`views`], [`simulate`]: one capability
-//!   each
+//! - [`export`], [`compact`], [`verify`], [`reconcile`], [`status`], [`check`], [`views`], [`simulate`]: capabilities
 //! - [`cli`]: the `decagon-lake` command
 
 pub mod api;

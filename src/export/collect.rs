@@ -20,7 +20,7 @@ use crate::clock::{Clock, Instant};
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::flatten::{self, Batch, Counts, Origin, Reject};
-use crate::lake::{FilterSupport, Noted, Support, Walk};
+use crate::lake::{FilterSupport, FlushNotes, Support, Walk};
 use crate::model::{CreatedDate, LakeColumns, LearnedPageSize, PartitionBy, RunId};
 
 /// When gathered rows are staged. Small files cost requests and slow readers down; a crash loses the rows gathered so
@@ -80,7 +80,7 @@ pub(super) struct Flush {
     pub(super) repaired: u64,
     pub(super) counts: Counts,
     /// What the sieve noted of them.
-    pub(super) noted: Option<Noted>,
+    pub(super) noted: Option<FlushNotes>,
 }
 
 /// A malformed entry, the number of its page in the walk (from 1), and its position in the response.

@@ -177,7 +177,7 @@ def test_an_old_lake_grows_when_it_is_synced(command, old, kept_as, serve):
     tables = tables_of(old, kept_as)
     assert rebuilt(tables) == expected(*SENT["pages"], [fresh])
     command("verify")
-    assert lake_json(old)["schema_version"] == 2
+    assert lake_json(old)["schema_version"] == 3
 
 
 def test_an_old_lake_grows_when_it_is_repaired(command, old, kept_as):
@@ -187,7 +187,7 @@ def test_an_old_lake_grows_when_it_is_repaired(command, old, kept_as):
     assert "schema_version" not in lake_json(old)
     command("verify", None, "--repair")
     command("compact")
-    assert lake_json(old)["schema_version"] == 2
+    assert lake_json(old)["schema_version"] == 3
     kept = [c for c in SENT["pages"][1] if c["created_at"].startswith("2024-02-05")]
     assert rebuilt(tables_of(old, kept_as)) == expected(SENT["pages"][0], kept)
 
