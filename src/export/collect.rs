@@ -22,7 +22,7 @@ use crate::api::{Fetched, Quotes};
 use crate::clock::{Clock, Instant};
 use crate::error::Result;
 use crate::flatten::{self, Batch, Counts, Origin};
-use crate::lake::{FilterSupport, Noted, Support, Suppression, Walk};
+use crate::lake::{FilterSupport, FlushNotes, Support, Suppression, Walk};
 use crate::model::{CreatedDate, LakeColumns, LearnedPageSize, PartitionBy, RunId};
 use crate::policy::RuleHits;
 
@@ -85,7 +85,7 @@ pub(super) struct Flush {
     pub(super) repaired: u64,
     pub(super) counts: Counts,
     /// What the sieve noted of them.
-    pub(super) noted: Option<Noted>,
+    pub(super) noted: Option<FlushNotes>,
     /// How often the rules of the policy applied.
     pub(super) hits: RuleHits,
 }

@@ -4,7 +4,7 @@
 
 use crate::error::Result;
 use crate::flatten::Batch;
-use crate::lake::Noted;
+use crate::lake::FlushNotes;
 use crate::model::CreatedDate;
 
 /// What a walk does with each page before its rows are gathered.
@@ -17,5 +17,5 @@ pub trait Sieve: Send {
     fn sift(&mut self, batch: &Batch, malformed: u64, kept: &mut Vec<(CreatedDate, usize)>) -> Result<()>;
 
     /// Takes what it has noted since the last call, to be committed with the pages.
-    fn take(&mut self) -> Noted;
+    fn take(&mut self) -> FlushNotes;
 }

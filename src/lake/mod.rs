@@ -30,7 +30,7 @@ pub use lake::{Described, Lake};
 pub use lease::{Before, Ended, Holder, Lease, Occupancy, Upkeep};
 pub use ledger::Ledger;
 pub use manifest::{Entries, FileEntry, FormCount, Manifest, PartitionEntry, ShardMonth, TableTotals, bare_etag};
-pub use reconciliation::{Asked, Compared, Noted, Reconciliation};
+pub use reconciliation::{Asked, Compared, FlushNotes, Reconciliation};
 pub use report::{PolicyReport, Reconciled, RunOutcome, RunReport};
 pub use shards::Shards;
 pub use state::{Canary, FilterSupport, Incremental, Overlap, StagedFile, StagedFlush, State, Support};

@@ -55,7 +55,7 @@ pub struct Compared {
 
 /// What a flush of a reconciliation's walk noted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Noted {
+pub struct FlushNotes {
     /// How its conversations compare.
     pub compared: Compared,
     /// The hashes of their ids, as the flush's object holds them.
@@ -94,7 +94,7 @@ impl Reconciliation {
     }
 
     /// Adds what a flush noted.
-    pub(super) fn note(&mut self, flush: &FlushId, noted: Noted) {
+    pub(super) fn note(&mut self, flush: &FlushId, noted: FlushNotes) {
         if !noted.hashes.is_empty() {
             self.seen.push(flush.clone());
         }

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
-use super::reconciliation::{Noted, Reconciliation};
+use super::reconciliation::{FlushNotes, Reconciliation};
 use super::walk::{Purpose, Walk};
 use super::write_intent::{Extent, Replacement, WriteIntent};
 use crate::layout::{self, FlushId};
@@ -209,7 +209,7 @@ impl State {
     }
 
     /// Adds what one flush of the reconciliation's `walk` noted.
-    pub fn note(&mut self, walk: &Walk, flush: &FlushId, noted: Noted) {
+    pub fn note(&mut self, walk: &Walk, flush: &FlushId, noted: FlushNotes) {
         if let Some(reconciliation) = &mut self.reconciliation {
             reconciliation.advance(walk);
             reconciliation.note(flush, noted);

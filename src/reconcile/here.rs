@@ -12,7 +12,7 @@ use super::hashes::{IdHasher, push};
 use crate::error::{Error, Result};
 use crate::export::Sieve;
 use crate::flatten::Batch;
-use crate::lake::{Lake, Noted};
+use crate::lake::{FlushNotes, Lake};
 use crate::merge::{Version, other_time, time};
 use crate::model::{CreatedDate, Table, column, texts};
 use crate::tables::Tables;
@@ -23,7 +23,7 @@ const MOST: usize = if cfg!(test) { 4 } else { 1 << 20 };
 
 /// What the lake has of a conversation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Held {
+struct HeldVersion {
     /// When its version changed; see [`crate::merge::changed_at`].
     changed_at: Option<i64>,
     /// Whether that is later than the response that it came in, so that it cannot be true.
@@ -41,9 +41,9 @@ enum Finding {
     Same,
 }
 
-impl Held {
+impl HeldVersion {
     /// Compares a version that changed at `changed_at` with what the lake has, if anything.
-    fn compare(held: Option<&Held>, changed_at: Option<i64>) -> Finding {
+    fn compare(held: Option<&HeldVersion>, changed_at: Option<i64>) -> Finding {
         match held {
             None => Finding::Missing,
             Some(held) if held.is_marked => Finding::Returned,
@@ -56,7 +56,7 @@ impl Held {
 }
 
 /// The conversations of one partition by the hashes of their ids.
-type Partition = HashMap<u64, Held>;
+type PartitionVersions = HashMap<u64, HeldVersion>;
 
 /// Compares a walk with the tables of a lake.
 pub struct Comparison {
@@ -65,19 +65,19 @@ pub struct Comparison {
     hasher: IdHasher,
     runtime: Handle,
     /// Partitions that were read, the one that was needed last at the end.
-    partitions: Vec<(CreatedDate, Partition)>,
-    noted: Noted,
+    partitions: Vec<(CreatedDate, PartitionVersions)>,
+    noted: FlushNotes,
 }
 
 impl Comparison {
     /// A comparison with `tables`. Must be called on an async thread.
     pub fn new(lake: &Lake, tables: &Tables, hasher: IdHasher) -> Self {
         let (lake, tables, runtime) = (lake.clone(), tables.clone(), Handle::current());
-        Comparison { lake, tables, hasher, runtime, partitions: Vec::new(), noted: Noted::default() }
+        Comparison { lake, tables, hasher, runtime, partitions: Vec::new(), noted: FlushNotes::default() }
     }
 
     /// The conversations of a partition.
-    fn partition(&mut self, date: CreatedDate) -> Result<&mut Partition> {
+    fn partition(&mut self, date: CreatedDate) -> Result<&mut PartitionVersions> {
         // The API returns conversations by their created_at, so the next is nearly always in the same partition.
         if self.partitions.last().is_none_or(|(of, _)| *of != date) {
             let known = self.partitions.iter().position(|(of, _)| *of == date);
@@ -96,7 +96,7 @@ impl Comparison {
         last.ok_or_else(|| Error::bug("a partition that was read is gone"))
     }
 
-    fn read(&self, date: CreatedDate) -> Result<Partition> {
+    fn read(&self, date: CreatedDate) -> Result<PartitionVersions> {
         let ids = Ids {
             lake: self.lake.clone(),
             tables: self.tables.clone(),
@@ -112,7 +112,7 @@ impl Comparison {
             column::EXPORTED_AT,
             column::DELETED_AT,
         ];
-        let (mut partition, mut exported) = (Partition::new(), HashMap::new());
+        let (mut partition, mut exported) = (PartitionVersions::new(), HashMap::new());
         let mut without_updated_at = HashSet::new();
         ids.each(Table::Conversations, &columns, |_, batch| {
             self.each_id(batch, |hash, row| {
@@ -123,7 +123,7 @@ impl Comparison {
                 exported.insert(hash, time(batch, column::EXPORTED_AT, row));
                 let changed_at = updated_at.or_else(|| other_time(batch, row));
                 let is_marked = time(batch, column::DELETED_AT, row).is_some();
-                partition.insert(hash, Held { changed_at, is_ahead: false, is_marked });
+                partition.insert(hash, HeldVersion { changed_at, is_ahead: false, is_marked });
             });
         })?;
         for table in [Table::Messages, Table::AuditLogs].into_iter().filter(|_| !without_updated_at.is_empty()) {
@@ -158,10 +158,10 @@ impl Comparison {
             .ok_or_else(|| Error::bug("flattened rows lack the columns of their table"))?;
         let hash = self.hasher.hash(batch.conversation_ids()?.value(row));
         let partition = self.partition(date)?;
-        let finding = Held::compare(partition.get(&hash), version.changed_at);
+        let finding = HeldVersion::compare(partition.get(&hash), version.changed_at);
         if finding != Finding::Same {
             // It may come again.
-            let held = Held { changed_at: version.changed_at, is_ahead: version.is_ahead(), is_marked: false };
+            let held = HeldVersion { changed_at: version.changed_at, is_ahead: version.is_ahead(), is_marked: false };
             partition.insert(hash, held);
         }
         let compared = &mut self.noted.compared;
@@ -193,7 +193,7 @@ impl Sieve for Comparison {
         Ok(())
     }
 
-    fn take(&mut self) -> Noted {
+    fn take(&mut self) -> FlushNotes {
         std::mem::take(&mut self.noted)
     }
 }
@@ -204,13 +204,13 @@ mod tests {
 
     #[test]
     fn a_version_is_stale_if_a_newer_one_came_and_returned_if_it_was_marked() {
-        let held = Held { changed_at: Some(10), ..Held::default() };
-        let of = |held: &Held, changed_at| Held::compare(Some(held), changed_at);
-        assert_eq!(Held::compare(None, Some(1)), Finding::Missing);
+        let held = HeldVersion { changed_at: Some(10), ..HeldVersion::default() };
+        let of = |held: &HeldVersion, changed_at| HeldVersion::compare(Some(held), changed_at);
+        assert_eq!(HeldVersion::compare(None, Some(1)), Finding::Missing);
         assert_eq!([10, 9, 11].map(|at| of(&held, Some(at))), [Finding::Same, Finding::Same, Finding::Stale]);
         assert_eq!(of(&held, None), Finding::Same);
-        let ahead = Held { is_ahead: true, ..held };
+        let ahead = HeldVersion { is_ahead: true, ..held };
         assert_eq!([10, 9].map(|at| of(&ahead, Some(at))), [Finding::Same, Finding::Stale]);
-        assert_eq!(of(&Held { is_marked: true, ..held }, Some(10)), Finding::Returned);
+        assert_eq!(of(&HeldVersion { is_marked: true, ..held }, Some(10)), Finding::Returned);
     }
 }

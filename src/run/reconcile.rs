@@ -115,7 +115,10 @@ impl Session {
         }
         let now = self.clock.now();
         let recent = chrono::Duration::from_std(ReconcileSettings::RECENT).unwrap_or_default();
-        let to = asked.to.or_else(|| now.checked_sub_signed(recent));
+        // The API's bounds are whole seconds.
+        let recent = || DateTime::from_timestamp(now.checked_sub_signed(recent)?.timestamp(), 0);
+        let to = asked.to.or_else(recent);
+        asked.from.zip(to).map_or(Ok(()), |(from, to)| check_range(from, to))?;
         let window = Window { filter: TimestampFilter::CreatedAt, from: asked.from, to };
         let user_filters = settings.user_filters.clone();
         let walk = Walk::new(Request { window, user_filters }, now);

@@ -149,6 +149,24 @@ fn months_are_read_as_days_are() {
 }
 
 #[test]
+fn every_engine_can_leave_out_what_is_marked_as_deleted_if_the_lake_has_marks() {
+    for engine in ENGINES {
+        let of = |schema_version| {
+            let identity = Identity { schema_version, ..by_day(Format::Parquet) };
+            statements(home(engine), engine, &identity, TableFiles::Alike).unwrap()
+        };
+        let schema = if engine == Engine::Bigquery { "decagon." } else { "" };
+        let current = |text: &str| {
+            let view = format!("CREATE OR REPLACE VIEW {schema}conversations_current AS\n");
+            let from = format!("FROM {schema}conversations_latest");
+            text.split_once(&view).and_then(|(_, view)| Some(view.split_once(&from)?.1.trim().to_owned())).unwrap()
+        };
+        assert_eq!(current(&of(SCHEMA_VERSION)), "WHERE deleted_at IS NULL;", "{engine:?}");
+        assert_eq!(current(&of(2)), ";", "{engine:?}: no file has the column");
+    }
+}
+
+#[test]
 fn every_engine_gets_every_table_with_every_column_and_no_line_that_is_not_sql() {
     for engine in ENGINES {
         let text = parquet(home(engine), engine);

@@ -228,10 +228,14 @@ def test_an_api_that_bounds_another_time_proves_nothing(serve, command, lake):
     assert "created_at" in found["why_incomplete"] and "nothing can be said about deletions" in done.stderr
 
 
-def test_a_malformed_entry_may_be_any_conversation(serve, command, lake):
-    api = lake_of_pages(serve, command, page(*ACCOUNT[:8], {"conversation_id": None}))
-    found = reconciled(command("reconcile", api, "--json", *MARK, code=6))
+@pytest.mark.parametrize("of_the_walk, code", [(True, 6), (False, 0)])
+def test_a_malformed_entry_may_be_any_conversation(serve, command, of_the_walk, code):
+    """In the walk, which quarantines it, or in the second look."""
+    clean, malformed = page(*ACCOUNT[:8]), page(*ACCOUNT[:8], {"conversation_id": None})
+    api = lake_of_pages(serve, command, *([malformed, clean] if of_the_walk else [clean, clean, malformed]))
+    found = reconciled(command("reconcile", api, "--json", *MARK, code=code))
     assert (found["complete"], found["gone"]) == (False, 0) and "malformed" in found["why_incomplete"]
+    assert len(api.asked) == (1 if of_the_walk else 3)
 
 
 def test_an_interrupted_reconciliation_continues(simulate, command, lake):

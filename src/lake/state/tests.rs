@@ -20,7 +20,8 @@ fn walk(newest: Option<i64>, started: i64) -> Walk {
 #[test]
 fn a_reconciliation_keeps_what_it_has_seen_until_its_walk_begins_again() {
     let flush = |number| FlushId { run: RunId::new(at(0), 1), number };
-    let noted = |missing| Noted { compared: Compared { missing, ids: 5, ..Compared::default() }, hashes: vec![0; 40] };
+    let noted =
+        |missing| FlushNotes { compared: Compared { missing, ids: 5, ..Compared::default() }, hashes: vec![0; 40] };
     let mut state = State::default();
     state.note(&walk(None, 10), &flush(0), noted(1));
     assert_eq!(state, State::default(), "there is none");

@@ -16,7 +16,7 @@ const UPLOADED: &str = r#"{"conversation_id": "uploaded", "created_at": "2024-02
     "updated_at": "2024-02-28T02:00:00Z", "messages": [{"text": "late"}], "tags": [], "audit_logs": []}"#;
 
 /// A lake, an account that has changed since, and what the lake must become.
-struct Case {
+struct ChangedAccount {
     api: Api,
     made: Arc<Shelf>,
     /// The ids of the conversations that were deleted.
@@ -27,7 +27,7 @@ struct Case {
     all: Conversations,
 }
 
-impl Case {
+impl ChangedAccount {
     async fn new(api: Api) -> Self {
         let made = Arc::new(Shelf::new());
         api.time.set(Duration::ZERO);
@@ -47,7 +47,7 @@ impl Case {
             api.truth[0].iter().filter(|(id, _)| deleted.contains(*id)).map(|(id, it)| (id.clone(), it.clone())),
         );
         assert!(all.len() == there.len() + 2 && there[&linked] != api.truth[1][&linked]);
-        Case { api, made, deleted, there, all }
+        ChangedAccount { api, made, deleted, there, all }
     }
 
     /// What the lake must hold after a reconciliation.
@@ -109,7 +109,7 @@ async fn reconcile_in(api: &Api, store: Faulty, on_deleted: OnDeleted) -> Result
 
 /// Gives each of `fates` to every call of a reconciliation.
 async fn exhaust_reconcile(api: Api, on_deleted: OnDeleted, fates: &[Fate]) {
-    let case = Case::new(api).await;
+    let case = ChangedAccount::new(api).await;
     let whole = Arc::new(case.made.fork());
     let report = reconcile_in(&case.api, sound(&whole), on_deleted).await.unwrap();
     case.assert_reconciled(&whole, on_deleted, "without any fault").await;
@@ -180,7 +180,7 @@ async fn any_call_of_a_reconciliation_of_a_delta_lake_may_fail_or_be_the_last_of
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_changes_nothing_that_is_deleted_and_too_many_deletions_stop_the_run() {
-    let case = Case::new(Api::start()).await;
+    let case = ChangedAccount::new(Api::start()).await;
     let store = Arc::new(case.made.fork());
     let found = reconcile_in(&case.api, sound(&store), OnDeleted::Report).await.unwrap().reconciled.unwrap();
     assert_eq!((found.gone, found.marked, found.removed, found.on_deleted), (2, 0, 0, "report"));
@@ -203,7 +203,7 @@ async fn a_report_changes_nothing_that_is_deleted_and_too_many_deletions_stop_th
 /// A conversation that was marked and then comes back loses its mark.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conversation_that_is_back_loses_its_mark() {
-    let case = Case::new(Api::start()).await;
+    let case = ChangedAccount::new(Api::start()).await;
     let store = Arc::new(case.made.fork());
     reconcile_in(&case.api, sound(&store), OnDeleted::Mark).await.unwrap();
     assert_eq!(marks(&store).await.len(), 2);
