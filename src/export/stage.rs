@@ -281,11 +281,11 @@ fn quarantine_lines(bad_records: &[BadRecord], run_id: &RunId) -> Result<Vec<u8>
         #[serde(skip_serializing_if = "Option::is_none")]
         raw: Option<&'a str>,
         #[serde(flatten)]
-        governed: Option<Governed<'a>>,
+        governed: Option<GovernedLine<'a>>,
     }
     /// What a policy adds.
     #[derive(Serialize)]
-    struct Governed<'a> {
+    struct GovernedLine<'a> {
         bytes: usize,
         #[serde(skip_serializing_if = "Option::is_none")]
         hmac: Option<&'a str>,
@@ -296,7 +296,7 @@ fn quarantine_lines(bad_records: &[BadRecord], run_id: &RunId) -> Result<Vec<u8>
         let (raw, governed) = match governed {
             None => (Some(raw.as_str()), None),
             Some((Quarantined { raw, bytes, hmac }, policy)) => {
-                (raw.as_deref(), Some(Governed { bytes: *bytes, hmac: hmac.as_deref(), policy }))
+                (raw.as_deref(), Some(GovernedLine { bytes: *bytes, hmac: hmac.as_deref(), policy }))
             }
         };
         let line = Line { run_id, page: *page, seq: *seq, byte_offset: *byte_offset, reason, raw, governed };
