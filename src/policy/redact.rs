@@ -59,7 +59,7 @@ impl Redactor {
             return false;
         }
         let signs = Signs::of(raw.as_bytes());
-        !self.may_find(&signs) && !(signs.escapes && raw.contains("\\u"))
+        !(self.may_find(&signs) || signs.escapes && raw.contains("\\u"))
     }
 
     /// Whether a built-in pattern has a candidate.
