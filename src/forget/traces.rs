@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::mentions::Mentions;
 use super::receipt::Traces;
 use crate::error::Result;
-use crate::lake::{Lake, Ledger, State};
+use crate::lake::{Lake, Ledger, Reconciliation, State};
 use crate::layout;
 use crate::model::RunId;
 use crate::store::{Store, to_json};
@@ -25,7 +25,10 @@ pub async fn erase_from_state(lake: &Lake, ledger: &mut Ledger, run: &RunId, men
     let suppression = &mentions.suppression;
     state.filter_support.canaries.retain(|canary| !suppression.contains(&canary.conversation_id));
     state.fields_without_column.retain(|name| !mentions.are_in_name(name));
+    // It holds hashes of ids, and the key to them.
+    let reconciliation = state.reconciliation.take();
     ledger.commit(state, run, lake.clock().now()).await?;
+    ledger.discard(reconciliation.iter().flat_map(Reconciliation::keys).collect()).await?;
     ledger.clean(Vec::new()).await?;
     let older = older_checkpoints(lake.store(), ledger.number()).await?;
     let count = older.len() as u64;

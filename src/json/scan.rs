@@ -3,6 +3,9 @@
 //! Guarantees: nesting costs no stack; every byte is read once; malformed text yields `None`. Must not depend on: what
 //! the fields mean.
 
+/// The length up to which a string is short.
+const SHORT: usize = 16;
+
 /// Where the value that begins at `at` ends; `None` if the text ends before.
 pub fn value_end(json: &[u8], at: usize) -> Option<usize> {
     match json.get(at)? {
@@ -20,6 +23,15 @@ pub fn value_end(json: &[u8], at: usize) -> Option<usize> {
 /// Where the string whose opening quote is at `at` ends, after its closing quote.
 pub fn string_end(json: &[u8], at: usize) -> Option<usize> {
     let mut at = at.checked_add(1)?;
+    // Most strings are short names, for which a search costs more than a look at each byte.
+    let short = json.get(at..)?.iter().take(SHORT);
+    for (length, byte) in short.enumerate() {
+        match byte {
+            b'"' => return at.checked_add(length)?.checked_add(1),
+            b'\\' => break,
+            _ => {}
+        }
+    }
     loop {
         at = at.checked_add(memchr::memchr2(b'"', b'\\', json.get(at..)?)?)?;
         match json.get(at)? {

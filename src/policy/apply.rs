@@ -10,7 +10,7 @@ use serde::de::{Deserializer as _, Visitor};
 
 use super::mask::PolicyKey;
 use super::rules::Policy;
-use super::tree::{Action, NodeId, RuleHits, TextAction, Tree};
+use super::tree::{MaskAction, NodeId, RuleHits, TextAction, Tree};
 use crate::error::{Error, Result};
 use crate::json::{skip_space, string_end, value_end};
 use crate::model::{epoch_time, means_no_time, parse_api_time};
@@ -87,7 +87,7 @@ impl Masker {
         json: &'a str,
         hits: &mut RuleHits,
     ) -> Option<Cow<'a, str>> {
-        let mut walk = Walk { masker: self, tree, json, at: 0, copied: 0, out: String::new(), hits };
+        let mut walk = MaskWalk { masker: self, tree, json, at: 0, copied: 0, out: String::new(), hits };
         walk.all(node, in_array)?;
         if walk.copied == 0 {
             return Some(Cow::Borrowed(json));
@@ -97,12 +97,12 @@ impl Masker {
     }
 
     /// Does `action` with the text that a column holds.
-    pub(super) fn column_text<'a>(&self, action: &Action, text: &'a str) -> Option<Cow<'a, str>> {
+    pub(super) fn column_text<'a>(&self, action: &MaskAction, text: &'a str) -> Option<Cow<'a, str>> {
         match action {
-            Action::Keep => Some(Cow::Borrowed(text)),
-            Action::Drop => None,
-            Action::Hash => Some(self.hash(text.as_bytes()).map_or(Cow::Borrowed(text), Cow::Owned)),
-            Action::Text(of) => Some(of.change(text).map_or(Cow::Borrowed(text), Cow::Owned)),
+            MaskAction::Keep => Some(Cow::Borrowed(text)),
+            MaskAction::Drop => None,
+            MaskAction::Hash => Some(self.hash(text.as_bytes()).map_or(Cow::Borrowed(text), Cow::Owned)),
+            MaskAction::Text(of) => Some(of.change(text).map_or(Cow::Borrowed(text), Cow::Owned)),
         }
     }
 
@@ -137,12 +137,19 @@ impl TextAction {
 }
 
 /// An object or array that is not closed yet.
-struct Open {
+struct OpenValue {
     node: NodeId,
     is_array: bool,
 }
 
-struct Walk<'w, 'a> {
+/// The value that comes next.
+struct NextValue {
+    /// Where it is in the tree; `None` if nothing is done with it.
+    node: Option<NodeId>,
+    in_array: bool,
+}
+
+struct MaskWalk<'w, 'a> {
     masker: &'w Masker,
     tree: &'w Tree,
     json: &'a str,
@@ -153,7 +160,7 @@ struct Walk<'w, 'a> {
     hits: &'w mut RuleHits,
 }
 
-impl<'a> Walk<'_, 'a> {
+impl<'a> MaskWalk<'_, 'a> {
     fn byte(&self) -> Option<u8> {
         self.json.as_bytes().get(self.at).copied()
     }
@@ -169,10 +176,10 @@ impl<'a> Walk<'_, 'a> {
 
     /// Walks through the only value of the JSON.
     fn all(&mut self, node: NodeId, in_array: bool) -> Option<()> {
-        let mut open: Vec<Open> = Vec::new();
-        let mut next = Some((Some(node), in_array));
+        let mut open: Vec<OpenValue> = Vec::new();
+        let mut next = Some(NextValue { node: Some(node), in_array });
         loop {
-            if let Some((node, in_array)) = next.take() {
+            if let Some(NextValue { node, in_array }) = next.take() {
                 self.space();
                 match node {
                     None => self.at = value_end(self.json.as_bytes(), self.at)?,
@@ -206,8 +213,7 @@ impl<'a> Walk<'_, 'a> {
     }
 
     /// Enters a container; returns what its first value is, if it has any.
-    #[expect(clippy::type_complexity, reason = "the node of a value, and whether it is an element")]
-    fn first(&mut self, opened: &Open) -> Option<Option<(Option<NodeId>, bool)>> {
+    fn first(&mut self, opened: &OpenValue) -> Option<Option<NextValue>> {
         self.advance()?;
         self.space();
         let closing = if opened.is_array { b']' } else { b'}' };
@@ -217,10 +223,10 @@ impl<'a> Walk<'_, 'a> {
         self.element(opened).map(Some)
     }
 
-    /// Reads up to the next value of a container; returns its node, and whether it is an element of an array.
-    fn element(&mut self, inside: &Open) -> Option<(Option<NodeId>, bool)> {
+    /// Reads up to the next value of a container.
+    fn element(&mut self, inside: &OpenValue) -> Option<NextValue> {
         if inside.is_array {
-            return Some((Some(inside.node), true));
+            return Some(NextValue { node: Some(inside.node), in_array: true });
         }
         if self.byte()? != b'"' {
             return None;
@@ -231,7 +237,7 @@ impl<'a> Walk<'_, 'a> {
         let name = if plain.contains('\\') { Cow::Owned(lossy(quoted)) } else { Cow::Borrowed(plain) };
         self.at = end;
         let node = self.tree.child(inside.node, &name);
-        if let Some(Action::Text(of)) = self.tree.node(inside.node).map(|node| &node.action)
+        if let Some(MaskAction::Text(of)) = self.tree.node(inside.node).map(|node| &node.action)
             && !self.tree.names(inside.node, &name)
             && let Some(changed) = of.redactor.as_ref().and_then(|redactor| redactor.redact(&name))
         {
@@ -242,23 +248,23 @@ impl<'a> Walk<'_, 'a> {
             return None;
         }
         self.advance()?;
-        Some((node, false))
+        Some(NextValue { node, in_array: false })
     }
 
     /// Masks the value that begins here. Returns it if it is a container whose parts have to be masked.
-    fn one(&mut self, node: NodeId, in_array: bool) -> Option<Option<Open>> {
+    fn one(&mut self, node: NodeId, in_array: bool) -> Option<Option<OpenValue>> {
         let known = self.tree.node(node)?;
         let (start, first) = (self.at, self.byte()?);
         let is_array = first == b'[';
         if is_array || first == b'{' {
             return match known.action {
-                Action::Keep | Action::Text(_) => Some(Some(Open { node, is_array })),
-                Action::Hash if is_array => Some(Some(Open { node, is_array })),
-                Action::Hash | Action::Drop => {
+                MaskAction::Keep | MaskAction::Text(_) => Some(Some(OpenValue { node, is_array })),
+                MaskAction::Hash if is_array => Some(Some(OpenValue { node, is_array })),
+                MaskAction::Hash | MaskAction::Drop => {
                     let end = value_end(self.json.as_bytes(), start)?;
                     let hash = || self.masker.hash(self.json.get(start..end).unwrap_or_default().as_bytes());
                     let becomes = match known.action {
-                        Action::Hash => hash().map_or_else(|| "null".to_owned(), |hash| quote(&hash)),
+                        MaskAction::Hash => hash().map_or_else(|| "null".to_owned(), |hash| quote(&hash)),
                         _ => "null".to_owned(),
                     };
                     self.at = end;
@@ -284,12 +290,12 @@ impl<'a> Walk<'_, 'a> {
     }
 
     /// The JSON that takes the place of a text, number or boolean; `None` if it stays.
-    fn masked(&self, action: &Action, raw: &str) -> Option<String> {
+    fn masked(&self, action: &MaskAction, raw: &str) -> Option<String> {
         match action {
-            Action::Keep => None,
-            Action::Drop => Some("null".to_owned()),
-            Action::Hash => self.masker.hash(&decoded(raw)).map(|hash| quote(&hash)),
-            Action::Text(of) => match inner(raw) {
+            MaskAction::Keep => None,
+            MaskAction::Drop => Some("null".to_owned()),
+            MaskAction::Hash => self.masker.hash(&decoded(raw)).map(|hash| quote(&hash)),
+            MaskAction::Text(of) => match inner(raw) {
                 Some(plain) if of.keeps(plain) => None,
                 Some(plain) if !plain.contains('\\') => of.change(plain).map(|text| quote(&text)),
                 Some(_) => of.change(&lossy(raw)).map(|text| quote(&text)),
@@ -320,8 +326,8 @@ fn quote(text: &str) -> String {
 /// The bytes of a JSON string without its escapes, or of any other value as it is. Halves of surrogate pairs, which are
 /// not Unicode, keep their own bytes.
 fn decoded(raw: &str) -> Cow<'_, [u8]> {
-    struct Bytes;
-    impl Visitor<'_> for Bytes {
+    struct TextBytes;
+    impl Visitor<'_> for TextBytes {
         type Value = Vec<u8>;
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("a string")
@@ -332,7 +338,7 @@ fn decoded(raw: &str) -> Cow<'_, [u8]> {
     }
     match inner(raw) {
         Some(plain) if plain.contains('\\') => {
-            let bytes = serde_json::Deserializer::from_str(raw).deserialize_bytes(Bytes);
+            let bytes = serde_json::Deserializer::from_str(raw).deserialize_bytes(TextBytes);
             bytes.map_or(Cow::Borrowed(raw.as_bytes()), Cow::Owned)
         }
         Some(plain) => Cow::Borrowed(plain.as_bytes()),

@@ -10,6 +10,8 @@ use std::ops::Range;
 const MOST_BETWEEN: usize = 3;
 /// The most groups of one number.
 const MOST_GROUPS: usize = 10;
+/// The fewest digits of any number.
+const LEAST_DIGITS: usize = 7;
 /// How many digits a card has.
 const CARD: std::ops::RangeInclusive<usize> = 12..=19;
 /// The length of an IBAN, by country.
@@ -35,7 +37,7 @@ impl Group<'_> {
 }
 
 /// Finds the numbers of cards and phones, as far as each is `wanted`, and calls `found` for each.
-pub(super) fn find(text: &str, cards: bool, phones: bool, mut found: impl FnMut(Kind, Range<usize>)) {
+pub(super) fn find(text: &str, cards: bool, phones: bool, mut found: impl FnMut(NumberKind, Range<usize>)) {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut at = 0;
     while let Some(start) = next_digit(text, at) {
@@ -54,7 +56,7 @@ pub(super) fn find(text: &str, cards: bool, phones: bool, mut found: impl FnMut(
 
 /// What a number is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum NumberKind {
     Card,
     Phone,
 }
@@ -73,16 +75,36 @@ fn joins(between: &str) -> bool {
 }
 
 /// Reads groups that stand together as numbers: cards first, then phones among the groups that are left.
-fn numbers(text: &str, groups: &[Group<'_>], cards: bool, phones: bool, found: &mut impl FnMut(Kind, Range<usize>)) {
+fn numbers(
+    text: &str,
+    groups: &[Group<'_>],
+    cards: bool,
+    phones: bool,
+    found: &mut impl FnMut(NumberKind, Range<usize>),
+) {
+    if count(groups) < LEAST_DIGITS {
+        return;
+    }
+    if let [only] = groups {
+        // Most numbers are such, so they cost no memory.
+        let groups = std::slice::from_ref(only);
+        let alone = |place: Option<Range<usize>>| place.filter(|place| stands_alone(text, place));
+        if let Some(place) = alone(card(groups).filter(|_| cards)) {
+            found(NumberKind::Card, place);
+        } else if let Some(place) = alone(phone(text, groups).filter(|_| phones)) {
+            found(NumberKind::Phone, place);
+        }
+        return;
+    }
     let mut left = vec![groups];
     if cards {
         left.clear();
-        let between = of_kind(text, groups, card, |place| found(Kind::Card, place));
+        let between = of_kind(text, groups, card, |place| found(NumberKind::Card, place));
         left.extend(between.into_iter().filter_map(|range| groups.get(range)));
     }
     if phones {
         for groups in left {
-            of_kind(text, groups, |part| phone(text, part), |place| found(Kind::Phone, place));
+            of_kind(text, groups, |part| phone(text, part), |place| found(NumberKind::Phone, place));
         }
     }
 }
@@ -165,11 +187,13 @@ fn phone(text: &str, groups: &[Group<'_>]) -> Option<Range<usize>> {
     if !(7..=15).contains(&count) || is_date(groups) || is_decimal(groups) || is_address(groups) {
         return None;
     }
-    let lengths: Vec<_> = groups.iter().map(|group| group.digits.len()).collect();
+    let mut all = [0; MOST_GROUPS];
+    all.iter_mut().zip(groups).for_each(|(length, group)| *length = group.digits.len());
+    let lengths = all.get(..groups.len())?;
     let separators = groups.iter().skip(1).map(|group| group.before);
     let bracketed = opened.is_some() && separators.clone().next().is_some_and(|between| between.contains(')'));
     // Codes of areas do not begin with 0 or 1.
-    let american = match lengths.as_slice() {
+    let american = match lengths {
         [3, 3, 4] | [10] => !first.digits.starts_with(['0', '1']),
         [1, 3, 3, 4] | [11] => {
             first.digits.starts_with('1') && !first.digits.starts_with("10") && !first.digits.starts_with("11")
@@ -255,7 +279,7 @@ fn iban(bytes: &[u8], begin: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn found(text: &str) -> Vec<(Kind, &str)> {
+    fn found(text: &str) -> Vec<(NumberKind, &str)> {
         let mut all = Vec::new();
         find(text, true, true, |kind, place| all.push((kind, &text[place])));
         all
@@ -266,12 +290,12 @@ mod tests {
         for card in
             ["4111111111111111", "4111 1111 1111 1111", "5500-0000-0000-0004", "378282246310005", "6011 0009 9013 9424"]
         {
-            assert_eq!(found(&format!("pay with {card}, ok?")), [(Kind::Card, card)], "{card}");
+            assert_eq!(found(&format!("pay with {card}, ok?")), [(NumberKind::Card, card)], "{card}");
         }
         for other in ["4111111111111112", "9111111111111111", "1234567890123456", "x4111111111111111"] {
-            assert!(found(other).iter().all(|(kind, _)| *kind != Kind::Card), "{other}");
+            assert!(found(other).iter().all(|(kind, _)| *kind != NumberKind::Card), "{other}");
         }
-        assert_eq!(found("12 4111 1111 1111 1111 5"), [(Kind::Card, "4111 1111 1111 1111")]);
+        assert_eq!(found("12 4111 1111 1111 1111 5"), [(NumberKind::Card, "4111 1111 1111 1111")]);
     }
 
     #[test]
@@ -291,9 +315,9 @@ mod tests {
             "06 12 34 56 78",
             "555-1234",
         ] {
-            assert_eq!(found(&format!("call {phone} now")), [(Kind::Phone, phone)], "{phone}");
+            assert_eq!(found(&format!("call {phone} now")), [(NumberKind::Phone, phone)], "{phone}");
         }
-        assert_eq!(found("(+1 555 123 4567)")[0].0, Kind::Phone);
+        assert_eq!(found("(+1 555 123 4567)")[0].0, NumberKind::Phone);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow_schema::Schema;
 
 use super::apply::Masker;
-use super::tree::{Action, NodeId};
+use super::tree::{MaskAction, NodeId};
 use crate::error::{Error, Result};
 use crate::model::{Column, ColumnKind, ColumnSource, Table, TableColumns, column, texts};
 
@@ -61,8 +61,8 @@ impl Masker {
             }
             // A hash is no number.
             ColumnKind::Int | ColumnKind::BigInt | ColumnKind::Double | ColumnKind::Bool => match node_of.scalar {
-                Action::Drop | Action::Hash => Ok(new_null_array(cells.data_type(), cells.len())),
-                Action::Keep | Action::Text(_) => Ok(Arc::clone(cells)),
+                MaskAction::Drop | MaskAction::Hash => Ok(new_null_array(cells.data_type(), cells.len())),
+                MaskAction::Keep | MaskAction::Text(_) => Ok(Arc::clone(cells)),
             },
             ColumnKind::Time => Ok(Arc::clone(cells)),
         }

@@ -35,23 +35,23 @@ pub struct Rule {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct PolicyFile {
     #[serde(default)]
-    rules: Vec<Spanned<Written>>,
+    rules: Vec<Spanned<WrittenRule>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WrittenRule {
     field: String,
-    action: Option<Action>,
+    action: Option<RuleAction>,
     patterns: Option<Vec<WrittenPattern>>,
     truncate: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Action {
+enum RuleAction {
     Drop,
     Hash,
     Redact,
@@ -78,7 +78,7 @@ impl Policy {
     /// # Errors
     /// Kind `Usage` with the line of the first fault.
     pub fn parse(text: &str) -> Result<Self> {
-        let file: File = toml::from_str(text).map_err(|error| {
+        let file: PolicyFile = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             let why = error.message().lines().next().unwrap_or_default().to_owned();
             Error::usage(format!("the policy is malformed in line {line}: {why}")).with_hint(FORM)
@@ -181,33 +181,33 @@ impl Policy {
 }
 
 impl Rule {
-    fn of(written: Written) -> Result<Self> {
-        let Written { field: text, action, patterns, truncate } = written;
+    fn of(written: WrittenRule) -> Result<Self> {
+        let WrittenRule { field: text, action, patterns, truncate } = written;
         let (field, allows) = Field::parse(&text)?;
         let action = match (action, truncate) {
             (Some(action), _) => action,
-            (None, Some(_)) => Action::Truncate,
+            (None, Some(_)) => RuleAction::Truncate,
             (None, None) => return Err(Error::usage("it has no action")),
         };
-        if patterns.is_some() != (action == Action::Redact) {
+        if patterns.is_some() != (action == RuleAction::Redact) {
             let what = if patterns.is_some() { "patterns belong to redact only" } else { "redact needs patterns" };
             return Err(Error::usage(what));
         }
         match (action, truncate) {
-            (Action::Truncate, None) => {
+            (RuleAction::Truncate, None) => {
                 return Err(Error::usage("truncate needs a number of characters: truncate = 80"));
             }
-            (Action::Drop | Action::Hash, Some(_)) => {
+            (RuleAction::Drop | RuleAction::Hash, Some(_)) => {
                 return Err(Error::usage("it has truncate, but nothing is left of the text"));
             }
             _ => {}
         }
-        if allows == Allows::Drop && action != Action::Drop {
+        if allows == Allows::Drop && action != RuleAction::Drop {
             return Err(Error::usage(format!("the column of {text} holds no text")).with_hint("use the action drop"));
         }
         let patterns = patterns.unwrap_or_default().into_iter().map(WrittenPattern::read).collect::<Result<_>>()?;
-        let mask = Mask { drop: action == Action::Drop, hash: action == Action::Hash, patterns, truncate };
-        if action == Action::Redact && mask.patterns.is_empty() {
+        let mask = Mask { drop: action == RuleAction::Drop, hash: action == RuleAction::Hash, patterns, truncate };
+        if action == RuleAction::Redact && mask.patterns.is_empty() {
             return Err(Error::usage("redact has no patterns"));
         }
         let name = format!("{text} {}", mask.describe());

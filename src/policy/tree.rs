@@ -15,7 +15,7 @@ use crate::model::Table;
 
 /// What is done with a value.
 #[derive(Debug, Clone)]
-pub(super) enum Action {
+pub(super) enum MaskAction {
     Keep,
     Drop,
     Hash,
@@ -36,11 +36,11 @@ pub(super) type NodeId = usize;
 #[derive(Debug)]
 pub(super) struct Node {
     /// For an object or an array.
-    pub(super) action: Action,
+    pub(super) action: MaskAction,
     /// For any other value. If fields below have rules, it is as strict as all of them, because it may hold them.
-    pub(super) scalar: Action,
+    pub(super) scalar: MaskAction,
     /// The same for an element of an array, if it means a single field: a bare tag id.
-    pub(super) bare: Option<Action>,
+    pub(super) bare: Option<MaskAction>,
     /// Whether a readable time stays.
     pub(super) keeps_times: bool,
     /// The rules for the value itself.
@@ -101,7 +101,7 @@ impl Tree {
                 paths.extend(known_fields(&field.path).into_iter().map(|(name, _)| joined(&field.path, name)));
             }
         }
-        let mut builder = Builder { policy, earlier, paths, texts: BTreeMap::new(), tree: Tree::default() };
+        let mut builder = TreeBuilder { policy, earlier, paths, texts: BTreeMap::new(), tree: Tree::default() };
         builder.node(&[])?;
         Ok(builder.tree)
     }
@@ -121,7 +121,7 @@ impl Tree {
         match node.exact.get(name) {
             Some(child) => *child,
             // What a text is searched for, the texts inside are searched for too.
-            None => node.other.or_else(|| matches!(node.action, Action::Text(_)).then_some(parent)),
+            None => node.other.or_else(|| matches!(node.action, MaskAction::Text(_)).then_some(parent)),
         }
     }
 
@@ -156,13 +156,13 @@ trait ContainsHash {
     fn contains_hash(&self) -> bool;
 }
 
-impl ContainsHash for [Option<&Action>; 3] {
+impl ContainsHash for [Option<&MaskAction>; 3] {
     fn contains_hash(&self) -> bool {
-        self.iter().flatten().any(|action| matches!(action, Action::Hash))
+        self.iter().flatten().any(|action| matches!(action, MaskAction::Hash))
     }
 }
 
-struct Builder<'p> {
+struct TreeBuilder<'p> {
     policy: &'p Policy,
     earlier: Option<&'p Policy>,
     /// The paths that need a node, with all that they are in.
@@ -172,7 +172,7 @@ struct Builder<'p> {
     tree: Tree,
 }
 
-impl Builder<'_> {
+impl TreeBuilder<'_> {
     /// Adds the node of a path with all below; `None` if nothing is done there.
     fn node(&mut self, path: &[String]) -> Result<Option<NodeId>> {
         let id = self.tree.nodes.len();
@@ -263,24 +263,24 @@ impl Builder<'_> {
         rules.filter(|(_, rule)| covers(&rule.field)).map(|(number, _)| number).collect()
     }
 
-    fn action(&mut self, mask: &Mask) -> Result<Action> {
+    fn action(&mut self, mask: &Mask) -> Result<MaskAction> {
         if mask.drop {
-            return Ok(Action::Drop);
+            return Ok(MaskAction::Drop);
         }
         if mask.hash {
-            return Ok(Action::Hash);
+            return Ok(MaskAction::Hash);
         }
         if mask.is_none() {
-            return Ok(Action::Keep);
+            return Ok(MaskAction::Keep);
         }
         if let Some(known) = self.texts.get(mask) {
-            return Ok(Action::Text(Arc::clone(known)));
+            return Ok(MaskAction::Text(Arc::clone(known)));
         }
         let redactor = (!mask.patterns.is_empty()).then(|| Redactor::new(&mask.patterns)).transpose()?;
         let truncate = mask.truncate.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
         let action = Arc::new(TextAction { redactor, truncate });
         self.texts.insert(mask.clone(), Arc::clone(&action));
-        Ok(Action::Text(action))
+        Ok(MaskAction::Text(action))
     }
 }
 

@@ -204,6 +204,9 @@ def test_a_run_that_would_show_more_is_refused(serve, command, lake, tmp_path, p
     api_options = ["--base-url", again.url, "--requests-per-second", 0]
     run("upgrade", "--lake", lake, "--base-url", again.url, "--policy-key-file", tmp_path / "key", key=None)
     done = run("sync", "--lake", lake, *api_options, "--policy-key-file", tmp_path / "key", "--json")
+    refusing = serve((401, {}, f'{{"detail": "{MARK}refusal"}}'))
+    checked = run("check", "--lake", lake, "--base-url", refusing.url, code=3)
+    assert "hidden by the policy" in checked.stdout and MARK not in checked.stdout + checked.stderr
     assert json.loads(done.stdout)["policy"]["hash"] == json.loads(before["_state/lake.json"])["policies"][-1]["hash"]
     assert_clean(lake, done.stderr)
 
