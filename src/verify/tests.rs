@@ -2,6 +2,8 @@
 
 mod months;
 
+use std::time::Duration;
+
 use arrow_array::RecordBatch;
 use chrono::DateTime;
 use object_store::memory::InMemory;

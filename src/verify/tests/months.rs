@@ -1,5 +1,7 @@
 //! Lakes by month are verified as those by day.
 
+use std::time::Duration;
+
 use super::*;
 use crate::model::PartitionBy;
 
