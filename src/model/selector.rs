@@ -111,7 +111,8 @@ impl Selector {
         match json {
             Value::String(text) => *text == self.value,
             Value::Array(elements) => elements.iter().any(|element| self.is_value(element)),
-            Value::Number(_) | Value::Bool(_) => json.to_string() == self.value,
+            Value::Number(number) => number.to_string() == self.value,
+            Value::Bool(is_set) => self.value == if *is_set { "true" } else { "false" },
             Value::Null | Value::Object(_) => false,
         }
     }
