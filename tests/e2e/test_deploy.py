@@ -48,6 +48,8 @@ def definition():
     listed = shown("--help").split("Commands:")[1].split("\nOptions:")[0]
     commands = [name for name in re.findall(r"^  (\w+) ", listed, re.MULTILINE) if name != "help"]
     helps = {name: shown(name, "--help") for name in commands}
+    # This one has commands of its own.
+    helps["policy"] += shown("policy", "test", "--help")
     flags = {name: set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", text, re.MULTILINE)) for name, text in helps.items()}
     return flags, set(re.findall(r"DECAGON_\w+", "".join(helps.values())))
 

@@ -167,8 +167,10 @@ def test_the_manual_page():
     sections = [line.split('"')[1] for line in page.splitlines() if line.startswith('.SH "decagon-lake ')]
     usage = subprocess.run([BINARY, "--help"], capture_output=True, text=True, check=True).stdout
     commands = re.findall(r"^  ([a-z]+) ", usage.split("Commands:")[1].split("Options:")[0], re.MULTILINE)
-    assert sections == [f"decagon-lake {name}" for name in commands if name != "help"] and len(sections) > 9
-    for name in commands[:-1]:
-        usage = subprocess.run([BINARY, name, "--help"], capture_output=True, text=True, check=True).stdout
+    # One has a command of its own.
+    commands = [command for name in commands if name != "help" for command in {"policy": ("policy", "policy test")}.get(name, (name,))]
+    assert sections == [f"decagon-lake {name}" for name in commands] and len(sections) > 9
+    for name in commands:
+        usage = subprocess.run([BINARY, *name.split(), "--help"], capture_output=True, text=True, check=True).stdout
         for variable in re.findall(r"\[env: (DECAGON_\w+)", usage):
             assert variable in page, variable
