@@ -281,7 +281,7 @@ mod tests {
 
     fn found(text: &str) -> Vec<(NumberKind, &str)> {
         let mut all = Vec::new();
-        find(text, true, true, |kind, place| all.push((kind, &text[place])));
+        find(text, true, true, |kind, place| all.push((kind, text.get(place).unwrap())));
         all
     }
 
@@ -343,7 +343,7 @@ mod tests {
     fn bank_accounts_have_valid_check_digits() {
         let ibans = |text: &str| {
             let mut all = Vec::new();
-            find_ibans(text, |place| all.push(text[place].to_owned()));
+            find_ibans(text, |place| all.push(text.get(place).unwrap().to_owned()));
             all
         };
         for iban in
