@@ -6,8 +6,7 @@
 //! - [`error`], [`clock`], [`counted`], [`stray`], [`net`]: failures, time, numbers with nouns, stray characters in
 //!   values, HTTP settings
 //! - [`json`], [`model`]: raw JSON, and the tables with their columns
-//! - [`api`], [`flatten`], [`layout`], [`merge`], [`policy`]: pages, rows, keys, the rule for the latest version, and
-//!   what may land
+//! - [`api`], [`flatten`], [`layout`], [`merge`], [`policy`]: pages, rows, keys, the latest version, what may land
 //! - [`store`], [`files`], [`lake`], [`tables`]: objects, Parquet, the lake's state, plain and Delta tables
 //! - [`export`], [`compact`], [`verify`], [`forget`], [`reconcile`], [`status`], [`check`], [`views`], [`simulate`]: one
 //!   capability each

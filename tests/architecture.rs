@@ -84,7 +84,7 @@ const FILES: &[(&str, &[&str])] = &[
             "probe",
         ],
     ),
-    ("files", &["writer", "promote", "footer", "conform", "found", "lanes", "reader", "sorted"]),
+    ("files", &["writer", "promote", "footer", "conform", "found", "lanes", "source", "reader", "sorted"]),
     (
         "lake",
         &[

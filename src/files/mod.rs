@@ -12,6 +12,7 @@ mod reader;
 #[cfg(test)]
 mod samples;
 mod sorted;
+mod source;
 mod writer;
 
 pub use footer::{Footer, current_form, oldest_form_of_policy};

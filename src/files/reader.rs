@@ -1,6 +1,6 @@
 //! Reads Parquet files from a blocking thread, one row group at a time.
 //!
-//! Guarantees: a file is reported as damaged only if it is still the one that the caller found, which [`unreadable`]
+//! Guarantees: a file is reported as damaged only if it is still the one that the caller found, which [`FileSource`]
 //! checks after a failure. A file that was replaced meanwhile is an error of kind `Held`. Must not depend on: what is
 //! done with rows.
 
@@ -9,20 +9,20 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Field, Schema};
-use bytes::Bytes;
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::ObjectMeta;
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 use parquet::basic::Type;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
+use parquet::file::metadata::ParquetMetaData;
 use tokio::runtime::Handle;
 
-use super::conform::{self, Misfit};
+use super::conform;
 use super::footer::Footer;
-use super::found::{FoundFile, RESTORE, unreadable};
+use super::found::{FoundFile, RESTORE};
+use super::source::FileSource;
 use super::writer::{is_own, latest_row_groups, row_policy};
 use crate::error::{Error, Kind, Result};
 use crate::flatten::fill;
@@ -34,8 +34,6 @@ use crate::store::Store;
 const TAIL_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 256 << 10 };
 /// The size of most footers; a second request fetches the rest of a larger one.
 const FOOTER_BYTES: u64 = 16 << 10;
-/// The least that is fetched of a larger file at a time.
-const WINDOW_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 1 << 20 };
 /// The approximate size of a batch.
 const BATCH_BYTES: u64 = 1 << 20;
 /// The most rows of a batch, because a merge has batches of all its inputs in memory.
@@ -76,18 +74,6 @@ pub(super) struct OpenFile {
     converts: bool,
     /// What must be done with its rows so that they follow the lake's policy.
     masker: Option<Arc<Masker>>,
-}
-
-/// Fetches a file's bytes.
-#[derive(Clone)]
-struct FileSource {
-    store: Store,
-    /// The file as the caller found it. If it has no ETag, its name is used once, so that nothing can replace it.
-    object: ObjectMeta,
-    runtime: Handle,
-    /// A fetched part of the file, and where it begins.
-    window: Bytes,
-    window_start: u64,
 }
 
 impl FileReader {
@@ -308,110 +294,6 @@ fn batch_rows(metadata: &ParquetMetaData) -> usize {
     let row_bytes = |bytes: i64, rows: i64| u64::try_from(bytes / rows.max(1)).unwrap_or(0).max(1);
     let widest = metadata.row_groups().iter().map(|group| row_bytes(group.total_byte_size(), group.num_rows())).max();
     usize::try_from((BATCH_BYTES / widest.unwrap_or(1)).clamp(1, BATCH_ROWS)).unwrap_or(1)
-}
-
-impl FileSource {
-    fn open(store: &Store, file: &FoundFile, tail_bytes: u64, runtime: Handle) -> Result<Self> {
-        let (object, window_start) = (file.object().clone(), file.object().size.saturating_sub(tail_bytes));
-        let mut source = FileSource { store: store.clone(), object, runtime, window: Bytes::new(), window_start };
-        if source.object.size == 0 {
-            return Err(source.damaged(ParquetError::EOF("the file is empty".to_owned())));
-        }
-        (source.window_start, source.window) = match file.body() {
-            Some(body) => (0, body.clone()),
-            None => (window_start, source.fetch(window_start..source.object.size)?),
-        };
-        Ok(source)
-    }
-
-    /// The file's address.
-    fn url(&self) -> String {
-        format!("{}/{}", self.store.url(), self.object.location)
-    }
-
-    /// Drops the fetched end of a file after its footer was parsed; a small file is kept as a whole.
-    fn drop_tail(&mut self) {
-        if self.window_start > 0 {
-            self.window = Bytes::new();
-        }
-    }
-
-    fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
-        let mut found = self.fetch_all(&[range])?;
-        found.pop().ok_or_else(|| self.damaged(ParquetError::EOF("a read returned nothing".to_owned())))
-    }
-
-    fn fetch_all(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let found = self.runtime.block_on(self.store.objects().get_ranges(&self.object.location, ranges));
-        found.map_err(|error| self.unreadable(|_| self.store.failed("read", &self.object.location, error)))
-    }
-
-    /// The error of an unreadable file: the file has changed since it was found, or else `fault`.
-    fn unreadable(&self, fault: impl FnOnce(&str) -> Error) -> Error {
-        self.runtime.block_on(unreadable(&self.store, &self.object, fault))
-    }
-
-    fn damaged(&self, error: ParquetError) -> Error {
-        self.unreadable(|file| Error::integrity(format!("{file} is damaged")).caused_by(error).with_hint(RESTORE))
-    }
-
-    fn misfit(&self, Misfit { what, query }: Misfit) -> Error {
-        self.unreadable(|file| {
-            let query = query.replace("FILE", &format!("'{file}'"));
-            Error::integrity(format!("{file} {what}: another program wrote it")).with_hint(format!(
-                "rewrite it in DuckDB with COPY ({query}) TO '{file}' (FORMAT parquet), or restore it from a backup"
-            ))
-        })
-    }
-
-    /// Returns the bytes of each range. Ranges close together, as when all columns are read, are fetched at once,
-    /// together with the bytes behind them.
-    fn ranges(&mut self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
-        let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
-        if end > self.object.size {
-            return Err(self.damaged(ParquetError::EOF("a part is past the end of the file".to_owned())));
-        }
-        if !self.has(start..end) {
-            let wanted = ranges.iter().map(|range| range.end.saturating_sub(range.start)).fold(0, u64::saturating_add);
-            if wanted < end.saturating_sub(start) / 2 {
-                return self.fetch_all(ranges);
-            }
-            // Frees the old window before the new one is fetched.
-            self.window = Bytes::new();
-            self.window = self.fetch(start..end.max(start.saturating_add(WINDOW_BYTES)).min(self.object.size))?;
-            self.window_start = start;
-        }
-        ranges.iter().map(|range| self.in_window(range)).collect()
-    }
-
-    /// Whether the window has this part of the file.
-    fn has(&self, part: Range<u64>) -> bool {
-        let end = u64::try_from(self.window.len()).ok().and_then(|len| self.window_start.checked_add(len));
-        part.start >= self.window_start && end.is_some_and(|end| part.end <= end)
-    }
-
-    fn in_window(&self, range: &Range<u64>) -> Result<Bytes> {
-        let offset = |at: u64| at.checked_sub(self.window_start).and_then(|at| usize::try_from(at).ok());
-        match (offset(range.start), offset(range.end)) {
-            (Some(start), Some(end)) if start <= end && end <= self.window.len() => Ok(self.window.slice(start..end)),
-            _ => Err(self.damaged(ParquetError::EOF("a part is missing".to_owned()))),
-        }
-    }
-
-    fn metadata(&mut self) -> Result<Arc<ParquetMetaData>> {
-        let mut decoder = ParquetMetaDataPushDecoder::try_new(self.object.size).map_err(|error| self.damaged(error))?;
-        loop {
-            match decoder.try_decode().map_err(|error| self.damaged(error))? {
-                DecodeResult::Data(metadata) => return Ok(Arc::new(metadata)),
-                DecodeResult::Finished => return Err(self.damaged(ParquetError::EOF("no footer".to_owned()))),
-                DecodeResult::NeedsData(ranges) => {
-                    let data = self.ranges(&ranges)?;
-                    decoder.push_ranges(ranges, data).map_err(|error| self.damaged(error))?;
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

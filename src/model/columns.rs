@@ -203,14 +203,8 @@ impl TableColumns {
         };
         let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
         let named = |column: &Column| if let ColumnSource::Field(name) = column.source { Some(name) } else { None };
-        TableColumns {
-            table,
-            fields: columns.iter().filter_map(named).collect(),
-            columns,
-            schema,
-            policy: RowPolicy::None,
-            policies: 0,
-        }
+        let fields = columns.iter().filter_map(named).collect();
+        TableColumns { table, fields, columns, schema, policy: RowPolicy::None, policies: 0 }
     }
 
     /// The table.
@@ -244,8 +238,7 @@ impl TableColumns {
     }
 
     /// The same columns for files whose rows follow another policy.
-    #[must_use]
-    pub fn following(&self, policy: RowPolicy) -> Self {
+    fn following(&self, policy: RowPolicy) -> Self {
         TableColumns { policy, ..self.clone() }
     }
 

@@ -1,8 +1,10 @@
-//! Brings what a lake keeps besides rows to its policy: quarantine files, run reports, and the names of fields that it
-//! counts.
+//! What a run has to do with the lake's policy, besides rows: it reads the policy, says which rules covered nothing, and
+//! brings quarantine files, run reports and the names of counted fields to it.
 //!
 //! Guarantees: it can be killed anywhere and repeated, because everything that was brought to a policy names it. Must
 //! not depend on: how rows are masked.
+
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -13,7 +15,7 @@ use crate::api::Quotes;
 use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::export::without_covered_names;
-use crate::lake::State;
+use crate::lake::{Identity, State};
 use crate::layout;
 use crate::model::FieldCounts;
 use crate::policy::{PolicyChain, Quarantined};
@@ -23,6 +25,28 @@ use crate::store::to_json;
 const COVERED_BY: &str = "covered_by";
 
 impl Session {
+    /// The policies of a lake with this identity, if it has any.
+    ///
+    /// # Errors
+    /// Kind `Usage` if the key of its hashes is missing, or another one.
+    pub(super) fn policies_of(&mut self, identity: &Identity) -> Result<Option<Arc<PolicyChain>>> {
+        let known = self.policies.as_ref().map(|policies| policies.current()).transpose()?;
+        if known.map(|policy| policy.hash()) != identity.policy_hash() {
+            self.policies = identity.policies(self.policy_key.as_ref())?.map(Arc::new);
+        }
+        Ok(self.policies.clone())
+    }
+
+    /// The rules of the policy that covered nothing of what the run fetched.
+    pub(super) fn unmatched_rules(&self) -> Vec<String> {
+        let hits = &self.report.hits;
+        let policy = self.policies.as_ref().and_then(|policies| policies.current().ok());
+        let Some(policy) = policy.filter(|_| hits.conversations > 0) else { return Vec::new() };
+        let of = |number| hits.by_rule.get(number).is_some_and(|(covered, _)| *covered > 0);
+        let rules = policy.rules().iter().enumerate().filter(|(number, _)| !of(*number));
+        rules.map(|(_, rule)| rule.name.clone()).collect()
+    }
+
     /// Applies the lake's policy to what the lake keeps besides rows.
     ///
     /// # Errors

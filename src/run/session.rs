@@ -176,18 +176,6 @@ impl Session {
         Compaction { lake, tables, lease, ledger, report, next_file, suppression, retain }
     }
 
-    /// The policies of a lake with this identity, if it has any.
-    ///
-    /// # Errors
-    /// Kind `Usage` if the key of its hashes is missing, or another one.
-    pub(super) fn policies_of(&mut self, identity: &Identity) -> Result<Option<Arc<PolicyChain>>> {
-        let known = self.policies.as_ref().map(|policies| policies.current()).transpose()?;
-        if known.map(|policy| policy.hash()) != identity.policy_hash() {
-            self.policies = identity.policies(self.policy_key.as_ref())?.map(Arc::new);
-        }
-        Ok(self.policies.clone())
-    }
-
     /// The tables of the lake, with what was read of them before. Their rows follow the lake's policy once they are
     /// read.
     ///
@@ -269,16 +257,6 @@ impl Session {
         if let Some(key) = &self.key {
             self.report.error.iter_mut().for_each(|line| *line = key.redact(line));
         }
-    }
-
-    /// The rules of the policy that covered nothing of what the run fetched.
-    fn unmatched_rules(&self) -> Vec<String> {
-        let hits = &self.report.hits;
-        let policy = self.policies.as_ref().and_then(|policies| policies.current().ok());
-        let Some(policy) = policy.filter(|_| hits.conversations > 0) else { return Vec::new() };
-        let of = |number| hits.by_rule.get(number).is_some_and(|(covered, _)| *covered > 0);
-        let rules = policy.rules().iter().enumerate().filter(|(number, _)| !of(*number));
-        rules.map(|(_, rule)| rule.name.clone()).collect()
     }
 
     /// Fails a run that did everything else, if it or an earlier run that could not report it quarantined entries.
