@@ -3,8 +3,7 @@
 //! A run fetches pages, stages their rows as Parquet and commits them in a checkpoint; a compaction merges the staged
 //! rows into table files. The modules, from the bottom up; each uses only those above it in this list:
 //!
-//! - [`error`], [`clock`], [`counted`], [`stray`], [`net`]: failures, time, numbers with nouns, stray characters in
-//!   values, HTTP settings
+//! - [`error`], [`clock`], [`counted`], [`stray`], [`net`]: failures, time, numbers with nouns, stray characters, HTTP
 //! - [`json`], [`model`]: raw JSON, and the tables with their columns
 //! - [`api`], [`flatten`], [`layout`], [`merge`], [`policy`]: pages, rows, keys, the latest version, what may land
 //! - [`store`], [`files`], [`lake`], [`tables`]: objects, Parquet, the lake's state, plain and Delta tables

@@ -34,7 +34,7 @@ struct HeldVersion {
 
 /// How a version that came compares with the lake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Finding {
+enum HowHeld {
     Missing,
     Stale,
     Returned,
@@ -43,14 +43,14 @@ enum Finding {
 
 impl HeldVersion {
     /// Compares a version that changed at `changed_at` with what the lake has, if anything.
-    fn compare(held: Option<&HeldVersion>, changed_at: Option<i64>) -> Finding {
+    fn compare(held: Option<&HeldVersion>, changed_at: Option<i64>) -> HowHeld {
         match held {
-            None => Finding::Missing,
-            Some(held) if held.is_marked => Finding::Returned,
+            None => HowHeld::Missing,
+            Some(held) if held.is_marked => HowHeld::Returned,
             // Every later version replaces one whose time cannot be true.
-            Some(held) if held.is_ahead && changed_at != held.changed_at => Finding::Stale,
-            Some(held) if changed_at > held.changed_at => Finding::Stale,
-            Some(_) => Finding::Same,
+            Some(held) if held.is_ahead && changed_at != held.changed_at => HowHeld::Stale,
+            Some(held) if changed_at > held.changed_at => HowHeld::Stale,
+            Some(_) => HowHeld::Same,
         }
     }
 }
@@ -159,19 +159,19 @@ impl Comparison {
         let hash = self.hasher.hash(batch.conversation_ids()?.value(row));
         let partition = self.partition(date)?;
         let finding = HeldVersion::compare(partition.get(&hash), version.changed_at);
-        if finding != Finding::Same {
+        if finding != HowHeld::Same {
             // It may come again.
             let held = HeldVersion { changed_at: version.changed_at, is_ahead: version.is_ahead(), is_marked: false };
             partition.insert(hash, held);
         }
         let compared = &mut self.noted.compared;
         match finding {
-            Finding::Missing => compared.missing = compared.missing.saturating_add(1),
-            Finding::Stale => compared.stale = compared.stale.saturating_add(1),
-            Finding::Returned => compared.returned = compared.returned.saturating_add(1),
-            Finding::Same => {}
+            HowHeld::Missing => compared.missing = compared.missing.saturating_add(1),
+            HowHeld::Stale => compared.stale = compared.stale.saturating_add(1),
+            HowHeld::Returned => compared.returned = compared.returned.saturating_add(1),
+            HowHeld::Same => {}
         }
-        Ok(finding != Finding::Same)
+        Ok(finding != HowHeld::Same)
     }
 }
 
@@ -206,11 +206,11 @@ mod tests {
     fn a_version_is_stale_if_a_newer_one_came_and_returned_if_it_was_marked() {
         let held = HeldVersion { changed_at: Some(10), ..HeldVersion::default() };
         let of = |held: &HeldVersion, changed_at| HeldVersion::compare(Some(held), changed_at);
-        assert_eq!(HeldVersion::compare(None, Some(1)), Finding::Missing);
-        assert_eq!([10, 9, 11].map(|at| of(&held, Some(at))), [Finding::Same, Finding::Same, Finding::Stale]);
-        assert_eq!(of(&held, None), Finding::Same);
+        assert_eq!(HeldVersion::compare(None, Some(1)), HowHeld::Missing);
+        assert_eq!([10, 9, 11].map(|at| of(&held, Some(at))), [HowHeld::Same, HowHeld::Same, HowHeld::Stale]);
+        assert_eq!(of(&held, None), HowHeld::Same);
         let ahead = HeldVersion { is_ahead: true, ..held };
-        assert_eq!([10, 9].map(|at| of(&ahead, Some(at))), [Finding::Same, Finding::Stale]);
-        assert_eq!(of(&HeldVersion { is_marked: true, ..held }, Some(10)), Finding::Returned);
+        assert_eq!([10, 9].map(|at| of(&ahead, Some(at))), [HowHeld::Same, HowHeld::Stale]);
+        assert_eq!(of(&HeldVersion { is_marked: true, ..held }, Some(10)), HowHeld::Returned);
     }
 }
