@@ -134,7 +134,7 @@ const FILES: &[(&str, &[&str])] = &[
     ("simulate", &["world", "render", "edits", "export", "settings", "server"]),
     ("verify", &["problems", "beside", "rows", "ids", "date", "forgotten", "manifest", "staging"]),
     ("reconcile", &["hashes", "here", "survey", "second_look"]),
-    ("run", &["settings", "session", "prune", "cover", "fetch", "forget", "upgrade", "reconcile"]),
+    ("run", &["settings", "session", "prune", "cover", "repair", "fetch", "forget", "upgrade", "reconcile"]),
     (
         "cli",
         &[

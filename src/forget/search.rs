@@ -45,7 +45,7 @@ pub struct Hit {
 
 /// The files that were searched.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct SearchResult {
     /// Those that hold some of the conversations.
     pub hits: Vec<Hit>,
     /// The files of old versions that cannot be read.
@@ -72,7 +72,7 @@ impl Search<'_> {
     ///
     /// # Errors
     /// If the store fails; kind `Integrity` if a file in use is damaged; kind `Interrupted`.
-    pub async fn chosen(&self, place: Where, selectors: &[Selector]) -> Result<Found> {
+    pub async fn chosen(&self, place: Where, selectors: &[Selector]) -> Result<SearchResult> {
         let mut names: Vec<String> = selectors.iter().map(|selector| selector.column().to_owned()).collect();
         names.push(column::CONVERSATION_ID.to_owned());
         names.sort_unstable();
@@ -87,13 +87,13 @@ impl Search<'_> {
     ///
     /// # Errors
     /// As [`Search::chosen`].
-    pub async fn suppressed(&self, place: Where, table: Table, suppression: &Arc<Suppression>) -> Result<Found> {
+    pub async fn suppressed(&self, place: Where, table: Table, suppression: &Arc<Suppression>) -> Result<SearchResult> {
         let suppression = Arc::clone(suppression);
         let choose: Choose = Arc::new(move |_, id, _| suppression.contains(id));
         self.search(place, table, vec![column::CONVERSATION_ID.to_owned()], choose).await
     }
 
-    async fn search(&self, place: Where, table: Table, names: Vec<String>, choose: Choose) -> Result<Found> {
+    async fn search(&self, place: Where, table: Table, names: Vec<String>, choose: Choose) -> Result<SearchResult> {
         let files = self.files(place, table).await?;
         let (lanes, clock, count) = (Lanes::of(self.lake.store()), self.lake.clock(), files.len());
         let reader = ColumnReader {
@@ -109,7 +109,7 @@ impl Search<'_> {
             async move { read(reader, &lanes, date, file).await }
         });
         let mut results = stream::iter(reading.collect::<Vec<_>>()).buffer_unordered(lanes.at_once());
-        let (mut found, mut said_at) = (Found::default(), clock.instant());
+        let (mut found, mut said_at) = (SearchResult::default(), clock.instant());
         let mut done = 0_u64;
         while let Some(result) = results.next().await {
             if self.stop.is_cancelled() {

@@ -9,6 +9,7 @@ mod fetch;
 mod forget;
 mod prune;
 mod reconcile;
+mod repair;
 mod session;
 mod settings;
 mod upgrade;
@@ -21,7 +22,8 @@ pub(crate) use fetch::check_range;
 pub use fetch::{backfill, export, sync};
 pub use forget::forget;
 pub use reconcile::reconcile;
-pub use session::{RunFailure, compact, repair};
+pub use repair::repair;
+pub use session::{RunFailure, compact};
 pub use settings::{
     BackfillSettings, CompactSettings, Control, ExportSettings, FetchSettings, ForgetSettings, MaxDeleted, OnDeleted,
     ReconcileSettings, SyncSettings, UpgradeSettings,

@@ -23,7 +23,7 @@ use crate::layout;
 use crate::model::RunId;
 use crate::policy::{PolicyChain, PolicyKey};
 use crate::tables::Tables;
-use crate::verify::{self, Verification};
+use crate::verify;
 
 /// A run that failed.
 #[derive(Debug, thiserror::Error)]
@@ -383,22 +383,4 @@ pub async fn compact(lake: &Lake, settings: &CompactSettings) -> Result<RunRepor
         session.compact(*retain).await
     };
     hold(lake, "compact", control, *history, work).await
-}
-
-/// Verifies a lake, and repairs the problems that can be repaired without the API.
-///
-/// # Errors
-/// As [`compact`].
-pub async fn repair(lake: &Lake, control: &Control) -> Result<Verification> {
-    lake.existing().await?;
-    let mut found = None;
-    let work = async |session: &mut Session| {
-        session.sweep().await?;
-        let Session { lake, lease, ledger, suppression, clock, .. } = session;
-        lake.evolve().await?;
-        found = Some(verify::repair(lake, lease, ledger, suppression, *clock).await?);
-        Ok(())
-    };
-    hold(lake, "verify", control, History::default(), work).await?;
-    found.ok_or_else(|| Error::bug("a repair ended without a result"))
 }
