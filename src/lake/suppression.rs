@@ -5,13 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use hmac::{Hmac, KeyInit, Mac};
 use object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::policy::{KeyedHash, hex};
 use crate::store::{Store, to_json};
 
 /// As it is stored.
@@ -34,7 +33,7 @@ pub struct Suppression(Option<Keyed>);
 #[derive(Debug, Clone)]
 struct Keyed {
     stored: StoredSuppression,
-    mac: Hmac<Sha256>,
+    hash: KeyedHash,
     /// The object that it was read from; `None` if it is not stored yet.
     object: Option<ObjectMeta>,
 }
@@ -145,21 +144,17 @@ impl Keyed {
         let mut random = [0; 32];
         getrandom::fill(&mut random)
             .map_err(|error| Error::bug("the system has no random numbers").caused_by(error))?;
-        let key = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = hex(&random);
         Self::of(StoredSuppression { key, conversation_ids: BTreeSet::new(), unfinished: false }, None)
     }
 
     fn of(stored: StoredSuppression, object: Option<ObjectMeta>) -> Result<Self> {
-        // A key may have any length.
-        let mac = Hmac::new_from_slice(stored.key.as_bytes());
-        let mac = mac.map_err(|error| Error::bug("the suppression has no usable key").caused_by(error))?;
-        Ok(Keyed { stored, mac, object })
+        let hash = KeyedHash::new(stored.key.as_bytes())?;
+        Ok(Keyed { stored, hash, object })
     }
 
     fn hash(&self, conversation_id: &str) -> String {
-        let mut mac = self.mac.clone();
-        mac.update(conversation_id.as_bytes());
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        self.hash.of(conversation_id.as_bytes())
     }
 }
 

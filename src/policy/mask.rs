@@ -100,11 +100,33 @@ const MIN_CHARACTERS: usize = 16;
 /// The text whose hash tells one key from another.
 const KEY_CHECK: &[u8] = b"decagon-lake: the key of this lake's policy";
 
+/// HMAC-SHA-256 with a key, as hexadecimal digits.
+#[derive(Clone)]
+pub struct KeyedHash(Hmac<Sha256>);
+
+impl KeyedHash {
+    /// The hash with `key`, which may have any length.
+    ///
+    /// # Errors
+    /// Only on a bug.
+    pub fn new(key: &[u8]) -> Result<Self> {
+        let mac = Hmac::new_from_slice(key);
+        mac.map(KeyedHash).map_err(|error| Error::bug("a key of hashes cannot be used").caused_by(error))
+    }
+
+    /// The hash of a value.
+    pub fn of(&self, value: &[u8]) -> String {
+        let mut mac = self.0.clone();
+        mac.update(value);
+        hex(&mac.finalize().into_bytes())
+    }
+}
+
 /// The key of hashes.
 #[derive(Clone)]
 pub struct PolicyKey {
     text: String,
-    mac: Hmac<Sha256>,
+    hash: KeyedHash,
 }
 
 impl PolicyKey {
@@ -123,15 +145,12 @@ impl PolicyKey {
         if text.chars().count() < MIN_CHARACTERS {
             return Err(refused(&format!("is shorter than {MIN_CHARACTERS} characters")));
         }
-        let mac = Hmac::new_from_slice(text.as_bytes()).map_err(|_| refused("cannot be used"))?;
-        Ok(PolicyKey { text: text.to_owned(), mac })
+        Ok(PolicyKey { text: text.to_owned(), hash: KeyedHash::new(text.as_bytes())? })
     }
 
     /// The keyed hash of a value, in hexadecimal digits.
     pub fn hash(&self, value: &[u8]) -> String {
-        let mut mac = self.mac.clone();
-        mac.update(value);
-        hex(&mac.finalize().into_bytes())
+        self.hash.of(value)
     }
 
     /// What a lake keeps to tell this key from another.
@@ -142,6 +161,12 @@ impl PolicyKey {
     /// Removes the key from `text`.
     pub fn hide_in(&self, text: &str) -> String {
         text.replace(&self.text, "***")
+    }
+}
+
+impl std::fmt::Debug for KeyedHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyedHash(***)")
     }
 }
 
@@ -156,7 +181,8 @@ pub(super) fn digest(text: &[u8]) -> String {
     hex(&Sha256::digest(text))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -20,6 +20,6 @@ mod tree;
 pub use apply::{Masker, Quarantined};
 pub use chain::{KeptPolicy, PolicyChain};
 pub use field::{Field, Star};
-pub use mask::{Mask, Pattern, PolicyKey};
+pub use mask::{KeyedHash, Mask, Pattern, PolicyKey, hex};
 pub use rules::{Policy, Rule};
 pub use tree::RuleHits;
