@@ -7,8 +7,8 @@
 //! - [`json`], [`model`]: raw JSON, and the tables with their columns
 //! - [`api`], [`flatten`], [`layout`], [`merge`], [`policy`]: pages, rows, keys, the latest version, what may land
 //! - [`store`], [`files`], [`lake`], [`tables`]: objects, Parquet, the lake's state, plain and Delta tables
-//! - [`export`], [`compact`], [`verify`], [`forget`], [`reconcile`], [`status`], [`check`], [`views`], [`simulate`]: one
-//!   capability each
+//! - [`export`], [`compact`], [`verify`], [`forget`], [`reconcile`], [`status`], [`report`], [`check`], [`views`],
+//!   [`simulate`]: one capability each
 //! - [`cli`]: the `decagon-lake` command
 
 pub mod api;
@@ -30,6 +30,7 @@ pub mod model;
 pub mod net;
 pub mod policy;
 pub mod reconcile;
+pub mod report;
 pub mod run;
 #[cfg(feature = "simulate")]
 pub mod simulate;

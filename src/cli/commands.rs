@@ -1,8 +1,12 @@
 //! The commands that read, or check: each does its work through the library, and prints the result.
 
-use super::args::{CheckArgs, LakeArgs, VerifyArgs, ViewsArgs};
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use super::args::{CheckArgs, StatusArgs, VerifyArgs, ViewsArgs};
+use super::following::{Following, RunProgress};
 use super::runs::Context;
-use super::{logging, output};
+use super::{logging, output, screen};
 use crate::api::Client;
 use crate::check::CheckOutcome;
 use crate::counted::counted;
@@ -11,6 +15,7 @@ use crate::files::current_form;
 use crate::lake::{Lake, Ledger};
 use crate::model::{PageSize, RunId, Table};
 use crate::run;
+use crate::status::{RecentDay, Situation, Status, follow, recent_days, situation};
 use crate::tables::Tables;
 use crate::views::TableFiles;
 
@@ -20,14 +25,65 @@ const CHECK_RETRIES: usize = 2;
 /// object.
 const CHECK_STORE_RETRIES: usize = 6;
 
-pub(super) async fn status(args: &LakeArgs, context: &Context) -> Result<()> {
-    let lake = args.open(context.clock)?;
-    let status = crate::status::status(&lake, context.clock.now()).await?;
-    if args.json {
-        let json = serde_json::to_string(&status);
-        output::line(&json.map_err(|error| Error::bug("cannot write the status").caused_by(error))?);
-    } else {
-        output::status(&status);
+/// How often `status --watch` looks.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// How many days `status` shows.
+const RECENT_DAYS: u64 = 14;
+
+pub(super) async fn status(args: &StatusArgs, context: &Context) -> Result<()> {
+    let lake = args.of.open(context.clock)?;
+    if args.watch {
+        watch(&lake, args.of.json, context).await?;
+    }
+    if args.of.json {
+        let status = crate::status::status(&lake, context.clock.now()).await?;
+        return print_status(&status);
+    }
+    let situation = situation(&lake).await?;
+    screen::show(&situation, &days(&lake, &situation).await);
+    Ok(())
+}
+
+fn print_status(status: &Status) -> Result<()> {
+    let json = serde_json::to_string(status);
+    output::line(&json.map_err(|error| Error::bug("cannot write the status").caused_by(error))?);
+    Ok(())
+}
+
+/// The last days, which only a terminal shows. Without them the rest is worth showing all the same.
+async fn days(lake: &Lake, situation: &Situation) -> Vec<RecentDay> {
+    let status = &situation.status;
+    let newest = status.tables.get(Table::Conversations).last_date;
+    let last = status.exported_at.map(|at| at.date_naive()).or(newest);
+    let Some(last) = last.filter(|_| std::io::stdout().is_terminal()) else { return Vec::new() };
+    recent_days(lake, last, RECENT_DAYS).await.unwrap_or_else(|error| {
+        tracing::warn!("cannot count the conversations of the last days: {}", error.chain().join(": "));
+        Vec::new()
+    })
+}
+
+/// Follows the run in progress.
+async fn watch(lake: &Lake, json: bool, context: &Context) -> Result<()> {
+    let mut seen = None;
+    let shown = Following::new(context);
+    let show = |now: &Situation| {
+        let progress = RunProgress::of(now);
+        if seen.as_ref() != Some(&progress) && json {
+            print_status(&now.status)?;
+        }
+        if !json {
+            shown.show(&progress, seen.as_ref() != Some(&progress));
+        }
+        seen = Some(progress);
+        Ok(())
+    };
+    let result = follow(lake, WATCH_INTERVAL, &context.shutdown, show).await;
+    shown.clear();
+    let after = result?;
+    if seen.is_none() {
+        tracing::info!("no run is in progress");
+    } else if let Some(run) = after.last_run {
+        tracing::info!("`{}` has ended: {}", run.command, run.outcome);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{DemoArgs, SimulateArgs};
 use super::runs::{Context, follow};
-use super::{examples, output};
+use super::{examples, output, screen};
 use crate::api::{ApiKey, Client, Options};
 use crate::clock::Clock;
 use crate::counted::counted;
@@ -19,9 +19,11 @@ use crate::layout;
 use crate::model::{PartitionBy, Table};
 use crate::run::{self, SyncSettings};
 use crate::simulate::{Disputed, PageSizeRule, Settings, Simulator, World};
-use crate::status;
+use crate::status::{recent_days, situation};
 use crate::store::StoreOptions;
 
+/// How many days are shown.
+const DAYS: u64 = 14;
 const DAY: Duration = Duration::from_secs(86_400);
 /// What the simulator of the demo and its client agree on.
 const KEY: &str = "demo-key";
@@ -55,15 +57,15 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
     stop.cancel();
     serving.await.map_err(|error| Error::bug("the simulator failed").caused_by(error))??;
 
-    let status = status::status(&lake, context.clock.now()).await?;
+    let situation = situation(&lake).await?;
     let fetched = first.staged_rows.get(Table::Conversations) + second.staged_rows.get(Table::Conversations);
-    output::status(&status);
+    screen::show(&situation, &recent_days(&lake, context.clock.now().date_naive(), DAYS).await?);
     output::line("");
     output::line(&format!(
         "{} of conversations fetched, {} resolved, {} of Parquet, {:.1} s",
         counted(HumanCount(fetched), "version"),
         counted(HumanCount(first.duplicates_resolved + second.duplicates_resolved), "duplicate"),
-        DecimalBytes(Table::ALL.iter().map(|table| status.tables.get(*table).bytes).sum()),
+        DecimalBytes(Table::ALL.iter().map(|table| situation.status.tables.get(*table).bytes).sum()),
         (context.clock.instant() - started).as_secs_f64(),
     ));
     output::line(&examples::duckdb(lake.url(), args.partition_by));

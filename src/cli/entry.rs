@@ -12,7 +12,7 @@ use super::args::{Cli, Command, PolicyCommand};
 #[cfg(feature = "simulate")]
 use super::demo;
 use super::runs::{self, Context};
-use super::{commands, generate, logging, metrics, output, policy, shutdown};
+use super::{commands, generate, logging, metrics, output, policy, report, shutdown};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::lake::RunReport;
@@ -59,7 +59,7 @@ fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunRe
         .map_err(|error| Error::new(Kind::Bug, "cannot start the async runtime").caused_by(error))?;
     let result = runtime.block_on(async {
         let (shutdown, report) = (shutdown::watch(clock), Arc::clone(report));
-        let context = Context { clock, shutdown, bars, quiet: cli.quiet, report };
+        let context = Context { clock, shutdown, bars, quiet: cli.quiet, log_format: cli.log_format, report };
         match &cli.command {
             Command::Sync(args) => runs::sync(args, &context).await,
             Command::Export(args) => runs::export(args, &context).await,
@@ -69,6 +69,7 @@ fn run(cli: &Cli, clock: Clock, bars: MultiProgress, report: &Arc<OnceLock<RunRe
             Command::Upgrade(args) => runs::upgrade(args, &context).await,
             Command::Reconcile(args) => runs::reconcile(args, &context).await,
             Command::Status(args) => commands::status(args, &context).await,
+            Command::Report(args) => report::run(args, &context).await,
             Command::Verify(args) => commands::verify(args, &context).await,
             Command::Views(args) => commands::views(args, &context).await,
             Command::Check(args) => commands::check(args, &context).await,

@@ -9,6 +9,7 @@ mod demo;
 mod entry;
 #[cfg(feature = "simulate")]
 mod examples;
+mod following;
 mod generate;
 mod logging;
 mod metrics;
@@ -16,8 +17,11 @@ mod output;
 mod policy;
 mod progress;
 mod receipts;
+mod report;
 mod runs;
+mod screen;
 mod settings;
 mod shutdown;
+mod summary;
 
 pub use entry::main;

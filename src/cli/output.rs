@@ -1,22 +1,18 @@
 //! Prints results: summaries and errors on stderr, data on stdout.
 
-use std::cmp::Reverse;
 use std::io::Write;
 use std::time::Duration;
 
-use chrono::SecondsFormat;
 use indicatif::{DecimalBytes, HumanCount};
 use url::Url;
 
 use super::args::LogFormat;
 use super::logging::without_secrets;
-use crate::api::excerpt;
 use crate::check::{self, BY_MONTH_BELOW, CheckResult, Partitions};
 use crate::counted::counted;
 use crate::error::Error;
-use crate::lake::{Lake, Reconciled, RunOutcome, RunReport, Support};
-use crate::model::{FieldCounts, PartitionBy, Table, Window};
-use crate::status::Status;
+use crate::lake::Lake;
+use crate::model::{PartitionBy, Table};
 use crate::verify::{Check, Problem, Verification};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -42,196 +38,6 @@ pub(super) fn failure(error: &Error, format: LogFormat) {
             tracing::error!("hint: {hint}");
         }
         (None, _) => tracing::error!("{message}"),
-    }
-}
-
-/// Logs a summary of a run.
-pub(super) fn summary(report: &RunReport) {
-    let outcome = match report.outcome {
-        RunOutcome::Done => "done",
-        RunOutcome::Quarantined => "done, with entries quarantined",
-        RunOutcome::Interrupted => "interrupted",
-        RunOutcome::Failed => "failed",
-    };
-    let took = (report.finished_at - report.started_at).to_std().unwrap_or_default();
-    let mut parts = Vec::new();
-    if report.request.is_some() {
-        parts.push(format!(
-            "{} in {}, {} staged ({})",
-            counted(HumanCount(report.pages), "page"),
-            counted(HumanCount(report.requests), "request"),
-            counted(HumanCount(*report.staged_rows.get(Table::Conversations)), "conversation"),
-            DecimalBytes(report.staged_bytes.total()),
-        ));
-    }
-    if report.outside_window > 0 {
-        let is_backfill = report.request.as_ref().is_some_and(|request| request.window.to.is_some());
-        let treatment = if is_backfill { "left out" } else { "kept" };
-        parts.push(format!("{} outside the range {treatment}", HumanCount(report.outside_window)));
-    }
-    if report.suppressed > 0 {
-        parts.push(format!("{} of forgotten conversations dropped", counted(HumanCount(report.suppressed), "version")));
-    }
-    if report.quarantined > 0 {
-        parts.push(format!("{} quarantined", HumanCount(report.quarantined)));
-    }
-    let misfits = report.metadata_misfits.iter().map(|(_, count)| count).sum();
-    if misfits > 0 {
-        parts.push(format!("{} values of metadata do not fit their column", HumanCount(misfits)));
-    }
-    if report.abandoned_backfills > 0 {
-        parts.push(format!("{} given up", counted(report.abandoned_backfills, "backfill")));
-    }
-    if report.command == "upgrade" {
-        parts.push(format!("{} upgraded", counted(HumanCount(report.upgraded_partitions), "partition")));
-    }
-    if let Some(found) = &report.reconciled {
-        parts.push(format!(
-            "{} there, {} here: {} missing and {} stale fetched, {}",
-            counted(HumanCount(found.conversations_there), "conversation"),
-            HumanCount(found.conversations_here),
-            HumanCount(found.missing.saturating_add(found.returned)),
-            HumanCount(found.stale),
-            deletions(found),
-        ));
-    }
-    match report.compacted_dates.len() {
-        0 if report.command != "compact" || report.outcome != RunOutcome::Done => {}
-        0 => parts.push("nothing to compact".to_owned()),
-        dates => parts.push(format!(
-            "{} compacted, {} resolved, {} written",
-            counted(dates, "partition"),
-            counted(HumanCount(report.duplicates_resolved), "duplicate"),
-            DecimalBytes(report.table_bytes.total()),
-        )),
-    }
-    tracing::info!(
-        run_id = %report.run_id,
-        secs = took.as_secs_f64(),
-        "{} {outcome}{}{}",
-        report.command,
-        if parts.is_empty() { "" } else { ": " },
-        parts.join("; ")
-    );
-}
-
-/// What a reconciliation says about deletions.
-fn deletions(found: &Reconciled) -> String {
-    let gone = HumanCount(found.gone);
-    match found {
-        Reconciled { complete: false, .. } => "deletions unknown".to_owned(),
-        Reconciled { marked: 1.., .. } => format!("{gone} gone and marked"),
-        Reconciled { removed: 1.., .. } => format!("{gone} gone and removed"),
-        _ => format!("{gone} gone"),
-    }
-}
-
-/// Prints the status of a lake for people.
-pub(super) fn status(status: &Status) {
-    line(&format!("lake       {}", status.lake));
-    line(&format!("api        {}", status.base_url));
-    line(&format!("format     {}", status.format.name()));
-    line(&format!("partitions by {}", status.partition_by.name()));
-    match (status.watermark, status.lag_secs) {
-        (Some(watermark), Some(lag)) => {
-            let lag = duration(Duration::from_secs(u64::try_from(lag).unwrap_or(0)));
-            line(&format!("watermark  {} ({lag} ago)", watermark.format("%Y-%m-%d %H:%M:%S UTC")));
-        }
-        _ if status.exported_at.is_some() => line("watermark  none: no exported conversation has a readable time"),
-        _ => line("watermark  none: no export is complete yet"),
-    }
-    if let Some(at) = status.exported_at {
-        line(&format!("exported   {} (start of the last complete export)", at.format("%Y-%m-%d %H:%M:%S UTC")));
-    }
-    if status.timestamp_filter == Some(Support::Ignored) {
-        line("filter     the API ignores timestamp_filter: increments need --on-ignored-filter full");
-    }
-    for walk in &status.unfinished {
-        let reached =
-            walk.newest_change.map_or_else(String::new, |at| format!(", at {}", at.format("%Y-%m-%d %H:%M:%S")));
-        let Window { filter, from, to } = walk.window;
-        let range = match (from, to) {
-            _ if walk.command == "reconcile" => {
-                walk.window.describe().map_or_else(String::new, |range| format!(" of {range}"))
-            }
-            (Some(from), Some(to)) => format!(
-                " --from {} --to {} --timestamp-filter {}",
-                from.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-                to.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-                filter.as_str()
-            ),
-            _ => String::new(),
-        };
-        line(&format!(
-            "unfinished {}{range}, since {}: {}, {}{reached}",
-            walk.command,
-            walk.started_at.format("%Y-%m-%d %H:%M:%S"),
-            counted(HumanCount(walk.pages), "page"),
-            counted(HumanCount(walk.conversations), "conversation"),
-        ));
-    }
-    let staging = &status.staging;
-    line(&match staging.files {
-        0 => "staging    empty".to_owned(),
-        files => format!(
-            "staging    {} of conversations in {} and {} ({}), not compacted yet",
-            counted(HumanCount(*staging.extent.rows.get(Table::Conversations)), "version"),
-            counted(HumanCount(staging.dates), "partition"),
-            counted(HumanCount(files), "file"),
-            DecimalBytes(staging.extent.bytes.total()),
-        ),
-    });
-    fields_without_column(&status.fields_without_column);
-    if status.older_partitions > 0 {
-        let older = counted(HumanCount(status.older_partitions), "partition");
-        line(&format!("upgrade    {older} of an older form: `decagon-lake upgrade` rewrites them"));
-    }
-    if status.suppressed > 0 {
-        let suppressed = counted(HumanCount(status.suppressed), "conversation");
-        line(&format!("forgotten  {suppressed}, which the next runs leave out"));
-    }
-    if status.unfinished_forget {
-        line("unfinished forget: run `decagon-lake forget` to complete it");
-    }
-    if let Some(policy) = &status.policy {
-        line(&format!("policy     {}", policy.get(..12).unwrap_or(policy)));
-        if let Some(earlier @ 1..) = status.earlier_policy_partitions {
-            let earlier = counted(HumanCount(earlier), "partition");
-            line(&format!("           {earlier} may not follow it yet: `decagon-lake upgrade` applies it to them"));
-        }
-    }
-    if !status.manifest {
-        line("manifest   none: counted from the table files; the next compaction makes one");
-    }
-    line("");
-    line(&format!("{:<14} {:>14} {:>12} {:>10}  {}", "table", "rows", "bytes", "partitions", "from .. to"));
-    for table in Table::ALL {
-        let of = status.tables.get(table);
-        let range = match (of.first_date, of.last_date) {
-            (Some(first), Some(last)) => format!("{first} .. {last}"),
-            _ => "-".to_owned(),
-        };
-        let (rows, bytes, dates) =
-            (HumanCount(of.rows).to_string(), DecimalBytes(of.bytes).to_string(), HumanCount(of.dates).to_string());
-        line(&format!("{:<14} {rows:>14} {bytes:>12} {dates:>10}  {range}", table.name()));
-    }
-}
-
-/// Prints the most frequent fields without a column, a few to a line.
-fn fields_without_column(of: &FieldCounts) {
-    const A_LINE: usize = 4;
-    const LINES: usize = 3;
-    let mut all: Vec<_> = of.iter().collect();
-    all.sort_by_key(|(name, count)| (*name == FieldCounts::OTHER, Reverse(*count)));
-    let mut label = "no column";
-    for some in all.chunks(A_LINE).take(LINES) {
-        let some: Vec<_> =
-            some.iter().map(|(name, count)| format!("{} {}", excerpt(name), HumanCount(*count))).collect();
-        line(&format!("{label:<10} {}", some.join(", ")));
-        label = "";
-    }
-    if let Some(more @ 1..) = all.len().checked_sub(A_LINE * LINES) {
-        line(&format!("{:<10} … and {more} more, which --json lists", ""));
     }
 }
 

@@ -51,7 +51,8 @@ async fn draw(
     }
 }
 
-fn spinner(bars: &MultiProgress) -> ProgressBar {
+/// A line that shows that something is going on.
+pub(super) fn spinner(bars: &MultiProgress) -> ProgressBar {
     let bar = bars.add(ProgressBar::new_spinner());
     if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
         bar.set_style(style);

@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock};
 use indicatif::MultiProgress;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{BackfillArgs, CompactArgs, ExportArgs, FetchArgs, ForgetArgs, ReconcileArgs, SyncArgs, UpgradeArgs};
-use super::{output, progress, receipts};
+use super::args::{
+    BackfillArgs, CompactArgs, ExportArgs, FetchArgs, ForgetArgs, LogFormat, ReconcileArgs, SyncArgs, UpgradeArgs,
+};
+use super::{output, progress, receipts, summary};
 use crate::api::Client;
 use crate::clock::Clock;
 use crate::error::Result;
@@ -20,6 +22,7 @@ pub(super) struct Context {
     pub(super) shutdown: CancellationToken,
     pub(super) bars: MultiProgress,
     pub(super) quiet: bool,
+    pub(super) log_format: LogFormat,
     /// The report of this process's run, for readers after its end.
     pub(super) report: Arc<OnceLock<RunReport>>,
 }
@@ -134,7 +137,7 @@ pub(super) async fn follow(
         Err(RunFailure { error, report: None }) => return Err(error),
     };
     if report.admitted {
-        output::summary(&report);
+        summary::log(&report, context.log_format);
         if json {
             output::line(&report.to_json()?);
         }

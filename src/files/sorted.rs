@@ -41,6 +41,8 @@ enum SortedRows {
 struct SortedParts {
     file: OpenFile,
     table: Table,
+    /// The columns that are read; `None` means all.
+    columns: Option<Vec<String>>,
     /// The first id of each part except the first, ascending.
     starts: Vec<String>,
     /// How many parts were read.
@@ -64,16 +66,33 @@ impl SortedReader {
         policies: Option<&PolicyChain>,
         runtime: &Handle,
     ) -> Result<Self> {
-        let table = columns.table();
-        let file = OpenFile::open(store, columns, file, policies, runtime.clone())?;
+        Self::of(OpenFile::open(store, columns, file, policies, runtime.clone())?, columns.table(), None)
+    }
+
+    /// Opens some columns of a file that was found. Files may lack those that are newer than the file.
+    ///
+    /// # Errors
+    /// As [`FileReader::open_columns`].
+    pub fn open_columns(
+        store: &Store,
+        columns: &Arc<TableColumns>,
+        file: &FoundFile,
+        wanted: &[&str],
+        runtime: &Handle,
+    ) -> Result<Self> {
+        Self::of(OpenFile::open(store, columns, file, None, runtime.clone())?, columns.table(), Some(wanted))
+    }
+
+    fn of(file: OpenFile, table: Table, wanted: Option<&[&str]>) -> Result<Self> {
         let (count, policy) = (file.rows() as u64, file.policy());
         let rows = match file.is_own() {
-            true => SortedRows::InOrder(Box::new(file.all(None)?)),
+            true => SortedRows::InOrder(Box::new(file.all(wanted)?)),
             false => match find_parts(&file, table)? {
-                None => SortedRows::InOrder(Box::new(file.all(None)?)),
+                None => SortedRows::InOrder(Box::new(file.all(wanted)?)),
                 Some(starts) => SortedRows::InParts(Box::new(SortedParts {
                     file,
                     table,
+                    columns: wanted.map(|wanted| with_keys(wanted, table)),
                     starts,
                     read: 0,
                     batches: Vec::new(),
@@ -187,7 +206,8 @@ impl SortedParts {
         let from = self.read.checked_sub(1).and_then(|before| self.starts.get(before)).map(String::as_str);
         let to = self.starts.get(self.read).map(String::as_str);
         (self.batches, self.order, self.returned) = (Vec::new(), Vec::new(), 0);
-        let (mut reader, mut keys) = (self.file.all(None)?, Vec::new());
+        let columns: Option<Vec<_>> = self.columns.as_ref().map(|columns| columns.iter().map(String::as_str).collect());
+        let (mut reader, mut keys) = (self.file.all(columns.as_deref())?, Vec::new());
         while let Some(batch) = reader.next_batch()? {
             let ids = &Keys::of(self.table, &batch)?.ids;
             let is_in = |id: &str| from.is_none_or(|from| id >= from) && to.is_none_or(|to| id < to);
@@ -215,6 +235,14 @@ impl SortedParts {
 
 /// The sort key of a row: the conversation's id, the version's number and the index.
 type Key<'a> = (&'a str, i64, i32);
+
+/// Some columns, and those that rows are sorted by.
+fn with_keys(wanted: &[&str], table: Table) -> Vec<String> {
+    let mut all: Vec<_> = wanted.iter().copied().chain(Keys::columns(table)).map(str::to_owned).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
 
 /// The sort keys of a batch.
 struct Keys {

@@ -43,6 +43,8 @@ pub struct RunReport {
     pub finished_at: DateTime<Utc>,
     /// How it ended.
     pub outcome: RunOutcome,
+    /// The exit code of a process that ends so.
+    pub exit_code: u8,
     /// The error and its causes, if it failed.
     pub error: Vec<String>,
     /// Its request to the API, if it made one.
@@ -192,6 +194,7 @@ impl RunReport {
             started_at,
             finished_at: started_at,
             outcome: RunOutcome::Done,
+            exit_code: 0,
             error: Vec::new(),
             request: None,
             resumed: false,
@@ -243,6 +246,7 @@ impl RunReport {
                 _ if quarantined => RunOutcome::Quarantined,
                 _ => RunOutcome::Failed,
             };
+            self.exit_code = error.kind().exit_code();
             self.error = error.chain();
         }
     }

@@ -78,6 +78,19 @@ impl Shards {
         Ok(manifest.all(shards.collect()))
     }
 
+    /// The entries of some partitions, as far as the manifest has them.
+    ///
+    /// # Errors
+    /// As [`Shards::record`].
+    pub async fn entries_of(&self, manifest: &Manifest, dates: &[CreatedDate]) -> Result<Entries> {
+        let shards = self.read(manifest, &manifest.months_of(dates.iter())).await?;
+        let entry = |date: &CreatedDate| {
+            let in_shard = || shards.get(&ShardMonth::of(*date)).and_then(|shard| shard.get(date));
+            Some((*date, manifest.recent(*date).or_else(in_shard)?.clone()))
+        };
+        Ok(dates.iter().filter_map(entry).collect())
+    }
+
     /// Reads the shards that recording entries of `dates` will need, so that it need not wait for them. A failure is
     /// left to that.
     pub async fn read_ahead(self, manifest: Manifest, dates: Vec<CreatedDate>) {

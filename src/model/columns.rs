@@ -79,6 +79,14 @@ pub mod column {
     pub const RUN_ID: &str = "_run_id";
     pub const SEQ: &str = "_seq";
     pub const DELETED_AT: &str = "deleted_at";
+    pub const DESTINATION: &str = "destination";
+    pub const UNDEFLECTED: &str = "undeflected";
+    pub const SUMMARY: &str = "summary";
+    pub const CSAT_RATING: &str = "csat_rating";
+    pub const CSAT: &str = "csat";
+    pub const ROLE: &str = "role";
+    pub const TAG_ID: &str = "tag_id";
+    pub const NAME: &str = "name";
 }
 
 use ColumnKind::{BigInt, Bool, Id, Int, Json, Text, Time};
@@ -105,16 +113,16 @@ const SEQ: Column = of(column::SEQ, BigInt, ColumnSource::Seq);
 static CONVERSATIONS: &[Column] = &[
     ID,
     field(column::USER_ID, Text),
-    field("destination", Text),
+    field(column::DESTINATION, Text),
     field(column::CREATED_AT, Time),
     field(column::UPDATED_AT, Time),
     field(column::LAST_MESSAGE_AT, Time),
     field(column::LAST_USER_MESSAGE_AT, Time),
-    field("undeflected", Bool),
-    field("summary", Text),
+    field(column::UNDEFLECTED, Bool),
+    field(column::SUMMARY, Text),
     field("resolution", Text),
-    field("csat_rating", Int),
-    field("csat", Int),
+    field(column::CSAT_RATING, Int),
+    field(column::CSAT, Int),
     field("csat_role", Text),
     field("csat_resolved", Bool),
     field("customer_feedback", Text),
@@ -135,7 +143,7 @@ static CONVERSATIONS: &[Column] = &[
 static MESSAGES: &[Column] = &[
     ID,
     of("message_index", Int, Index),
-    field("role", Text),
+    field(column::ROLE, Text),
     field("text", Text),
     field(column::CREATED_AT, Time),
     newer(2, "message_id", Id, "id"),
@@ -148,8 +156,8 @@ static MESSAGES: &[Column] = &[
 static TAGS: &[Column] = &[
     ID,
     of("tag_index", Int, Index),
-    newer(1, "tag_id", Text, "id"),
-    field("name", Text),
+    newer(1, column::TAG_ID, Text, "id"),
+    field(column::NAME, Text),
     field("level", Int),
     EXTRA,
     RUN_ID,

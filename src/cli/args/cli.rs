@@ -11,9 +11,9 @@ use super::export::{BackfillArgs, ExportArgs, SyncArgs};
 use super::forget::ForgetArgs;
 use super::heading::OUTPUT;
 use super::inspect::{CheckArgs, VerifyArgs, ViewsArgs};
-use super::lake::LakeArgs;
 use super::policy::PolicyCommand;
 use super::reconcile::ReconcileArgs;
+use super::report::{ReportArgs, StatusArgs};
 #[cfg(feature = "simulate")]
 use super::simulate::{DemoArgs, SimulateArgs};
 
@@ -132,8 +132,13 @@ pub(in crate::cli) enum Command {
     /// Walks the API over created_at and compares ids and change times with the lake. A conversation counts as deleted
     /// only if a complete walk and a second request both lack it. To continue an interrupted run, run the command again.
     Reconcile(ReconcileArgs),
-    /// Show what the lake holds, its watermark and unfinished walks
-    Status(LakeArgs),
+    /// Show on one screen whether the lake is healthy, how fresh it is, what it holds, and what to do next
+    Status(StatusArgs),
+    /// Write a page for the support team and the data team: one HTML file with charts
+    ///
+    /// Needs no network and no server to look at: open it from disk, mail it, or put it beside the lake. Shows ids of
+    /// conversations and names of tags, but no texts and nothing about people.
+    Report(ReportArgs),
     /// Read the whole lake and report every problem
     ///
     /// Exits with 6 if there is one. Writes nothing without --repair.

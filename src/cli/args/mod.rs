@@ -15,6 +15,7 @@ mod lake;
 mod place;
 mod policy;
 mod reconcile;
+mod report;
 mod retention;
 #[cfg(feature = "simulate")]
 mod simulate;
@@ -30,5 +31,6 @@ pub(super) use inspect::{CheckArgs, VerifyArgs, ViewsArgs};
 pub(super) use lake::{LakeArgs, MetricsArgs};
 pub(super) use policy::{PolicyCommand, PolicyKeyArgs, PolicyTestArgs};
 pub(super) use reconcile::ReconcileArgs;
+pub(super) use report::{ReportArgs, StatusArgs};
 #[cfg(feature = "simulate")]
 pub(super) use simulate::{DemoArgs, SimulateArgs};

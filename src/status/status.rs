@@ -4,7 +4,7 @@
 //! round trips, whatever the lake's age.
 //! Must not depend on: how a status is printed.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use crate::error::Result;
@@ -140,6 +140,24 @@ pub async fn status(lake: &Lake, now: DateTime<Utc>) -> Result<Status> {
         manifest: state.manifest.is_some(),
         tables,
     })
+}
+
+impl Unfinished {
+    /// The command line that resumes it, without the lake.
+    pub fn resume(&self) -> String {
+        let Window { filter, from, to } = self.window;
+        let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        let bound =
+            |name, at: Option<DateTime<Utc>>| at.map_or_else(String::new, |at| format!(" --{name} {}", time(at)));
+        let filter = match self.command {
+            "backfill" => format!(" --timestamp-filter {}", filter.as_str()),
+            _ => String::new(),
+        };
+        match self.command {
+            "export" => "export".to_owned(),
+            command => format!("{command}{}{}{filter}", bound("from", from), bound("to", to)),
+        }
+    }
 }
 
 fn unfinished_walk(command: &'static str, walk: &Walk) -> Unfinished {

@@ -1,0 +1,132 @@
+//! `report`: reads a lake, and writes its page.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path as FilePath;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use object_store::path::Path;
+
+use super::args::ReportArgs;
+use super::output;
+use super::runs::Context;
+use crate::clock::{Clock, Instant};
+use crate::error::{Error, Result};
+use crate::report::{PartitionsRead, page, report};
+use crate::store::Store;
+use crate::verify::verify;
+
+/// The time between two log lines.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Runs the command.
+pub(super) async fn run(args: &ReportArgs, context: &Context) -> Result<()> {
+    let lake = args.of.open(context.clock)?;
+    // A wrong address is said before a year is read.
+    let target = Target::of(args, context.clock)?;
+    let reading = async {
+        let verification = if args.verify { Some(verify(&lake, context.clock).await?) } else { None };
+        let shown = Shown::new(context);
+        let made = report(&lake, args.settings(), verification.as_ref(), |read| shown.show(read)).await;
+        shown.clear();
+        made
+    };
+    let made = tokio::select! {
+        biased;
+        () = context.shutdown.cancelled() => return Err(Error::interrupted()),
+        made = reading => made?,
+    };
+    target.write(page(&made).into_bytes()).await?;
+    if args.of.json {
+        let json = serde_json::to_string(&made);
+        output::line(&json.map_err(|error| Error::bug("cannot write the numbers of the page").caused_by(error))?);
+    }
+    if let Target::Object { store, key } = &target {
+        tracing::info!("wrote {}/{key}: {} to {}", store.url(), made.first_day, made.last_day);
+    }
+    Ok(())
+}
+
+/// Where the page goes.
+enum Target {
+    Stdout,
+    Object { store: Box<Store>, key: Path },
+}
+
+impl Target {
+    fn of(args: &ReportArgs, clock: Clock) -> Result<Self> {
+        if args.out == "-" {
+            return match args.of.json {
+                false => Ok(Target::Stdout),
+                true => Err(Error::usage("--out - and --json both write to stdout").with_hint("give --out a file")),
+            };
+        }
+        let no_name =
+            || Error::usage(format!("--out {} names no file", args.out)).with_hint("give a file such as report.html");
+        let (folder, name) = match args.out.rsplit_once('/') {
+            Some((folder, name)) => (if folder.is_empty() { "/" } else { folder }, name),
+            None => (".", args.out.as_str()),
+        };
+        let is_folder = matches!(name, "" | "." | "..") || FilePath::new(&args.out).is_dir();
+        if is_folder || folder.ends_with(":/") {
+            return Err(no_name());
+        }
+        let key = Path::parse(name).map_err(|error| no_name().caused_by(error))?;
+        Ok(Target::Object { store: Box::new(Store::open(folder, &args.of.store.options(), clock)?), key })
+    }
+
+    async fn write(&self, body: Vec<u8>) -> Result<()> {
+        match self {
+            Target::Stdout => {
+                // A closed pipe is no failure, because its reader has seen enough.
+                let _ = std::io::stdout().write_all(&body);
+                Ok(())
+            }
+            Target::Object { store, key } => store.put(key, body).await,
+        }
+    }
+}
+
+/// The progress: a bar on a terminal, otherwise a log line now and then.
+struct Shown {
+    bar: Option<ProgressBar>,
+    bars: MultiProgress,
+    clock: Clock,
+    due: Mutex<Instant>,
+}
+
+impl Shown {
+    fn new(context: &Context) -> Self {
+        let is_drawn = std::io::stderr().is_terminal() && !context.quiet;
+        let bar = is_drawn.then(|| {
+            let bar = context.bars.add(ProgressBar::new(0));
+            let style = ProgressStyle::with_template("{bar:30} {pos} of {len} partitions · about {eta} left");
+            style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
+        });
+        let due = Mutex::new(context.clock.instant() + LOG_INTERVAL);
+        Shown { bar, bars: context.bars.clone(), clock: context.clock, due }
+    }
+
+    fn show(&self, PartitionsRead { done, all }: PartitionsRead) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(all);
+            bar.set_position(done);
+            return;
+        }
+        let now = self.clock.instant();
+        if let Ok(mut due) = self.due.lock()
+            && now >= *due
+        {
+            *due = now + LOG_INTERVAL;
+            tracing::info!("read {done} of {all} partitions");
+        }
+    }
+
+    fn clear(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+    }
+}
