@@ -21,7 +21,7 @@ def show(value, kind):
         return "–"
     if kind == "percent":
         return f"{value * 100:.1f} %"
-    if kind == "rating":
+    if kind == "rating" and isinstance(value, float):
         return f"{value:.2f}"
     if kind == "count":
         return f"{value:,}"
@@ -109,7 +109,7 @@ def support(days, chance):
     return [
         Chart("conversations-day", "stacked-bars", "Conversations by day", [day, *count_series("Deflected", "Not deflected", "Unknown"),
               ("Conversations", "note", "count")], [[d, y, s - y - u, u, s] for d, s, y, u in known], wide=True, step="day",
-              scheme="deflection", says="Conversations that began on each day, by whether an agent had to take over."),
+              scheme="deflection", unit="conversations", says="Conversations that began on each day, by whether an agent had to take over."),
         Chart("deflection-day", "lines", "Deflection rate by day", [day, ("Deflection rate", "series", "percent"), ("Conversations", "note", "count")],
               [[d, round(y / (s - u), 4), s] for d, s, y, u in known], step="day", says="Deflected conversations as a share of those with a known outcome."),
         Chart("conversations-week", "stacked-bars", "Conversations by week", [("Week", "x", "date"), *count_series("Conversations")],
@@ -152,7 +152,7 @@ def data(days, chance):
     begin = datetime(2024, 4, 30, 1, 5)
     return [
         Chart("partitions", "calendar", "Partitions", [("Day", "x", "date"), *count_series("Rows"), ("State", "state", "text")],
-              [[d, size, states.get(i, "")] for i, (d, size) in enumerate(zip(days, sizes))], wide=True, step="day",
+              [[d, size, states.get(i, "")] for i, (d, size) in enumerate(zip(days, sizes))], wide=len(days) > 180, step="day",
               says="Rows of the table conversations in each partition. An odd day differs much from days like it."),
         Chart("partitions-month", "calendar", "Partitions by month", [("Month", "x", "date"), *count_series("Rows"), ("State", "state", "text")],
               [[m, None if i == 9 else 9000 + 400 * i + chance.randint(-900, 900), {9: "missing", 17: "odd"}.get(i, "")] for i, m in enumerate(months)],

@@ -5,17 +5,16 @@ import {after, dateTicks} from "./dates.js";
 import {colors} from "./palette.js";
 import {STYLE, axisName, rowLines, valueOf} from "./rows.js";
 import {legend, shorten, textWidth} from "./svg.js";
-import {formatOf, valueAxis} from "./units.js";
+import {valueAxis} from "./units.js";
 
 export function bars(data, options) {
   const {width, scheme, step, unit} = options;
   const {rows, series} = data;
   const paint = colors(scheme, series.length);
   const dated = data.x.type === "date";
-  const format = formatOf(series[0].type);
   const totals = rows.map((row) => sum(series, (column) => valueOf(row, column) ?? 0));
-  const axis = valueAxis(series[0].type === "rating" ? "number" : series[0].type, totals);
-  const margin = {left: Math.ceil(max(axis.ticks, (tick) => textWidth(format(tick)))) + 12, right: 8, top: 26};
+  const axis = valueAxis(series[0].type, totals);
+  const margin = {left: Math.ceil(max(axis.ticks, (tick) => textWidth(axis.format(tick)))) + 12, right: 8, top: 26};
   const inner = width - margin.left - margin.right;
   // One datum for each bar, in the table's order.
   const stacked = series.flatMap((column, index) => rows.flatMap((row, at) => {
@@ -32,7 +31,7 @@ export function bars(data, options) {
     y: {domain: axis.domain},
     marks: [
       gridY(axis.ticks, {className: "grid"}),
-      axisY(axis.ticks, {tickFormat: format, tickSize: 0, label: axisName(data, unit), labelArrow: "none", labelAnchor: "top"}),
+      axisY(axis.ticks, {text: axis.format, tickSize: 0, label: axisName(data, unit), labelArrow: "none", labelAnchor: "top"}),
       axisX(xAxis.ticks, {tickFormat: xAxis.format, tickSize: dated ? 4 : 0, label: xAxis.label, labelArrow: "none"}),
       dated
         ? rectY(stacked, stackY({

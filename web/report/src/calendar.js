@@ -7,7 +7,7 @@ import {after, mondayOf, monthName, weekday} from "./dates.js";
 import {STYLE, rowLines, valueOf} from "./rows.js";
 import {hatch, legend, svg as make} from "./svg.js";
 
-const [LEAST, MOST, LEFT] = [13, 22, 36];
+const [LEAST, MOST, LEFT] = [13, 26, 36];
 // The rows of a block: names of months, seven days, space.
 const BLOCK = 9;
 const oddKey = {name: "odd", mark: () => [make("rect", {x: 1, y: 1, width: 10, height: 10, rx: 2, class: "odd-box"}), make("circle", {cx: 6, cy: 6, r: 2.5, class: "odd-dot"})]};
@@ -41,6 +41,10 @@ function months(data, options, stateOf, paint, key) {
       rectY(of("missing"), {
         x1: "x", x2: ({x}) => after(x, "month"), y1: 0, y2: domain[1], fill: paint, insetLeft: 1, insetRight: 1, className: "missing"
       }),
+      rectY(of("odd"), {
+        x1: "x", x2: ({x}) => after(x, "month"), y1: 0, y2: (row) => valueOf(row, data.series[0]) ?? 0, insetLeft: 1, insetRight: 1,
+        className: "odd-box"
+      }),
       dot(of("odd"), {x: middle, y: (row) => valueOf(row, data.series[0]) ?? 0, dy: -7, r: 3.5, className: "odd-dot"})
     ]
   });
@@ -56,7 +60,8 @@ function weeks(data, {width}, column, stateOf, paint, key) {
   const blocks = Math.ceil(count / Math.floor(room / LEAST));
   const across = Math.ceil(count / blocks);
   const size = Math.min(MOST, Math.floor(room / across));
-  const {colorOf, key: scaleKey} = classes(rows.filter((row) => stateOf(row) !== "missing").map((row) => valueOf(row, column)), column.type);
+  // An odd day would stretch the classes until all others look alike.
+  const {colorOf, key: scaleKey} = classes(rows.filter((row) => !stateOf(row)).map((row) => valueOf(row, column)), column.type);
   const placed = rows.map((row) => {
     const week = weekOf(row.x);
     return {row, x: week % across, y: Math.floor(week / across) * BLOCK + 1 + weekday(row.x)};
@@ -65,10 +70,10 @@ function weeks(data, {width}, column, stateOf, paint, key) {
   const box = {x: "x", y: "y", rx: 2, inset: 1};
   const days = Array.from({length: blocks}, (_, block) => ["Mon", "Wed", "Fri"].map((name, at) => ({name, y: block * BLOCK + 1 + at * 2}))).flat();
   const svg = plot({
-    width: LEFT + across * size + 2, height: blocks * BLOCK * size, style: STYLE,
+    width: LEFT + across * size + 2, height: (blocks * BLOCK - 1) * size, style: STYLE,
     marginLeft: LEFT, marginRight: 2, marginTop: 0, marginBottom: 0,
     x: {type: "band", domain: Array.from({length: across}, (_, x) => x), padding: 0, round: false, axis: null},
-    y: {type: "band", domain: Array.from({length: blocks * BLOCK}, (_, y) => y), padding: 0, round: false, axis: null},
+    y: {type: "band", domain: Array.from({length: blocks * BLOCK - 1}, (_, y) => y), padding: 0, round: false, axis: null},
     marks: [
       cell(placed.filter(({row}) => stateOf(row) !== "missing"), {...box, fill: ({row}) => colorOf(valueOf(row, column)), className: "marks cell"}),
       cell(of("missing"), {...box, inset: 1.5, fill: paint, className: "missing"}),

@@ -36,12 +36,10 @@ export function dateTicks(dates, step, width) {
   let ticks = dates;
   if (dates.length > room) {
     ticks = utcTicks(dates[0], dates.at(-1), room);
-    if (step === "week") {
-      const every = Math.ceil(dates.length / room);
-      ticks = dates.filter((_, index) => index % every === 0);
-    } else {
-      ticks = ticks.filter((tick) => +utcDay.floor(tick) === +tick);
-    }
+    // Weeks have ticks where they begin; hours have none.
+    ticks = step === "week" ? dates : ticks.filter((tick) => +utcDay.floor(tick) === +tick);
+    const every = Math.ceil(ticks.length / room);
+    ticks = ticks.filter((_, index) => index % every === 0);
   }
   const labels = new Map();
   let year = null;

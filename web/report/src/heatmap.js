@@ -2,10 +2,10 @@
 import {axisX, axisY, cell, plot} from "@observablehq/plot";
 import {max} from "d3";
 import {classes} from "./classes.js";
-import {STYLE, valueOf} from "./rows.js";
+import {STYLE, axisName, valueOf} from "./rows.js";
 import {legend, textWidth} from "./svg.js";
 
-export function heatmap(data, {width}) {
+export function heatmap(data, {width, unit}) {
   const {rows, series} = data;
   const cells = rows.flatMap((row, at) => series.map((column, over) => ({row, at, column, over, value: valueOf(row, column)})));
   const {colorOf, key} = classes(cells.map(({value}) => value), series[0].type);
@@ -28,7 +28,7 @@ export function heatmap(data, {width}) {
   const points = cells.map(({row, at, column, over}) => ({
     box: {x: x.apply(over), y: y.apply(at), width: x.bandwidth, height: y.bandwidth},
     title: `${row.label}, ${column.name}`,
-    lines: [{name: data.unit ?? "Value", text: row.cells[column.index].text, color: colorOf(valueOf(row, column))}]
+    lines: [{name: unit ?? axisName(data), text: row.cells[column.index].text, color: colorOf(valueOf(row, column))}]
   }));
   return {svg, points, step: {x: 1, y: series.length}, legend: legend(key)};
 }

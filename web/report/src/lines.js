@@ -5,16 +5,15 @@ import {after, dateTicks} from "./dates.js";
 import {DASHES, colors} from "./palette.js";
 import {STYLE, axisName, rowLines, valueOf} from "./rows.js";
 import {legend, textWidth} from "./svg.js";
-import {formatOf, valueAxis} from "./units.js";
+import {valueAxis} from "./units.js";
 
 export function lines(data, {width, scheme, step, scale, unit}) {
   const {rows, series} = data;
   const type = series[0].type;
   const paint = colors(scheme, series.length);
-  const format = formatOf(type);
   const values = series.flatMap((column) => rows.map((row) => valueOf(row, column)));
   const axis = valueAxis(type, values, {log: scale === "log"});
-  const margin = {left: Math.ceil(max(axis.ticks, (tick) => textWidth(format(tick)))) + 12, right: 12, top: 26};
+  const margin = {left: Math.ceil(max(axis.ticks, (tick) => textWidth(axis.format(tick)))) + 12, right: 12, top: 26};
   const [first, last] = extent(rows, (row) => row.x);
   // One date alone still needs a width.
   const domain = +first === +last ? [after(first, "day") - 2 * 864e5, after(last, "day")].map((at) => new Date(at)) : [first, last];
@@ -31,7 +30,7 @@ export function lines(data, {width, scheme, step, scale, unit}) {
     y: {type: axis.log ? "log" : "linear", domain: axis.domain},
     marks: [
       gridY(axis.ticks, {className: "grid"}),
-      axisY(axis.ticks, {tickFormat: format, tickSize: 0, label: axisName(data, unit), labelArrow: "none", labelAnchor: "top"}),
+      axisY(axis.ticks, {text: axis.format, tickSize: 0, label: axisName(data, unit), labelArrow: "none", labelAnchor: "top"}),
       axisX(ticks, {tickFormat: dateFormat, tickSize: 4, label: null}),
       ...series.flatMap((column, index) => [
         lineY(rows, {

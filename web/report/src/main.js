@@ -26,11 +26,20 @@ for (const figure of document.querySelectorAll("figure.chart")) {
   if (details) details.open = false;
   if (plot && draw && table?.tBodies[0]?.rows.length) charts.set(plot, chart(figure, plot, table, draw));
 }
+for (const table of document.querySelectorAll("table")) alignText(table);
 for (const scroll of document.querySelectorAll(".scroll")) {
   // A table that scrolls can be reached and scrolled by keyboard.
   const heading = scroll.closest("figure, section")?.querySelector("h3, h2");
   const name = heading ? `${heading.textContent.trim()}: table` : "Table";
   for (const [key, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", name]]) scroll.setAttribute(key, value);
+}
+
+/** Words stand at the left, numbers at the right. */
+function alignText(table) {
+  for (const [index, head] of [...table.tHead.rows[0].cells].entries()) {
+    if (head.dataset.type !== "text") continue;
+    for (const row of table.tBodies[0].rows) row.cells[index]?.classList.add("text");
+  }
 }
 
 /** One chart: `draw(width)` replaces what is in the figure's plot. */

@@ -4,7 +4,7 @@ import {max} from "d3";
 import {colors} from "./palette.js";
 import {STYLE, axisName, rowLines, valueOf} from "./rows.js";
 import {legend, shorten, svg as make, textWidth} from "./svg.js";
-import {formatOf, valueAxis} from "./units.js";
+import {valueAxis} from "./units.js";
 
 export const ROW = 26;
 
@@ -33,10 +33,13 @@ export function ranked(data, {width, scheme, unit}) {
   const {rows, series} = data;
   const [now, before] = series;
   const paint = [colors(scheme, 1)[0], "var(--text)"];
-  const axis = valueAxis(now.type, rows.flatMap((row) => series.map((column) => valueOf(row, column))), {count: width < 420 ? 3 : 5});
   const values = rows.map((row) => row.cells[now.index].text);
   const {names, left, right} = rowMargins(data, width, values);
   const at = rows.map((_, index) => index);
+  const inner = width - left - right;
+  const axis = valueAxis(now.type, rows.flatMap((row) => series.map((column) => valueOf(row, column))), {
+    count: Math.max(1, Math.min(5, Math.floor(inner / 80)))
+  });
   const from = axis.domain[0];
   const svg = plot({
     width, height: 8 + rows.length * ROW + 40, style: STYLE,
@@ -45,7 +48,7 @@ export function ranked(data, {width, scheme, unit}) {
     y: {type: "band", domain: at, paddingInner: 0.3, paddingOuter: 0.15},
     marks: [
       gridX(axis.ticks, {className: "grid"}),
-      axisX(axis.ticks, {tickFormat: formatOf(now.type), tickSize: 0, label: axisName({series: [now]}, unit), labelArrow: "none", labelAnchor: "center"}),
+      axisX(axis.ticks, {text: axis.format, tickSize: 0, label: axisName({series: [now]}, unit), labelArrow: "none", labelAnchor: "center"}),
       axisY(at, {tickFormat: (index) => names[index], tickSize: 0, label: null, className: "names"}),
       barX(at.filter((index) => valueOf(rows[index], now) !== null), {
         x1: from, x2: (index) => valueOf(rows[index], now), y: (index) => index, fill: paint[0], className: "marks"

@@ -17,7 +17,7 @@ export function shares(data, {width, scheme}) {
     const value = valueOf(rows[row], column);
     return value ? [{row, value, color: paint[index]}] : [];
   }));
-  const ticks = [0, 0.25, 0.5, 0.75, 1];
+  const ticks = width - left - right > 200 ? [0, 0.25, 0.5, 0.75, 1] : [0, 0.5, 1];
   const svg = plot({
     width, height: 24 + rows.length * ROW + 22, style: STYLE,
     marginLeft: left, marginRight: right, marginTop: 24, marginBottom: 22,

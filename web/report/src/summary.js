@@ -10,7 +10,7 @@ export function summary({chart}, data) {
   const {rows, series} = data;
   const range = rows.length === 1 ? rows[0].label : `${rows[0].label} to ${rows.at(-1).label}`;
   let said;
-  if (chart === "heatmap") said = [extremes("", cells(rows, series, (row, column) => `${row.label}, ${column.name}`))];
+  if (chart === "heatmap") said = [extremes(cells(rows, series, (row, column) => `${row.label}, ${column.name}`))];
   else if (chart === "ranked" || chart === "ranked-shares") said = [`${rows.length} rows`, ...rows.slice(0, 3).map((row) => top(row, data))];
   else {
     said = [range, ...series.map((column) => overTime(column, cells(rows, [column], (row) => row.label)))];
@@ -29,14 +29,14 @@ function cells(rows, series, label) {
 
 function overTime(column, known) {
   if (known.length === 0) return `${column.name}: no values`;
-  return `${column.name}: first ${known[0].text}, last ${known.at(-1).text}, ${extremes("", known)}`;
+  return `${column.name}: first ${known[0].text}, last ${known.at(-1).text}, ${extremes(known)}`;
 }
 
-function extremes(before, known) {
+function extremes(known) {
   if (known.length === 0) return "no values";
   const least = known.reduce((one, other) => (other.value < one.value ? other : one));
   const most = known.reduce((one, other) => (other.value > one.value ? other : one));
-  return `${before}lowest ${least.text} (${least.label}), highest ${most.text} (${most.label})`;
+  return `lowest ${least.text} (${least.label}), highest ${most.text} (${most.label})`;
 }
 
 function top(row, {series, notes}) {

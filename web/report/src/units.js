@@ -17,14 +17,19 @@ export function formatCount(value) {
 }
 
 function formatDuration(seconds) {
+  // 80 min says more than 1.33 h.
   for (const [size, unit] of [[DAY, "d"], [HOUR, "h"], [MINUTE, "min"]]) {
-    if (seconds >= size) return `${plain.format(seconds / size)} ${unit}`;
+    if (seconds >= size && Number.isInteger((seconds / size) * 2)) return `${plain.format(seconds / size)} ${unit}`;
   }
   return `${plain.format(seconds)} s`;
 }
 
+function powerOf(bytes) {
+  return bytes < 1 ? 0 : Math.min(SIZES.length - 1, Math.floor(Math.log2(bytes) / 10));
+}
+
 function formatBytes(bytes) {
-  const power = bytes < 1 ? 0 : Math.min(SIZES.length - 1, Math.floor(Math.log2(bytes) / 10));
+  const power = powerOf(bytes);
   return `${plain.format(bytes / 1024 ** power)} ${SIZES[power]}`;
 }
 
@@ -36,8 +41,12 @@ export function formatOf(type) {
   return formatCount;
 }
 
-/** The domain and the ticks of a value axis: `{domain, ticks, log}`. */
-export function valueAxis(type, values, {log = false, count = 5} = {}) {
+/** A value axis: `{domain, ticks, format, log}`. */
+export function valueAxis(type, values, options = {}) {
+  return {format: formatOf(type), ...axisOf(type, values, options)};
+}
+
+function axisOf(type, values, {log = false, count = 5}) {
   const known = values.filter((value) => value !== null);
   const top = max(known) ?? 0;
   if (type === "percent") return {domain: [0, Math.max(1, top)], ticks: [0, 0.25, 0.5, 0.75, 1]};
@@ -45,8 +54,10 @@ export function valueAxis(type, values, {log = false, count = 5} = {}) {
   if (log) return logAxis(type, known);
   if (type === "seconds") return stepped(top, DURATIONS.find((step) => top / step <= count) ?? 365 * DAY);
   if (type === "bytes") {
-    const unit = 1024 ** (top < 1 ? 0 : Math.floor(Math.log2(top) / 10));
-    return stepped(top, niceStep(top / unit, count) * unit);
+    // One unit along the axis.
+    const power = powerOf(top);
+    const unit = 1024 ** power;
+    return {...stepped(top, niceStep(top / unit, count) * unit), format: (value) => `${plain.format(value / unit)} ${SIZES[power]}`};
   }
   // Half a conversation is none, so small counts have whole ticks.
   return stepped(top, Math.max(type === "count" ? 1 : 0, niceStep(top, count)));
