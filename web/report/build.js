@@ -44,7 +44,9 @@ function notices() {
 }
 
 const head = `/*!\nMade by web/report/build.js; do not edit. Contains these packages:\n\n${notices().replaceAll("*/", "* /")}\n*/\n`;
-const script = head + outputFiles[0].text.trimEnd() + "\n";
+// esbuild leaves the characters of regular expressions as they are.
+const escaped = outputFiles[0].text.replace(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const script = head + escaped.trimEnd() + "\n";
 if (/<\/script|<!--/i.test(script)) throw new Error("the script would end the page's script element");
 writeFileSync(outfile, script);
 console.log(`${outfile}: ${(script.length / 1000).toFixed(0)} kB`);

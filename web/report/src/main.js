@@ -15,15 +15,12 @@ const KINDS = {"stacked-bars": bars, lines, ranked, "ranked-shares": shares, hea
 // Paper has another width than the window, and the browser asks for the drawing before it lays the page out.
 const PAPER = {wide: 690, narrow: 330};
 
-document.documentElement.classList.add("js");
 const live = html("div", {class: "visually-hidden", "aria-live": "polite"});
 document.body.append(live);
 
 const charts = new Map();
 for (const figure of document.querySelectorAll("figure.chart")) {
   const [plot, table, draw] = [figure.querySelector(".plot"), figure.querySelector("table"), KINDS[figure.dataset.chart]];
-  const details = figure.querySelector("details");
-  if (details) details.open = false;
   if (plot && draw && table?.tBodies[0]?.rows.length) charts.set(plot, chart(figure, plot, table, draw));
 }
 for (const table of document.querySelectorAll("table")) alignText(table);
