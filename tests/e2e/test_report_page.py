@@ -202,6 +202,16 @@ def test_the_pointer_shows_the_nearest_day_of_a_line(page):
     assert page.locator("#csat-day .highlight .dot[r='4'][cy]:not([cy='-99'])").count() == 0
 
 
+def test_a_finger_shows_what_the_pointer_shows(chromium, path):
+    with browsers.opened(chromium, path, width=390, touch=True) as page:
+        drawn(page)
+        chart = CHARTS["tags"]
+        for row in (1, 5):
+            page.touchscreen.tap(*center(page, "#tags .marks rect", row))
+            # It stays when the finger has gone.
+            assert tip(page, "tags") == expected(chart, chart.rows[row])
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_tooltips_stay_inside(chromium, path, width):
     with browsers.opened(chromium, path, width=width) as page:

@@ -25,7 +25,7 @@ export function bars(data, options) {
   const common = {y: "value", fill: "color", className: "marks"};
   const xAxis = dated ? overDates(rows, step, inner) : overClasses(data, inner);
   const svg = plot({
-    width, height: options.height ?? 240, style: STYLE,
+    width, height: options.height, style: STYLE,
     marginLeft: margin.left, marginRight: margin.right, marginTop: margin.top, marginBottom: dated ? 38 : 44,
     x: xAxis.scale,
     y: {domain: axis.domain},

@@ -80,7 +80,7 @@ function weeks(data, {width}, column, stateOf, paint, key) {
       cell(of("odd"), {...box, inset: 1.5, className: "odd-box"}),
       dot(of("odd"), {x: "x", y: "y", r: Math.min(3.5, size / 5), className: "odd-dot"}),
       text(days, {frameAnchor: "left", dx: -LEFT, y: "y", text: "name", textAnchor: "start"}),
-      text(monthLabels(placed), {x: "x", y: "y", text: "name", textAnchor: "start", dx: -size / 2 + 1})
+      text(monthLabels(placed, across), {x: "x", y: "y", text: "name", textAnchor: "start", dx: -size / 2 + 1})
     ]
   });
   svg.classList.add("fixed");
@@ -94,16 +94,18 @@ function weeks(data, {width}, column, stateOf, paint, key) {
 }
 
 /** A month's name stands over the week of its first day, and over the first week of a block if there is room. */
-function monthLabels(placed) {
+function monthLabels(placed, across) {
   const labels = new Map();
   for (const {row, x, y} of placed) {
     const head = Math.floor(y / BLOCK) * BLOCK;
     if (row.x.getUTCDate() === 1) {
-      const year = row.x.getUTCMonth() === 0 ? ` ${row.x.getUTCFullYear()}` : "";
-      labels.set(`${head},${x}`, {x, y: head, name: monthName(row.x) + year});
+      // January is the year's name.
+      const name = row.x.getUTCMonth() === 0 ? String(row.x.getUTCFullYear()) : monthName(row.x);
+      labels.set(`${head},${x}`, {x, y: head, name});
     } else if (!labels.has(`${head},0`) && x === 0) {
       labels.set(`${head},0`, {x, y: head, name: monthName(row.x)});
     }
   }
-  return [...labels.values()].filter(({x, y}) => x > 0 || ![1, 2].some((next) => labels.has(`${y},${next}`)));
+  // The last column has no room for a name.
+  return [...labels.values()].filter(({x, y}) => (x > 0 ? across < 3 || x < across - 1 : ![1, 2].some((next) => labels.has(`${y},${next}`))));
 }

@@ -30,10 +30,17 @@ export function interact({plot, svg, live, points, nearest = "box", step = {x: 1
     if (speak) live.textContent = [title, ...lines.map(({name, text}) => `${name}: ${text}`)].join(", ");
   }
 
-  /** Beside the point, on the side with more room, and never outside the plot, so it cannot widen the page. */
+  /** Beside the point, on the side with more room. It never leaves the plot's width, so it cannot widen the page. */
   function place(box) {
     const [room, frame] = [plot.getBoundingClientRect(), svg.getBoundingClientRect()];
     const scale = frame.width / svg.viewBox.baseVal.width;
+    // A point that is a whole row has no side, so the tooltip goes below or above it.
+    if (box.width > svg.viewBox.baseVal.width / 2) {
+      const [over, below] = [box.y * scale - tip.offsetHeight - 6, (box.y + box.height) * scale + 6];
+      tip.style.left = `${Math.max(0, Math.min(room.width - tip.offsetWidth, room.width * 0.4))}px`;
+      tip.style.top = `${frame.top - room.top + (below + tip.offsetHeight > frame.height && over > 0 ? over : below)}px`;
+      return;
+    }
     const left = frame.left - room.left + box.x * scale;
     const right = left + box.width * scale;
     const beside = room.width - right > left ? right + 10 : left - tip.offsetWidth - 10;

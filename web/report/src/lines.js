@@ -7,7 +7,7 @@ import {STYLE, axisName, rowLines, valueOf} from "./rows.js";
 import {legend, textWidth} from "./svg.js";
 import {valueAxis} from "./units.js";
 
-export function lines(data, {width, scheme, step, scale, unit}) {
+export function lines(data, {width, scheme, step, scale, unit, height}) {
   const {rows, series} = data;
   const type = series[0].type;
   const paint = colors(scheme, series.length);
@@ -24,7 +24,7 @@ export function lines(data, {width, scheme, step, scale, unit}) {
   };
   const isKnown = (at, column) => rows[at] !== undefined && !Number.isNaN(shown(rows[at], column));
   const svg = plot({
-    width, height: 240, style: STYLE,
+    width, height, style: STYLE,
     marginLeft: margin.left, marginRight: margin.right, marginTop: margin.top, marginBottom: 38,
     x: {type: "utc", domain},
     y: {type: axis.log ? "log" : "linear", domain: axis.domain},

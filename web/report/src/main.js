@@ -13,7 +13,8 @@ import {readTable} from "./table.js";
 
 const KINDS = {"stacked-bars": bars, lines, ranked, "ranked-shares": shares, heatmap, calendar};
 // Paper has another width than the window, and the browser asks for the drawing before it lays the page out.
-const PAPER = {wide: 690, narrow: 330};
+const PAPER = {wide: 690, narrow: 330, height: 200};
+const HEIGHT = 240;
 
 const live = html("div", {class: "visually-hidden", "aria-live": "polite"});
 document.body.append(live);
@@ -48,9 +49,9 @@ function chart(figure, plot, table, draw) {
   return {
     width: 0,
     wide: figure.classList.contains("wide"),
-    draw(width) {
+    draw(width, height = HEIGHT) {
       const state = drawn?.state() ?? {};
-      const {svg, legend, ...rest} = draw(data, {width, ...figure.dataset});
+      const {svg, legend, ...rest} = draw(data, {width, height, ...figure.dataset});
       for (const [key, value] of [["role", "img"], ["aria-label", label], ["tabindex", "0"]]) svg.setAttribute(key, value);
       plot.replaceChildren(...(legend ? [legend, svg] : [svg]));
       drawn = interact({plot, svg, live, ...rest}, state);
@@ -71,7 +72,7 @@ const resized = new ResizeObserver((entries) => {
 for (const plot of charts.keys()) resized.observe(plot);
 
 addEventListener("beforeprint", () => {
-  for (const one of charts.values()) one.draw(one.wide ? PAPER.wide : PAPER.narrow);
+  for (const one of charts.values()) one.draw(one.wide ? PAPER.wide : PAPER.narrow, PAPER.height);
 });
 addEventListener("afterprint", () => {
   for (const one of charts.values()) one.draw(one.width || PAPER.narrow);

@@ -29,6 +29,17 @@ export function rowPoints(data, svg, width, paint) {
   }));
 }
 
+/** An axis that ends a little after the longest bar, because bars need no round end. It has two ticks at least. */
+function barAxis(type, values, count) {
+  const most = (max(values) ?? 0) * 1.02;
+  for (;; count += 1) {
+    const axis = valueAxis(type, values, {count});
+    if (most === 0 || type === "percent" || type === "rating") return axis;
+    const ticks = axis.ticks.filter((tick) => tick <= most);
+    if (ticks.length > 1 || count > 9) return {...axis, domain: [axis.domain[0], most], ticks};
+  }
+}
+
 export function ranked(data, {width, scheme, unit}) {
   const {rows, series} = data;
   const [now, before] = series;
@@ -37,9 +48,8 @@ export function ranked(data, {width, scheme, unit}) {
   const {names, left, right} = rowMargins(data, width, values);
   const at = rows.map((_, index) => index);
   const inner = width - left - right;
-  const axis = valueAxis(now.type, rows.flatMap((row) => series.map((column) => valueOf(row, column))), {
-    count: Math.max(1, Math.min(5, Math.floor(inner / 80)))
-  });
+  const known = rows.flatMap((row) => series.map((column) => valueOf(row, column)));
+  const axis = barAxis(now.type, known, Math.max(1, Math.min(5, Math.floor(inner / 80))));
   const from = axis.domain[0];
   const svg = plot({
     width, height: 8 + rows.length * ROW + 40, style: STYLE,

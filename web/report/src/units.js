@@ -1,5 +1,5 @@
 // How axes write numbers, shares, durations and sizes, and which ticks they have.
-import {max, min, ticks as linearTicks} from "d3";
+import {max, min, tickStep} from "d3";
 
 const plain = new Intl.NumberFormat("en", {maximumFractionDigits: 2});
 const MINUTE = 60, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
@@ -57,16 +57,13 @@ function axisOf(type, values, {log = false, count = 5}) {
     // One unit along the axis.
     const power = powerOf(top);
     const unit = 1024 ** power;
-    return {...stepped(top, niceStep(top / unit, count) * unit), format: (value) => `${plain.format(value / unit)} ${SIZES[power]}`};
+    return {...stepped(top, niceStep(top / unit, count) * unit), format: (value) => (value === 0 ? "0" : `${plain.format(value / unit)} ${SIZES[power]}`)};
   }
   // Half a conversation is none, so small counts have whole ticks.
   return stepped(top, Math.max(type === "count" ? 1 : 0, niceStep(top, count)));
 }
 
-function niceStep(top, count) {
-  const [first, second] = linearTicks(0, top || 1, count);
-  return second - first;
-}
+const niceStep = (top, count) => tickStep(0, top || 1, count);
 
 function stepped(top, step) {
   const steps = Math.max(1, Math.ceil(top / step - 1e-9));
