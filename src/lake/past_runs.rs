@@ -33,6 +33,9 @@ pub struct PastRun {
     /// The error and its causes.
     #[serde(default)]
     pub error: Vec<String>,
+    /// The problems that a verification found.
+    #[serde(default)]
+    pub problems: Option<u64>,
     /// Pages fetched.
     #[serde(default)]
     pub pages: u64,

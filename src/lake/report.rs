@@ -47,6 +47,9 @@ pub struct RunReport {
     pub exit_code: u8,
     /// The error and its causes, if it failed.
     pub error: Vec<String>,
+    /// The problems that a verification found and did not repair; none if the run was no verification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problems: Option<u64>,
     /// Its request to the API, if it made one.
     pub request: Option<Request>,
     /// Whether it resumed the walk of an earlier run.
@@ -196,6 +199,7 @@ impl RunReport {
             outcome: RunOutcome::Done,
             exit_code: 0,
             error: Vec::new(),
+            problems: None,
             request: None,
             resumed: false,
             requests: 0,
@@ -235,6 +239,13 @@ impl RunReport {
             hits: RuleHits::default(),
             store_calls: StoreCalls::default(),
         }
+    }
+
+    /// Records what a verification found. The process ends with another exit code if there are problems, although the run
+    /// itself did not fail.
+    pub fn found_problems(&mut self, problems: u64) {
+        self.problems = Some(problems);
+        self.exit_code = if problems == 0 { 0 } else { Kind::Integrity.exit_code() };
     }
 
     /// Records how the run ended; `quarantined` says that quarantined entries are the only error.

@@ -131,10 +131,12 @@ impl Operations<'_> {
             }
         }
         if let Some(run) = self.runs.iter().find(|run| run.command == "verify") {
-            say(
-                if run.is_done() { Level::Ok } else { Level::Bad },
-                format!("the last `verify --repair`, of {}: {}", minute(run.finished_at), outcome(run)),
-            );
+            let (level, result) = match run.problems {
+                Some(0) => (Level::Ok, "no problem is left".to_owned()),
+                Some(problems) => (Level::Bad, format!("{} left", counted(HumanCount(problems), "problem"))),
+                None => (Level::Bad, outcome(run).to_owned()),
+            };
+            say(level, format!("the last `verify --repair`, of {}: {result}", minute(run.finished_at)));
         }
         for reason in self.unreadable {
             say(Level::Bad, format!("a partition is left out of this page: {reason}"));
@@ -214,7 +216,9 @@ impl Operations<'_> {
             let file = self.entries.get(&partition)?.files.get(Table::Conversations).as_ref()?;
             Some(file.rows.unwrap_or(0))
         };
-        partitions.filter_map(|partition| Some((partition.date()?, rows(partition)))).collect()
+        let counts = partitions.filter_map(|partition| Some((partition.date()?, rows(partition))));
+        // Nothing may have begun on the last day yet.
+        counts.filter(|(day, count)| *day != self.range.last || count.is_some()).collect()
     }
 
     fn runs(&self) -> Figure {

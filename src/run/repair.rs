@@ -16,10 +16,13 @@ pub async fn repair(lake: &Lake, control: &Control) -> Result<Verification> {
     lake.existing().await?;
     let mut found = None;
     let work = async |session: &mut Session| {
+        session.report.admitted = true;
         session.sweep().await?;
         let Session { lake, lease, ledger, suppression, clock, .. } = session;
         lake.evolve().await?;
-        found = Some(verify::repair(lake, lease, ledger, suppression, *clock).await?);
+        let verified = verify::repair(lake, lease, ledger, suppression, *clock).await?;
+        session.report.found_problems(verified.problems());
+        found = Some(verified);
         Ok(())
     };
     hold(lake, "verify", control, History::default(), work).await?;

@@ -68,16 +68,16 @@ def test_what_to_do_next(simulate, command, serve, lake):
     assert "run `decagon-lake compact`" in shown(command) and shown(command).startswith("▲ needs attention")
     command("compact")
     assert shown(command).startswith("● healthy")
-    command("sync", api, key="wrong", code=3)
+    command("sync", api, key="another-key-altogether", code=3)
     broken = shown(command)
     assert broken.startswith("✖ broken") and "`sync` failed with exit code 3" in broken and "run it again" in broken
-    assert "wrong" not in broken
+    assert "another-key-altogether" not in broken
     command("sync", api)
     assert shown(command).startswith("● healthy")
-    malformed = serve((200, {"Date": "Fri, 01 Jan 2100 00:00:00 GMT"}, page("no conversation")))
-    command("upgrade", None, "--base-url", malformed.url)
-    run("sync", "--lake", lake, "--base-url", malformed.url, "--requests-per-second", 0, code=6)
-    assert "1 malformed entry quarantined by the last run" in shown(command)
+    malformed = serve((200, {"Date": "Fri, 01 Mar 2024 00:00:00 GMT"}, page("no conversation")))
+    run("sync", "--lake", f"{lake}-bad", "--base-url", malformed.url, "--requests-per-second", 0, code=6)
+    bad = run("status", "--lake", f"{lake}-bad").stdout
+    assert "1 malformed entry quarantined by the last run" in bad and "done, with entries quarantined" in bad
     old = simulate("--conversations", 30)
     run("sync", "--lake", f"{lake}-old", "--base-url", old.url, "--requests-per-second", 0)
     stale = run("status", "--lake", f"{lake}-old").stdout
