@@ -56,7 +56,7 @@ def page(chromium, tmp_path_factory):
     path.write_text(report_fixture.page(FIXTURE))
     with browsers.opened(chromium, path) as page:
         page.wait_for_selector("#runs .scroll[tabindex]")
-        page.wait_for_function("[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector(':scope > svg'))")
+        page.wait_for_function("() => [...document.querySelectorAll('.plot')].every((plot) => plot.querySelector(':scope > svg'))")
         yield page
 
 
@@ -249,7 +249,7 @@ def test_the_drawing_says_what_it_shows(page):
         "busy": ["Busiest hours. Heat map: lowest 0 (Monday, 00)"],
     }.items():
         svg = page.locator(f"#{name} .plot > svg")
-        assert svg.get_attribute("role") == "img"
+        assert (svg.get_attribute("role"), svg.get_attribute("tabindex")) == ("img", "0")
         label = svg.get_attribute("aria-label")
         assert all(part in label for part in says), label
     rate = CHARTS["deflection-day"]

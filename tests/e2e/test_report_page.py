@@ -45,7 +45,7 @@ def page(chromium, path):
 
 
 def drawn(page):
-    page.wait_for_function("[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector(':scope > svg'))")
+    page.wait_for_function("() => [...document.querySelectorAll('.plot')].every((plot) => plot.querySelector(':scope > svg'))")
 
 
 def overflow(page):
@@ -95,7 +95,7 @@ def test_charts_follow_the_width_and_come_to_rest(chromium, path):
           }
         }""")
         page.set_viewport_size({"width": 700, "height": 900})
-        page.wait_for_function("""[...document.querySelectorAll(".plot > svg:not(.fixed)")].every((svg) =>
+        page.wait_for_function("""() => [...document.querySelectorAll(".plot > svg:not(.fixed)")].every((svg) =>
           svg.viewBox.baseVal.width === Math.floor(svg.parentElement.getBoundingClientRect().width))""")
         # Twenty frames later nothing has been drawn again.
         frames = "() => new Promise((done) => { let left = 20; const on = () => left-- ? requestAnimationFrame(on) : done(window.drawings); on(); })"
@@ -268,7 +268,7 @@ def test_a_focused_chart_keeps_its_point_when_it_is_drawn_again(chromium, path):
         page.keyboard.press("Home")
         page.keyboard.press("ArrowDown")
         page.set_viewport_size({"width": 600, "height": 900})
-        page.wait_for_function("document.querySelector('#tags .plot > svg').viewBox.baseVal.width > 500")
+        page.wait_for_function("() => document.querySelector('#tags .plot > svg').viewBox.baseVal.width > 500")
         assert page.evaluate("document.activeElement.closest('figure').id") == "tags"
         page.keyboard.press("ArrowDown")
         assert tip(page, "tags")[0] == CHARTS["tags"].rows[2][0]
@@ -314,6 +314,18 @@ def test_without_scripts_the_tables_are_open(chromium, path):
                 assert page.locator(f"#{name} tbody tr").last.is_visible(), name
         assert page.locator(".plot:visible, summary:visible").count() == 0
         assert overflow(page)["page"] == 0
+
+
+def test_a_chart_that_cannot_be_drawn_gives_way_to_its_table(chromium, tmp_path):
+    path = tmp_path / "broken.html"
+    html = report_fixture.page(FIXTURE).replace('data-value="2024-02-01">', 'data-value="yesterday">', 1)
+    path.write_text(html)
+    with browsers.opened(chromium, path, clean=False) as page:
+        page.wait_for_function("() => document.querySelector('#conversations-day details').open")
+        drawn(page)
+        assert page.locator("#conversations-day .plot").count() == 0
+        assert page.locator("#deflection-day .marks path").count() == 1
+        assert page.complaints != [] and page.requests == [path.as_uri()]
 
 
 def test_a_forbidden_script_or_request_fails_a_test(chromium, tmp_path):

@@ -38,6 +38,8 @@ def opened(browser, path, width=1280, height=900, scheme="light", media=None, sc
     `page.complaints` and `page.requests` hold what was seen; `clean=False` leaves their check to the caller."""
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=script, has_touch=touch,
+        # A page that is still scrolling moves under the pointer.
+        reduced_motion="reduce",
         # Nothing may leave the machine even if the page tries.
         offline=True,
     )

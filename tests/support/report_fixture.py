@@ -155,7 +155,7 @@ def data(days, chance):
               [[d, size, states.get(i, "")] for i, (d, size) in enumerate(zip(days, sizes))], wide=len(days) > 180, step="day",
               says="Rows of the table conversations in each partition. An odd day differs much from days like it."),
         Chart("partitions-month", "calendar", "Partitions by month", [("Month", "x", "date"), *count_series("Rows"), ("State", "state", "text")],
-              [[m, None if i == 9 else 9000 + 400 * i + chance.randint(-900, 900), {9: "missing", 17: "odd"}.get(i, "")] for i, m in enumerate(months)],
+              [[f"{m:%Y-%m}", None if i == 9 else 9000 + 400 * i + chance.randint(-900, 900), {9: "missing", 17: "odd"}.get(i, "")] for i, m in enumerate(months)],
               step="month", says="A lake whose partitions are months."),
         Chart("lag", "lines", "Lag of the runs", [("Run", "x", "date"), ("Lag", "series", "seconds")],
               [[d, chance.randint(400, 4000)] for d in days], step="day", says="From the newest change in the lake to the end of the run."),

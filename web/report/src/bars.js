@@ -21,8 +21,10 @@ export function bars(data, options) {
     const value = valueOf(row, column);
     return value === null ? [] : [{at, row, value, color: paint[index]}];
   }));
-  const inset = inner / rows.length > 6 ? 1 : inner / rows.length > 3 ? 0.5 : 0.1;
-  const common = {y: "value", fill: "color", className: "marks"};
+  const band = inner / rows.length;
+  // Few bars stay slim. Many have no space between them, because a space below one pixel only makes them pale.
+  const inset = band > 72 ? (band - 64) / 2 : band > 6 ? 1 : band > 4.5 ? 0.5 : 0;
+  const common = {y: "value", fill: "color", className: band > 4.5 ? "marks" : "marks dense"};
   const xAxis = dated ? overDates(rows, step, inner) : overClasses(data, inner);
   const svg = plot({
     width, height: options.height, style: STYLE,
@@ -58,7 +60,14 @@ export function bars(data, options) {
 function overDates(rows, step, inner) {
   const dates = rows.map((row) => row.x);
   const {ticks, format} = dateTicks(dates, step, inner);
-  return {scale: {type: "utc", domain: [dates[0], after(dates.at(-1), step)]}, ticks, format, label: null};
+  // A bar covers its day, week or month, and its name stands under its middle.
+  const middles = new Map(ticks.map((tick) => [(+tick + +after(tick, step)) / 2, tick]));
+  return {
+    scale: {type: "utc", domain: [dates[0], after(dates.at(-1), step)]},
+    ticks: [...middles.keys()].map((middle) => new Date(middle)),
+    format: (middle) => format(middles.get(+middle)),
+    label: null
+  };
 }
 
 /** Classes that have no room for their names show every second, third … name. */

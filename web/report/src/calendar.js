@@ -10,8 +10,17 @@ import {hatch, legend, svg as make} from "./svg.js";
 const [LEAST, MOST, LEFT] = [13, 26, 36];
 // The rows of a block: names of months, seven days, space.
 const BLOCK = 9;
-const oddKey = {name: "odd", mark: () => [make("rect", {x: 1, y: 1, width: 10, height: 10, rx: 2, class: "odd-box"}), make("circle", {cx: 6, cy: 6, r: 2.5, class: "odd-dot"})]};
-const missingKey = (paint) => ({name: "missing", mark: () => [make("rect", {x: 0.5, y: 0.5, width: 11, height: 11, rx: 2, fill: paint, class: "missing"})]});
+const oddKey = {
+  name: "odd",
+  mark: () => [
+    make("rect", {x: 1, y: 1, width: 10, height: 10, rx: 2, class: "odd-box"}),
+    make("circle", {cx: 6, cy: 6, r: 2.5, class: "odd-dot"})
+  ]
+};
+const missingKey = (paint) => ({
+  name: "missing",
+  mark: () => [make("rect", {x: 0.5, y: 0.5, width: 11, height: 11, rx: 2, fill: paint, class: "missing"})]
+});
 
 export function calendar(data, options) {
   const [column] = data.series;

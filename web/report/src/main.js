@@ -34,22 +34,24 @@ for (const scroll of document.querySelectorAll(".scroll")) {
 
 /** Words stand at the left, numbers at the right. */
 function alignText(table) {
-  for (const [index, head] of [...table.tHead.rows[0].cells].entries()) {
+  for (const [index, head] of [...(table.tHead?.rows[0]?.cells ?? [])].entries()) {
     if (head.dataset.type !== "text") continue;
-    for (const row of table.tBodies[0].rows) row.cells[index]?.classList.add("text");
+    for (const row of table.tBodies[0]?.rows ?? []) row.cells[index]?.classList.add("text");
   }
 }
 
 /** One chart: `draw(width)` replaces what is in the figure's plot. */
 function chart(figure, plot, table, draw) {
-  const data = readTable(table);
   const title = figure.querySelector("figcaption h3")?.textContent.trim() ?? "";
-  const label = `${title}. ${summary(figure.dataset, data)}`;
-  let drawn = null;
+  let [data, label, drawn] = [null, "", null];
   return {
+    plot,
+    details: figure.querySelector("details"),
     width: 0,
     wide: figure.classList.contains("wide"),
     draw(width, height = HEIGHT) {
+      data ??= readTable(table);
+      label ||= `${title}. ${summary(figure.dataset, data)}`;
       const state = drawn?.state() ?? {};
       const {svg, legend, ...rest} = draw(data, {width, height, ...figure.dataset});
       for (const [key, value] of [["role", "img"], ["aria-label", label], ["tabindex", "0"]]) svg.setAttribute(key, value);
@@ -59,6 +61,19 @@ function chart(figure, plot, table, draw) {
   };
 }
 
+/** A chart that cannot be drawn gives way to its table, and the others are drawn all the same. */
+function attempt(one, width) {
+  try {
+    one.draw(width);
+  } catch (error) {
+    console.error(error);
+    resized.unobserve(one.plot);
+    charts.delete(one.plot);
+    one.plot.remove();
+    one.details?.setAttribute("open", "");
+  }
+}
+
 const resized = new ResizeObserver((entries) => {
   for (const {target, contentRect} of entries) {
     const width = Math.floor(contentRect.width);
@@ -66,7 +81,7 @@ const resized = new ResizeObserver((entries) => {
     // Only the width decides. The height follows from the drawing, so it must never cause one.
     if (width < 1 || width === one.width) continue;
     one.width = width;
-    one.draw(width);
+    attempt(one, width);
   }
 });
 for (const plot of charts.keys()) resized.observe(plot);

@@ -31,7 +31,9 @@ function parse(value, type) {
   if (type === "date") {
     // A month may be written without its day. All dates are UTC.
     const date = new Date(/^\d{4}-\d{2}$/.test(value) ? `${value}-01` : value);
-    return Number.isNaN(date.getTime()) ? null : date;
+    // Without its date, a row would be drawn somewhere else.
+    if (Number.isNaN(date.getTime())) throw new Error(`not a date: ${value}`);
+    return date;
   }
   const number = Number(value);
   return Number.isFinite(number) ? number : null;

@@ -57,7 +57,10 @@ function axisOf(type, values, {log = false, count = 5}) {
     // One unit along the axis.
     const power = powerOf(top);
     const unit = 1024 ** power;
-    return {...stepped(top, niceStep(top / unit, count) * unit), format: (value) => (value === 0 ? "0" : `${plain.format(value / unit)} ${SIZES[power]}`)};
+    return {
+      ...stepped(top, niceStep(top / unit, count) * unit),
+      format: (value) => (value === 0 ? "0" : `${plain.format(value / unit)} ${SIZES[power]}`)
+    };
   }
   // Half a conversation is none, so small counts have whole ticks.
   return stepped(top, Math.max(type === "count" ? 1 : 0, niceStep(top, count)));
