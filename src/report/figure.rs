@@ -74,6 +74,8 @@ pub struct Figure {
     pub title: String,
     /// What is counted, in a sentence.
     pub note: String,
+    /// What is counted, if that is not what the columns say.
+    pub things: Option<&'static str>,
     /// How the chart is drawn; without one, the table itself is shown.
     pub chart: Option<Chart>,
     /// Whether it takes the whole width of the page.
@@ -219,7 +221,7 @@ impl Figure {
     /// A figure of half the page's width, with a chart but without rows.
     pub(super) fn charted(id: &'static str, title: &str, note: &str, chart: Chart, columns: Vec<FigureColumn>) -> Self {
         let (title, note, empty) = (title.to_owned(), note.to_owned(), "No conversation began in these days.");
-        Figure { id, title, note, chart: Some(chart), is_wide: false, columns, rows: Vec::new(), empty }
+        Figure { id, title, note, things: None, chart: Some(chart), is_wide: false, columns, rows: Vec::new(), empty }
     }
 }
 

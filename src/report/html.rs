@@ -90,13 +90,14 @@ fn figure(of: &Figure) -> Markup {
         (false, false) => "table",
         (false, true) => "table wide",
     };
-    let (chart, step, scheme) = of.chart.map_or((None, None, None), attributes);
+    let ChartAttributes { kind, step, scheme, scale } = of.chart.map(ChartAttributes::of).unwrap_or_default();
     html! {
-        figure class=(class) id=(of.id) data-chart=[chart] data-step=[step] data-scheme=[scheme] {
+        figure class=(class) id=(of.id) data-chart=[kind] data-step=[step] data-scheme=[scheme] data-scale=[scale]
+            data-unit=[of.things] {
             figcaption { h3 { (of.title) } p { (of.note) } }
             @if of.rows.is_empty() {
                 p.empty { (of.empty) }
-            } @else if chart.is_some() {
+            } @else if kind.is_some() {
                 div.plot {}
                 details { summary { "Show the numbers" } (table(of)) }
             } @else {
@@ -106,27 +107,44 @@ fn figure(of: &Figure) -> Markup {
     }
 }
 
-/// The kind of a chart, its step and its scheme.
-fn attributes(chart: Chart) -> (Option<&'static str>, Option<&'static str>, Option<&'static str>) {
-    let step = |step| match step {
+/// What the script reads about a chart.
+#[derive(Default)]
+struct ChartAttributes {
+    kind: Option<&'static str>,
+    step: Option<&'static str>,
+    scheme: Option<&'static str>,
+    scale: Option<&'static str>,
+}
+
+impl ChartAttributes {
+    fn of(chart: Chart) -> Self {
+        let of = |kind, step, scheme| ChartAttributes { kind: Some(kind), step: step_name(step), scheme, scale: None };
+        match chart {
+            Chart::StackedBars(step, scheme) => of("stacked-bars", step, scheme_name(scheme)),
+            Chart::Lines(step) => of("lines", step, None),
+            Chart::LogLines(step) => ChartAttributes { scale: Some("log"), ..of("lines", step, None) },
+            Chart::Ranked => of("ranked", ChartStep::None, None),
+            Chart::RankedShares => of("ranked-shares", ChartStep::None, Some("rating")),
+            Chart::Heatmap => of("heatmap", ChartStep::None, None),
+            Chart::Calendar => of("calendar", ChartStep::Day, None),
+        }
+    }
+}
+
+fn step_name(of: ChartStep) -> Option<&'static str> {
+    match of {
         ChartStep::None => None,
         ChartStep::Day => Some("day"),
         ChartStep::Week => Some("week"),
         ChartStep::Month => Some("month"),
-    };
-    let of_scheme = |scheme| match scheme {
+    }
+}
+
+fn scheme_name(of: Scheme) -> Option<&'static str> {
+    match of {
         Scheme::Plain => None,
         Scheme::Deflection => Some("deflection"),
         Scheme::Rating => Some("rating"),
-    };
-    match chart {
-        Chart::StackedBars(of, scheme) => (Some("stacked-bars"), step(of), of_scheme(scheme)),
-        Chart::Lines(of) => (Some("lines"), step(of), None),
-        Chart::LogLines(of) => (Some("lines"), step(of), Some("log")),
-        Chart::Ranked => (Some("ranked"), None, None),
-        Chart::RankedShares => (Some("ranked-shares"), None, Some("rating")),
-        Chart::Heatmap => (Some("heatmap"), None, None),
-        Chart::Calendar => (Some("calendar"), Some("day"), None),
     }
 }
 

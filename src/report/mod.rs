@@ -48,7 +48,7 @@ pub struct ReportSettings {
 /// Makes the page of a lake. `verification` is the result of one just now, if there was one; `progress` is called after
 /// each partition that was read.
 ///
-/// The range ends with the day of the last complete export, because the lake knows nothing of the days after it.
+/// The range begins with the lake's first partition if that is later. It ends with the day of the last complete export, because the lake knows nothing of the days after it.
 ///
 /// # Errors
 /// If there is no lake, or its store fails.
@@ -63,7 +63,7 @@ pub async fn report(
     let quarantine_files = quarantine.try_fold(0, async |count, _| Ok(count + 1));
     let (situation, runs, quarantine_files) =
         tokio::try_join!(situation(lake), past_runs(lake.store(), RUNS), quarantine_files)?;
-    let range = DayRange::ending(last_day(&situation), settings.days);
+    let range = DayRange::ending(last_day(&situation), settings.days).from(first_day(&situation));
     let read::Reading { entries, tally, unreadable } =
         read::read(lake, range, settings.with_summaries, progress).await?;
     let health = situation.health();
@@ -103,6 +103,11 @@ fn sentence(situation: &Situation, health: &Health, problems: bool) -> String {
 fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+}
+
+/// The first day with conversations; a page about the days before would be empty.
+fn first_day(situation: &Situation) -> Option<NaiveDate> {
+    situation.status.tables.get(Table::Conversations).first_date
 }
 
 /// The last day of which the lake knows something.

@@ -19,6 +19,8 @@ use crate::verify::Verification;
 const LISTED_RUNS: usize = 30;
 /// A day with so many times more or fewer conversations than its weekday usually has is odd.
 const ODD: u64 = 3;
+/// The weeks of more days need the width of the page.
+const HALF_YEAR: usize = 183;
 /// A difference that is smaller is not odd.
 const SMALL: u64 = 10;
 
@@ -41,7 +43,7 @@ pub(super) struct Operations<'a> {
 impl Operations<'_> {
     /// Makes the section.
     pub(super) fn section(&self) -> Section {
-        let figures = vec![self.calendar(), self.runs(), self.durations(), self.tables()];
+        let figures = vec![self.calendar(), self.durations(), self.runs(), self.tables()];
         Section { id: "data", title: "Data", tiles: self.tiles(), facts: self.facts(), figures }
     }
 
@@ -73,9 +75,9 @@ impl Operations<'_> {
                 ),
             },
             Tile {
-                name: "Conversations in the lake",
+                name: "In the lake",
                 value: Cell::Count(rows.rows),
-                note: counted(HumanCount(rows.dates), "partition"),
+                note: format!("conversations in {}", counted(HumanCount(rows.dates), "partition")),
             },
             Tile {
                 name: "Size",
@@ -87,11 +89,7 @@ impl Operations<'_> {
                 value: Cell::Count(self.sum(|run| run.duplicates_resolved)),
                 note: self.of_runs(),
             },
-            Tile {
-                name: "Quarantined entries",
-                value: Cell::Count(self.sum(|run| run.quarantined)),
-                note: self.of_runs(),
-            },
+            Tile { name: "Quarantined", value: Cell::Count(self.sum(|run| run.quarantined)), note: self.of_runs() },
             Tile {
                 name: "Unreadable times",
                 value: Cell::Count(self.sum(|run| run.unreadable_times)),
@@ -187,11 +185,11 @@ impl Operations<'_> {
         let chart = if by_day { Chart::Calendar } else { Chart::StackedBars(ChartStep::Month, Scheme::Plain) };
         let title = format!("Partitions by {step}");
         let mut figure = Figure::charted("calendar", &title, &note, chart, columns);
-        figure.is_wide = true;
+        figure.is_wide = !by_day || self.range.days().count() > HALF_YEAR;
         figure.empty = "No partition is in these days.";
         let counts = self.counts();
         if counts.values().any(Option::is_some) {
-            let odd = if by_day { odd_days(&counts, self.range.last) } else { Vec::new() };
+            let odd = if by_day { odd_days(&counts, self.range) } else { Vec::new() };
             let remark = |day: &NaiveDate, count: Option<u64>| match count {
                 None => "missing",
                 Some(_) if odd.contains(day) => "odd",
@@ -209,9 +207,7 @@ impl Operations<'_> {
     /// The conversations of each partition that the range should have; `None` if it has none.
     fn counts(&self) -> BTreeMap<NaiveDate, Option<u64>> {
         let by = self.situation.status.partition_by;
-        let first_of_lake = self.situation.status.tables.get(Table::Conversations).first_date;
-        let days = self.range.days().filter(|day| first_of_lake.is_none_or(|first| *day >= first));
-        let partitions = days.map(|day| by.of(day.and_hms_opt(12, 0, 0).map(|noon| noon.and_utc())));
+        let partitions = self.range.days().map(|day| by.of(day.and_hms_opt(12, 0, 0).map(|noon| noon.and_utc())));
         let rows = |partition| {
             let file = self.entries.get(&partition)?.files.get(Table::Conversations).as_ref()?;
             Some(file.rows.unwrap_or(0))
@@ -258,6 +254,7 @@ impl Operations<'_> {
             id: "runs",
             title: "Last runs".to_owned(),
             note: format!("The newest first; at most {LISTED_RUNS} of those whose reports the lake keeps."),
+            things: None,
             chart: None,
             is_wide: true,
             columns: columns.collect(),
@@ -320,8 +317,9 @@ impl Operations<'_> {
             id: "tables",
             title: "Tables".to_owned(),
             note: format!("The whole lake: {} of Parquet.", DecimalBytes(bytes.total())),
+            things: None,
             chart: None,
-            is_wide: false,
+            is_wide: true,
             columns: [FigureColumn::x("Table", Unit::Text)].into_iter().chain(more.map(column)).collect(),
             rows: Table::ALL.map(row).into(),
             empty: "",
@@ -329,9 +327,9 @@ impl Operations<'_> {
     }
 }
 
-/// The days with far more or far fewer conversations than the same weekday usually has. The last day may not be
-/// complete, so it never is one of them.
-fn odd_days(counts: &BTreeMap<NaiveDate, Option<u64>>, last: NaiveDate) -> Vec<NaiveDate> {
+/// The days with far more or far fewer conversations than the same weekday usually has. The first and the last day may
+/// not be complete, so they never are among them.
+fn odd_days(counts: &BTreeMap<NaiveDate, Option<u64>>, range: DayRange) -> Vec<NaiveDate> {
     let of_weekday = |day: NaiveDate| {
         let same = counts.iter().filter(|(other, _)| other.weekday() == day.weekday());
         let mut found: Vec<u64> = same.filter_map(|(_, count)| *count).collect();
@@ -341,7 +339,7 @@ fn odd_days(counts: &BTreeMap<NaiveDate, Option<u64>>, last: NaiveDate) -> Vec<N
     let is_odd = |day: NaiveDate, count: u64| {
         let usual = of_weekday(day);
         let is_far = count > usual.saturating_mul(ODD) || count.saturating_mul(ODD) < usual;
-        day != last && is_far && count.abs_diff(usual) >= SMALL
+        day != range.first && day != range.last && is_far && count.abs_diff(usual) >= SMALL
     };
     counts.iter().filter_map(|(day, count)| count.is_some_and(|count| is_odd(*day, count)).then_some(*day)).collect()
 }
@@ -368,16 +366,17 @@ mod tests {
         let usual = |day: NaiveDate| if day.weekday().num_days_from_monday() > 4 { 20 } else { 100 };
         let mut counts: BTreeMap<_, _> = first.iter_days().take(28).map(|day| (day, Some(usual(day)))).collect();
         let day = |number: u64| first + chrono::Days::new(number);
-        let last = day(27);
-        assert_eq!(odd_days(&counts, last), []);
+        let range = DayRange { first, last: day(27) };
+        assert_eq!(odd_days(&counts, range), []);
         counts.insert(day(1), Some(33));
         counts.insert(day(2), Some(34));
         counts.insert(day(5), Some(61));
         counts.insert(day(12), Some(60));
         counts.insert(day(8), None);
-        counts.insert(last, Some(0));
-        assert_eq!(odd_days(&counts, last), [day(1), day(5)]);
+        counts.insert(first, Some(0));
+        counts.insert(range.last, Some(0));
+        assert_eq!(odd_days(&counts, range), [day(1), day(5)]);
         let small: BTreeMap<_, _> = (0..28).map(|number| (day(number), Some(number % 9))).collect();
-        assert_eq!(odd_days(&small, last), [], "a few conversations more or fewer are not odd");
+        assert_eq!(odd_days(&small, range), [], "a few conversations more or fewer are not odd");
     }
 }

@@ -16,6 +16,11 @@ impl DayRange {
         DayRange { first, last }
     }
 
+    /// The same without the days before `first`; the last day stays.
+    pub(super) fn from(self, first: Option<NaiveDate>) -> Self {
+        DayRange { first: first.map_or(self.first, |first| first.max(self.first).min(self.last)), ..self }
+    }
+
     pub(super) fn contains(&self, day: NaiveDate) -> bool {
         (self.first..=self.last).contains(&day)
     }
@@ -51,6 +56,9 @@ mod tests {
         assert_eq!(days, [day("2024-02-28"), day("2024-02-29"), day("2024-03-01")]);
         assert_eq!(days.iter().map(|day| range.is_in_second_half(*day)).collect::<Vec<_>>(), [false, true, true]);
         assert!(range.contains(range.first) && range.contains(range.last) && !range.contains(day("2024-03-02")));
+        let later = |first| range.from(Some(day(first))).first;
+        assert_eq!(["2024-01-01", "2024-02-29", "2025-01-01"].map(later), [range.first, day("2024-02-29"), range.last]);
+        assert_eq!(range.from(None), range);
         let even = DayRange::ending(day("2024-03-01"), 4);
         let halves: Vec<_> = even.days().map(|day| even.is_in_second_half(day)).collect();
         assert_eq!(halves, [false, false, true, true]);

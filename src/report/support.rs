@@ -78,9 +78,14 @@ fn tiles(tally: &RangeTally, all: &mut WeekTally) -> Vec<Tile> {
             note: format!("median; {}", nine_of_ten(long_duration)),
         },
         Tile {
-            name: "Messages per conversation",
+            name: "Messages",
             value: average(tally.messages),
-            note: format!("{} in all", thousands(tally.messages)),
+            note: format!("per conversation; {} in all", thousands(tally.messages)),
+        },
+        Tile {
+            name: "Rated",
+            value: Cell::share(all.ratings.total(), conversations),
+            note: "conversations with a rating".to_owned(),
         },
     ]
 }
@@ -121,6 +126,7 @@ fn conversations_by_day(tally: &RangeTally, range: DayRange) -> Figure {
     let chart = Chart::StackedBars(ChartStep::Day, Scheme::Deflection);
     let note = "Conversations by the day, in UTC, on which they began. The last day may not be complete.";
     let mut figure = Figure::charted("conversations-day", "Conversations by day", note, chart, outcome_columns("Day"));
+    figure.things = Some("conversations");
     let row = |day| outcome_row(day, &tally.days.get(&day).copied().unwrap_or_default());
     figure.rows = range.days().map(row).collect();
     figure
@@ -131,6 +137,7 @@ fn conversations_by_week(tally: &RangeTally) -> Figure {
     let note = "Weeks begin on Monday. The first and the last may not be complete.";
     let mut figure =
         Figure::charted("conversations-week", "Conversations by week", note, chart, outcome_columns("Week"));
+    figure.things = Some("conversations");
     figure.rows = tally.weeks.iter().map(|(week, tally)| outcome_row(*week, &tally.outcomes)).collect();
     figure
 }
@@ -191,6 +198,7 @@ fn ratings_by_week(tally: &RangeTally) -> Figure {
     let chart = Chart::StackedBars(ChartStep::Week, Scheme::Rating);
     let note = "How many customers gave each rating, from 1, the worst, to 5.";
     let mut figure = Figure::charted("ratings-week", "Ratings by week", note, chart, columns);
+    figure.things = Some("ratings");
     figure.empty = NO_RATINGS;
     if tally.weeks.values().any(|tally| tally.ratings.total() > 0) {
         let row = |(week, tally): (&NaiveDate, &WeekTally)| {
@@ -330,6 +338,7 @@ fn longest(tally: &RangeTally, with_summaries: bool) -> Figure {
         id: "longest",
         title: "Longest conversations".to_owned(),
         note: "Those with the most messages.".to_owned(),
+        things: None,
         chart: None,
         is_wide: true,
         columns,

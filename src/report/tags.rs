@@ -88,6 +88,7 @@ pub(super) fn tags_by_week(tally: &RangeTally) -> Figure {
     let columns = [FigureColumn::x("Week", Unit::Date)].into_iter().chain(series).collect();
     let note = "Conversations with the most frequent tags. The first and the last week may not be complete.";
     let mut figure = Figure::charted("tags-week", "Top tags by week", note, Chart::Lines(ChartStep::Week), columns);
+    figure.things = Some("conversations");
     figure.empty = NO_TAGS;
     let row = |week: NaiveDate| {
         let count = |tag: &TagTally| Cell::Count(tag.weeks.get(&week).copied().unwrap_or(0));

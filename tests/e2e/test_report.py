@@ -239,7 +239,7 @@ def test_what_the_data_team_asks(simulate, command, lake, tmp_path, serve):
         assert lines[table] == [totals[name] for name in ("rows", "bytes", "dates", "first_date", "last_date")]
     data = made["sections"][1]
     tiles = {tile["name"]: tile["value"] for tile in data["tiles"]}
-    assert (tiles["Quarantined entries"], tiles["Unreadable times"], tiles["Last run"]) == (
+    assert (tiles["Quarantined"], tiles["Unreadable times"], tiles["Last run"]) == (
         1, 1, "done, with entries quarantined")
     facts = " ".join(fact["text"] for fact in data["facts"])
     for said in ("verified for this page: ", "no problem found", "1 malformed entry quarantined by the last run",
