@@ -1,6 +1,4 @@
-"""The wheel and its Python module: what `pip install decagon-lake` gives.
-
-`tests/run` builds the wheel, of the same binary that the other tests run."""
+"""The wheel and its Python module: what `pip install decagon-lake` gives."""
 
 import importlib
 import json
@@ -20,39 +18,11 @@ from pathlib import Path
 import duckdb
 import pytest
 from conftest import BINARY, KEY, PATIENCE_SECS, ROOT, environment, page
+from installed import packages, venv, wheel  # noqa: F401 (fixtures)
 from truth import assert_exact
 
 SOURCE = ROOT / "python" / "decagon_lake"
 UTC = timezone.utc
-
-
-@pytest.fixture(scope="session")
-def wheel():
-    """The wheel, which is not older than what it is made of."""
-    [path] = (ROOT / "target" / "test-wheel").glob("*.whl")
-    with zipfile.ZipFile(path) as parts:
-        for name in parts.namelist():
-            if name.startswith("decagon_lake/"):
-                assert parts.read(name) == (ROOT / "python" / name).read_bytes(), f"{path} is old; tests/run makes it"
-        [binary] = [name for name in parts.namelist() if name.endswith(".data/scripts/decagon-lake")]
-        assert parts.read(binary) == BINARY.read_bytes(), f"{path} is old; tests/run makes it"
-    return path
-
-
-@pytest.fixture(scope="session")
-def venv(wheel, tmp_path_factory):
-    """A new virtual environment with the wheel and nothing else."""
-    folder = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
-    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", wheel], check=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def packages(venv):
-    [found] = (venv / "lib").glob("python*/site-packages")
-    return found
 
 
 @pytest.fixture
