@@ -36,15 +36,15 @@ def test_the_package_holds_what_people_look_for(deb, tmp_path):
     fields = dict(re.findall(r"^ ?([\w-]+): (.*)$", output("dpkg-deb", "-f", deb), re.MULTILINE))
     version = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
     assert fields["Package"] == "decagon-lake" and fields["Version"] == f"{version}-1"
-    # Debian 12 has 2.36 and Ubuntu 22.04 has 2.35. This machine's own may be newer.
+    # The number is that of the machine that linked the binary.
     assert re.match(r"libc6 \(>= [\d.]+\), systemd-standalone-sysusers \| systemd-sysusers$", fields["Depends"])
     output("dpkg-deb", "-x", deb, tmp_path)
     listed = {line.split()[5]: line.split()[:2] for line in output("dpkg-deb", "-c", deb).splitlines()}
     assert all(owner == "0/0" or owner == "root/root" for _, owner in listed.values())
     assert listed["./etc/decagon-lake/env"][0] == "-rw-r-----"
     assert output(tmp_path / "usr/bin/decagon-lake", "--version") == f"decagon-lake {version}\n"
-    page = output("man", "--warnings", "-l", tmp_path / "usr/share/man/man1/decagon-lake.1.gz")
-    assert "decagon-lake" in page and "--partition-by" in page
+    page = output("gzip", "-dc", tmp_path / "usr/share/man/man1/decagon-lake.1.gz")
+    assert re.search(r"^\.TH decagon-lake 1 ", page, re.MULTILINE) and r"partition\-by" in page
     for name in ("bash-completion/completions/decagon-lake", "zsh/vendor-completions/_decagon-lake",
                  "fish/vendor_completions.d/decagon-lake.fish"):
         assert "backfill" in (tmp_path / "usr/share" / name).read_text(), name
