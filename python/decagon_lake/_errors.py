@@ -11,9 +11,6 @@ from ._results import Report, Verification
 class DecagonLakeError(Exception):
     """The binary has failed. `DecagonLakeError` itself stands for exit codes without a class, and for a signal."""
 
-    retry_helps = False
-    """Whether the same command may succeed if it is run again soon."""
-
     def __init__(
         self,
         code: int,
@@ -38,6 +35,11 @@ class DecagonLakeError(Exception):
         self.verification = verification
         """What `verify` has found."""
 
+    @property
+    def retry_helps(self) -> bool:
+        """Whether the same command may succeed if it is run again soon: 4, 5, 130, and after a signal."""
+        return self.code in (4, 5, 130) or self.code < 0
+
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
 
@@ -53,13 +55,9 @@ class ApiError(DecagonLakeError):
 class UnreachableError(DecagonLakeError):
     """4: the API could not be reached."""
 
-    retry_helps = True
-
 
 class StoreError(DecagonLakeError):
     """5: the store failed."""
-
-    retry_helps = True
 
 
 class IntegrityError(DecagonLakeError):
@@ -76,8 +74,6 @@ class InternalError(DecagonLakeError):
 
 class InterruptedRunError(DecagonLakeError):
     """130: somebody else stopped the run. The next one continues it."""
-
-    retry_helps = True
 
 
 CLASSES: Dict[int, Type[DecagonLakeError]] = {
