@@ -26,6 +26,8 @@ DEPLOY = ROOT / "deploy"
 GUIDE = (DEPLOY / "README.md").read_text()
 TEXTS = [*DOCS, *sorted(p for d in (DEPLOY, ROOT / "examples") for p in d.rglob("*") if p.is_file())]
 INSTALLED = "/usr/local/bin/decagon-lake"
+# How the unit names it: systemd looks it up.
+NAMED = "ExecStart=decagon-lake "
 VENV = Path(sys.executable).parent
 
 
@@ -85,7 +87,7 @@ def test_every_command_and_flag_is_one_of_the_binary(definition):
 
 def test_every_flag_in_prose_is_one_of_the_binary(definition):
     known = set().union(*definition[0].values())
-    others = r"aws s3api |cargo |docker |kubectl |useradd |node_exporter|gcloud |aws configure|systemctl |journalctl "
+    others = r"aws s3api |cargo |docker |sha256sum |gh attestation |kubectl |useradd |node_exporter|gcloud |aws configure|systemctl |journalctl "
     seen = 0
     for path in (*DOCS, DEPLOY / "README.md"):
         for line in path.read_text().splitlines():
@@ -123,7 +125,7 @@ def docker(path):
 
 def unit(path):
     assert shutil.which("systemd-analyze"), "systemd-analyze is missing: it comes with systemd"
-    path.write_text(path.read_text().replace(INSTALLED, str(BINARY)))
+    path.write_text(path.read_text().replace(NAMED, f"ExecStart={BINARY} "))
     if path.suffix == ".timer":
         shutil.copy(DEPLOY / "systemd" / "decagon-lake.service", path.parent)
         unit(path.with_suffix(".service"))
@@ -139,7 +141,7 @@ def unit(path):
     ("docker/Dockerfile", docker, "FROM rust:1.95-bookworm", "FROM rust"),
     ("systemd/decagon-lake.service", unit, "ProtectClock=yes", "ProtectClocks=yes"),
     ("systemd/decagon-lake.service", unit, "CapabilityBoundingSet=\n", ""),
-    ("systemd/decagon-lake.service", unit, INSTALLED, "/usr/local/bin/decagon-pond"),
+    ("systemd/decagon-lake.service", unit, NAMED, "ExecStart=decagon-pond "),
     ("systemd/decagon-lake.timer", unit, "OnCalendar=hourly", "OnCalendar=hurly"),
 ])
 def test_the_file_is_valid_and_its_validator_would_notice(file, validate, right, wrong, tmp_path):
@@ -304,7 +306,7 @@ class Unit:
     def __init__(self, root):
         self.root = root
         self.settings = {}
-        text = (root / "etc/systemd/system/decagon-lake.service").read_text()
+        text = (root / "usr/lib/systemd/system/decagon-lake.service").read_text()
         for line in re.findall(r"^(\w+=.*)$", text.split("[Service]")[1], re.MULTILINE):
             name, value = line.split("=", 1)
             self.settings.setdefault(name, []).append(value)
@@ -331,25 +333,26 @@ class Unit:
         file = Path(f"{self.root}{self.one('EnvironmentFile').removeprefix('-')}")
         if file.exists():
             env.update(entry.split("=", 1) for entry in shlex.split(file.read_text(), comments=True))
-        return subprocess.run(shlex.split(f"{self.root}{self.one('ExecStart')}"), env=env, cwd="/", capture_output=True, text=True)
+        return subprocess.run(shlex.split(f"{self.root}/usr/bin/{self.one('ExecStart')}"), env=env, cwd="/", capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_three_runs_of_systemd(simulate, tmp_path, elsewhere):
     api = simulate("--conversations", 310, "--days", 9)
-    # The guide's own steps, below another root, with stand-ins for the commands that change this machine.
-    for folder in ("usr/local/bin", "etc/systemd/system", "stand-ins"):
-        (tmp_path / folder).mkdir(parents=True)
+    # The guide's own steps, below another root, with stand-ins for the commands that change this machine. `apt` unpacks the
+    # package; test_packages.py runs its scripts.
+    [package] = (ROOT / "target" / "test-packages").glob("decagon-lake_*.deb")
+    (tmp_path / "stand-ins").mkdir()
     (tmp_path / "key").write_text(KEY)
-    for name in ("useradd", "systemctl"):
-        (tmp_path / "stand-ins" / name).write_text(f'#!/bin/sh\necho {name} "$@" >>"{tmp_path}/calls"\n')
+    for name, more in (("apt", f'dpkg-deb -x "{package}" "{tmp_path}"'), ("systemctl", "")):
+        (tmp_path / "stand-ins" / name).write_text(f'#!/bin/sh\necho {name} "$@" >>"{tmp_path}/calls"\n{more}\n')
         (tmp_path / "stand-ins" / name).chmod(0o755)
-    steps = re.sub(r" /(usr|etc)/", rf" {tmp_path}/\1/", block("systemd", "sh")).replace("FILE_WITH_THE_KEY", f"{tmp_path}/key")
+    steps = re.sub(r" /etc/", rf" {tmp_path}/etc/", block("systemd", "sh")).replace("FILE_WITH_THE_KEY", f"{tmp_path}/key")
     path = f"{tmp_path}/stand-ins:{os.environ['PATH']}"
     subprocess.run(["bash", "-eu", "-c", steps], cwd=ROOT, env=environment(PATH=path), check=True, capture_output=True)
     calls = (tmp_path / "calls").read_text()
     service = Unit(tmp_path)
-    assert f"useradd --system --home-dir /var/lib/decagon-lake {service.one('User')}\n" in calls.replace(str(tmp_path), "")
+    assert re.search(r"^apt install \./decagon-lake_.*\.deb$", calls, re.MULTILINE)
     assert "systemctl enable --now decagon-lake.timer\n" in calls
     assert (tmp_path / "etc/decagon-lake/api-key").stat().st_mode & 0o77 == 0
 
