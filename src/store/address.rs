@@ -1,7 +1,7 @@
 //! Opens a store by its address: a path, or a URL of S3, Google Cloud Storage or Azure. Must not depend on: what is
 //! stored.
 
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Component, Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
@@ -26,6 +26,15 @@ use crate::error::{Error, Result};
 const FORMS: &str = "give a path, file://, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, \
     abfss://container@account.dfs.core.windows.net/prefix or https://account.blob.core.windows.net/container/prefix; \
     for your own S3-compatible store, s3://bucket/prefix with --store-endpoint";
+
+/// The path without `..`, which means another folder behind a symbolic link, so the disk is asked.
+fn without_parents(path: &FilePath) -> std::io::Result<PathBuf> {
+    let parts: Vec<_> = path.components().collect();
+    let Some(last) = parts.iter().rposition(|part| *part == Component::ParentDir) else { return Ok(path.to_owned()) };
+    let (known, rest) = parts.split_at(last + 1);
+    let known: PathBuf = known.iter().collect();
+    Ok(known.canonicalize()?.join(rest.iter().collect::<PathBuf>()))
+}
 
 /// The store and prefix that an address names.
 struct Location<'a> {
@@ -55,7 +64,7 @@ impl Store {
             return Err(Error::usage("--lake is empty").with_hint("give a path or a URL such as s3://bucket/prefix"));
         };
         let failed = |error| Error::store(format!("cannot open the lake {}", path.display())).caused_by(error);
-        let path = std::path::absolute(&path).map_err(failed)?;
+        let path = std::path::absolute(&path).and_then(|path| without_parents(&path)).map_err(failed)?;
         let whole = Path::from_absolute_path(&path)
             .map_err(|error| Error::usage(format!("--lake {address} cannot be used as a path")).caused_by(error))?;
         let (disk, prefix) =
@@ -228,6 +237,21 @@ mod tests {
             let store = open(address).unwrap_or_else(|error| panic!("{address}: {error:?}"));
             assert_eq!(store.backend, backend, "{address}");
         }
+    }
+
+    /// Behind a link, `..` is the folder that the link leads into.
+    #[cfg(unix)]
+    #[test]
+    fn a_path_may_go_up() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("real/inner")).unwrap();
+        std::os::unix::fs::symlink(root.join("real/inner"), root.join("link")).unwrap();
+        let url = |path: &str| open(&root.join(path).display().to_string()).unwrap().url().to_owned();
+        for (path, is) in [("real/../lake", "lake"), ("link/../lake/new", "real/lake/new"), ("real/inner/../..", "")] {
+            assert_eq!(FilePath::new(&url(path)), root.join(is), "{path}");
+        }
+        assert_eq!(open(&root.join("gone/../lake").display().to_string()).unwrap_err().kind().exit_code(), 5);
     }
 
     #[test]

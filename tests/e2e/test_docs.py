@@ -3,8 +3,10 @@
 import os
 import re
 import subprocess
+import sys
 from collections import Counter, defaultdict
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from conftest import BINARY, DOCS, KEY, ROOT, blocks, environment, run
@@ -65,26 +67,22 @@ def test_the_design_names_every_source_file():
 
 def test_every_block_is_of_a_kind_that_is_run():
     fences = [line.strip() for path in DOCS for line in path.read_text().splitlines() if line.strip().startswith("```")]
-    assert set(fences[::2]) == {"```sh", "```sql", "```text"} and set(fences[1::2]) == {"```"}
+    assert set(fences[::2]) == {"```sh", "```sql", "```text", "```python"} and set(fences[1::2]) == {"```"}
     assert not re.search(r"^[ $]*(decagon-lake|cargo|export) ", "\n".join(blocks("text")), re.MULTILINE)
 
 
 def test_every_command_of_the_docs(simulate, tmp_path, monkeypatch):
     api = simulate("--conversations", 400, "--days", 40)
     env = environment(
-        DECAGON_BASE_URL=api.url, DECAGON_REQUESTS_PER_SECOND=0, DECAGON_DEMO_LAKE=tmp_path / "demo",
-        CARGO_INSTALL_ROOT=tmp_path / "installed", PATH=f"{tmp_path}/installed/bin:{os.environ['PATH']}",
+        DECAGON_BASE_URL=api.url, DECAGON_REQUESTS_PER_SECOND=0,
+        PATH=f"{BINARY.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
     )
-    of_the_checkout = [block for block in blocks("sh") if block.startswith(("cargo ", "tests/run"))]
-    assert [block.split()[0] for block in of_the_checkout] == ["cargo", "cargo", "tests/run"]
-    for block in of_the_checkout:
-        if block.startswith("tests/run"):
-            assert os.access(ROOT / "tests" / "run", os.X_OK)  # this very run
-        else:
-            subprocess.run(block, shell=True, check=True, cwd=ROOT, env=env, capture_output=True, timeout=3_600)
-
-    # test_stores.py runs those of the clouds.
-    at_home = [block for block in blocks("sh") if block not in of_the_checkout and "check --lake" not in block]
+    # test_install.py runs those that install it, and test_stores.py those of the clouds.
+    elsewhere = ("pip ", "sudo ", "cargo ", "tests/run")
+    others = [block for block in blocks("sh") if block.startswith(elsewhere)]
+    assert [block.split()[0] for block in others] == ["pip", "sudo", "cargo", "tests/run"]
+    assert os.access(ROOT / "tests" / "run", os.X_OK)  # this very run
+    at_home = [block for block in blocks("sh") if block not in others and "check --lake" not in block]
     script = "\n".join(["set -eu", *at_home]).replace("your key", KEY)
     assert KEY in script and all(f"decagon-lake {name}" in script for name in ("sync", "backfill", "verify", "views"))
     subprocess.run(["bash", "-c", script], check=True, cwd=tmp_path, env=env, capture_output=True, timeout=300)
