@@ -54,7 +54,7 @@ impl Operations<'_> {
             time.map_or_else(|| "no export is complete yet".to_owned(), |time| format!("{what} {}", minute(time)))
         };
         let run = self.runs.first();
-        let (rows, bytes) = (*status.tables.get(Table::Conversations), status.tables.clone());
+        let (rows, bytes) = (*status.tables.get(Table::Conversations), status.tables);
         vec![
             Tile {
                 name: "Fresh",

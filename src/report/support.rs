@@ -46,7 +46,8 @@ fn tiles(tally: &RangeTally, all: &mut WeekTally) -> Vec<Tile> {
     let [response, slow_response] = percentiles(&mut all.first_responses, [50, 90]);
     let [duration, long_duration] = percentiles(&mut all.durations, [50, 90]);
     let days = tally.days.len() as u64;
-    let per_day = if days == 0 { String::new() } else { format!("{} a day", thousands(conversations / days)) };
+    let per_day = conversations.checked_div(days);
+    let per_day = per_day.map_or_else(String::new, |count| format!("{} a day", thousands(count)));
     let nine_of_ten =
         |value: Option<u64>| value.map_or_else(String::new, |value| format!("9 of 10 within {}", Cell::Seconds(value)));
     let average = |sum: u64| if conversations == 0 { Cell::Missing } else { Cell::Text(tenths(sum, conversations)) };

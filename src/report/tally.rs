@@ -102,8 +102,8 @@ impl RangeTally {
             self.odd_ratings += u64::from(!week.ratings.count(rating));
         }
         let (weekday, hour) = (created_at.weekday().num_days_from_monday(), created_at.hour());
-        let of_weekday = self.hours.iter_mut().nth(weekday as usize);
-        let cell = of_weekday.and_then(|hours| hours.iter_mut().nth(hour as usize));
+        let of_weekday = self.hours.get_mut(weekday as usize);
+        let cell = of_weekday.and_then(|hours| hours.get_mut(hour as usize));
         cell.into_iter().for_each(|count| *count += 1);
         *self.by_messages.entry(facts.messages.min(MANY_MESSAGES)).or_default() += 1;
         self.messages = self.messages.saturating_add(facts.messages);
@@ -279,12 +279,12 @@ mod tests {
             id: format!("c{number:05}"),
             created_at: DateTime::from_timestamp(1_706_000_000 + i64::from(number) * 40_000, 0),
             is_deflected: [None, Some(true), Some(false)].into_iter().nth(number as usize % 3).flatten(),
-            rating: (number % 4 == 0).then(|| i32::try_from(number % 7).unwrap()),
-            is_handed_over: number % 5 == 0,
+            rating: number.is_multiple_of(4).then(|| i32::try_from(number % 7).unwrap()),
+            is_handed_over: number.is_multiple_of(5),
             messages: u64::from(number % 30),
-            first_response_secs: (number % 2 == 0).then_some(number),
+            first_response_secs: number.is_multiple_of(2).then_some(number),
             duration_secs: Some(number * 7),
-            is_deleted: number % 11 == 0,
+            is_deleted: number.is_multiple_of(11),
             summary: None,
             tags: (0..number % 4).map(|tag| format!("t{tag}")).collect(),
         }
