@@ -15,7 +15,7 @@ use crate::files::current_form;
 use crate::lake::{Lake, Ledger};
 use crate::model::{PageSize, RunId, Table};
 use crate::run;
-use crate::status::{RecentDay, Situation, Status, follow, recent_days, situation};
+use crate::status::{RECENT_DAYS, RecentDay, Situation, Status, follow, recent_days, situation};
 use crate::tables::Tables;
 use crate::views::TableFiles;
 
@@ -27,8 +27,6 @@ const CHECK_STORE_RETRIES: usize = 6;
 
 /// How often `status --watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-/// How many days `status` shows.
-const RECENT_DAYS: u64 = 14;
 
 pub(super) async fn status(args: &StatusArgs, context: &Context) -> Result<()> {
     let lake = args.of.open(context.clock)?;
@@ -80,10 +78,12 @@ async fn watch(lake: &Lake, json: bool, context: &Context) -> Result<()> {
     let result = follow(lake, WATCH_INTERVAL, &context.shutdown, show).await;
     shown.clear();
     let after = result?;
-    if seen.is_none() {
-        tracing::info!("no run is in progress");
-    } else if let Some(run) = after.last_run {
-        tracing::info!("`{}` has ended: {}", run.command, run.outcome);
+    match (seen.as_ref().and_then(RunProgress::holder), after.last_run) {
+        (None, _) => tracing::info!("no run is in progress"),
+        (Some(holder), Some(run)) if run.run_id == holder.run_id.as_str() => {
+            tracing::info!("`{}` has ended: {}", run.command, run.words());
+        }
+        (Some(holder), _) => tracing::warn!("`{}` has ended without a report; it may have been killed", holder.command),
     }
     Ok(())
 }

@@ -19,11 +19,9 @@ use crate::layout;
 use crate::model::{PartitionBy, Table};
 use crate::run::{self, SyncSettings};
 use crate::simulate::{Disputed, PageSizeRule, Settings, Simulator, World};
-use crate::status::{recent_days, situation};
+use crate::status::{RECENT_DAYS, recent_days, situation};
 use crate::store::StoreOptions;
 
-/// How many days are shown.
-const DAYS: u64 = 14;
 const DAY: Duration = Duration::from_secs(86_400);
 /// What the simulator of the demo and its client agree on.
 const KEY: &str = "demo-key";
@@ -59,7 +57,7 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
 
     let situation = situation(&lake).await?;
     let fetched = first.staged_rows.get(Table::Conversations) + second.staged_rows.get(Table::Conversations);
-    screen::show(&situation, &recent_days(&lake, context.clock.now().date_naive(), DAYS).await?);
+    screen::show(&situation, &recent_days(&lake, context.clock.now().date_naive(), RECENT_DAYS).await?);
     output::line("");
     output::line(&format!(
         "{} of conversations fetched, {} resolved, {} of Parquet, {:.1} s",

@@ -44,6 +44,11 @@ impl RunProgress {
         }
     }
 
+    /// The run.
+    pub(super) fn holder(&self) -> Option<&Holder> {
+        self.holder.as_ref()
+    }
+
     fn line(&self, now: DateTime<Utc>) -> String {
         let mut parts = Vec::new();
         if let Some(holder) = &self.holder {

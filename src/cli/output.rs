@@ -28,6 +28,12 @@ pub(super) fn duration(of: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(of.as_secs() / unit * unit))
 }
 
+/// How long ago something was, in its two largest units.
+pub(super) fn age(of: Duration) -> String {
+    let words = humantime::format_duration(Duration::from_secs(of.as_secs())).to_string();
+    words.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
 /// Logs a failure: the chain of causes, then the hint.
 pub(super) fn failure(error: &Error, format: LogFormat) {
     let message = error.chain().join(": ");

@@ -1,7 +1,7 @@
 //! `report`: reads a lake, and writes its page.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use super::args::ReportArgs;
 use super::output;
 use super::runs::Context;
 use crate::clock::{Clock, Instant};
+use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::report::{PartitionsRead, page, report};
 use crate::store::Store;
-use crate::verify::verify;
+use crate::verify::{Verification, verify};
 
 /// The time between two log lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -30,9 +31,9 @@ pub(super) async fn run(args: &ReportArgs, context: &Context) -> Result<()> {
         let shown = Shown::new(context);
         let made = report(&lake, args.settings(), verification.as_ref(), |read| shown.show(read)).await;
         shown.clear();
-        made
+        Ok::<_, Error>((made?, verification.as_ref().map_or(0, Verification::problems)))
     };
-    let made = tokio::select! {
+    let (made, problems) = tokio::select! {
         biased;
         () = context.shutdown.cancelled() => return Err(Error::interrupted()),
         made = reading => made?,
@@ -45,35 +46,62 @@ pub(super) async fn run(args: &ReportArgs, context: &Context) -> Result<()> {
     if let Target::Object { store, key } = &target {
         tracing::info!("wrote {}/{key}: {} to {}", store.url(), made.first_day, made.last_day);
     }
-    Ok(())
+    for reason in &made.unreadable {
+        tracing::warn!("{reason}");
+    }
+    match (made.unreadable.len(), problems) {
+        (0, 0) => Ok(()),
+        (0, problems) => Err(Error::integrity(format!("the lake has {}", counted(problems, "problem")))
+            .with_hint("run `decagon-lake verify`, which lists them with what to do")),
+        (left_out, _) => {
+            let partitions = counted(left_out, "damaged partition");
+            Err(Error::integrity(format!("the page is without {partitions}"))
+                .with_hint("run `decagon-lake verify`, which lists what is wrong with what to do"))
+        }
+    }
 }
 
 /// Where the page goes.
 enum Target {
     Stdout,
-    Object { store: Box<Store>, key: Path },
+    /// Something on this machine that is no file, such as a pipe.
+    Pipe(PathBuf),
+    Object {
+        store: Box<Store>,
+        key: Path,
+    },
 }
 
 impl Target {
     fn of(args: &ReportArgs, clock: Clock) -> Result<Self> {
-        if args.out == "-" {
-            return match args.of.json {
-                false => Ok(Target::Stdout),
-                true => Err(Error::usage("--out - and --json both write to stdout").with_hint("give --out a file")),
-            };
-        }
+        let mut out = args.out.clone();
         let no_name =
             || Error::usage(format!("--out {} names no file", args.out)).with_hint("give a file such as report.html");
-        let (folder, name) = match args.out.rsplit_once('/') {
+        if out == "-" && args.of.json {
+            return Err(Error::usage("--out - and --json both write to stdout").with_hint("give --out a file"));
+        }
+        if out == "-" {
+            return Ok(Target::Stdout);
+        }
+        if let Ok(found) = std::fs::metadata(&out) {
+            let path = FilePath::new(&out).canonicalize();
+            let path = path.map_err(|error| Error::store(format!("cannot open {out}")).caused_by(error))?;
+            match found {
+                found if found.is_dir() => return Err(no_name()),
+                found if !found.is_file() => return Ok(Target::Pipe(path)),
+                // A link stays one; the file that it leads to is replaced.
+                _ => out = path.display().to_string(),
+            }
+        }
+        let (folder, name) = match out.rsplit_once('/') {
             Some((folder, name)) => (if folder.is_empty() { "/" } else { folder }, name),
-            None => (".", args.out.as_str()),
+            None => (".", out.as_str()),
         };
-        let is_folder = matches!(name, "" | "." | "..") || FilePath::new(&args.out).is_dir();
-        if is_folder || folder.ends_with(":/") {
+        if matches!(name, "" | "." | "..") || folder.ends_with(":/") {
             return Err(no_name());
         }
         let key = Path::parse(name).map_err(|error| no_name().caused_by(error))?;
-        Ok(Target::Object { store: Box::new(Store::open(folder, &args.of.store.options(), clock)?), key })
+        Ok(Target::Object { store: Box::new(Store::open_for("--out", folder, &args.of.store.options(), clock)?), key })
     }
 
     async fn write(&self, body: Vec<u8>) -> Result<()> {
@@ -82,6 +110,13 @@ impl Target {
                 // A closed pipe is no failure, because its reader has seen enough.
                 let _ = std::io::stdout().write_all(&body);
                 Ok(())
+            }
+            Target::Pipe(path) => {
+                let pipe = path.clone();
+                let writing = move || std::fs::File::options().write(true).open(pipe)?.write_all(&body);
+                let written = tokio::task::spawn_blocking(writing).await;
+                let written = written.map_err(|error| Error::bug("the writing failed").caused_by(error))?;
+                written.map_err(|error| Error::store(format!("cannot write to {}", path.display())).caused_by(error))
             }
             Target::Object { store, key } => store.put(key, body).await,
         }

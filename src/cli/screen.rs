@@ -11,7 +11,7 @@ use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
 use indicatif::{DecimalBytes, HumanCount};
 
-use super::output::duration;
+use super::output::age;
 use crate::api::excerpt;
 use crate::counted::counted;
 use crate::lake::{PastRun, Support};
@@ -86,7 +86,7 @@ fn headline(situation: &Situation, health: &Health) {
             " · `{}` is running on {} for {}",
             holder.command,
             holder.host,
-            duration(between(holder.since, situation.at))
+            age(between(holder.since, situation.at))
         ),
         (None, Some(run)) => format!(" · last run: {}", last_run(run, situation.at)),
         (None, None) => String::new(),
@@ -95,15 +95,11 @@ fn headline(situation: &Situation, health: &Health) {
 }
 
 fn last_run(run: &PastRun, now: DateTime<Utc>) -> String {
-    let outcome = match run.outcome.as_str() {
-        "set_aside" => "done, with entries quarantined",
-        outcome => outcome,
-    };
     let code = match run.exit_code {
         Some(code @ 1..) => format!(" with exit code {code}"),
         _ => String::new(),
     };
-    format!("`{}` {} ago, {outcome}{code}", run.command, duration(between(run.finished_at, now)))
+    format!("`{}` {} ago, {}{code}", run.command, age(between(run.finished_at, now)), run.words())
 }
 
 fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Duration {
@@ -113,14 +109,14 @@ fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Duration {
 fn freshness(status: &Status, now: DateTime<Utc>) {
     match (status.watermark, status.lag_secs) {
         (Some(watermark), Some(lag)) => {
-            let lag = duration(Duration::from_secs(u64::try_from(lag).unwrap_or(0)));
+            let lag = age(Duration::from_secs(u64::try_from(lag).unwrap_or(0)));
             field("watermark", &format!("{} ({lag} ago)", watermark.format("%Y-%m-%d %H:%M:%S UTC")));
         }
         _ if status.exported_at.is_some() => field("watermark", "none: no exported conversation has a readable time"),
         _ => field("watermark", "none: no export is complete yet"),
     }
     if let Some(at) = status.exported_at {
-        let ago = duration(between(at, now));
+        let ago = age(between(at, now));
         let at = at.format("%Y-%m-%d %H:%M:%S UTC");
         field("exported", &format!("{at} ({ago} ago): every change before is in the lake"));
     }

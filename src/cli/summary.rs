@@ -19,12 +19,7 @@ type Deed = (&'static str, String);
 
 /// Logs what a run did, and on a terminal what to do next.
 pub(super) fn log(report: &RunReport, format: LogFormat) {
-    let outcome = match report.outcome {
-        RunOutcome::Done => "done",
-        RunOutcome::Quarantined => "done, with entries quarantined",
-        RunOutcome::Interrupted => "interrupted",
-        RunOutcome::Failed => "failed",
-    };
+    let outcome = report.outcome.words();
     let took = (report.finished_at - report.started_at).to_std().unwrap_or_default();
     let deeds = deeds(report);
     if format == LogFormat::Text && std::io::stderr().is_terminal() {
@@ -99,10 +94,11 @@ fn deeds(report: &RunReport) -> Vec<Deed> {
     }
     let misfits = report.metadata_misfits.iter().map(|(_, count)| count).sum();
     if misfits > 0 {
-        deeds.push(("fetched", format!("{} values of metadata do not fit their column", HumanCount(misfits))));
+        deeds
+            .push(("fetched", format!("{} of metadata did not fit the column", counted(HumanCount(misfits), "value"))));
     }
     if report.abandoned_backfills > 0 {
-        deeds.push(("tables", format!("{} given up", counted(report.abandoned_backfills, "backfill"))));
+        deeds.push(("tables", format!("{} discarded", counted(report.abandoned_backfills, "backfill"))));
     }
     if report.command == "upgrade" {
         let partitions = counted(HumanCount(report.upgraded_partitions), "partition");

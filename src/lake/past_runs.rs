@@ -8,6 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
+use super::report::RunOutcome;
 use crate::error::Result;
 use crate::layout;
 use crate::model::PerTable;
@@ -63,6 +64,14 @@ impl PastRun {
     /// How many seconds it took.
     pub fn secs(&self) -> u64 {
         u64::try_from((self.finished_at - self.started_at).num_seconds()).unwrap_or(0)
+    }
+
+    /// How it ended, as people read it.
+    pub fn words(&self) -> &str {
+        match self.outcome.as_str() {
+            "set_aside" => RunOutcome::Quarantined.words(),
+            outcome => outcome,
+        }
     }
 
     /// Whether it did what it was asked to do.

@@ -25,6 +25,18 @@ pub enum RunOutcome {
     Failed,
 }
 
+impl RunOutcome {
+    /// The outcome as people read it.
+    pub fn words(self) -> &'static str {
+        match self {
+            RunOutcome::Done => "done",
+            RunOutcome::Quarantined => "done, with entries quarantined",
+            RunOutcome::Interrupted => "interrupted",
+            RunOutcome::Failed => "failed",
+        }
+    }
+}
+
 /// The report of one run. Fields are only ever added.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunReport {

@@ -26,6 +26,8 @@ pub struct ReportPage {
     pub level: Level,
     /// The same in a sentence.
     pub health: String,
+    /// Why partitions are left out.
+    pub unreadable: Vec<String>,
     /// The sections.
     pub sections: Vec<Section>,
 }

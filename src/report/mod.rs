@@ -34,7 +34,7 @@ use crate::status::{Health, Level, Situation, Status, situation};
 use crate::verify::Verification;
 
 /// How many reports of runs are read.
-const RUNS: usize = 200;
+const RUNS: usize = 1_000;
 
 /// What a page shows.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +64,9 @@ pub async fn report(
     let (situation, runs, quarantine_files) =
         tokio::try_join!(situation(lake), past_runs(lake.store(), RUNS), quarantine_files)?;
     let range = DayRange::ending(last_day(&situation), settings.days).from(first_day(&situation));
-    let read::Reading { entries, tally, unreadable } =
-        read::read(lake, range, settings.with_summaries, progress).await?;
+    let reading = read::read(lake, range, settings.with_summaries, progress).await?;
+    let read::Reading { entries, mut tally, unreadable } = reading;
+    tally.fill_weeks(range);
     let health = situation.health();
     let operations = Operations {
         situation: &situation,
@@ -77,22 +78,25 @@ pub async fn report(
         verification,
         range,
     };
-    let problems = verification.map_or(0, Verification::problems) > 0 || !unreadable.is_empty();
+    let sections = vec![support::section(&tally, range, settings.with_summaries), operations.section()];
+    let facts = sections.iter().flat_map(|section| &section.facts);
+    let level = facts.map(|fact| fact.level).fold(health.level, Level::max);
     Ok(ReportPage {
         lake: lake.url().to_owned(),
         first_day: range.first,
         last_day: range.last,
         made_at: situation.at,
-        level: if problems { Level::Bad } else { health.level },
-        health: sentence(&situation, &health, problems),
-        sections: vec![support::section(&tally, range, settings.with_summaries), operations.section()],
+        level,
+        health: sentence(&situation, &health, level),
+        unreadable,
+        sections,
     })
 }
 
-fn sentence(situation: &Situation, health: &Health, problems: bool) -> String {
+fn sentence(situation: &Situation, health: &Health, level: Level) -> String {
     let first = health.advice.first().filter(|advice| advice.level > Level::Ok);
     match (first, situation.status.exported_at) {
-        _ if problems => "The lake has problems: see below.".to_owned(),
+        _ if level > health.level => "The lake needs attention: see below.".to_owned(),
         (Some(advice), _) if advice.next.is_empty() => capitalized(&advice.what),
         (Some(advice), _) => format!("{}: {}.", capitalized(&advice.what), advice.next),
         (None, Some(at)) => format!("Healthy: every change before {} is in the lake.", at.format("%Y-%m-%d %H:%M UTC")),

@@ -59,7 +59,7 @@ impl Operations<'_> {
             Tile {
                 name: "Fresh",
                 value: Cell::maybe(status.exported_at, age),
-                note: said(status.exported_at, "every change before is in the lake:"),
+                note: said(status.exported_at, "every change is in it before"),
             },
             Tile {
                 name: "Lag",
@@ -68,7 +68,7 @@ impl Operations<'_> {
             },
             Tile {
                 name: "Last run",
-                value: Cell::maybe(run, |run| Cell::Text(outcome(run).to_owned())),
+                value: Cell::maybe(run, |run| Cell::Text(run.words().to_owned())),
                 note: run.map_or_else(
                     || "no report of a run is kept".to_owned(),
                     |run| format!("`{}` of {}", run.command, minute(run.finished_at)),
@@ -132,7 +132,7 @@ impl Operations<'_> {
             let (level, result) = match run.problems {
                 Some(0) => (Level::Ok, "no problem is left".to_owned()),
                 Some(problems) => (Level::Bad, format!("{} left", counted(HumanCount(problems), "problem"))),
-                None => (Level::Bad, outcome(run).to_owned()),
+                None => (Level::Bad, run.words().to_owned()),
             };
             say(level, format!("the last `verify --repair`, of {}: {result}", minute(run.finished_at)));
         }
@@ -178,7 +178,8 @@ impl Operations<'_> {
         let note = match by_day {
             true => format!(
                 "Conversations in the partition of each day. A day is odd if it has {ODD} times more or fewer than \
-                 its weekday usually has; a missing day has no partition."
+                 its weekday usually has, and at least {SMALL}; the first and the last day never are. A missing day has no \
+                 partition."
             ),
             false => "Conversations in the partition of each month; a missing month has no partition.".to_owned(),
         };
@@ -239,7 +240,7 @@ impl Operations<'_> {
             vec![
                 Cell::Time(run.started_at),
                 Cell::Text(run.command.clone()),
-                Cell::Text(outcome(run).to_owned()),
+                Cell::Text(run.words().to_owned()),
                 Cell::maybe(run.exit_code, |code| Cell::Count(code.into())),
                 Cell::Seconds(run.secs()),
                 Cell::Count(run.pages),
@@ -277,7 +278,7 @@ impl Operations<'_> {
         let mut figure = Figure::charted("run-durations", "Duration of runs", note, chart, columns);
         figure.empty = "No run of these days has a report.";
         let mut days: BTreeMap<NaiveDate, [u64; 4]> = BTreeMap::new();
-        for run in self.runs {
+        for run in self.runs.iter().filter(|run| self.range.contains(run.started_at.date_naive())) {
             let [longest, runs, failed, retries] = days.entry(run.started_at.date_naive()).or_default();
             *longest = run.secs().max(*longest);
             *runs += 1;
@@ -342,13 +343,6 @@ fn odd_days(counts: &BTreeMap<NaiveDate, Option<u64>>, range: DayRange) -> Vec<N
         day != range.first && day != range.last && is_far && count.abs_diff(usual) >= SMALL
     };
     counts.iter().filter_map(|(day, count)| count.is_some_and(|count| is_odd(*day, count)).then_some(*day)).collect()
-}
-
-fn outcome(run: &PastRun) -> &str {
-    match run.outcome.as_str() {
-        "set_aside" => "done, with entries quarantined",
-        outcome => outcome,
-    }
 }
 
 fn minute(time: DateTime<Utc>) -> String {

@@ -9,7 +9,7 @@ use chrono::NaiveDate;
 use super::figure::{Cell, Chart, ChartStep, Fact, Figure, FigureColumn, Scheme, Section, Tile, Unit, ratio};
 use super::range::DayRange;
 use super::tags;
-use super::tally::{LongConversation, MANY_MESSAGES, Outcomes, RangeTally, Ratings, WeekTally, percentiles};
+use super::tally::{LongConversation, MANY_MESSAGES, MOST_TAGS, Outcomes, RangeTally, Ratings, WeekTally, percentiles};
 use crate::counted::counted;
 use crate::status::Level;
 
@@ -97,8 +97,11 @@ fn facts(tally: &RangeTally) -> Vec<Fact> {
     if tally.odd_ratings > 0 {
         say(format!("{} left out, because they are not from 1 to 5", counted(tally.odd_ratings, "rating")));
     }
-    if tally.other_tags > 0 {
-        say(format!("there are too many different tags: {} were not counted", thousands(tally.other_tags)));
+    if tally.has_too_many_tags {
+        say(format!(
+            "tags are not counted, because there are more than {} different ones",
+            thousands(MOST_TAGS as u64)
+        ));
     }
     if tally.deleted > 0 {
         let deleted = counted(thousands(tally.deleted), "conversation");

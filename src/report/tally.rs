@@ -1,7 +1,7 @@
 //! Counts conversations by day, week, hour and tag.
 //!
-//! Guarantees: memory does not grow with the conversations, except for eight bytes each, of which the percentiles of a
-//! range are taken. Distinct tags are bounded. The order in which partitions are counted does not matter.
+//! Guarantees: memory does not grow with the conversations, except for less than 32 bytes each, for the percentiles of a
+//! range. Distinct tags are bounded: if there are too many, none is counted. The order in which partitions are counted does not matter.
 //! Must not depend on: how rows are read, and what is shown.
 
 use std::cmp::Reverse;
@@ -12,8 +12,8 @@ use chrono::{DateTime, Datelike, NaiveDate, Timelike, Utc};
 use super::range::{DayRange, week_of};
 use super::rows::ConversationFacts;
 
-/// The most tags that are counted one by one.
-const MOST_TAGS: usize = 20_000;
+/// The most different tags. They take some 30 MB.
+pub(super) const MOST_TAGS: usize = if cfg!(test) { 50 } else { 100_000 };
 /// How many of the longest conversations are kept.
 const LONGEST: usize = 10;
 /// Conversations with at least so many messages are counted together.
@@ -30,8 +30,8 @@ pub(super) struct RangeTally {
     pub(super) by_messages: BTreeMap<u64, u64>,
     pub(super) messages: u64,
     pub(super) tags: BTreeMap<String, TagTally>,
-    /// How often a tag was not counted, because there were too many.
-    pub(super) other_tags: u64,
+    /// Whether there are too many different tags, so that none is counted.
+    pub(super) has_too_many_tags: bool,
     /// Ratings that are not from 1 to 5.
     pub(super) odd_ratings: u64,
     /// Conversations that are marked as deleted at the source.
@@ -115,12 +115,12 @@ impl RangeTally {
     }
 
     fn count_tag(&mut self, range: &DayRange, day: NaiveDate, name: &str, rating: Option<i32>) {
+        if self.has_too_many_tags {
+            return;
+        }
         if !self.tags.contains_key(name) {
-            if self.tags.len() >= MOST_TAGS {
-                self.other_tags += 1;
-                return;
-            }
             self.tags.insert(name.to_owned(), TagTally::default());
+            self.bound_tags();
         }
         let Some(tag) = self.tags.get_mut(name) else { return };
         tag.conversations += 1;
@@ -128,6 +128,14 @@ impl RangeTally {
         *tag.weeks.entry(week_of(day)).or_default() += 1;
         if let Some(rating) = rating {
             tag.ratings.count(rating);
+        }
+    }
+
+    /// Counts no tags any more if there are too many. So it does not matter which of them came first.
+    fn bound_tags(&mut self) {
+        self.has_too_many_tags |= self.tags.len() > MOST_TAGS;
+        if self.has_too_many_tags {
+            self.tags.clear();
         }
     }
 
@@ -160,19 +168,23 @@ impl RangeTally {
         for (messages, count) in other.by_messages {
             *self.by_messages.entry(messages).or_default() += count;
         }
+        self.has_too_many_tags |= other.has_too_many_tags;
         for (name, tally) in other.tags {
-            if self.tags.len() < MOST_TAGS || self.tags.contains_key(&name) {
-                self.tags.entry(name).or_default().merge(tally);
-            } else {
-                self.other_tags += tally.conversations;
-            }
+            self.tags.entry(name).or_default().merge(tally);
         }
+        self.bound_tags();
         self.messages = self.messages.saturating_add(other.messages);
-        self.other_tags += other.other_tags;
         self.odd_ratings += other.odd_ratings;
         self.deleted += other.deleted;
         self.longest.extend(other.longest);
         self.cut_longest();
+    }
+
+    /// Gives each week of the range a place, also those without conversations.
+    pub(super) fn fill_weeks(&mut self, range: DayRange) {
+        for day in range.days() {
+            self.weeks.entry(week_of(day)).or_default();
+        }
     }
 
     /// All weeks together.
@@ -339,14 +351,29 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_bounded() {
+    fn tags_are_bounded_whichever_came_first() {
+        let with = |tags: std::ops::Range<usize>| {
+            let mut tally = RangeTally::default();
+            let tags = tags.map(|tag| tag.to_string()).collect();
+            tally.count(&range(), ConversationFacts { tags, ..conversation(60) });
+            tally
+        };
+        let mut most = with(0..MOST_TAGS);
+        most.merge(with(1..3));
+        assert!(most.tags.len() == MOST_TAGS && !most.has_too_many_tags);
+        most.merge(with(MOST_TAGS..MOST_TAGS + 1));
+        assert!(most.tags.is_empty() && most.has_too_many_tags);
+        let mut other = with(0..1);
+        other.merge(with(0..MOST_TAGS + 1));
+        other.merge(with(0..2));
+        assert!(other.tags.is_empty() && other.has_too_many_tags);
+    }
+
+    #[test]
+    fn a_week_without_conversations_has_its_place() {
         let mut tally = RangeTally::default();
-        let tags = (0..MOST_TAGS + 5).map(|tag| tag.to_string()).collect();
-        tally.count(&range(), ConversationFacts { tags, ..conversation(60) });
-        assert_eq!((tally.tags.len(), tally.other_tags), (MOST_TAGS, 5));
-        let mut other = RangeTally::default();
-        other.count(&range(), ConversationFacts { tags: ["one more".to_owned()].into(), ..conversation(60) });
-        tally.merge(other);
-        assert_eq!((tally.tags.len(), tally.other_tags), (MOST_TAGS, 6));
+        tally.fill_weeks(range());
+        assert_eq!(tally.weeks.len(), 5);
+        assert_eq!(tally.all().outcomes, Outcomes::default());
     }
 }

@@ -13,8 +13,9 @@ use crate::lake::{Holder, Lake, Lease, Occupancy, PastRun, Support, past_runs};
 
 /// An export that is older makes a lake stale: a daily schedule, and some time to run.
 const STALE: TimeDelta = TimeDelta::hours(26);
-/// A holder that has not renewed its lease for this long has died, even if the clocks of two machines differ.
-const DEAD: TimeDelta = TimeDelta::minutes(5);
+/// A holder renews its lease every few seconds. One that has not done so for this long has died, or the clocks of two
+/// machines differ by as much.
+const SILENT: TimeDelta = TimeDelta::minutes(1);
 
 /// How bad something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -37,6 +38,8 @@ pub struct Situation {
     pub last_run: Option<PastRun>,
     /// The run that holds the lake.
     pub holder: Option<Holder>,
+    /// The run that held it last, if it seems to have died.
+    pub dead: Option<Holder>,
     /// When this was read.
     pub at: DateTime<Utc>,
 }
@@ -70,8 +73,9 @@ pub async fn situation(lake: &Lake) -> Result<Situation> {
     let (status, runs, occupancy) =
         tokio::try_join!(status(lake, at), past_runs(lake.store(), 1), Lease::occupancy(lake.store()))?;
     let Occupancy { holder, renewed_at, .. } = occupancy;
-    let is_alive = renewed_at.is_none_or(|renewed| at - renewed < DEAD);
-    Ok(Situation { status, last_run: runs.into_iter().next(), holder: holder.filter(|_| is_alive), at })
+    let is_alive = renewed_at.is_none_or(|renewed| at - renewed < SILENT);
+    let (holder, dead) = if is_alive { (holder, None) } else { (None, holder) };
+    Ok(Situation { status, last_run: runs.into_iter().next(), holder, dead, at })
 }
 
 impl Situation {
@@ -79,16 +83,28 @@ impl Situation {
     pub fn health(&self) -> Health {
         let mut advice = Vec::new();
         let mut say = |level, what: String, next: &str| advice.push(Advice { level, what, next: next.to_owned() });
-        let Situation { status, last_run, holder, at } = self;
+        let Situation { status, last_run, holder, dead, at } = self;
+        if let Some(Holder { command, host, .. }) = dead {
+            let what = format!(
+                "`{command}` on {host} has not renewed its lease for more than a minute: it seems to have died"
+            );
+            say(Level::Warn, what, "run it again; the next run continues");
+        }
         if let Some(run) = last_run.as_ref().filter(|run| !run.is_done() && holder.is_none()) {
             let code = run.exit_code.map_or_else(String::new, |code| format!(" with exit code {code}"));
             let error = run.error.join(": ");
             let why = if error.is_empty() { error } else { format!(": {error}") };
             if run.outcome == "interrupted" {
-                say(Level::Warn, format!("the last run of `{}` was interrupted", run.command), "run it again");
+                let what = format!("the last run of `{}` was interrupted", run.command);
+                say(Level::Warn, what, "run it again; it continues");
             } else {
-                say(Level::Bad, format!("the last run of `{}` failed{code}{why}", run.command), "run it again");
+                say(Level::Bad, format!("the last run of `{}` failed{code}{why}", run.command), after(run.exit_code));
             }
+        }
+        if let Some(problems @ 1..) = last_run.as_ref().and_then(|run| run.problems) {
+            let problems = counted(problems, "problem");
+            let next = "run `decagon-lake verify`, which lists them with what to do";
+            say(Level::Bad, format!("the last `verify --repair` has left {problems}"), next);
         }
         if status.timestamp_filter == Some(Support::Ignored) {
             let next = "sync with --on-ignored-filter full";
@@ -107,7 +123,7 @@ impl Situation {
             _ => {}
         }
         for walk in status.unfinished.iter().filter(|walk| holder.is_none() && walk.command != "export") {
-            let next = format!("run `{}`", walk.resume());
+            let next = format!("run `decagon-lake {}`", walk.resume());
             say(Level::Warn, format!("a {} is not finished", walk.command), &next);
         }
         if status.staging.files > 0 && holder.is_none() {
@@ -129,5 +145,15 @@ impl Situation {
         }
         advice.sort_by_key(|advice| std::cmp::Reverse(advice.level));
         Health { level: advice.first().map_or(Level::Ok, |worst| worst.level), advice }
+    }
+}
+
+/// What to do after a run that failed.
+fn after(exit_code: Option<u8>) -> &'static str {
+    match exit_code {
+        Some(2 | 3) => "mend what the error names, then run it again",
+        Some(4 | 5) => "run it again later",
+        Some(70) => "run `decagon-lake verify`, then run it again, and report the error",
+        _ => "run it again",
     }
 }

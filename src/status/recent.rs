@@ -16,6 +16,9 @@ use crate::lake::{Lake, Ledger};
 use crate::model::{CreatedDate, PartitionBy, Table, column, from_micros, times};
 use crate::tables::Tables;
 
+/// How many days are shown.
+pub const RECENT_DAYS: u64 = 14;
+
 /// One day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecentDay {
@@ -25,7 +28,7 @@ pub struct RecentDay {
     pub conversations: u64,
 }
 
-/// DayCounts the conversations of each of the `days` that end with `last`, the oldest first.
+/// Counts the conversations of each of the `days` that end with `last`, the oldest first.
 ///
 /// # Errors
 /// If the store fails; kind `Integrity` if a file is damaged, kind `Held` if it was replaced meanwhile.

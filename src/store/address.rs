@@ -50,23 +50,33 @@ impl Store {
     /// # Errors
     /// If no store has such a URL, or its configuration is incomplete.
     pub fn open(address: &str, options: &StoreOptions, clock: Clock) -> Result<Self> {
+        Self::open_for("--lake", address, options, clock)
+    }
+
+    /// The same for an address that another `flag` gives.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_for(flag: &str, address: &str, options: &StoreOptions, clock: Clock) -> Result<Self> {
         let limit = Limit::new(options.call_timeout, options.concurrency, clock);
         let local = match Url::parse(address) {
             Ok(url) if url.scheme() == "file" => Some(
                 url.to_file_path()
-                    .map_err(|()| Error::usage(format!("--lake {address} is not a path on this machine")))?,
+                    .map_err(|()| Error::usage(format!("{flag} {address} is not a path on this machine")))?,
             ),
             // A one-letter scheme is a drive.
-            Ok(url) if url.scheme().len() > 1 => return Self::open_url(address, &url, options, limit),
+            Ok(url) if url.scheme().len() > 1 => return Self::open_url(flag, address, &url, options, limit),
             _ => Some(PathBuf::from(address)),
         };
         let Some(path) = local.filter(|path| !path.as_os_str().is_empty()) else {
-            return Err(Error::usage("--lake is empty").with_hint("give a path or a URL such as s3://bucket/prefix"));
+            return Err(
+                Error::usage(format!("{flag} is empty")).with_hint("give a path or a URL such as s3://bucket/prefix")
+            );
         };
-        let failed = |error| Error::store(format!("cannot open the lake {}", path.display())).caused_by(error);
+        let failed = |error| Error::store(format!("cannot open {flag} {}", path.display())).caused_by(error);
         let path = std::path::absolute(&path).and_then(|path| without_parents(&path)).map_err(failed)?;
         let whole = Path::from_absolute_path(&path)
-            .map_err(|error| Error::usage(format!("--lake {address} cannot be used as a path")).caused_by(error))?;
+            .map_err(|error| Error::usage(format!("{flag} {address} cannot be used as a path")).caused_by(error))?;
         let (disk, prefix) =
             in_existing_folder(&path, &whole).unwrap_or_else(|| (Disk::new(LocalFileSystem::new(), None), whole));
         let (objects, priority) = lanes(PrefixStore::new(disk, prefix), &limit);
@@ -87,14 +97,14 @@ impl Store {
         })
     }
 
-    fn open_url(address: &str, url: &Url, options: &StoreOptions, limit: Limit) -> Result<Self> {
+    fn open_url(flag: &str, address: &str, url: &Url, options: &StoreOptions, limit: Limit) -> Result<Self> {
         if url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
             // Logs and reports show the address.
-            let start = format!("--lake {}://{}…", url.scheme(), host(url));
+            let start = format!("{flag} {}://{}…", url.scheme(), host(url));
             return Err(Error::usage(format!("{start} must not contain a password, query or fragment"))
                 .with_hint("set credentials in the environment: AWS_…, GOOGLE_…, or AZURE_STORAGE_SAS_TOKEN"));
         }
-        let wrong = |error| Error::usage(format!("cannot use --lake {address}")).caused_by(error).with_hint(FORMS);
+        let wrong = |error| Error::usage(format!("cannot use {flag} {address}")).caused_by(error).with_hint(FORMS);
         let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| wrong(error.into()))?;
         let needs_lock = options.needs_lock;
         let server = environment::check(backend_of(&scheme), options.endpoint.as_ref())?;
@@ -111,9 +121,9 @@ impl Store {
                 options.azure(address).map(|store| Self::in_store(store, location(Backend::Azure), limit, needs_lock))
             }
             ObjectStoreScheme::Memory => {
-                return Err(Error::usage(format!("--lake {address} would not outlive the run")).with_hint(FORMS));
+                return Err(Error::usage(format!("{flag} {address} would not outlive the run")).with_hint(FORMS));
             }
-            _ => return Err(Error::usage(format!("cannot use --lake {address}")).with_hint(FORMS)),
+            _ => return Err(Error::usage(format!("cannot use {flag} {address}")).with_hint(FORMS)),
         }
         .map_err(wrong)
     }

@@ -1,14 +1,20 @@
 """`report`: the numbers of its page are those that DuckDB counts, in the JSON and in the page itself."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import date, timedelta
 from html.parser import HTMLParser
 
 import duckdb
 import pytest
-from conftest import page, run
+from conftest import ROOT, page, run
 from deltalake import DeltaTable
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+from browser import chromium, opened
 
 # Some three months, of which the page shows two.
 SEASON = ["--conversations", 900, "--days", 90, "--messages", 6]
@@ -253,17 +259,51 @@ def test_a_damaged_partition_is_left_out_and_said(season, command, lake, tmp_pat
     whole = json.loads(command("report", None, "--out", tmp_path / "r.html", "--json").stdout)
     path = next((lake / "messages").glob("created_date=2024-02-20/*.parquet"))
     path.write_bytes(path.read_bytes()[:-20])
-    rest = json.loads(command("report", None, "--out", tmp_path / "r.html", "--json").stdout)
+    done = command("report", None, "--out", tmp_path / "r.html", "--json", code=6)
+    assert "the page is without 1 damaged partition" in done.stderr and "hint: run `decagon-lake verify`" in done.stderr
+    rest = json.loads(done.stdout)
     conversations = [{row[0]: row[4] for row in figures(made)["conversations-day"]["rows"]} for made in (whole, rest)]
     assert conversations[1].pop("2024-02-20") == 0 and conversations[0].pop("2024-02-20") > 0
     assert conversations[0] == conversations[1]
     assert rest["level"] == "bad" and any("a partition is left out" in fact["text"] for fact in rest["sections"][1]["facts"])
 
 
+def test_a_page_goes_to_pipes_and_through_links_and_leaves_them(season, command, tmp_path):
+    season()
+    real, link, pipe = tmp_path / "real.html", tmp_path / "link.html", tmp_path / "pipe"
+    real.write_text("old")
+    link.symlink_to(real)
+    command("report", None, "--out", link)
+    assert link.is_symlink() and real.read_text().startswith("<!DOCTYPE html>")
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+    command("report", None, "--out", pipe)
+    assert reader.communicate(timeout=60)[0].startswith("<!DOCTYPE html>") and pipe.is_fifo()
+
+
+def test_tags_that_hold_markup_and_weeks_without_conversations(serve, command, tmp_path):
+    """Whatever a tag is called, it is text; a week without conversations has a row."""
+    names = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"&\'', "x" * 300]
+    rows = [{"conversation_id": f"c{number}", "created_at": f"2024-01-{day:02}T10:00:00Z",
+             "updated_at": "2024-02-01T00:00:00Z", "messages": [], "tags": [{"name": name} for name in names]}
+            for number, day in enumerate((1, 1, 2, 29, 30))]
+    api = serve((200, {"Date": "Fri, 02 Feb 2024 00:00:00 GMT"}, page(*rows)))
+    command("sync", None, "--base-url", api.url, "--requests-per-second", 0)
+    out = tmp_path / "r.html"
+    made = json.loads(command("report", None, "--out", out, "--json").stdout)
+    weeks = [row[0] for row in figures(made)["deflection-week"]["rows"]]
+    assert weeks == ["2024-01-01", "2024-01-08", "2024-01-15", "2024-01-22", "2024-01-29"]
+    assert {row[0] for row in figures(made)["tags"]["rows"]} == set(names)
+    assert {row[0] for row in tables(out.read_text()).found["tags"] if row} == set(names)
+    with chromium() as browser, opened(browser, out) as shown:
+        shown.locator("#tags svg").first.wait_for()
+        assert shown.locator("script").count() == 1 and shown.locator("img").count() == 0
+
+
 def test_refusals(command, lake, tmp_path, season):
     assert "no lake" in command("report", None, "--out", tmp_path / "r.html", code=2).stderr
     season()
-    for out, why in ((f"{tmp_path}/", "names no file"), (tmp_path, "names no file"), ("ftp://x/r.html", "ftp://x")):
+    for out, why in ((f"{tmp_path}/", "names no file"), (tmp_path, "names no file"), ("ftp://x/r.html", "cannot use --out ftp://x")):
         assert why in command("report", None, "--out", out, code=2).stderr
     assert "both write to stdout" in command("report", None, "--out", "-", "--json", code=2).stderr
     for days in (0, 4_000):

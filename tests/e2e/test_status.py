@@ -70,7 +70,7 @@ def test_what_to_do_next(simulate, command, serve, lake):
     assert shown(command).startswith("● healthy")
     command("sync", api, key="another-key-altogether", code=3)
     broken = shown(command)
-    assert broken.startswith("✖ broken") and "`sync` failed with exit code 3" in broken and "run it again" in broken
+    assert broken.startswith("✖ broken") and "`sync` failed with exit code 3" in broken and "mend what the error names" in broken
     assert "another-key-altogether" not in broken
     command("sync", api)
     assert shown(command).startswith("● healthy")

@@ -19,7 +19,7 @@ pub(in crate::cli) struct ReportArgs {
     #[arg(long, env = "DECAGON_REPORT_OUT", value_name = "FILE", default_value = "report.html",
         value_parser = place(StringValueParser::new()))]
     pub(in crate::cli) out: String,
-    /// Show so many days; they end with the day of the last complete export
+    /// Show this many days; they end with the day of the last complete export
     #[arg(long, env = "DECAGON_REPORT_DAYS", value_name = "N", default_value_t = 90,
         value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST_DAYS))]
     days: u64,
