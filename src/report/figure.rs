@@ -106,8 +106,8 @@ pub enum Chart {
     RankedShares,
     /// A cell for each value of each series.
     Heatmap,
-    /// A cell for each day, in weeks.
-    Calendar,
+    /// A cell for each day, in weeks; a bar for each month.
+    Calendar(ChartStep),
 }
 
 /// How much time a row of a figure covers.

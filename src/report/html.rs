@@ -126,7 +126,7 @@ impl ChartAttributes {
             Chart::Ranked => of("ranked", ChartStep::None, None),
             Chart::RankedShares => of("ranked-shares", ChartStep::None, Some("rating")),
             Chart::Heatmap => of("heatmap", ChartStep::None, None),
-            Chart::Calendar => of("calendar", ChartStep::Day, None),
+            Chart::Calendar(step) => of("calendar", step, None),
         }
     }
 }

@@ -169,7 +169,8 @@ impl Operations<'_> {
     /// The rows of each partition of the range.
     fn calendar(&self) -> Figure {
         let by_day = self.situation.status.partition_by == PartitionBy::Day;
-        let (step, name) = if by_day { ("day", "Day") } else { ("month", "Month") };
+        let (step, step_name, name) =
+            if by_day { (ChartStep::Day, "day", "Day") } else { (ChartStep::Month, "month", "Month") };
         let columns = vec![
             FigureColumn::x(name, Unit::Date),
             FigureColumn::series("Conversations", Unit::Count),
@@ -183,9 +184,8 @@ impl Operations<'_> {
             ),
             false => "Conversations in the partition of each month; a missing month has no partition.".to_owned(),
         };
-        let chart = if by_day { Chart::Calendar } else { Chart::StackedBars(ChartStep::Month, Scheme::Plain) };
-        let title = format!("Partitions by {step}");
-        let mut figure = Figure::charted("calendar", &title, &note, chart, columns);
+        let title = format!("Partitions by {step_name}");
+        let mut figure = Figure::charted("calendar", &title, &note, Chart::Calendar(step), columns);
         figure.is_wide = !by_day || self.range.days().count() > HALF_YEAR;
         figure.empty = "No partition is in these days.";
         let counts = self.counts();

@@ -136,6 +136,7 @@ def test_the_numbers_are_those_of_duckdb(season, command, lake, tmp_path, kept_a
     made = json.loads(command("report", None, "--out", out, "--days", DAYS, "--json").stdout)
     assert (made["first_day"], made["last_day"]) == (str(FIRST), str(LAST))
     found, db = figures(made), database(lake, kept_as)
+    assert f'id="calendar" data-chart="calendar" data-step="{by}"' in out.read_text()
     for name in FIGURES:
         expected = rows(db, name)
         assert len(expected) > 3, f"{name} would show nothing"
@@ -197,6 +198,8 @@ def test_the_page_holds_the_same_numbers_and_nothing_about_people(season, comman
         for one, other in zip(written, values, strict=True):
             assert [float(a) if isinstance(b, (int, float)) else a[:19] for a, b in zip(one, other)] == [
                 b if isinstance(b, (int, float)) else b[:19] for b in other], name
+    # A table that scrolls can be reached by keyboard, also without the script, and has a name.
+    assert text.count("<table>") == text.count('<div class="scroll" tabindex="0" role="region" aria-label="') > 10
     # No request is possible, and no other script.
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
     assert "default-src 'none'" in policy and "script-src 'sha256-" in policy and "http" not in policy

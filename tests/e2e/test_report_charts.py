@@ -13,6 +13,7 @@ import report_fixture
 
 FIXTURE = report_fixture.fixture()
 CHARTS = {chart.name: chart for section in FIXTURE.values() for chart in section}
+SPARSE_DAYS = [day for day, _ in report_fixture.SPARSE_RUNS]
 # Half a pixel: what rounding can do.
 NEAR = 0.51
 # What a chart consists of, in the drawing's own coordinates. Lines become their points, one list for each stretch.
@@ -40,8 +41,7 @@ MARKS = """(id) => {
       [item.textContent, item.querySelector("rect, line").getAttribute("fill") ?? item.querySelector("line")?.getAttribute("stroke") ?? ""])
   };
 }"""
-UNITS = {"": 1, "%": 0.01, "s": 1, "min": 60, "h": 3600, "d": 86400, "k": 1e3, "M": 1e6, "B": 1,
-         "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+UNITS = {"": 1, "%": 0.01, "s": 1, "min": 60, "h": 3600, "d": 86400, "k": 1e3, "M": 1e6}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,6 @@ def page(chromium, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(report_fixture.page(FIXTURE))
     with browsers.opened(chromium, path) as page:
-        page.wait_for_selector("#runs .scroll[tabindex]")
         page.wait_for_function("() => [...document.querySelectorAll('.plot')].every((plot) => plot.querySelector(':scope > svg'))")
         yield page
 
@@ -66,7 +65,7 @@ def marks(page):
 
 
 def number(label):
-    """The value of a tick's label, as `1,000 MiB`."""
+    """The value of a tick's label, as `20 min`."""
     digits, unit = re.fullmatch(r"([\d,.]+) ?(\D*)", label).groups()
     return float(digits.replace(",", "")) * UNITS[unit]
 
@@ -82,7 +81,7 @@ def near(one, other, what):
     assert abs(one - other) <= NEAR, f"{what}: {one} is not {other}"
 
 
-STACKED = ["conversations-day", "conversations-week", "csat-spread", "messages"]
+STACKED = ["conversations-day", "conversations-week", "csat-spread", "messages", "run-durations"]
 
 
 @pytest.mark.parametrize("name", STACKED)
@@ -108,7 +107,31 @@ def test_bars_are_as_high_as_the_numbers(marks, name):
     assert [entry[1] for entry in drawn["legend"]] == list(dict.fromkeys(bar["fill"] for bar in drawn["marks"]))[: len(drawn["legend"])]
 
 
-@pytest.mark.parametrize("name", ["deflection-day", "csat-day", "duration", "lag", "growth"])
+@pytest.mark.parametrize("wide", [390, 1280])
+@pytest.mark.parametrize("days", [SPARSE_DAYS, [0, 400], [0, 1, 1500]])
+def test_bars_over_sparse_dates_are_as_wide_as_their_days(chromium, tmp_path, days, wide):
+    chart = CHARTS["run-durations"]
+    rows = [[chart.rows[0][0] + timedelta(days=day), 60 * (day + 1), 1] for day in days]
+    path = tmp_path / "sparse.html"
+    few = report_fixture.Chart(chart.name, chart.kind, chart.title, chart.columns, rows, **chart.data)
+    path.write_text(report_fixture.page({"support": [few], "data": []}))
+    with browsers.opened(chromium, path, width=wide) as page:
+        page.wait_for_selector("#run-durations .plot > svg")
+        drawn = page.evaluate(MARKS, "run-durations")
+        names = page.evaluate("""() => [...document.querySelectorAll('#run-durations [aria-label="x-axis tick label"] text')]
+          .map((text) => text.getBoundingClientRect()).map(({left, right}) => [left, right])""")
+    # A bar's middle is its day's; the first and the last day touch the ends of the axis.
+    middles = [bar["x"] + bar["width"] / 2 for bar in drawn["marks"]]
+    step = (middles[-1] - middles[0]) / days[-1]
+    for day, bar, middle in zip(days, drawn["marks"], middles, strict=True):
+        near(middle, middles[0] + day * step, f"day {day}")
+        # Neighbours are parted, and a bar that is too thin to see is widened to a pixel.
+        assert max(1, step - 2) - 0.01 <= bar["width"] <= max(1, step) + 0.01, (bar, step)
+    assert step * (days[-1] + 1) > drawn["width"] * 0.8
+    assert len(names) >= 2 and all(right < left for (_, right), (left, _) in zip(names, names[1:])), names
+
+
+@pytest.mark.parametrize("name", ["deflection-day", "csat-day", "duration", "lag"])
 def test_lines_go_through_the_numbers_and_stop_at_gaps(marks, name):
     chart, drawn = CHARTS[name], marks(name)
     place = scale(drawn["y"])
@@ -145,18 +168,17 @@ def test_a_logarithmic_axis_has_readable_ticks(marks):
     assert [name for name, _ in drawn["legend"]] == [name for name, _, _ in chart.series()]
 
 
-@pytest.mark.parametrize("name", ["tags", "bytes"])
-def test_ranked_bars_are_as_long_as_the_numbers(marks, name):
-    chart, drawn = CHARTS[name], marks(name)
+def test_ranked_bars_are_as_long_as_the_numbers(marks):
+    chart, drawn = CHARTS["tags"], marks("tags")
     place = scale(drawn["x"])
-    now, *before = [label for label, _, _ in chart.series()]
+    now, before = [label for label, _, _ in chart.series()]
     assert len(drawn["marks"]) == len(chart.rows)
     for bar, value in zip(drawn["marks"], chart.column(now)):
         near(bar["x"], place(0), "start")
         near(bar["x"] + bar["width"], place(value), f"end of {value}")
     assert drawn["values"] == [chart.text(row, now) for row in chart.rows]
-    known = [value for label in before for value in chart.column(label) if value is not None]
-    assert len(drawn["before"]) == len(known) == (len(chart.rows) - 1 if before else 0)
+    known = [value for value in chart.column(before) if value is not None]
+    assert len(drawn["before"]) == len(known) == len(chart.rows) - 1
     for x, value in zip(drawn["before"], known):
         near(x, place(value), f"the tick of {value}")
 
@@ -238,6 +260,13 @@ def test_months_are_bars(marks):
     assert (len(drawn["marks"]), len(drawn["missing"]), drawn["oddDots"]) == (len(known), 1, 1) == (25, 1, 1)
     for bar, value in zip(drawn["marks"], known):
         near(bar["height"], place(0) - place(value), f"bar of {value}")
+    # The missing month is hatched in its own place, from the axis to the top.
+    at = chart.column("State").index("missing")
+    [hatched] = drawn["missing"]
+    before, following = drawn["marks"][at - 1], drawn["marks"][at]
+    assert before["x"] + before["width"] < hatched["x"] and hatched["x"] + hatched["width"] < following["x"]
+    near(hatched["y"] + hatched["height"], place(0), "foot of the hatch")
+    near(hatched["y"], drawn["y"][-1]["at"], "top of the hatch")
     assert [label for label, _ in drawn["legend"]] == ["missing", "odd"]
 
 

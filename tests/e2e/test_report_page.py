@@ -316,6 +316,38 @@ def test_without_scripts_the_tables_are_open(chromium, path):
         assert overflow(page)["page"] == 0
 
 
+def test_without_scripts_an_older_browser_lets_the_reader_open_the_tables(chromium, tmp_path):
+    """It knows `scripting: none`, but not the part of `details` that opens them all."""
+    path = tmp_path / "older.html"
+    path.write_text(report_fixture.page(FIXTURE).replace("::details-content", "::unheard-of"))
+    with browsers.opened(chromium, path, script=False) as page:
+        last = page.locator("#tags tbody tr").last
+        assert not last.is_visible() and page.locator(".plot:visible").count() == 0
+        page.locator("#tags summary").click()
+        assert last.is_visible()
+
+
+def test_a_chart_that_cannot_be_drawn_for_paper_leaves_the_others(chromium, path):
+    with browsers.opened(chromium, path, clean=False) as page:
+        drawn(page)
+        widths = "() => [...document.querySelectorAll('.plot > svg:not(.fixed)')].map((svg) => svg.viewBox.baseVal.width)"
+        before = page.evaluate(widths)
+        page.evaluate("""() => {
+          const plot = document.querySelector("#conversations-day .plot");
+          plot.replaceChildren = () => { throw new Error("no room"); };
+          addEventListener("beforeprint", () => {
+            window.paper = [...document.querySelectorAll(".plot > svg:not(.fixed)")].map((svg) => svg.viewBox.baseVal.width);
+          });
+        }""")
+        page.pdf(format="A4")
+        assert set(page.evaluate("window.paper")) == {690, 330}
+        # The first chart is the broken one.
+        assert page.evaluate(widths) == before[1:]
+        assert page.evaluate("document.querySelector('#conversations-day details').open")
+        assert page.locator("#conversations-day .plot").count() == 0
+        assert len(page.complaints) == 1 and "no room" in page.complaints[0]
+
+
 def test_a_chart_that_cannot_be_drawn_gives_way_to_its_table(chromium, tmp_path):
     path = tmp_path / "broken.html"
     html = report_fixture.page(FIXTURE).replace('data-value="2024-02-01">', 'data-value="yesterday">', 1)

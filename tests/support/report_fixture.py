@@ -13,6 +13,8 @@ HOSTILE = '</script><b>"x"'
 LONG_TAG = "refund-for-a-delivery-that-never-arrived"
 TAGS = ["order status", "refund", HOSTILE, "change address", LONG_TAG, "login", "<img src=x onerror=alert(1)>", "invoice",
         "cancel subscription", "Rücksendung & Umtausch", "日本語のタグ", "other"]
+# The days that have runs, counted from the first, and the seconds of the longest run.
+SPARSE_RUNS = [(0, 2400), (1, 310), (17, 95), (30, 1250)]
 
 
 def show(value, kind):
@@ -26,11 +28,7 @@ def show(value, kind):
     if kind == "count":
         return f"{value:,}"
     if kind == "bytes":
-        for unit in ("B", "KiB", "MiB"):
-            if value < 1024:
-                return f"{value:,.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-            value /= 1024
-        return f"{value:.1f} GiB"
+        return f"{value / 1e6:.2f} MB"
     if kind == "seconds":
         for size, unit, less, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
             if value >= size:
@@ -62,7 +60,8 @@ class Chart:
             f'<th scope="col" data-role="{role}" data-type="{kind}">{escape(name)}</th>' for name, role, kind in self.columns
         )
         body = "".join(f"<tr>{''.join(self.cell(at, value) for at, value in enumerate(row))}</tr>" for row in self.rows)
-        table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        name = escape(f"{self.title}, table")
+        table = f'<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         caption = f"<figcaption><h3>{escape(self.title)}</h3><p>{escape(self.says)}</p></figcaption>"
         wide = " wide" if self.wide else ""
         if self.kind == "table":
@@ -155,17 +154,17 @@ def data(days, chance):
               [[d, size, states.get(i, "")] for i, (d, size) in enumerate(zip(days, sizes))], wide=len(days) > 180, step="day",
               says="Rows of the table conversations in each partition. An odd day differs much from days like it."),
         Chart("partitions-month", "calendar", "Partitions by month", [("Month", "x", "date"), *count_series("Rows"), ("State", "state", "text")],
-              [[f"{m:%Y-%m}", None if i == 9 else 9000 + 400 * i + chance.randint(-900, 900), {9: "missing", 17: "odd"}.get(i, "")] for i, m in enumerate(months)],
+              [[m, None if i == 9 else 9000 + 400 * i + chance.randint(-900, 900), {9: "missing", 17: "odd"}.get(i, "")] for i, m in enumerate(months)],
               step="month", says="A lake whose partitions are months."),
         Chart("lag", "lines", "Lag of the runs", [("Run", "x", "date"), ("Lag", "series", "seconds")],
               [[d, chance.randint(400, 4000)] for d in days], step="day", says="From the newest change in the lake to the end of the run."),
-        Chart("bytes", "ranked", "Bytes by table", [("Table", "x", "text"), ("Bytes", "series", "bytes"), ("Rows", "note", "count")],
-              [["messages", 912_381_234, 5_123_456], ["conversations", 211_381_234, 412_345], ["audit_logs", 31_381_234, 1_412_345], ["tags", 9_381_234, 812_345]],
-              says="Parquet files, compressed."),
-        Chart("growth", "lines", "Size of the lake", [("Day", "x", "date"), ("Size", "series", "bytes")], [[d, 800_000_000 + 4_300_000 * i] for i, d in enumerate(days)],
-              step="day", says="All tables together."),
+        Chart("run-durations", "stacked-bars", "Duration of runs", [("Day", "x", "date"), ("Longest run", "series", "seconds"), ("Runs", "note", "count")],
+              [[days[0] + timedelta(days=i), seconds, 1 + i % 2] for i, seconds in SPARSE_RUNS], step="day", says="Most days have no run."),
         Chart("year", "calendar", "Partitions of two years", [("Day", "x", "date"), *count_series("Rows"), ("State", "state", "text")],
               [[date(2022, 5, 4) + timedelta(days=i), int(300 + i / 3 + chance.randint(-60, 60)), ""] for i in range(730)], wide=True, step="day", says="Every day of the lake."),
+        Chart("tables", "table", "Tables", [("Table", "x", "text"), ("Rows", "series", "count"), ("Bytes", "series", "bytes")],
+              [["conversations", 412_345, 211_381_234], ["messages", 5_123_456, 912_381_234], ["tags", 812_345, 9_381_234], ["audit_logs", 1_412_345, 31_381_234]],
+              wide=True, says="The whole lake: 1.16 GB of Parquet."),
         Chart("runs", "table", "Last runs", [("Run", "x", "text"), ("Began", "note", "text"), ("Outcome", "note", "text"), ("Duration", "note", "seconds"), ("Pages", "note", "count"),
               ("Retries", "note", "count"), ("Exit code", "note", "count")],
               [[f"2024-04-30T{i:02}0500Z-{chance.getrandbits(24):06x}", begin + timedelta(hours=i), "done" if i != 3 else "the API could not be reached", 40 + i * 3, 12 + i, i % 2, 4 if i == 3 else 0]
@@ -185,11 +184,11 @@ def page(charts):
     css, script = (PAGE / "report.css").read_text(), (PAGE / "report.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    tiles = [("", "Conversations", "31,204", "+3.2 % against the 90 days before"), ("", "Deflection rate", "64.1 %", "+1.8 points"),
-             ("", "CSAT", "4.12", "2,000 ratings, 6.4 % of conversations"), ("", "Hand-overs", "28.9 %", "−0.7 points"),
-             ("", "First response", "1 min 22 s", "median; 90th percentile 11 min"), ("", "Messages per conversation", "7.4", "+0.1")]
-    health = [("ok", "Freshness", "42 min", "newest change 2024-04-30 23:18 UTC"), ("", "Size", "1.2 GiB", "412,345 conversations"),
-              ("warn", "Quarantine", "3", "malformed entries"), ("bad", "Missing days", "3", "2024-02-04, 2024-02-05, 2024-04-01")]
+    tiles = [("Conversations", "31,204", "+3.2 % against the 90 days before"), ("Deflection rate", "64.1 %", "+1.8 points"),
+             ("CSAT", "4.12", "2,000 ratings, 6.4 % of conversations"), ("Hand-overs", "28.9 %", "−0.7 points"),
+             ("First response", "1 min 22 s", "median; 90th percentile 11 min"), ("Messages per conversation", "7.4", "+0.1")]
+    health = [("Freshness", "42 min", "newest change 2024-04-30 23:18 UTC"), ("Size", "1.16 GB", "412,345 conversations"),
+              ("Quarantine", "3", "malformed entries"), ("Missing days", "3", "2024-02-04, 2024-02-05, 2024-04-01")]
     figures = {name: '<div class="grid">' + "\n".join(chart.html() for chart in section) + "</div>" for name, section in charts.items()}
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -208,5 +207,5 @@ def page(charts):
 """
 
 
-def tile(state, name, value, note):
-    return f'<div class="tile {state}"><dt>{name}</dt><dd>{value}</dd><dd class="note">{note}</dd></div>'
+def tile(name, value, note):
+    return f'<div class="tile"><dt>{name}</dt><dd>{value}</dd><dd class="note">{note}</dd></div>'

@@ -1,6 +1,6 @@
 // Bars over dates or over classes; several series are stacked.
 import {axisX, axisY, barY, gridY, plot, rectY, ruleY, stackY} from "@observablehq/plot";
-import {max, sum} from "d3";
+import {max, min, sum} from "d3";
 import {after, dateTicks} from "./dates.js";
 import {colors} from "./palette.js";
 import {STYLE, axisName, rowLines, valueOf} from "./rows.js";
@@ -21,9 +21,10 @@ export function bars(data, options) {
     const value = valueOf(row, column);
     return value === null ? [] : [{at, row, value, color: paint[index]}];
   }));
-  const band = inner / rows.length;
+  const band = dated ? stepWidth(rows, step, inner) : inner / rows.length;
   // Few bars stay slim. Many have no space between them, because a space below one pixel only makes them pale.
-  const inset = band > 72 ? (band - 64) / 2 : band > 6 ? 1 : band > 4.5 ? 0.5 : 0;
+  // None is thinner than a pixel.
+  const inset = band > 72 ? (band - 64) / 2 : band > 6 ? 1 : band > 4.5 ? 0.5 : Math.min(0, (band - 1) / 2);
   const common = {y: "value", fill: "color", className: band > 4.5 ? "marks" : "marks dense"};
   const xAxis = dated ? overDates(rows, step, inner) : overClasses(data, inner);
   const svg = plot({
@@ -55,6 +56,12 @@ export function bars(data, options) {
   });
   const key = series.map(({name}, index) => ({name, color: paint[index]}));
   return {svg, points, nearest: "x", legend: series.length > 1 ? legend(key) : options.legend};
+}
+
+/** The width of the shortest row's day, week or month. Dates may be missing, so the number of rows says nothing about it. */
+function stepWidth(rows, step, inner) {
+  const end = (row) => +after(row.x, step);
+  return (min(rows, (row) => end(row) - row.x) * inner) / (end(rows.at(-1)) - rows[0].x);
 }
 
 function overDates(rows, step, inner) {

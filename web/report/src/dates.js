@@ -29,15 +29,18 @@ export function mondayOf(date) {
   return utcDay.offset(utcDay.floor(date), -weekday(date));
 }
 
-/** Ticks for dates that fill a width: every row's date if there is room for it, else round ones. The first tick, and the
- * first of each year, has the year below it. */
+/** Ticks from the first to the last date over a width: each day, week or month if there is room for it, else round ones.
+ * The first tick, and the first of each year, has the year below it. */
 export function dateTicks(dates, step, width) {
   const room = Math.max(2, Math.floor(width / 64));
-  let ticks = dates;
-  if (dates.length > room) {
+  const [interval, count] = STEPS[step] ?? STEPS.day;
+  // Rows may be missing between two dates.
+  const all = interval.range(dates[0], after(dates.at(-1), step), count);
+  let ticks = all;
+  if (all.length > room) {
     ticks = utcTicks(dates[0], dates.at(-1), room);
     // Weeks have ticks where they begin; hours have none.
-    ticks = step === "week" ? dates : ticks.filter((tick) => +utcDay.floor(tick) === +tick);
+    ticks = step === "week" ? all : ticks.filter((tick) => +utcDay.floor(tick) === +tick);
     const every = Math.ceil(ticks.length / room);
     ticks = ticks.filter((_, index) => index % every === 0);
   }

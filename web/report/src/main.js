@@ -25,12 +25,6 @@ for (const figure of document.querySelectorAll("figure.chart")) {
   if (plot && draw && table?.tBodies[0]?.rows.length) charts.set(plot, chart(figure, plot, table, draw));
 }
 for (const table of document.querySelectorAll("table")) alignText(table);
-for (const scroll of document.querySelectorAll(".scroll")) {
-  // A table that scrolls can be reached and scrolled by keyboard.
-  const heading = scroll.closest("figure, section")?.querySelector("h3, h2");
-  const name = heading ? `${heading.textContent.trim()}: table` : "Table";
-  for (const [key, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", name]]) scroll.setAttribute(key, value);
-}
 
 /** Words stand at the left, numbers at the right. */
 function alignText(table) {
@@ -62,9 +56,9 @@ function chart(figure, plot, table, draw) {
 }
 
 /** A chart that cannot be drawn gives way to its table, and the others are drawn all the same. */
-function attempt(one, width) {
+function attempt(one, width, height) {
   try {
-    one.draw(width);
+    one.draw(width, height);
   } catch (error) {
     console.error(error);
     resized.unobserve(one.plot);
@@ -87,8 +81,8 @@ const resized = new ResizeObserver((entries) => {
 for (const plot of charts.keys()) resized.observe(plot);
 
 addEventListener("beforeprint", () => {
-  for (const one of charts.values()) one.draw(one.wide ? PAPER.wide : PAPER.narrow, PAPER.height);
+  for (const one of charts.values()) attempt(one, one.wide ? PAPER.wide : PAPER.narrow, PAPER.height);
 });
 addEventListener("afterprint", () => {
-  for (const one of charts.values()) one.draw(one.width || PAPER.narrow);
+  for (const one of charts.values()) attempt(one, one.width || PAPER.narrow);
 });

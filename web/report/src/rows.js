@@ -15,7 +15,7 @@ export const valueOf = (row, column) => row.cells[column.index].value;
 export function axisName(data, unit) {
   if (unit) return unit[0].toUpperCase() + unit.slice(1);
   if (data.series.length === 1) return data.series[0].name;
-  return {percent: "Share", rating: "Rating, 1 to 5", seconds: "Duration", bytes: "Size"}[data.series[0].type] ?? "Count";
+  return {percent: "Share", rating: "Rating, 1 to 5", seconds: "Duration"}[data.series[0].type] ?? "Count";
 }
 
 /** What all drawings share. */

@@ -29,8 +29,8 @@ function parse(value, type) {
   if (type === "text" || type === undefined) return value;
   if (value === "") return null;
   if (type === "date") {
-    // A month may be written without its day. All dates are UTC.
-    const date = new Date(/^\d{4}-\d{2}$/.test(value) ? `${value}-01` : value);
+    // Without a time of day, it is one in UTC.
+    const date = new Date(value);
     // Without its date, a row would be drawn somewhere else.
     if (Number.isNaN(date.getTime())) throw new Error(`not a date: ${value}`);
     return date;

@@ -1,4 +1,4 @@
-// How axes write numbers, shares, durations and sizes, and which ticks they have.
+// How axes write numbers, shares and durations, and which ticks they have.
 import {max, min, tickStep} from "d3";
 
 const plain = new Intl.NumberFormat("en", {maximumFractionDigits: 2});
@@ -8,7 +8,6 @@ const DURATIONS = [
   HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 5 * DAY, 10 * DAY, 30 * DAY, 100 * DAY
 ];
 const DURATION_DECADES = [0.1, 1, 10, MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 30 * DAY, 365 * DAY];
-const SIZES = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 export function formatCount(value) {
   if (value >= 1e7) return `${plain.format(value / 1e6)}M`;
@@ -24,20 +23,10 @@ function formatDuration(seconds) {
   return `${plain.format(seconds)} s`;
 }
 
-function powerOf(bytes) {
-  return bytes < 1 ? 0 : Math.min(SIZES.length - 1, Math.floor(Math.log2(bytes) / 10));
-}
-
-function formatBytes(bytes) {
-  const power = powerOf(bytes);
-  return `${plain.format(bytes / 1024 ** power)} ${SIZES[power]}`;
-}
-
 /** What an axis writes for a value of a type. */
 export function formatOf(type) {
   if (type === "percent") return (value) => `${plain.format(value * 100)} %`;
   if (type === "seconds") return formatDuration;
-  if (type === "bytes") return formatBytes;
   return formatCount;
 }
 
@@ -53,15 +42,6 @@ function axisOf(type, values, {log = false, count = 5}) {
   if (type === "rating") return {domain: [1, 5], ticks: [1, 2, 3, 4, 5]};
   if (log) return logAxis(type, known);
   if (type === "seconds") return stepped(top, DURATIONS.find((step) => top / step <= count) ?? 365 * DAY);
-  if (type === "bytes") {
-    // One unit along the axis.
-    const power = powerOf(top);
-    const unit = 1024 ** power;
-    return {
-      ...stepped(top, niceStep(top / unit, count) * unit),
-      format: (value) => (value === 0 ? "0" : `${plain.format(value / unit)} ${SIZES[power]}`)
-    };
-  }
   // Half a conversation is none, so small counts have whole ticks.
   return stepped(top, Math.max(type === "count" ? 1 : 0, niceStep(top, count)));
 }
