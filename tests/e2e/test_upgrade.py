@@ -34,7 +34,7 @@ def test_an_old_lake_is_as_if_this_release_had_made_it(old, kept_as, command):  
         for file in newest_files(old, kept_as, table):
             assert set(NEW[table]) <= set(columns_of_file(file)), file
     command("verify")
-    assert status(command)["older_partitions"] == 0 and "upgrade" not in command("status").stdout
+    assert status(command)["older_partitions"] == 0 and "`decagon-lake upgrade`" not in command("status").stdout
     again = json.loads(command("upgrade", None, "--json").stdout)
     assert (again["upgraded_partitions"], again["compacted_dates"]) == (0, [])
 
