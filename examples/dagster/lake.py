@@ -4,10 +4,14 @@
     export DECAGON_LAKE=s3://bucket/decagon DECAGON_API_KEY="your key"
     dagster dev -f lake.py
 
-The event log shows the log lines of a run if dagster.yaml has
+dagster.yaml, in DAGSTER_HOME, needs the first line so that a run waits for the one before: a pool has no limit of its own.
+With the second, the event log shows the log lines of a run.
 
+    concurrency: {pools: {default_limit: 1}}
     python_logs: {managed_python_loggers: [decagon_lake], python_log_level: INFO}
 """
+
+from collections.abc import Iterator
 
 import dagster as dg
 
@@ -16,17 +20,23 @@ import decagon_lake
 
 @dg.asset(
     retry_policy=dg.RetryPolicy(max_retries=2, delay=60),
-    # One run at a time: the lake refuses a second one.
+    # With the limit in dagster.yaml: one run at a time, because the lake refuses a second one.
     pool="decagon_lake",
+    # Nothing is materialized, and what depends on it is skipped, if another run holds the lake.
+    output_required=False,
 )
-def support_conversations(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+def support_conversations(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
     """Conversations, messages, tags and audit logs of the Decagon account, each conversation once."""
     try:
         report = decagon_lake.sync()
+    except decagon_lake.HeldError as error:
+        # The next scheduled run continues.
+        context.log.warning(str(error))
+        return
     except decagon_lake.DecagonLakeError as error:
         # A retry helps if the API or the store could not be reached. Otherwise a person has to look at it.
         raise dg.Failure(str(error), metadata=facts(error.report), allow_retries=error.retry_helps) from error
-    return dg.MaterializeResult(metadata=facts(report))
+    yield dg.MaterializeResult(metadata=facts(report))
 
 
 def facts(report: decagon_lake.Report | None) -> dict[str, dg.MetadataValue]:

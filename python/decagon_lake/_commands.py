@@ -8,7 +8,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Union
 
-from ._errors import CLASSES, DecagonLakeError, ended_by
+from ._errors import CLASSES, DecagonLakeError, UsageError, ended_by
 from ._options import Lake, Option, environment, flags
 from ._process import Ended, run
 from ._results import Report, Status, Verification
@@ -68,7 +68,10 @@ def verify(lake: Lake = None, *, env: Env = None, **options: Option) -> Verifica
 
 def status(lake: Lake = None, *, env: Env = None, **options: Option) -> Status:
     """Reads what the lake holds, and the progress of its exports. May run beside a writing run."""
-    return Status.of(_json("status", lake, options, environment(env)))
+    if options.pop("watch", None):
+        raise UsageError(2, "status() returns one status, so it cannot watch", "call it again to see what changed")
+    # Watching prints a line at each change.
+    return Status.of(_json("status", lake, options, {**environment(env), "DECAGON_WATCH": "false"}))
 
 
 def views(lake: Lake = None, *, engine: str = "duckdb", env: Env = None, **options: Option) -> str:
@@ -78,10 +81,16 @@ def views(lake: Lake = None, *, engine: str = "duckdb", env: Env = None, **optio
 
 def report(
     lake: Lake = None, out: Union[str, os.PathLike[str]] = "report.html", *, env: Env = None, **options: Option
-) -> Path:
-    """Writes a page about the lake, one HTML file that needs no network, and returns its path."""
-    _ended("report", {"lake": lake, "out": out, **options}, environment(env))
-    return Path(out)
+) -> Union[Path, str]:
+    """Writes a page about the lake, one HTML file that needs no network, to a file or to the URL of a store. Returns the
+    path; of a URL, the URL.
+    """
+    target = os.fspath(out)
+    if target == "-":
+        raise UsageError(2, 'report() returns no page, so out cannot be "-"', "give a file such as report.html")
+    _ended("report", {"lake": lake, "out": target, **options}, environment(env))
+    # A path would make one slash of the two.
+    return target if "://" in target else Path(target)
 
 
 def _run(command: str, lake: Lake, options: Mapping[str, Option], env: Mapping[str, str]) -> Report:

@@ -20,7 +20,7 @@ def _raw() -> Any:
 
 
 def _time(text: Optional[str]) -> Optional[datetime]:
-    """An instant in UTC. Python 3.9 reads neither `Z` nor nanoseconds."""
+    """An instant in UTC. Python 3.10 reads neither `Z` nor nanoseconds."""
     if text is None:
         return None
     match = re.fullmatch(r"([^.Z+]+)(?:\.(\d+))?(?:Z|\+00:00)", text)

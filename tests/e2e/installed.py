@@ -5,6 +5,8 @@ Fixtures for the tests that import them by name."""
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from conftest import BINARY, ROOT
@@ -38,3 +40,15 @@ def packages(venv):
     """Where its packages are."""
     [found] = (venv / "lib").glob("python*/site-packages")
     return found
+
+
+@contextmanager
+def with_duckdb(packages):
+    """Lets the environment see the DuckDB of the tests for a while. Other tests of this session need it without."""
+    [others] = {path for path in map(Path, sys.path) if (path / "duckdb").is_dir()}
+    link = packages / "others.pth"
+    link.write_text(f"{others}\n")
+    try:
+        yield
+    finally:
+        link.unlink()

@@ -2,12 +2,15 @@
 
 import importlib.util
 import os
+import re
 import sys
+import threading
+import time
 from datetime import datetime
 
 import dagster as dg
 import pytest
-from conftest import KEY, ROOT
+from conftest import KEY, PATIENCE_SECS, ROOT
 from installed import packages, venv, wheel  # noqa: F401 (fixtures)
 from truth import assert_exact
 
@@ -26,6 +29,13 @@ def example(packages, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "lake", module)
     spec.loader.exec_module(module)
     return module
+
+
+def until(happened, what):
+    deadline = time.monotonic() + PATIENCE_SECS
+    while not happened():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -76,9 +86,38 @@ def test_only_what_a_retry_helps_is_tried_again(example, account, monkeypatch, s
     monkeypatch.setenv("DECAGON_BASE_URL", serve((answer, {}, "no")).url)
     monkeypatch.setenv("DECAGON_MAX_TRIES", "1")
     with pytest.raises(dg.Failure) as failure:
-        example.support_conversations(dg.build_asset_context())
+        list(example.support_conversations(dg.build_asset_context()))
     assert failure.value.allow_retries == again
     assert example.support_conversations.op.retry_policy.max_retries > 0
+
+
+def test_a_held_lake_skips_what_depends_on_it(example, account, lake):
+    @dg.asset(deps=[example.support_conversations])
+    def downstream():
+        pass
+
+    account.hold(after=1)
+    run = threading.Thread(target=example.decagon_lake.export, args=(lake,))
+    run.start()
+    try:
+        until(lambda: account.gaps()[0] > 1, "no request")
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = dg.materialize([example.support_conversations, downstream], instance=instance)
+    finally:
+        account.release()
+        run.join(PATIENCE_SECS)
+    assert result.success and result.get_asset_materialization_events() == []
+    assert {event.step_key for event in result.all_events if event.is_step_skipped} == {"downstream"}
+
+
+def test_its_lines_for_dagster_yaml_limit_the_pool_and_show_the_log(example, tmp_path):
+    lines = re.findall(r"^    (\w+: \{.*\})$", example.__doc__, re.MULTILINE)
+    (tmp_path / "dagster.yaml").write_text("\n".join(["telemetry: {enabled: false}", *lines]))
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
+        assert instance.managed_python_loggers == ["decagon_lake"] and instance.python_log_level == "INFO"
+        instance.event_log_storage.initialize_concurrency_limit_to_default(example.support_conversations.op.pool)
+        assert instance.event_log_storage.get_concurrency_info(example.support_conversations.op.pool).slot_count == 1
 
 
 def test_its_schedule_runs_the_asset(example):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, blocks, environment
-from installed import packages, venv, wheel  # noqa: F401
+from installed import packages, venv, wheel, with_duckdb  # noqa: F401
 from test_packages import Machine, made
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -89,9 +89,8 @@ def test_from_nothing_to_a_page_in_a_browser(tmp_path, way, install):
 def test_the_example_in_python(venv, packages, simulate, tmp_path):  # noqa: F811
     [example] = blocks("python")
     api = simulate("--conversations", 200)
-    # DuckDB is that of the tests.
-    (packages / "duckdb.pth").write_text(str(Path(sys.executable).parents[1] / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"))
     env = environment(DECAGON_API_KEY="simulated-key", DECAGON_BASE_URL=api.url, DECAGON_REQUESTS_PER_SECOND=0)
-    done = subprocess.run([venv / "bin" / "python", "-c", example], cwd=tmp_path, env=env, capture_output=True, text=True)
+    with with_duckdb(packages):
+        done = subprocess.run([venv / "bin" / "python", "-c", example], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("200 0 2024-") and "200 │" in done.stdout

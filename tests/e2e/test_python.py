@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from conftest import BINARY, KEY, PATIENCE_SECS, ROOT, environment, page
-from installed import packages, venv, wheel  # noqa: F401 (fixtures)
+from conftest import BINARY, KEY, PATIENCE_SECS, ROOT, blocks, environment, page
+from installed import packages, venv, wheel, with_duckdb  # noqa: F401 (fixtures)
 from truth import assert_exact
 
 SOURCE = ROOT / "python" / "decagon_lake"
@@ -72,11 +73,24 @@ def test_the_wheel_is_small_and_says_what_it_is(wheel):
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
     assert wheel.name.startswith(f"decagon_lake-{version}-py3-none-")
     with zipfile.ZipFile(wheel) as parts:
-        metadata = parts.read(f"decagon_lake-{version}.dist-info/METADATA").decode()
+        metadata, _, readme = parts.read(f"decagon_lake-{version}.dist-info/METADATA").decode().partition("\n\n")
         assert "decagon_lake/py.typed" in parts.namelist()
-    for line in ("Name: decagon-lake", f"Version: {version}", "Requires-Python: >=3.9", "License-Expression: Apache-2.0",
+    for line in ("Name: decagon-lake", f"Version: {version}", "Requires-Python: >=3.10", "License-Expression: Apache-2.0",
                  "Requires-Dist: duckdb>=1.1 ; extra == 'duckdb'"):
-        assert f"\n{line}\n" in metadata
+        assert f"\n{line}\n" in f"{metadata}\n"
+    assert readme.strip() == (ROOT / "python" / "README.md").read_text().strip()
+
+
+def test_the_page_on_the_package_index_leads_nowhere_wrong(module):
+    """Its links are whole, its example is the one that test_install.py runs, and it names what there is."""
+    readme = (ROOT / "python" / "README.md").read_text()
+    assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]+)\)", readme))
+    assert re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE) == blocks("python")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", readme, re.MULTILINE)
+    told = set(re.findall(r"^  (\w+)  ", subprocess.run([BINARY, "--help"], check=True, capture_output=True, text=True).stdout, re.MULTILINE))
+    assert {name for name, _ in rows} < told
+    functions = {name for name in module.__all__ if name[0].islower()} - {"find_binary"}
+    assert {name for _, cell in rows for name in re.findall(r"`(\w+)\(\)`", cell)} == functions
 
 
 def test_a_new_environment_has_the_command_and_the_module(venv, packages, tmp_path):
@@ -94,13 +108,8 @@ def test_a_new_environment_has_the_command_and_the_module(venv, packages, tmp_pa
 
     query = "import decagon_lake; print(*decagon_lake.connect('demo-lake').sql('SELECT count(*) FROM tags').fetchone())"
     assert python("-c", query, code=1).stderr.endswith("ImportError: connect() needs DuckDB: pip install 'decagon-lake[duckdb]'\n")
-    [others] = {path for path in map(Path, sys.path) if (path / "duckdb").is_dir()}
-    link = packages / "others.pth"
-    link.write_text(f"{others}\n")
-    try:
+    with with_duckdb(packages):
         counted = python("-c", query).stdout
-    finally:
-        link.unlink()
     files = tmp_path / "demo-lake" / "tags" / "*" / "*.parquet"
     assert int(counted) == duckdb.sql(f"SELECT count(*) FROM read_parquet('{files}')").fetchone()[0] > 0
 
@@ -144,6 +153,42 @@ def test_the_commands_return_what_the_binary_reports(module, account, lake):
     own = duckdb.connect()
     assert module.connect(lake, connection=own) is own
     assert own.sql("SELECT count(*) FROM conversations").fetchone() == (len(api.conversations()),)
+
+
+def test_the_page_goes_to_a_file_or_to_a_store(module, account, lake, tmp_path):
+    _, options = account
+    module.sync(lake, **options)
+    path = tmp_path / "page.html"
+    assert module.report(lake, path) == module.report(lake, str(path), days=30) == path
+    url = f"file://{tmp_path}/other.html"
+    assert module.report(lake, url, days=30) == url
+    page = (tmp_path / "other.html").read_text()
+    assert page.startswith("<!DOCTYPE html>") and "Decagon conversations" in page
+    assert len(page) == pytest.approx(len(path.read_text()), rel=0.01)
+    for dash in ("-", Path("-")):
+        error = failed(module.UsageError, module.report, lake, dash)
+        assert error.code == 2 and "report.html" in error.hint
+
+
+def test_a_status_does_not_watch(module, account, lake, monkeypatch):
+    """Watching prints a line at each change, so that a run in progress would make two results of one."""
+    api, options = account
+    api.hold(after=1)
+    run = threading.Thread(target=module.export, args=(lake,), kwargs=options)
+    run.start()
+    try:
+        until(lambda: api.gaps()[0] > 1, "no request")
+        # A status that watched would end with the run.
+        end = threading.Timer(5, api.release)
+        end.start()
+        assert failed(module.UsageError, module.status, lake, watch=True).code == 2
+        monkeypatch.setenv("DECAGON_WATCH", "true")
+        for env in (None, {"DECAGON_WATCH": "true"}):
+            assert module.status(lake, env=env, watch=False).lake == str(lake)
+        end.cancel()
+    finally:
+        api.release()
+        run.join(PATIENCE_SECS)
 
 
 def test_the_log_comes_while_the_run_goes_on(module, account, lake, caplog):
