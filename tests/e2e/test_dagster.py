@@ -11,7 +11,6 @@ from datetime import datetime
 import dagster as dg
 import pytest
 from conftest import KEY, PATIENCE_SECS, ROOT
-from installed import packages, venv, wheel  # noqa: F401 (fixtures)
 from truth import assert_exact
 
 

@@ -9,7 +9,6 @@ import duckdb
 import pytest
 import yaml
 from conftest import ROOT, environment, run
-from installed import packages, venv, wheel  # noqa: F401 (fixtures)
 
 PROJECT = ROOT / "examples" / "dbt"
 # The same numbers from the lake's files, below the views and the models.

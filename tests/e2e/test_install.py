@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, blocks, environment
-from installed import packages, venv, wheel, with_duckdb  # noqa: F401
+from installed import with_duckdb
 from test_packages import Machine, made
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -86,7 +86,7 @@ def test_from_nothing_to_a_page_in_a_browser(tmp_path, way, install):
                 assert len(set(page.evaluate(sizes))) == 1, "nothing is wider than the page"
 
 
-def test_the_example_in_python(venv, packages, simulate, tmp_path):  # noqa: F811
+def test_the_example_in_python(venv, packages, simulate, tmp_path):
     [example] = blocks("python")
     api = simulate("--conversations", 200)
     env = environment(DECAGON_API_KEY="simulated-key", DECAGON_BASE_URL=api.url, DECAGON_REQUESTS_PER_SECOND=0)

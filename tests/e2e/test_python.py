@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from conftest import BINARY, KEY, PATIENCE_SECS, ROOT, blocks, environment, page
-from installed import packages, venv, wheel, with_duckdb  # noqa: F401 (fixtures)
+from installed import with_duckdb
 from truth import assert_exact
 
 SOURCE = ROOT / "python" / "decagon_lake"
