@@ -103,7 +103,13 @@ impl Operations<'_> {
     }
 
     fn of_runs(&self) -> String {
-        format!("in the last {}", counted(HumanCount(self.runs.len() as u64), "run"))
+        let since = self.runs.last().map_or_else(String::new, |run| format!(" since {}", run.started_at.date_naive()));
+        format!("in {}{since}", counted(HumanCount(self.runs.len() as u64), "run"))
+    }
+
+    /// Whether the partitions need the width of the page; what stands beside them then does too.
+    fn is_wide(&self) -> bool {
+        self.situation.status.partition_by == PartitionBy::Month || self.range.days().count() > HALF_YEAR
     }
 
     fn facts(&self) -> Vec<Fact> {
@@ -186,7 +192,7 @@ impl Operations<'_> {
         };
         let title = format!("Partitions by {step_name}");
         let mut figure = Figure::charted("calendar", &title, &note, Chart::Calendar(step), columns);
-        figure.is_wide = !by_day || self.range.days().count() > HALF_YEAR;
+        figure.is_wide = self.is_wide();
         figure.empty = "No partition is in these days.";
         let counts = self.counts();
         if counts.values().any(Option::is_some) {
@@ -272,13 +278,13 @@ impl Operations<'_> {
             FigureColumn::note("Not done", Unit::Count),
             FigureColumn::note("Retries", Unit::Count),
         ];
-        let note =
-            "The longest run of each day; its reports also say how many runs did not do what they were asked to.";
+        let note = "The longest run of each day, as far as the lake keeps their reports.";
         let chart = Chart::StackedBars(ChartStep::Day, Scheme::Plain);
         let mut figure = Figure::charted("run-durations", "Duration of runs", note, chart, columns);
+        figure.is_wide = self.is_wide();
         figure.empty = "No run of these days has a report.";
         let mut days: BTreeMap<NaiveDate, [u64; 4]> = BTreeMap::new();
-        for run in self.runs.iter().filter(|run| self.range.contains(run.started_at.date_naive())) {
+        for run in self.runs.iter().filter(|run| run.started_at.date_naive() >= self.range.first) {
             let [longest, runs, failed, retries] = days.entry(run.started_at.date_naive()).or_default();
             *longest = run.secs().max(*longest);
             *runs += 1;
