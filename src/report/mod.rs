@@ -1,6 +1,6 @@
 //! A page about a lake, for the support team and the data team: one HTML file without anything to load.
 //!
-//! Guarantees: it only reads, and may run beside a writing run. Memory is bounded as [`RangeTally`] says. Nothing on the page
+//! Guarantees: it only reads, and may run beside a writing run. Memory is bounded as `tally` says. Nothing on the page
 //! is a person's: no texts, names or ids of users; summaries of the longest conversations only if they are asked for.
 //! Must not depend on: the command line.
 
