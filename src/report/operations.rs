@@ -371,7 +371,7 @@ mod tests {
         counts.insert(day(1), Some(33));
         counts.insert(day(2), Some(34));
         counts.insert(day(5), Some(61));
-        counts.insert(day(12), Some(60));
+        counts.insert(day(6), Some(60));
         counts.insert(day(8), None);
         counts.insert(first, Some(0));
         counts.insert(range.last, Some(0));
