@@ -279,9 +279,12 @@ def test_a_page_goes_to_pipes_and_through_links_and_leaves_them(season, command,
     command("report", None, "--out", link)
     assert link.is_symlink() and real.read_text().startswith("<!DOCTYPE html>")
     os.mkfifo(pipe)
-    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+    copy = tmp_path / "copy.html"
+    with open(copy, "w") as written:
+        reader = subprocess.Popen(["cat", pipe], stdout=written)
     command("report", None, "--out", pipe)
-    assert reader.communicate(timeout=60)[0].startswith("<!DOCTYPE html>") and pipe.is_fifo()
+    assert reader.wait(timeout=60) == 0 and pipe.is_fifo()
+    assert copy.read_text().startswith("<!DOCTYPE html>") and copy.read_text().rstrip().endswith("</html>")
 
 
 def test_tags_that_hold_markup_and_weeks_without_conversations(serve, command, tmp_path):
