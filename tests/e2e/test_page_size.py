@@ -258,8 +258,9 @@ def test_a_change_of_mind_in_a_walk_that_is_killed_loses_nothing(simulate, comma
     api.release()
     told = synced(command, api)
     assert told["restarted_walks"] == 0 and told["retries"] <= 1
-    # At most the six pages that were lost with the run, a refusal, and a question after a full last page.
-    assert len(api.page_sizes()) <= max(MODES[one], MODES[then]) + 8
+    # At most the six pages and the held request that were lost with the run, a refusal, and a question after a full last
+    # page. On a slow disk the run may have committed none of its pages.
+    assert len(api.page_sizes()) <= max(MODES[one], MODES[then]) + 9
     assert_exact(lake, api.conversations())
     command("verify")
 
