@@ -61,9 +61,9 @@ pub struct PastRun {
 }
 
 impl PastRun {
-    /// How many seconds it took.
+    /// How many seconds it took, rounded up, because no run takes no time.
     pub fn secs(&self) -> u64 {
-        u64::try_from((self.finished_at - self.started_at).num_seconds()).unwrap_or(0)
+        u64::try_from((self.finished_at - self.started_at).num_milliseconds()).unwrap_or(0).div_ceil(1_000)
     }
 
     /// How it ended, as people read it.
