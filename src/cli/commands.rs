@@ -15,7 +15,7 @@ use crate::files::current_form;
 use crate::lake::{Lake, Ledger};
 use crate::model::{PageSize, RunId, Table};
 use crate::run;
-use crate::status::{RECENT_DAYS, RecentDay, Situation, Status, follow, recent_days, situation};
+use crate::status::{RecentDay, Situation, Status, follow, recent_days, situation};
 use crate::tables::Tables;
 use crate::views::TableFiles;
 
@@ -54,7 +54,7 @@ async fn days(lake: &Lake, situation: &Situation) -> Vec<RecentDay> {
     let newest = status.tables.get(Table::Conversations).last_date;
     let last = status.exported_at.map(|at| at.date_naive()).or(newest);
     let Some(last) = last.filter(|_| std::io::stdout().is_terminal()) else { return Vec::new() };
-    recent_days(lake, last, RECENT_DAYS).await.unwrap_or_else(|error| {
+    recent_days(lake, last).await.unwrap_or_else(|error| {
         tracing::warn!("cannot count the conversations of the last days: {}", error.chain().join(": "));
         Vec::new()
     })

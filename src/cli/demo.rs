@@ -19,7 +19,7 @@ use crate::layout;
 use crate::model::{PartitionBy, Table};
 use crate::run::{self, SyncSettings};
 use crate::simulate::{Disputed, PageSizeRule, Settings, Simulator, World};
-use crate::status::{RECENT_DAYS, recent_days, situation};
+use crate::status::{recent_days, situation};
 use crate::store::StoreOptions;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -57,7 +57,7 @@ pub(super) async fn demo(args: &DemoArgs, context: &Context) -> Result<()> {
 
     let situation = situation(&lake).await?;
     let fetched = first.staged_rows.get(Table::Conversations) + second.staged_rows.get(Table::Conversations);
-    screen::show(&situation, &recent_days(&lake, context.clock.now().date_naive(), RECENT_DAYS).await?);
+    screen::show(&situation, &recent_days(&lake, context.clock.now().date_naive()).await?);
     output::line("");
     output::line(&format!(
         "{} of conversations fetched, {} resolved, {} of Parquet, {:.1} s",

@@ -5,10 +5,10 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use indicatif::{HumanCount, MultiProgress, ProgressBar};
+use indicatif::{HumanCount, ProgressBar};
 
 use super::output::duration;
-use super::progress::spinner;
+use super::progress::{clear, spinner};
 use super::runs::Context;
 use crate::counted::counted;
 use crate::lake::Holder;
@@ -74,30 +74,26 @@ impl RunProgress {
 /// Shows the progress.
 pub(super) struct Following<'a> {
     context: &'a Context,
-    bar: Option<(ProgressBar, MultiProgress)>,
+    bar: Option<ProgressBar>,
 }
 
 impl<'a> Following<'a> {
     pub(super) fn new(context: &'a Context) -> Self {
         let is_drawn = std::io::stderr().is_terminal() && !context.quiet;
-        let bars = context.bars.clone();
-        Following { context, bar: is_drawn.then(|| (spinner(&bars), bars)) }
+        Following { context, bar: is_drawn.then(|| spinner(&context.bars)) }
     }
 
     /// Shows how far it is; `is_new` says that this is more than before.
     pub(super) fn show(&self, progress: &RunProgress, is_new: bool) {
         let line = progress.line(self.context.clock.now());
         match &self.bar {
-            Some((bar, _)) => bar.set_message(line),
+            Some(bar) => bar.set_message(line),
             None if is_new => tracing::info!("{line}"),
             None => {}
         }
     }
 
     pub(super) fn clear(self) {
-        if let Some((bar, bars)) = self.bar {
-            bar.finish_and_clear();
-            bars.remove(&bar);
-        }
+        clear(self.bar, &self.context.bars);
     }
 }

@@ -61,7 +61,8 @@ pub(super) fn spinner(bars: &MultiProgress) -> ProgressBar {
     bar
 }
 
-fn clear(drawn: Option<ProgressBar>, bars: &MultiProgress) {
+/// Removes a line, if one is drawn.
+pub(super) fn clear(drawn: Option<ProgressBar>, bars: &MultiProgress) {
     if let Some(bar) = drawn {
         bar.finish_and_clear();
         bars.remove(&bar);

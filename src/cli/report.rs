@@ -2,14 +2,14 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use object_store::path::Path;
 
 use super::args::ReportArgs;
 use super::output;
+use super::progress::clear;
 use super::runs::Context;
 use crate::clock::{Clock, Instant};
 use crate::counted::counted;
@@ -28,9 +28,9 @@ pub(super) async fn run(args: &ReportArgs, context: &Context) -> Result<()> {
     let target = Target::of(args, context.clock)?;
     let reading = async {
         let verification = if args.verify { Some(verify(&lake, context.clock).await?) } else { None };
-        let shown = Shown::new(context);
+        let mut shown = Shown::new(context);
         let made = report(&lake, args.settings(), verification.as_ref(), |read| shown.show(read)).await;
-        shown.clear();
+        clear(shown.bar, &context.bars);
         Ok::<_, Error>((made?, verification.as_ref().map_or(0, Verification::problems)))
     };
     let (made, problems) = tokio::select! {
@@ -126,9 +126,8 @@ impl Target {
 /// The progress: a bar on a terminal, otherwise a log line now and then.
 struct Shown {
     bar: Option<ProgressBar>,
-    bars: MultiProgress,
     clock: Clock,
-    due: Mutex<Instant>,
+    due: Instant,
 }
 
 impl Shown {
@@ -139,29 +138,19 @@ impl Shown {
             let style = ProgressStyle::with_template("{bar:30} {pos} of {len} partitions · about {eta} left");
             style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
         });
-        let due = Mutex::new(context.clock.instant() + LOG_INTERVAL);
-        Shown { bar, bars: context.bars.clone(), clock: context.clock, due }
+        Shown { bar, clock: context.clock, due: context.clock.instant() + LOG_INTERVAL }
     }
 
-    fn show(&self, PartitionsRead { done, all }: PartitionsRead) {
+    fn show(&mut self, PartitionsRead { done, all }: PartitionsRead) {
         if let Some(bar) = &self.bar {
             bar.set_length(all);
             bar.set_position(done);
             return;
         }
         let now = self.clock.instant();
-        if let Ok(mut due) = self.due.lock()
-            && now >= *due
-        {
-            *due = now + LOG_INTERVAL;
+        if now >= self.due {
+            self.due = now + LOG_INTERVAL;
             tracing::info!("read {done} of {all} partitions");
-        }
-    }
-
-    fn clear(self) {
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
-            self.bars.remove(&bar);
         }
     }
 }

@@ -38,7 +38,7 @@ impl Default for History {
 /// # Errors
 /// If the store fails.
 pub async fn prune_reports(store: &Store, keep: usize) -> Result<usize> {
-    let mut reports = named(store, layout::run_reports(), layout::run_report_start).await?;
+    let mut reports = run_reports(store).await?;
     let surplus = reports.len().saturating_sub(keep);
     // Names sort by time.
     reports.sort_unstable();
@@ -55,6 +55,22 @@ pub async fn prune_quarantine(store: &Store, oldest: DateTime<Utc>) -> Result<us
     let mut older = named(store, layout::quarantines(), is_older).await?;
     older.sort_unstable();
     prune(store, older).await
+}
+
+/// Counts the quarantine files.
+///
+/// # Errors
+/// If the store fails.
+pub async fn quarantine_files(store: &Store) -> Result<u64> {
+    Ok(named(store, layout::quarantines(), layout::quarantine_start).await?.len() as u64)
+}
+
+/// The keys of the run reports.
+///
+/// # Errors
+/// If the store fails.
+pub(super) async fn run_reports(store: &Store) -> Result<Vec<Path>> {
+    named(store, layout::run_reports(), layout::run_report_start).await
 }
 
 /// The keys in a folder for which `start` returns a time.

@@ -8,9 +8,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
+use super::history::run_reports;
 use super::report::RunOutcome;
 use crate::error::Result;
-use crate::layout;
 use crate::model::PerTable;
 use crate::store::Store;
 
@@ -85,8 +85,7 @@ impl PastRun {
 /// # Errors
 /// If the store fails.
 pub async fn past_runs(store: &Store, most: usize) -> Result<Vec<PastRun>> {
-    let mut keys: Vec<Path> = store.list(layout::run_reports()).map_ok(|object| object.location).try_collect().await?;
-    keys.retain(|key| layout::run_report_start(key).is_some());
+    let mut keys = run_reports(store).await?;
     // Names sort by time.
     keys.sort_unstable_by(|one, other| other.cmp(one));
     keys.truncate(most);
@@ -109,6 +108,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::lake::RunReport;
+    use crate::layout;
     use crate::model::RunId;
 
     #[tokio::test]

@@ -62,10 +62,14 @@ impl PartitionBy {
 
     /// Returns the partition of a conversation created at `created_at`.
     pub fn of(self, created_at: Option<DateTime<Utc>>) -> CreatedDate {
-        let day = created_at.map(|time| time.date_naive());
+        created_at.map_or(self.unknown(), |time| self.of_day(time.date_naive()))
+    }
+
+    /// Returns the partition of the conversations created on `day`.
+    pub fn of_day(self, day: NaiveDate) -> CreatedDate {
         let date = match self {
-            PartitionBy::Day => day,
-            PartitionBy::Month => day.and_then(|day| day.with_day(1)),
+            PartitionBy::Day => Some(day),
+            PartitionBy::Month => day.with_day(1),
         };
         CreatedDate { by: self, date }
     }

@@ -15,8 +15,6 @@ mod tags;
 mod tally;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use futures::TryStreamExt;
-use futures::future::ready;
 
 pub use figure::{
     Cell, Chart, ChartStep, ColumnRole, Fact, Figure, FigureColumn, ReportPage, Scheme, Section, Tile, Unit,
@@ -27,8 +25,8 @@ use range::DayRange;
 pub use read::PartitionsRead;
 
 use crate::error::Result;
+use crate::lake::history::quarantine_files;
 use crate::lake::{Lake, past_runs};
-use crate::layout;
 use crate::model::Table;
 use crate::status::{Health, Level, Situation, Status, situation};
 use crate::verify::Verification;
@@ -56,13 +54,11 @@ pub async fn report(
     lake: &Lake,
     settings: ReportSettings,
     verification: Option<&Verification>,
-    progress: impl Fn(PartitionsRead),
+    progress: impl FnMut(PartitionsRead),
 ) -> Result<ReportPage> {
-    let quarantine = lake.store().list(layout::quarantines());
-    let quarantine = quarantine.try_filter(|object| ready(layout::quarantine_start(&object.location).is_some()));
-    let quarantine_files = quarantine.try_fold(0, async |count, _| Ok(count + 1));
+    let store = lake.store();
     let (situation, runs, quarantine_files) =
-        tokio::try_join!(situation(lake), past_runs(lake.store(), RUNS), quarantine_files)?;
+        tokio::try_join!(situation(lake), past_runs(store, RUNS), quarantine_files(store))?;
     let range = DayRange::ending(last_day(&situation), settings.days).from(first_day(&situation));
     let reading = read::read(lake, range, settings.with_summaries, progress).await?;
     let read::Reading { entries, mut tally, unreadable } = reading;

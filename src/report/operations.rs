@@ -214,7 +214,7 @@ impl Operations<'_> {
     /// The conversations of each partition that the range should have; `None` if it has none.
     fn counts(&self) -> BTreeMap<NaiveDate, Option<u64>> {
         let by = self.situation.status.partition_by;
-        let partitions = self.range.days().map(|day| by.of(day.and_hms_opt(12, 0, 0).map(|noon| noon.and_utc())));
+        let partitions = self.range.days().map(|day| by.of_day(day));
         let rows = |partition| {
             let file = self.entries.get(&partition)?.files.get(Table::Conversations).as_ref()?;
             Some(file.rows.unwrap_or(0))

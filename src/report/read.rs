@@ -46,7 +46,7 @@ pub(super) async fn read(
     lake: &Lake,
     range: DayRange,
     with_summaries: bool,
-    progress: impl Fn(PartitionsRead),
+    mut progress: impl FnMut(PartitionsRead),
 ) -> Result<Reading> {
     let tables = Tables::of(lake.store(), &lake.existing().await?)?;
     let entries = entries(lake, &tables).await?;

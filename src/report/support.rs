@@ -110,6 +110,22 @@ fn facts(tally: &RangeTally) -> Vec<Fact> {
     facts
 }
 
+/// A row for each day of the range: the day, and the `cells` of it.
+fn by_day<const N: usize>(
+    tally: &RangeTally,
+    range: DayRange,
+    cells: impl Fn(&Outcomes) -> [Cell; N],
+) -> Vec<Vec<Cell>> {
+    let of = |day| tally.days.get(&day).copied().unwrap_or_default();
+    range.days().map(|day| [Cell::Date(day)].into_iter().chain(cells(&of(day))).collect()).collect()
+}
+
+/// A row for each week: its Monday, and the `cells` of it.
+fn by_week<const N: usize>(tally: &RangeTally, cells: impl Fn(&WeekTally) -> [Cell; N]) -> Vec<Vec<Cell>> {
+    let row = |(week, tally): (&NaiveDate, &WeekTally)| [Cell::Date(*week)].into_iter().chain(cells(tally)).collect();
+    tally.weeks.iter().map(row).collect()
+}
+
 fn outcome_columns(x: &str) -> Vec<FigureColumn> {
     let series = |name| FigureColumn::series(name, Unit::Count);
     vec![
@@ -121,9 +137,8 @@ fn outcome_columns(x: &str) -> Vec<FigureColumn> {
     ]
 }
 
-fn outcome_row(day: NaiveDate, of: &Outcomes) -> Vec<Cell> {
-    let counts = [of.deflected, of.undeflected, of.unknown(), of.conversations];
-    [Cell::Date(day)].into_iter().chain(counts.map(Cell::Count)).collect()
+fn outcome_cells(of: &Outcomes) -> [Cell; 4] {
+    [of.deflected, of.undeflected, of.unknown(), of.conversations].map(Cell::Count)
 }
 
 fn conversations_by_day(tally: &RangeTally, range: DayRange) -> Figure {
@@ -131,8 +146,7 @@ fn conversations_by_day(tally: &RangeTally, range: DayRange) -> Figure {
     let note = "Conversations by the day, in UTC, on which they began. The last day may not be complete.";
     let mut figure = Figure::charted("conversations-day", "Conversations by day", note, chart, outcome_columns("Day"));
     figure.things = Some("conversations");
-    let row = |day| outcome_row(day, &tally.days.get(&day).copied().unwrap_or_default());
-    figure.rows = range.days().map(row).collect();
+    figure.rows = by_day(tally, range, outcome_cells);
     figure
 }
 
@@ -142,7 +156,7 @@ fn conversations_by_week(tally: &RangeTally) -> Figure {
     let mut figure =
         Figure::charted("conversations-week", "Conversations by week", note, chart, outcome_columns("Week"));
     figure.things = Some("conversations");
-    figure.rows = tally.weeks.iter().map(|(week, tally)| outcome_row(*week, &tally.outcomes)).collect();
+    figure.rows = by_week(tally, |week| outcome_cells(&week.outcomes));
     figure
 }
 
@@ -154,9 +168,9 @@ fn deflection_columns(x: &str) -> Vec<FigureColumn> {
     ]
 }
 
-fn deflection_row(day: NaiveDate, of: &Outcomes) -> Vec<Cell> {
+fn deflection_cells(of: &Outcomes) -> [Cell; 2] {
     let known = of.deflected.saturating_add(of.undeflected);
-    vec![Cell::Date(day), Cell::share(of.deflected, known), Cell::Count(of.conversations)]
+    [Cell::share(of.deflected, known), Cell::Count(of.conversations)]
 }
 
 fn deflection_by_day(tally: &RangeTally, range: DayRange) -> Figure {
@@ -164,8 +178,7 @@ fn deflection_by_day(tally: &RangeTally, range: DayRange) -> Figure {
     let columns = deflection_columns("Day");
     let mut figure =
         Figure::charted("deflection-day", "Deflection rate by day", note, Chart::Lines(ChartStep::Day), columns);
-    let row = |day| deflection_row(day, &tally.days.get(&day).copied().unwrap_or_default());
-    figure.rows = range.days().map(row).collect();
+    figure.rows = by_day(tally, range, deflection_cells);
     figure
 }
 
@@ -174,7 +187,7 @@ fn deflection_by_week(tally: &RangeTally) -> Figure {
     let columns = deflection_columns("Week");
     let mut figure =
         Figure::charted("deflection-week", "Deflection rate by week", note, Chart::Lines(ChartStep::Week), columns);
-    figure.rows = tally.weeks.iter().map(|(week, tally)| deflection_row(*week, &tally.outcomes)).collect();
+    figure.rows = by_week(tally, |week| deflection_cells(&week.outcomes));
     figure
 }
 
@@ -189,10 +202,7 @@ fn csat_by_week(tally: &RangeTally) -> Figure {
     figure.empty = NO_RATINGS;
     if tally.weeks.values().any(|tally| tally.ratings.total() > 0) {
         let cells = |of: &Ratings| [Cell::maybe(of.average(), Cell::Rating), Cell::Count(of.total())];
-        let row = |(week, tally): (&NaiveDate, &WeekTally)| {
-            [Cell::Date(*week)].into_iter().chain(cells(&tally.ratings)).collect()
-        };
-        figure.rows = tally.weeks.iter().map(row).collect();
+        figure.rows = by_week(tally, |week| cells(&week.ratings));
     }
     figure
 }
@@ -205,10 +215,7 @@ fn ratings_by_week(tally: &RangeTally) -> Figure {
     figure.things = Some("ratings");
     figure.empty = NO_RATINGS;
     if tally.weeks.values().any(|tally| tally.ratings.total() > 0) {
-        let row = |(week, tally): (&NaiveDate, &WeekTally)| {
-            [Cell::Date(*week)].into_iter().chain(tally.ratings.0.map(Cell::Count)).collect()
-        };
-        figure.rows = tally.weeks.iter().map(row).collect();
+        figure.rows = by_week(tally, |week| week.ratings.0.map(Cell::Count));
     }
     figure
 }
@@ -242,12 +249,10 @@ fn handovers_by_week(tally: &RangeTally) -> Figure {
                 the AI wrote.";
     let mut figure =
         Figure::charted("handovers-week", "Hand-overs by week", note, Chart::Lines(ChartStep::Week), columns);
-    let row = |(week, tally): (&NaiveDate, &WeekTally)| {
-        let Outcomes { conversations, handed_over, .. } = tally.outcomes;
-        let share = Cell::share(handed_over, conversations);
-        vec![Cell::Date(*week), share, Cell::Count(handed_over), Cell::Count(conversations)]
-    };
-    figure.rows = tally.weeks.iter().map(row).collect();
+    figure.rows = by_week(tally, |week| {
+        let Outcomes { conversations, handed_over, .. } = week.outcomes;
+        [Cell::share(handed_over, conversations), Cell::Count(handed_over), Cell::Count(conversations)]
+    });
     figure
 }
 
@@ -285,12 +290,9 @@ fn percentiles_by_week(
         FigureColumn::series("99 %", Unit::Seconds),
     ];
     let mut figure = Figure::charted(id, title, note, Chart::LogLines(ChartStep::Week), columns);
-    let row = |(week, tally): (&NaiveDate, &WeekTally)| {
-        let found = percentiles(&mut values(tally).clone(), [50, 90, 99]);
-        let cells = found.map(|secs| Cell::maybe(secs, Cell::Seconds));
-        [Cell::Date(*week)].into_iter().chain(cells).collect()
-    };
-    figure.rows = tally.weeks.iter().map(row).collect();
+    figure.rows = by_week(tally, |week| {
+        percentiles(&mut values(week).clone(), [50, 90, 99]).map(|secs| Cell::maybe(secs, Cell::Seconds))
+    });
     figure
 }
 

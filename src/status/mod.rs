@@ -9,6 +9,6 @@ mod status;
 mod watch;
 
 pub use health::{Advice, Health, Level, Situation, situation};
-pub use recent::{RECENT_DAYS, RecentDay, recent_days};
+pub use recent::{RecentDay, recent_days};
 pub use status::{Staging, Status, Unfinished, status};
 pub use watch::follow;

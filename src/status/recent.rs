@@ -17,7 +17,7 @@ use crate::model::{CreatedDate, PartitionBy, Table, column, from_micros, times};
 use crate::tables::Tables;
 
 /// How many days are shown.
-pub const RECENT_DAYS: u64 = 14;
+const RECENT_DAYS: u64 = 14;
 
 /// One day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,18 +28,15 @@ pub struct RecentDay {
     pub conversations: u64,
 }
 
-/// Counts the conversations of each of the `days` that end with `last`, the oldest first.
+/// Counts the conversations of each of the 14 days that end with `last`, the oldest first.
 ///
 /// # Errors
 /// If the store fails; kind `Integrity` if a file is damaged, kind `Held` if it was replaced meanwhile.
-pub async fn recent_days(lake: &Lake, last: NaiveDate, days: u64) -> Result<Vec<RecentDay>> {
-    let first = last.checked_sub_days(Days::new(days.saturating_sub(1))).unwrap_or(last);
+pub async fn recent_days(lake: &Lake, last: NaiveDate) -> Result<Vec<RecentDay>> {
+    let first = last.checked_sub_days(Days::new(RECENT_DAYS - 1)).unwrap_or(last);
     let all: Vec<_> = first.iter_days().take_while(|day| *day <= last).collect();
     let identity = lake.existing().await?;
-    let partition = |day: &NaiveDate| {
-        let noon = day.and_hms_opt(12, 0, 0).map(|noon| noon.and_utc());
-        identity.partition_by.of(noon)
-    };
+    let partition = |day: &NaiveDate| identity.partition_by.of_day(*day);
     let counts = match identity.partition_by {
         PartitionBy::Day => by_manifest(lake, all.iter().map(partition).collect()).await?,
         PartitionBy::Month => {
